@@ -1,0 +1,52 @@
+"""The few interfaces at which Perfd's parts meet."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from perfd.record import Measurement
+
+
+class Sink(Protocol):
+    """Where finished measurements go."""
+
+    def record(self, measurement: Measurement) -> None:
+        """Take one measurement. May raise; the fan-out guards the other sinks."""
+
+
+class Experiment(Protocol):
+    """A configured kind of measurement that can be run."""
+
+    name: str
+
+    async def run(self, slot: float | None) -> Measurement:
+        """Run once and return the record, whatever happened.
+
+        ``slot`` is the scheduled time (seconds since the epoch), None outside a schedule. Cancelling the
+        Deferred around this coroutine ends the run at once with a record of outcome ``cancelled``.
+        """
+
+    def skipped(self, slot: float, error: str, reason: str) -> Measurement:
+        """The record of a slot in which nothing was run."""
+
+
+class Tor(Protocol):
+    """A way into Tor: a launched tor, an attached one, or any SOCKS proxy in its place."""
+
+    name: str
+
+    @property
+    def version(self) -> str | None:
+        """Tor's version, as it says itself (``0.4.9.11``); None while unknown."""
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why no measurement can run now, in words for the record; None when one can."""
+
+    async def when_ready(self) -> None:
+        """Return when a measurement can run (bootstrapped, SOCKS port open)."""
+
+    def socks_endpoint(self) -> IStreamClientEndpoint:
+        """The SOCKS port to measure through. Only valid while ready."""

@@ -1,0 +1,268 @@
+"""The records: what Perfd knows about a measurement, a Tor stream and a Tor circuit.
+
+Pure and frozen. A success, a failure and a skipped slot have the same shape; what is missing is None, never 0.
+Raw observations only: derived numbers belong to the analysis. ``FIELDS`` is the one table of the
+measurement's fields, from which the log line, the JSON, the database and the documentation are made.
+All times are seconds since the epoch (UTC) with microseconds, all sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+from perfd.clock import Phase, Timeline
+
+DECILES = tuple(range(0, 101, 10))
+"""The n of DATAPERCn."""
+
+PARTIALS = (10240, 20480, 51200, 102400, 204800, 512000, 1048576, 2097152, 5242880)
+"""The n of PARTIALn: the sizes that Tor Metrics knows."""
+
+EMPTY: Mapping[Any, Any] = MappingProxyType({})
+
+
+class Outcome(str, Enum):
+    """How a slot of the schedule ended."""
+
+    OK = "ok"  # the whole payload arrived
+    FAILED = "failed"  # it ended early; ``error`` says how
+    TIMEOUT = "timeout"  # the deadline passed
+    SKIPPED = "skipped"  # nothing was run; ``error`` says why
+    CANCELLED = "cancelled"  # stopped by the operator
+
+
+class Error:
+    """Perfd's own error codes (ERRORCODE). Failures inside Tor are ``TOR/...`` instead."""
+
+    TIMEOUT = "PERFD/TIMEOUT"  # the deadline passed while data was still moving, or before any came
+    STALL = "PERFD/STALL"  # the deadline passed and nothing had been received for a long while
+    CONNECT = "PERFD/CONNECT"  # the SOCKS port (or, without Tor, the server) could not be reached
+    SOCKS = "PERFD/SOCKS"  # the SOCKS proxy broke the protocol
+    CLOSED = "PERFD/CLOSED"  # closed cleanly before the response was complete
+    RESET = "PERFD/RESET"  # the connection was reset
+    SHORT = "PERFD/SHORT"  # complete response, but fewer payload bytes than asked for
+    LONG = "PERFD/LONG"  # more payload bytes than asked for
+    STATUS = "PERFD/STATUS"  # the HTTP status was not 200; it is in ``status``
+    HTTP = "PERFD/HTTP"  # the response was not HTTP
+    STOPPED = "PERFD/STOPPED"  # Perfd was stopped during the run
+    NOTREADY = "PERFD/NOTREADY"  # skipped: tor was not ready
+    BUSY = "PERFD/BUSY"  # skipped: the run before it was still going on
+    LATE = "PERFD/LATE"  # skipped: the process was held up past the slot
+    INTERNAL = "PERFD/INTERNAL"  # an error in Perfd itself; please report it
+
+
+class Kind(str, Enum):
+    """How a field's value is written as text."""
+
+    TEXT = "text"
+    INT = "int"
+    FLOAT = "float"
+    TIME = "time"  # seconds since the epoch, six decimals
+    BOOL = "bool"  # 0 or 1
+    TEXTS = "texts"  # comma list
+    FLOATS = "floats"  # comma list
+    TIMES = "times"  # mapping n -> time, written as KEYn=time
+    EXTRA = "extra"  # mapping KEY -> text or number of the experiment's own type
+
+
+def _field(kind: Kind, doc: str, default: Any = None) -> Any:
+    return attrs.field(default=default, metadata={"kind": kind, "doc": doc})
+
+
+def new_id() -> str:
+    """A new measurement's id: unique, and hard to guess for those who must not know it."""
+    return uuid.uuid4().hex
+
+
+@attrs.frozen(kw_only=True)
+class Measurement:
+    """One run of an experiment, or one slot in which it could not run.
+
+    The upper-case name of each attribute is its key in the log and in .tpf files; the names that Torperf
+    has are Torperf's. ``start`` of a skipped slot is the slot's time.
+    """
+
+    # When: Torperf's steps.
+    start: float = _field(Kind.TIME, "the run started", attrs.NOTHING)
+    socket: float | None = _field(Kind.TIME, "the socket to the SOCKS port was created")
+    connect: float | None = _field(Kind.TIME, "it was connected")
+    negotiate: float | None = _field(Kind.TIME, "SOCKS 5 authentication was negotiated")
+    request: float | None = _field(Kind.TIME, "the SOCKS request was sent")
+    response: float | None = _field(Kind.TIME, "the SOCKS reply was received")
+    datarequest: float | None = _field(Kind.TIME, "the HTTP request was sent")
+    dataresponse: float | None = _field(Kind.TIME, "the first byte of the HTTP response was received")
+    datacomplete: float | None = _field(Kind.TIME, "the last byte of the payload was received")
+    dataperc: Mapping[int, float] = _field(Kind.TIMES, "n percent of the payload were received", EMPTY)
+    partial: Mapping[int, float] = _field(Kind.TIMES, "n bytes of the payload were received", EMPTY)
+    end: float | None = _field(Kind.TIME, "the run was over, well or not")
+    slot: float | None = _field(Kind.TIME, "the slot of the schedule; none outside a schedule")
+    # What.
+    id: str = _field(Kind.TEXT, "the measurement's id", attrs.NOTHING)
+    source: str = _field(Kind.TEXT, "the name of this instance", attrs.NOTHING)
+    experiment: str = _field(Kind.TEXT, "the experiment's name", attrs.NOTHING)
+    type: str = _field(Kind.TEXT, "the experiment's type", "download")
+    network: str | None = _field(Kind.TEXT, "tor, testnet or socks")
+    tor: str | None = _field(Kind.TEXT, "the name of the tor that was measured")
+    torversion: str | None = _field(Kind.TEXT, "its version")
+    server: str | None = _field(Kind.TEXT, "the way to our server: public or onion")
+    filesize: int = _field(Kind.INT, "the payload asked for, in bytes", attrs.NOTHING)
+    # How it ended.
+    outcome: Outcome = _field(Kind.TEXT, "ok, failed, timeout, skipped or cancelled", attrs.NOTHING)
+    errorcode: str | None = _field(Kind.TEXT, "what went wrong, as TOR/... or PERFD/...")
+    reason: str | None = _field(Kind.TEXT, "the same in words")
+    status: int | None = _field(Kind.INT, "the HTTP status")
+    writebytes: int | None = _field(Kind.INT, "all bytes written after the SOCKS handshake")
+    readbytes: int | None = _field(Kind.INT, "all bytes read after the SOCKS handshake, headers included")
+    payloadbytes: int | None = _field(Kind.INT, "bytes of the payload read")
+    # Where.
+    endpointlocal: str | None = _field(Kind.TEXT, "our end of the connection to the proxy, host:ip:port")
+    endpointproxy: str | None = _field(Kind.TEXT, "the SOCKS port, host:ip:port")
+    endpointremote: str | None = _field(Kind.TEXT, "the server as asked for, host:ip:port")
+    hostnamelocal: str | None = _field(Kind.TEXT, "the client's host name")
+    hostnameremote: str | None = _field(Kind.TEXT, "the server's host name")
+    sourceaddress: str | None = _field(Kind.TEXT, "the client's public address")
+    # The server's view of the same exchange, by the same clock.
+    serverrequest: float | None = _field(Kind.TIME, "the server saw the request")
+    serverresponse: float | None = _field(Kind.TIME, "the server handed the first byte to the socket")
+    servercomplete: float | None = _field(Kind.TIME, "the server handed the last byte to the socket")
+    # Tor's view, joined by local port.
+    used_by: int | None = _field(Kind.INT, "tor's stream id")
+    used_at: float | None = _field(Kind.TIME, "tor's stream ended")
+    circ_id: int | None = _field(Kind.INT, "tor's circuit id")
+    launch: float | None = _field(Kind.TIME, "the circuit was launched")
+    path: tuple[str, ...] | None = _field(Kind.TEXTS, "its relays, as $fingerprint")
+    buildtimes: tuple[float, ...] | None = _field(Kind.FLOATS, "seconds from launch until each hop was built")
+    timeout: int | None = _field(Kind.INT, "the circuit build timeout, in ms")
+    quantile: float | None = _field(Kind.FLOAT, "the quantile of build times that it stands for")
+    cbt_set: bool | None = _field(Kind.BOOL, "tor had learnt its circuit build timeout")
+    guard: str | None = _field(Kind.TEXT, "the circuit's first relay, as $fingerprint")
+    conflux: bool | None = _field(Kind.BOOL, "the circuit was one leg of a Conflux set")
+    conflux_id: str | None = _field(Kind.TEXT, "the Conflux set")
+    conflux_circ_ids: tuple[str, ...] | None = _field(Kind.TEXTS, "the circuits of the Conflux set")
+    conflux_rtt: float | None = _field(Kind.FLOAT, "its round-trip time, in seconds")
+    cc_ss: bool | None = _field(Kind.BOOL, "congestion control was in slow start when last reported")
+    cc_cwnd: int | None = _field(Kind.INT, "the congestion window when last reported, in cells")
+    cc_rtt: float | None = _field(Kind.FLOAT, "the circuit's round-trip time when last reported, in seconds")
+    cc_min_rtt: float | None = _field(Kind.FLOAT, "the smallest one, in seconds")
+    transport: str | None = _field(Kind.TEXT, "the pluggable transport of the bridge")
+    # What belongs to one type of experiment only.
+    extra: Mapping[str, str | int | float] = _field(Kind.EXTRA, "keys of the experiment's type", EMPTY)
+
+    @property
+    def didtimeout(self) -> bool:
+        """Torperf's DIDTIMEOUT: only for real timeouts."""
+        return self.outcome is Outcome.TIMEOUT
+
+
+@attrs.frozen
+class Field:
+    """A field of ``Measurement``: its attribute, the key in key=value lines, and how it is written."""
+
+    name: str
+    key: str
+    kind: Kind
+    doc: str
+    required: bool
+
+
+def _fields() -> tuple[Field, ...]:
+    return tuple(
+        Field(a.name, a.name.upper(), a.metadata["kind"], a.metadata["doc"], a.default is attrs.NOTHING)
+        for a in attrs.fields(Measurement)
+    )
+
+
+FIELDS: tuple[Field, ...] = _fields()
+"""All fields of a measurement, in the order in which they are written."""
+
+
+def phase_times(timeline: Timeline) -> dict[str, float | None]:
+    """The nine Torperf steps of ``timeline`` as the arguments of ``Measurement``."""
+    return {phase.value.lower(): timeline.epoch(phase) for phase in Phase}
+
+
+@attrs.frozen
+class Hop:
+    """A relay of a circuit; ``built`` is the time at which the circuit reached it."""
+
+    fingerprint: str
+    nickname: str | None = None
+    built: float | None = None
+
+
+@attrs.frozen
+class Event:
+    """Something that happened to a stream or a circuit: tor's own words, and when they arrived."""
+
+    at: float
+    name: str
+
+
+@attrs.frozen(kw_only=True)
+class Circuit:
+    """A circuit's life as tor's CIRC, CIRC_MINOR and CIRC_BW events told it (control-spec 4.1.1, 4.1.12)."""
+
+    id: str  # unique over restarts of tor
+    source: str
+    tor: str
+    circ_id: int
+    launch: float | None = None  # None: it existed before we listened
+    built: float | None = None
+    end: float | None = None
+    status: str  # the last CircStatus
+    purpose: str | None = None
+    build_flags: tuple[str, ...] = ()
+    hs_state: str | None = None
+    rend_query: str | None = None
+    path: tuple[Hop, ...] = ()
+    failure_local: str | None = None
+    failure_remote: str | None = None
+    timeout: int | None = None  # ms
+    quantile: float | None = None
+    cbt_set: bool | None = None
+    conflux_id: str | None = None
+    conflux_rtt: float | None = None  # seconds
+    cc_ss: bool | None = None
+    cc_cwnd: int | None = None  # cells
+    cc_rtt: float | None = None  # seconds
+    cc_min_rtt: float | None = None  # seconds
+    events: tuple[Event, ...] = ()
+
+
+@attrs.frozen
+class Attach:
+    """One try to carry a stream over a circuit; ``reason`` says why it was detached, if it was."""
+
+    circ_id: int
+    at: float
+    detached: float | None = None
+    reason: str | None = None
+    remote_reason: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Stream:
+    """A stream's life as tor's STREAM events told it (control-spec 4.1.2)."""
+
+    id: str  # unique over restarts of tor
+    source: str
+    tor: str
+    stream_id: int
+    new: float | None = None
+    end: float | None = None
+    status: str  # the last StreamStatus
+    purpose: str | None = None
+    target: str | None = None
+    source_addr: str | None = None  # ip:port of the client
+    measurement: str | None = None  # the id of the measurement that it carried
+    circuit: str | None = None  # the id of the last circuit that it was attached to
+    attaches: tuple[Attach, ...] = ()
+    failure_local: str | None = None
+    failure_remote: str | None = None
+    events: tuple[Event, ...] = ()
