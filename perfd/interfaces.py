@@ -6,7 +6,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from perfd.record import Measurement
+from perfd.record import Measurement, Outcome
 
 
 class Sink(Protocol):
@@ -17,7 +17,7 @@ class Sink(Protocol):
 
 
 class Experiment(Protocol):
-    """A configured kind of measurement that can be run."""
+    """A configured kind of measurement over one tor and one way to the server."""
 
     name: str
 
@@ -28,8 +28,8 @@ class Experiment(Protocol):
         Deferred around this coroutine ends the run at once with a record of outcome ``cancelled``.
         """
 
-    def skipped(self, slot: float, error: str, reason: str) -> Measurement:
-        """The record of a slot in which nothing was run."""
+    def blank(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Measurement:
+        """The record of a slot in which nothing could be run, or whose run was lost."""
 
 
 class Tor(Protocol):

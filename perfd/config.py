@@ -1,0 +1,372 @@
+"""perfd.conf: read once into frozen objects, with all mistakes reported together.
+
+The file is an INI file. Unknown sections and options are errors. Every problem names the file, the section and
+the option, and says what would be right.
+"""
+
+from __future__ import annotations
+
+import configparser
+import difflib
+import ipaddress
+import re
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+
+from perfd.units import format_size, parse_duration, parse_size
+
+T = TypeVar("T")
+
+NETWORKS = ("testnet", "tor", "socks")
+RESULTS = ("all", "local", "none")
+TYPES = ("download",)
+SERVERS = ("public",)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+
+
+class ConfigError(Exception):
+    """Everything that is wrong with a configuration; ``problems`` has a line for each."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+@attrs.frozen
+class Address:
+    """A host (name or IP address, without brackets) and a TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def is_any(self) -> bool:
+        return self.host in ("0.0.0.0", "::")
+
+
+@attrs.frozen(kw_only=True)
+class ServerConfig:
+    """``[server]``: our own web server."""
+
+    listen: Address
+    public_address: Address
+    results: str
+    max_size: int  # bytes
+    max_connections: int
+
+
+@attrs.frozen(kw_only=True)
+class TorConfig:
+    """``[tor:NAME]``: a tor to launch, or (``control``) a running one to attach to."""
+
+    name: str
+    binary: str
+    torrc: str
+    control: str | None  # host:port, or the path of a socket
+    bootstrap_timeout: float  # seconds
+
+
+@attrs.frozen(kw_only=True)
+class ExperimentConfig:
+    """``[experiment:NAME]``: a kind of measurement and its schedule."""
+
+    name: str
+    type: str
+    size: int  # bytes
+    interval: float  # seconds
+    offset: float  # seconds
+    timeout: float  # seconds
+    tors: tuple[str, ...]
+    servers: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """A whole perfd.conf. Relative paths in it are relative to ``directory``."""
+
+    path: Path
+    directory: Path
+    source: str
+    network: str
+    socks_proxy: Address | None
+    database: str
+    keep_logs: int  # days
+    server: ServerConfig
+    tors: tuple[TorConfig, ...]
+    experiments: tuple[ExperimentConfig, ...]
+
+
+def load_config(path: Path) -> Config:
+    """The configuration in the file ``path``. Raises ``ConfigError``."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError([f"{path}: no such file; `perfd init DIR` writes one"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read: {error}"]) from None
+    return parse_config(text, path)
+
+
+def parse_config(text: str, path: Path) -> Config:
+    """The configuration ``text``; ``path`` names it in messages. Raises ``ConfigError``."""
+    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#",), default_section="")
+    try:
+        parser.read_string(text, source=str(path))
+    except configparser.Error as error:
+        raise ConfigError([f"{path}: {' '.join(str(error).split())}"]) from None
+    return _Reader(path, {name: dict(parser[name]) for name in parser.sections()}).config()
+
+
+class _Section:
+    """One section while it is read: hands out options, collects problems, and knows what was asked for."""
+
+    def __init__(self, path: Path, name: str, values: Mapping[str, str], problems: list[str]) -> None:
+        self._place = f"{path}: [{name}]"
+        self._values = values
+        self._problems = problems
+        self._known: set[str] = set()
+
+    def get(self, option: str, read: Callable[[str], T], default: T) -> T:
+        self._known.add(option)
+        if option not in self._values:
+            return default
+        try:
+            return read(self._values[option].strip())
+        except ValueError as error:
+            self.problem(option, str(error))
+            return default
+
+    def problem(self, option: str, message: str) -> None:
+        self._problems.append(f"{self._place} {option}: {message}")
+
+    def finish(self) -> None:
+        """Report the options that nothing asked for."""
+        for option in self._values:
+            if option not in self._known:
+                self.problem(option, f"unknown option{_suggestion(option, self._known)}")
+
+
+class _Reader:
+    """Reads the sections in turn; ``config`` gives the result or raises with all problems."""
+
+    def __init__(self, path: Path, sections: Mapping[str, Mapping[str, str]]) -> None:
+        self._path = path
+        self._sections = sections
+        self._problems: list[str] = []
+
+    def config(self) -> Config:
+        self._check_section_names()
+        server = self._server()
+        tors = self._tors()
+        perfd = self._section("perfd")
+        network = perfd.get("network", _one_of(NETWORKS), "testnet")
+        config = Config(
+            path=self._path,
+            directory=self._path.absolute().parent,
+            source=perfd.get("source", _name, _host_label()),
+            network=network,
+            socks_proxy=perfd.get("socks-proxy", _address, None),
+            database=perfd.get("database", _database, "sqlite:///perfd.sqlite"),
+            keep_logs=perfd.get("keep-logs", _whole_days, 14),
+            server=server,
+            tors=tors if network != "socks" else (),
+            experiments=tuple(
+                self._experiment(section, server.max_size, network, {tor.name for tor in tors})
+                for section in self._sections
+                if section.startswith("experiment:")
+            ),
+        )
+        if config.socks_proxy is not None and network != "socks":
+            perfd.problem("socks-proxy", "only used with network = socks")
+        perfd.finish()
+        self._check_reachable(config)
+        if self._problems:
+            raise ConfigError(self._problems)
+        return config
+
+    def _section(self, name: str, *, defaults: str | None = None) -> _Section:
+        values = {**self._sections.get(defaults or name, {}), **self._sections.get(name, {})}
+        return _Section(self._path, name, values, self._problems)
+
+    def _check_section_names(self) -> None:
+        plain = ("perfd", "server", "tor")
+        for section in self._sections:
+            kind, colon, name = section.partition(":")
+            if section in plain:
+                continue
+            if kind not in ("tor", "experiment") or not colon:
+                hint = _suggestion(section, (*plain, "tor:NAME", "experiment:NAME"))
+                self._problems.append(f"{self._path}: [{section}]: unknown section{hint}")
+            elif not NAME.fullmatch(name):
+                self._problems.append(
+                    f"{self._path}: [{section}]: the name must be letters, digits and hyphens, at most 64"
+                )
+
+    def _server(self) -> ServerConfig:
+        section = self._section("server")
+        listen = section.get("listen", _address, Address("127.0.0.1", 8080))
+        config = ServerConfig(
+            listen=listen,
+            public_address=section.get("public-address", _address, listen),
+            results=section.get("results", _one_of(RESULTS), "all"),
+            max_size=section.get("max-size", _positive(parse_size), 2**30),
+            max_connections=section.get("max-connections", _positive(_whole), 500),
+        )
+        if config.public_address.is_any:
+            section.problem("public-address", f"needed, since {listen.host} is no address that others can reach")
+        section.finish()
+        return config
+
+    def _tors(self) -> tuple[TorConfig, ...]:
+        """The tor named default, whose options are the defaults of all, and the named ones."""
+        named = [section for section in self._sections if section.startswith("tor:")]
+        default = () if "tor:default" in named else (self._tor("tor", "default"),)
+        return (*default, *(self._tor(section, section.partition(":")[2]) for section in named))
+
+    def _tor(self, section_name: str, name: str) -> TorConfig:
+        section = self._section(section_name, defaults="tor")
+        config = TorConfig(
+            name=name,
+            binary=section.get("binary", _nonempty, "tor"),
+            torrc=section.get("torrc", str, ""),
+            control=section.get("control", _control, None),
+            bootstrap_timeout=section.get("bootstrap-timeout", _positive(parse_duration), 300.0),
+        )
+        section.finish()
+        return config
+
+    def _experiment(self, section_name: str, max_size: int, network: str, tors: set[str]) -> ExperimentConfig:
+        section = self._section(section_name)
+        interval = section.get("interval", _positive(parse_duration), 300.0)
+        config = ExperimentConfig(
+            name=section_name.partition(":")[2],
+            type=section.get("type", _one_of(TYPES), "download"),
+            size=section.get("size", _positive(parse_size), 51200),
+            interval=interval,
+            offset=section.get("offset", parse_duration, 0.0),
+            timeout=section.get("timeout", _positive(parse_duration), max(1.0, interval - 5.0)),
+            tors=section.get("tor", _names, ("default",)),
+            servers=section.get("server", _several_of(SERVERS), ("public",)),
+        )
+        if interval < 1:
+            section.problem("interval", "must be at least 1 s")
+        if config.offset >= interval:
+            section.problem("offset", "must be smaller than the interval")
+        if config.size > max_size:
+            section.problem("size", f"larger than max-size of [server], which is {format_size(max_size)}")
+        known = {"default"} if network == "socks" else tors
+        for tor in config.tors:
+            if tor not in known:
+                section.problem("tor", f"no tor is named {tor!r}; there is {', '.join(sorted(known))}")
+        section.finish()
+        return config
+
+    def _check_reachable(self, config: Config) -> None:
+        address = config.server.public_address
+        if config.network == "tor" and address.is_loopback and not self._problems:
+            self._problems.append(
+                f"{self._path}: [server] public-address: {address} cannot be reached over the public Tor network; "
+                "give the address at which the internet reaches this server, or use network = testnet"
+            )
+
+
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+
+
+def _host_label() -> str:
+    label = socket.gethostname().partition(".")[0]
+    return label if NAME.fullmatch(label) else "perfd"
+
+
+def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is not one of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def _several_of(words: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    def read(text: str) -> tuple[str, ...]:
+        return tuple(_one_of(words)(word) for word in _names(text))
+
+    return read
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise ValueError("at least one name is needed")
+    return names
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise ValueError(f"{text!r} must be letters, digits and hyphens, at most 64")
+    return text
+
+
+def _nonempty(text: str) -> str:
+    if not text:
+        raise ValueError("must not be empty")
+    return text
+
+
+def _whole(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def _whole_days(text: str) -> int:
+    days = parse_duration(text) / 86400
+    if days < 1 or days != int(days):
+        raise ValueError(f"{text!r} is not a whole number of days, such as 14 d")
+    return int(days)
+
+
+def _positive(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    def read_positive(text: str) -> Any:
+        value = read(text)
+        if value <= 0:
+            raise ValueError("must be greater than 0")
+        return value
+
+    return read_positive
+
+
+def _address(text: str) -> Address:
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):(\d{1,5})", text, re.ASCII)
+    if match is None or not 0 < int(match.group(3)) < 65536:
+        raise ValueError(f"{text!r} is not an address such as 127.0.0.1:8080 or [::1]:8080")
+    return Address(match.group(1) or match.group(2), int(match.group(3)))
+
+
+def _control(text: str) -> str:
+    if "/" not in text:
+        _address(text)
+    return text
+
+
+def _database(text: str) -> str:
+    if not re.fullmatch(r"sqlite:///.+", text):
+        raise ValueError(f"{text!r} is not a database such as sqlite:///perfd.sqlite")
+    return text

@@ -1,0 +1,55 @@
+"""Sizes and durations as people write them: ``50 KiB``, ``5 min``. A bare number is bytes or seconds."""
+
+from __future__ import annotations
+
+import re
+
+SIZE_UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+DURATION_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+_QUANTITY = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*", re.ASCII)
+
+
+def parse_size(text: str) -> int:
+    """Bytes; units B, KiB, MiB and GiB in any case. Raises ValueError."""
+    number, unit = _split(text, "a size is a number with B, KiB, MiB or GiB, such as 50 KiB")
+    factor = SIZE_UNITS.get(unit.upper() or "B")
+    if factor is None:
+        raise ValueError(f"unknown unit {unit!r}; a size is a number with B, KiB, MiB or GiB, such as 50 KiB")
+    size = number * factor
+    if size != int(size):
+        raise ValueError(f"{text.strip()!r} is not a whole number of bytes")
+    return int(size)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds; units ms, s, min, h and d. Raises ValueError."""
+    remedy = "a duration is a number with ms, s, min, h or d, such as 5 min"
+    number, unit = _split(text, remedy)
+    factor = DURATION_UNITS.get(unit or "s")
+    if factor is None:
+        raise ValueError(f"unknown unit {unit!r}; {remedy}")
+    return number * factor
+
+
+def _split(text: str, remedy: str) -> tuple[float, str]:
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text.strip()!r} cannot be read; {remedy}")
+    return float(match.group(1)), match.group(2)
+
+
+def format_size(size: int) -> str:
+    """``51200`` as ``50 KiB``: the largest unit that gives a whole number."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size and size % factor == 0:
+            return f"{size // factor} {unit}"
+    return f"{size} B"
+
+
+def format_duration(seconds: float) -> str:
+    """``300.0`` as ``5 min``: the largest unit that gives a whole number."""
+    for unit in ("d", "h", "min"):
+        if seconds and seconds % DURATION_UNITS[unit] == 0:
+            return f"{seconds / DURATION_UNITS[unit]:g} {unit}"
+    return f"{seconds:g} s"
