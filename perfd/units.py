@@ -51,5 +51,5 @@ def format_duration(seconds: float) -> str:
     """``300.0`` as ``5 min``: the largest unit that gives a whole number."""
     for unit in ("d", "h", "min"):
         if seconds and seconds % DURATION_UNITS[unit] == 0:
-            return f"{seconds / DURATION_UNITS[unit]:g} {unit}"
-    return f"{seconds:g} s"
+            return f"{seconds / DURATION_UNITS[unit]:.10g} {unit}"
+    return f"{seconds:.10g} s"

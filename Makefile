@@ -1,0 +1,71 @@
+# make run   set up everything and measure Tor on the private network of this machine (Ctrl-C stops it)
+# make test  set up everything and run lint, types and all tests
+# make bench set up everything and print speed and memory as ratios against peers
+#
+# As root, missing Debian packages are installed; otherwise the ones to install are named.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: run test lint types unit bench setup clean packages-run packages-test packages-bench
+
+run: packages-run setup
+	$(BIN)/perfd run --config perfd.conf
+
+test: packages-test setup lint types unit
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+unit: setup
+	$(BIN)/python -m pytest
+
+bench: packages-bench setup
+	$(BIN)/python -m bench
+
+setup: $(INSTALLED)
+
+$(INSTALLED): setup.py pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Perfd needs Python 3.11 or later; try make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		$(MAKE) --no-print-directory apt PACKAGES="python3-venv"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+# One line per program that is needed: its command, then Debian's package.
+packages-run:
+	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor"
+
+packages-test:
+	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor curl:curl"
+
+packages-bench:
+	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor curl:curl nginx:nginx-light wrk:wrk"
+
+.PHONY: need apt
+need:
+	@missing=""; \
+	for item in $(NEED); do \
+		PATH="$$PATH:/usr/sbin:/sbin" command -v $${item%%:*} >/dev/null 2>&1 || missing="$$missing $${item##*:}"; \
+	done; \
+	test -z "$$missing" || $(MAKE) --no-print-directory apt PACKAGES="$$missing"
+
+apt:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "installing$(PACKAGES:%= %)"; \
+		apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null; \
+	else \
+		echo "Please install these Debian packages first: $(PACKAGES)"; exit 1; \
+	fi
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis _trial_temp*

@@ -1,0 +1,195 @@
+"""The ``perfd`` command: what it understands, and which part of Perfd does it.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage; ``start``, ``stop`` and ``status`` also have those of LSB init scripts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from perfd import __version__, control
+from perfd.config import NETWORKS, Config, ConfigError, load_config
+from perfd.instance import CONFIG_FILE, PROFILES, InstanceError, create_instance
+from perfd.units import parse_duration, parse_size
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+    except ConfigError as error:
+        count = len(error.problems)
+        _complain(*error.problems, f"{count} problem{'s' if count > 1 else ''}; nothing was started")
+        return 1
+    except InstanceError as error:
+        _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has gone; there is nobody to tell
+        return 1
+    return code
+
+
+def _complain(*lines: str) -> None:
+    for line in lines:
+        sys.stderr.write(f"perfd: {line}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="perfd", description="Measures the performance of Tor, continuously.")
+    parser.add_argument("--version", action="version", version=f"perfd {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_init(commands)
+    _add_daemon_commands(commands)
+    _add_check(commands)
+    _add_measure(commands)
+    _add_testnet(commands)
+    return parser
+
+
+_Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _config_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path(CONFIG_FILE),
+        metavar="FILE",
+        help="perfd.conf, or the directory it is in",
+    )
+
+
+def _load(options: argparse.Namespace) -> Config:
+    return load_config(control.find_config(options.config))
+
+
+def _add_init(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "init", help="make an instance directory: perfd.conf and the control script ./perfd"
+    )
+    parser.add_argument("directory", type=Path, metavar="DIR")
+    parser.add_argument("--profile", choices=PROFILES, default="testnet", help="what perfd.conf is to measure")
+    parser.set_defaults(command=_init)
+
+
+def _init(options: argparse.Namespace) -> int:
+    for path in create_instance(options.directory, options.profile):
+        sys.stdout.write(f"wrote {path}\n")
+    sys.stdout.write(f"next: edit {options.directory / CONFIG_FILE}, then cd {options.directory}; ./perfd start\n")
+    return 0
+
+
+def _add_daemon_commands(commands: _Commands) -> None:
+    for name, text in (
+        ("start", "start the daemon"),
+        ("restart", "stop the daemon, if it runs, and start it"),
+        ("run", "run in the foreground; Ctrl-C stops it"),
+    ):
+        parser = commands.add_parser(name, help=text)
+        _config_option(parser)
+        parser.add_argument("--uid", help="the user to become once the port is bound (started as root)")
+        parser.add_argument("--gid", help="the group to become once the port is bound (started as root)")
+        parser.set_defaults(command=_daemon, action=getattr(control, name))
+    parser = commands.add_parser("stop", help="stop the daemon")
+    _config_option(parser)
+    parser.set_defaults(command=lambda options: control.stop(_load(options)))
+    parser = commands.add_parser("status", help="say whether the daemon runs, and how its parts are")
+    _config_option(parser)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(command=lambda options: control.status(_load(options), as_json=options.json))
+
+
+def _daemon(options: argparse.Namespace) -> int:
+    code: int = options.action(_load(options), control.User(options.uid, options.gid))
+    return code
+
+
+def _add_check(commands: _Commands) -> None:
+    parser = commands.add_parser("check", help="find mistakes in perfd.conf")
+    _config_option(parser)
+    parser.set_defaults(command=_check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from perfd.service import check_machine
+
+    config = _load(options)
+    check_machine(config)
+    sys.stdout.write(f"{config.path}: no mistakes found\n")
+    return 0
+
+
+def _add_measure(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "measure",
+        help="run measurements at once and print them",
+        description="Runs measurements at once, without a daemon, and prints them. Nothing is stored.",
+    )
+    parser.add_argument(
+        "--size", type=_argument(parse_size), default=51200, help="payload, such as 50KiB (default)"
+    )
+    parser.add_argument("--count", type=_argument(_count), default=5, metavar="N", help="how many (default 5)")
+    parser.add_argument("--timeout", type=_argument(parse_duration), default=60.0, help="of each (default 1min)")
+    parser.add_argument("--network", choices=NETWORKS, help="default: as in perfd.conf, or testnet without one")
+    parser.add_argument("--tor", default="default", metavar="NAME", help="the tor of perfd.conf to measure")
+    parser.add_argument("--json", action="store_true", help="a JSON object per line instead of the table")
+    _config_option(parser)
+    parser.set_defaults(command=_measure)
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from perfd.measure import Request, measure
+
+    path = control.find_config(options.config)
+    config = load_config(path) if path.exists() or options.config != Path(CONFIG_FILE) else None
+    request = Request(
+        size=options.size, count=options.count, timeout=options.timeout, network=options.network, tor=options.tor
+    )
+    return measure(config, request, as_json=options.json)
+
+
+def _add_testnet(commands: _Commands) -> None:
+    parser = commands.add_parser("testnet", help="a private Tor network on this machine")
+    actions = parser.add_subparsers(title="actions", required=True, metavar="start|stop|status")
+    for name, text in (
+        ("start", "start it, and return when it works; it stays until stopped"),
+        ("stop", "stop all of its relays"),
+        ("status", "say what runs"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("directory", type=Path, metavar="DIR", help="its keys, data and logs")
+        action.add_argument("--tor", default="tor", metavar="BINARY", help="the tor to run (default: tor)")
+        if name == "status":
+            action.add_argument("--json", action="store_true", help="as JSON")
+        action.set_defaults(command=_testnet, action=name, json=False)
+
+
+def _testnet(options: argparse.Namespace) -> int:
+    from perfd.testnet_command import run
+
+    return run(options.action, options.directory, options.tor, as_json=options.json)
+
+
+def _argument(read: type | object) -> object:
+    """``read`` for argparse, which shows a ValueError's message only if it is an ArgumentTypeError."""
+
+    def convert(text: str) -> object:
+        try:
+            return read(text)  # type: ignore[operator]
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) <= 1_000_000:
+        raise ValueError(f"{text!r} is not a number from 1 to 1000000")
+    return int(text)

@@ -1,0 +1,1 @@
+"""Perfd's tests: unit tests without I/O, and tests with a real tor on the private network (mark ``tor``)."""

@@ -1,0 +1,65 @@
+"""The design's import table: who may import what from perfd, checked in the source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "perfd"
+
+PURE = {"clock", "record", "units"}
+READERS = {*PURE, "interfaces"}
+
+# A module, or all of a package, and what it may import besides its own package. "*" is everything.
+ALLOWED: dict[str, set[str]] = {
+    "__init__": set(),
+    "__main__": {"cli"},
+    "clock": set(),
+    "units": set(),
+    "record": {"clock"},
+    "interfaces": {"record"},
+    "config": {"units"},
+    "socks": {"clock", "record"},
+    "fetch": {"clock", "record"},
+    "tor": {"clock", "record", "config", "interfaces"},
+    "experiments": {*READERS, "config", "fetch", "socks"},
+    "schedule": {"clock", "record", "interfaces"},
+    "sinks": {"record", "interfaces"},
+    "logfile": {"record", "interfaces"},
+    "store": {"record", "interfaces", "sinks"},
+    "formats": {"clock", "record"},
+    "health": READERS,
+    "instance": set(),
+    "web": {*READERS, "store", "formats", "logfile"},
+    "control": {"config", "instance"},
+    "measure": "*",
+    "testnet_command": {"tor"},
+    "cli": "*",
+    "service": "*",
+    "testing": "*",
+}  # type: ignore[dict-item]
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level modules of perfd that the file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = (
+                [f"{node.module}.{a.name}" for a in node.names] if node.module == "perfd" else [node.module or ""]
+            )
+        found |= {name.split(".")[1] for name in names if name.startswith("perfd.") and name != "perfd.__version__"}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_follow_the_design(path: Path) -> None:
+    """No module imports what the table does not allow it."""
+    top = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    allowed = ALLOWED[top]
+    if allowed != "*":
+        assert imported(path) - {top} <= allowed
