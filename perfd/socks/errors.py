@@ -1,0 +1,251 @@
+"""Why a SOCKS connection failed: one exception class for each reason.
+
+The class names are txsocksx's. All derive from `SOCKSError`, so one ``except`` catches them. ``code`` is the
+raw number that the proxy sent, None where it sent none; ``message`` says it in words.
+
+Reply codes: RFC 1928 section 6 (SOCKS 5), the SOCKS 4 document ("CD"), and the onion-service codes that tor
+sends when its SocksPort has the flag ``ExtendedErrors`` (tor(1); Tor proposal 304).
+"""
+# ruff: noqa: N818 (txsocksx chose these names, and code written for it catches them)
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
+
+
+class SOCKSError(Exception):
+    """A SOCKS connection failed."""
+
+    code: int | None = None
+    message: str = "SOCKS connection failed"
+
+    def __init__(self, message: str | None = None, code: int | None = None) -> None:
+        if message is not None:
+            self.message = message
+        if code is not None:
+            self.code = code
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class StateError(SOCKSError):
+    """A machine was used out of turn. This is a mistake of the program, not of the proxy."""
+
+
+# The proxy went away, or does not speak SOCKS.
+
+
+class ConnectionError(SOCKSError):  # noqa: A001
+    """The connection to the proxy failed."""
+
+
+class ConnectionLostEarly(ConnectionError, ConnectionDone, ConnectionLost):
+    """The proxy closed the connection before its reply was complete.
+
+    ``__cause__`` is Twisted's reason. It is also both of Twisted's own classes for a closed connection,
+    because txsocksx passed on one of them in its place.
+    """
+
+
+class ParsingError(SOCKSError):
+    """The proxy sent bytes that are not SOCKS."""
+
+
+class InvalidServerVersion(ParsingError):
+    """The proxy answered with the wrong version; ``code`` is the version byte."""
+
+
+class InvalidServerReply(ParsingError):
+    """The proxy's reply has the right version, but cannot be read."""
+
+
+# The proxy refused the client.
+
+
+class MethodsNotAcceptedError(SOCKSError):
+    """The proxy chose an authentication method that was not offered; ``code`` is the method."""
+
+
+class NoAcceptableMethods(MethodsNotAcceptedError):
+    """The proxy accepts none of the offered authentication methods."""
+
+    code = 0xFF
+    message = "the proxy accepts none of the offered authentication methods"
+
+
+class LoginAuthenticationFailed(SOCKSError):
+    """The proxy rejected user name and password; ``code`` is its status."""
+
+
+# The proxy refused the request.
+
+
+class ReplyError(SOCKSError):
+    """The proxy answered the request with a refusal; ``code`` is its reply code."""
+
+
+class UnknownReplyCode(ReplyError):
+    """The proxy answered with a reply code that no document defines."""
+
+
+class ServerFailure(ReplyError):
+    """SOCKS 5 reply 0x01."""
+
+    code = 0x01
+    message = "general SOCKS server failure"
+
+
+class ConnectionNotAllowed(ReplyError):
+    """SOCKS 5 reply 0x02."""
+
+    code = 0x02
+    message = "connection not allowed by ruleset"
+
+
+class NetworkUnreachable(ReplyError):
+    """SOCKS 5 reply 0x03."""
+
+    code = 0x03
+    message = "network unreachable"
+
+
+class HostUnreachable(ReplyError):
+    """SOCKS 5 reply 0x04."""
+
+    code = 0x04
+    message = "host unreachable"
+
+
+class ConnectionRefused(ReplyError):
+    """SOCKS 5 reply 0x05."""
+
+    code = 0x05
+    message = "connection refused"
+
+
+class TTLExpired(ReplyError):
+    """SOCKS 5 reply 0x06. Tor also sends it when a circuit or stream timed out."""
+
+    code = 0x06
+    message = "TTL expired"
+
+
+class CommandNotSupported(ReplyError):
+    """SOCKS 5 reply 0x07."""
+
+    code = 0x07
+    message = "command not supported"
+
+
+class AddressNotSupported(ReplyError):
+    """SOCKS 5 reply 0x08."""
+
+    code = 0x08
+    message = "address type not supported"
+
+
+class OnionServiceDescriptorNotFound(ReplyError):
+    """Tor's extended reply 0xF0."""
+
+    code = 0xF0
+    message = "onion service descriptor can not be found"
+
+
+class OnionServiceDescriptorInvalid(ReplyError):
+    """Tor's extended reply 0xF1."""
+
+    code = 0xF1
+    message = "onion service descriptor is invalid"
+
+
+class OnionServiceIntroductionFailed(ReplyError):
+    """Tor's extended reply 0xF2."""
+
+    code = 0xF2
+    message = "onion service introduction failed"
+
+
+class OnionServiceRendezvousFailed(ReplyError):
+    """Tor's extended reply 0xF3."""
+
+    code = 0xF3
+    message = "onion service rendezvous failed"
+
+
+class OnionServiceMissingAuthorization(ReplyError):
+    """Tor's extended reply 0xF4."""
+
+    code = 0xF4
+    message = "onion service client authorization is missing"
+
+
+class OnionServiceWrongAuthorization(ReplyError):
+    """Tor's extended reply 0xF5."""
+
+    code = 0xF5
+    message = "onion service client authorization is wrong"
+
+
+class OnionServiceInvalidAddress(ReplyError):
+    """Tor's extended reply 0xF6."""
+
+    code = 0xF6
+    message = "onion service address is invalid"
+
+
+class OnionServiceIntroductionTimedOut(ReplyError):
+    """Tor's extended reply 0xF7."""
+
+    code = 0xF7
+    message = "onion service introduction timed out"
+
+
+class RequestRejectedOrFailed(ReplyError):
+    """SOCKS 4 reply 0x5B (91)."""
+
+    code = 0x5B
+    message = "request rejected or failed"
+
+
+class IdentdUnreachable(ReplyError):
+    """SOCKS 4 reply 0x5C (92)."""
+
+    code = 0x5C
+    message = "request rejected because the proxy cannot connect to identd on the client"
+
+
+class IdentdMismatch(ReplyError):
+    """SOCKS 4 reply 0x5D (93)."""
+
+    code = 0x5D
+    message = "request rejected because identd reports a different user"
+
+
+def _by_code(*classes: type[ReplyError]) -> Mapping[int, type[ReplyError]]:
+    return {each.code: each for each in classes if each.code is not None}
+
+
+socks5ErrorMap = _by_code(  # noqa: N816
+    ServerFailure,
+    ConnectionNotAllowed,
+    NetworkUnreachable,
+    HostUnreachable,
+    ConnectionRefused,
+    TTLExpired,
+    CommandNotSupported,
+    AddressNotSupported,
+    OnionServiceDescriptorNotFound,
+    OnionServiceDescriptorInvalid,
+    OnionServiceIntroductionFailed,
+    OnionServiceRendezvousFailed,
+    OnionServiceMissingAuthorization,
+    OnionServiceWrongAuthorization,
+    OnionServiceInvalidAddress,
+    OnionServiceIntroductionTimedOut,
+)
+
+socks4ErrorMap = _by_code(RequestRejectedOrFailed, IdentdUnreachable, IdentdMismatch)  # noqa: N816
