@@ -50,3 +50,26 @@ class Tor(Protocol):
 
     def socks_endpoint(self) -> IStreamClientEndpoint:
         """The SOCKS port to measure through. Only valid while ready."""
+
+
+class ServerTimes(Protocol):
+    """What our web server stamped for one measurement, in raw monotonic seconds; None: it did not happen."""
+
+    @property
+    def request(self) -> float | None: ...
+
+    @property
+    def response(self) -> float | None: ...
+
+    @property
+    def complete(self) -> float | None: ...
+
+
+class ServerStamps(Protocol):
+    """The register of what our web server stamps."""
+
+    def expect(self, measurement: str) -> None:
+        """Announce the id of a measurement."""
+
+    def take(self, measurement: str) -> ServerTimes:
+        """The stamps of the measurement, which is then forgotten."""

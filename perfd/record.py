@@ -159,6 +159,15 @@ class Measurement:
         """Torperf's DIDTIMEOUT: only for real timeouts."""
         return self.outcome is Outcome.TIMEOUT
 
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON; what is missing is None."""
+        values = {field.name: getattr(self, field.name) for field in FIELDS}
+        values["outcome"] = self.outcome.value
+        for name in ("dataperc", "partial"):
+            values[name] = {str(n): time for n, time in sorted(values[name].items())}
+        values["extra"] = dict(self.extra)
+        return values
+
 
 @attrs.frozen
 class Field:
@@ -182,7 +191,7 @@ FIELDS: tuple[Field, ...] = _fields()
 """All fields of a measurement, in the order in which they are written."""
 
 
-def phase_times(timeline: Timeline) -> dict[str, float | None]:
+def phase_times(timeline: Timeline) -> dict[str, Any]:
     """The nine Torperf steps of ``timeline`` as the arguments of ``Measurement``."""
     return {phase.value.lower(): timeline.epoch(phase) for phase in Phase}
 

@@ -249,6 +249,10 @@ def _socks5_address(host: str) -> bytes:
     return bytes((1 if address.version == 4 else 4,)) + address.packed
 
 
+_PAUSE = 2**-10
+"""Seconds between two pieces, so that each arrives by itself (a power of two, which a fake clock adds exactly)."""
+
+
 class FakeSOCKSPeer(Protocol):
     """A connection to a fake SOCKS proxy.
 
@@ -283,7 +287,7 @@ class FakeSOCKSPeer(Protocol):
         if piece:
             self.transport.write(piece)
         if self._unsent and self._proxy.clock is not None:
-            self._proxy.clock.callLater(0, self._send)
+            self._proxy.clock.callLater(_PAUSE, self._send)
         elif self.server.closing:
             self.transport.loseConnection()
         elif self.server.connected and self._application is None:
@@ -363,6 +367,14 @@ class MemoryEndpoint:
         return succeed(client)
 
     def flush(self) -> None:
-        """Move all bytes between all clients and servers, until they are silent."""
-        while any(pump.flush() for pump in self.pumps):
+        """Move all bytes between all clients and servers until they are silent, also those sent in pieces."""
+        while any(pump.flush() for pump in self.pumps) or self._waited():
             pass
+
+    def _waited(self) -> bool:
+        """Pass the pause between two pieces, if something is due within it."""
+        now = self._clock.seconds()
+        due = any(call.getTime() - now <= _PAUSE for call in self._clock.getDelayedCalls())
+        if due:
+            self._clock.advance(_PAUSE)
+        return due

@@ -1,0 +1,44 @@
+"""Progress on the terminal: a bar where somebody watches, plain lines where nobody does."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+
+class Progress:
+    """A step-by-step job on standard error, as a context manager."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._last = ""
+        self._console = Console(file=sys.stderr)
+        self._bar: Bar | None = None
+        if self._console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[step]}"))
+            self._bar = Bar(*columns, TimeElapsedColumn(), console=self._console, transient=True)
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task(self._title, total=None, step="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: float, total: float, step: str) -> None:
+        """``done`` of ``total`` are done; ``step`` says what was last."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total, step=step)
+        elif step != self._last:
+            sys.stderr.write(f"{self._title}: {step}\n")
+            sys.stderr.flush()
+        self._last = step

@@ -1,0 +1,83 @@
+"""``perfd testnet start|stop|status DIR``: a private Tor network that lives on after the command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+
+from perfd.terminal import Progress
+from perfd.tor.processes import ProgramMissingError
+from perfd.tor.relays import TestnetError
+from perfd.tor.testnet import NetworkStatus, Testnet, network_status
+
+
+def run(action: str, directory: Path, tor_binary: str, *, as_json: bool) -> int:
+    """Do ``action`` with the network in ``directory``; the exit code."""
+    codes: list[int] = []
+
+    async def main(reactor: Any) -> None:
+        try:
+            codes.append(await actions[action](reactor))
+        except (TestnetError, ProgramMissingError) as error:
+            sys.stderr.write(f"perfd: {error}\n")
+            codes.append(1)
+
+    async def start(reactor: Any) -> int:
+        with Progress("starting the private network") as progress:
+            started = await Testnet(directory, tor_binary).start(reactor, progress=progress.update)
+        _say(f"the private network in {directory} {'runs' if started else 'already runs'}")
+        _say("a tor uses it with these lines in its torrc:")
+        for line in Testnet(directory).client_options:
+            _say(f"  {line}")
+        return 0
+
+    async def stop(reactor: Any) -> int:
+        stopped = await Testnet(directory, tor_binary).stop(reactor)
+        _say(f"the private network in {directory} {'has stopped' if stopped else 'did not run'}")
+        return 0
+
+    async def status(reactor: Any) -> int:
+        state = network_status(directory)
+        _say(json.dumps(_as_dict(state)) if as_json else _in_words(state))
+        return 0 if state.ready else 1
+
+    actions = {"start": start, "stop": stop, "status": status}
+    try:
+        react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
+    except SystemExit as ended:  # the only way in which react ends
+        if ended.code:
+            return 1
+    return codes[0] if codes else 1
+
+
+def _as_dict(status: NetworkStatus) -> dict[str, Any]:
+    relays = status.state.relays if status.state is not None else ()
+    return {
+        "directory": str(status.directory),
+        "ready": status.ready,
+        "relays": [
+            {"nickname": relay.nickname, "or_port": relay.or_port, "pid": pid}
+            for relay, pid in zip(relays, status.pids, strict=True)
+        ],
+        "client_options": list(status.state.client_options) if status.state is not None else [],
+    }
+
+
+def _in_words(status: NetworkStatus) -> str:
+    if status.state is None:
+        return f"there is no private network in {status.directory}"
+    summary = "works" if status.ready else "does not run" if status.stopped else "runs, but is not ready"
+    lines = [f"the private network in {status.directory} {summary}"]
+    for relay, pid in zip(status.state.relays, status.pids, strict=True):
+        lines.append(f"  {relay.nickname}: port {relay.or_port}, {f'pid {pid}' if pid else 'not running'}")
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
