@@ -117,12 +117,14 @@ class _Cursor:
 class FakeSOCKSServer:
     """A SOCKS 4, 4a and 5 proxy without I/O: takes the client's bytes, gives the scripted answers.
 
-    ``request`` is what was asked for, ``connected`` is true once it was granted, ``closing`` once the connection
-    has to be closed, and ``received`` holds the application's bytes.
+    ``asked`` is what the client asked for last (``method``, ``login`` or ``reply``), ``request`` its request.
+    ``connected`` is true once that was granted, ``closing`` once the connection has to be closed, and ``received``
+    holds the application's bytes.
     """
 
     def __init__(self, answers: SOCKSAnswers | None = None) -> None:
         self.answers = SOCKSAnswers() if answers is None else answers
+        self.asked: str | None = None
         self.offered: tuple[int, ...] = ()
         self.request: SOCKSRequest | None = None
         self.connected = False
@@ -221,6 +223,7 @@ class FakeSOCKSServer:
         return answer + (self.answers.payload if granted else b"")
 
     def _answer(self, name: str, answer: bytes, refused: bool) -> bytes:
+        self.asked = name
         self.closing = refused or self.answers.close_after == name
         return self.answers.raw.get(name, answer)
 
@@ -228,6 +231,7 @@ class FakeSOCKSServer:
 def _name(raw: bytes) -> str:
     """A host name as it was sent, which must not be an IPv4 literal."""
     _require(bool(raw), "the host name is empty")
+    _require(raw.isascii(), f"the host name is not ASCII: {raw!r}")
     name = raw.decode("ascii")
     try:
         ipaddress.IPv4Address(name)

@@ -113,7 +113,7 @@ _Step = tuple[int, State, Sequence[Event]]
 class Machine:
     """What both versions share: the buffer, and the loop over the readers."""
 
-    # The reader of a state takes the buffer; it returns None while its message is incomplete.
+    # The reader of a state takes the buffer, which is not empty, and returns None while its message is incomplete.
     readers: ClassVar[Mapping[State, Callable[[Any, bytes], _Step | None]]]
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ class Machine:
         self._buffer += data
         events: list[Event] = []
         try:
-            while (read := self.readers.get(self.state)) and (step := read(self, self._buffer)):
+            while self._buffer and (step := self.readers[self.state](self, self._buffer)) is not None:
                 length, self.state, news = step
                 self._buffer = self._buffer[length:]
                 events += news
