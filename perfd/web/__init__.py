@@ -1,0 +1,1 @@
+"""Perfd's web server: random bytes to measure with, and the results."""

@@ -1,0 +1,133 @@
+"""``/random/SIZE``: random bytes to measure with, which nothing on the way can compress or cache."""
+
+from __future__ import annotations
+
+import os
+
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+from twisted.internet.interfaces import IPushProducer
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+from zope.interface import implementer
+
+from perfd.units import format_size, parse_size
+from perfd.web.site import PIECE, WebError
+
+ALIASES = {".50kbfile": 51200, ".1mbfile": 1048576, ".5mbfile": 5242880}
+"""The names under which Torperf's servers had files of these sizes."""
+
+REKEY_AFTER = 2**36
+"""Bytes after which the key is changed; far below where AES in counter mode could be told from random bytes."""
+
+
+class Keystream:
+    """Random bytes: the keystream of AES in counter mode, under a random key that nobody knows.
+
+    That is several times as fast as `os.urandom`. They are made a block ahead, so a small body is ready when it is
+    asked for.
+    """
+
+    def __init__(self) -> None:
+        self._zeros = bytes(PIECE)
+        self._made = REKEY_AFTER
+        self._refill()
+
+    def take(self, size: int) -> bytes:
+        """The next ``size`` bytes, at most ``PIECE``. No byte is given twice."""
+        if len(self._block) - self._taken < size:
+            self._refill()
+        start = self._taken
+        self._taken += size
+        return self._block[start : self._taken]
+
+    def _refill(self) -> None:
+        if self._made >= REKEY_AFTER:
+            self._encryptor = Cipher(AES(os.urandom(32)), CTR(os.urandom(16))).encryptor()
+            self._made = 0
+        self._block = self._encryptor.update(self._zeros)
+        self._made += PIECE
+        self._taken = 0
+
+
+class RandomBytes(Resource):
+    """``size`` random bytes; if it is None, as many as the path says, up to ``max_size``."""
+
+    isLeaf = True
+
+    def __init__(self, keystream: Keystream, max_size: int, size: int | None = None) -> None:
+        super().__init__()
+        self._keystream = keystream
+        self._max_size = max_size
+        self._size = size
+
+    def render_GET(self, request: Request) -> bytes | int:
+        size = self._requested(request)
+        request.setHeader(b"Content-Type", b"application/octet-stream")
+        request.setHeader(b"Cache-Control", b"no-store")
+        if size <= PIECE and request.method != b"HEAD":
+            return self._keystream.take(size)
+        request.setHeader(b"Content-Length", b"%d" % size)
+        request.write(b"")
+        if request.method == b"HEAD":
+            request.finish()
+        else:
+            _Download(request, self._keystream, size).start()
+        return NOT_DONE_YET
+
+    def _requested(self, request: Request) -> int:
+        below = request.postpath or []
+        if self._size is not None:
+            if below:
+                raise WebError(404, "there is nothing below this path")
+            return self._size
+        if len(below) != 1:
+            raise WebError(400, "say how many bytes, as in /random/51200 or /random/50KiB")
+        try:
+            size = parse_size(below[0].decode("ascii"))
+        except ValueError as error:
+            raise WebError(400, str(error)) from None
+        if size > self._max_size:
+            raise WebError(413, f"at most {format_size(self._max_size)} can be had")
+        return size
+
+
+@implementer(IPushProducer)
+class _Download:
+    """Writes a body in pieces, each when the socket has taken the one before."""
+
+    def __init__(self, request: Request, keystream: Keystream, size: int) -> None:
+        self._request = request
+        self._keystream = keystream
+        self._left = size
+        self._paused = False
+
+    def start(self) -> None:
+        self._request.registerProducer(self, True)
+        self.resumeProducing()
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        while self._left and not self._paused:
+            piece = self._keystream.take(min(self._left, PIECE))
+            self._left -= len(piece)
+            self._request.write(piece)
+        if not self._left:
+            self._request.unregisterProducer()
+            self._request.finish()
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def stopProducing(self) -> None:
+        """The connection was lost."""
+        self._left = 0
+        self._paused = True
+
+
+def random_resources(max_size: int) -> dict[str, Resource]:
+    """The children of a site that serve random bytes: ``random``, ``urandom`` and the aliases."""
+    keystream = Keystream()
+    sizes = {"random": None, "urandom": None, **ALIASES}
+    return {name: RandomBytes(keystream, max_size, size) for name, size in sizes.items()}

@@ -1,0 +1,311 @@
+"""The web site: limits, deadlines, stamps and errors of all requests, in one place.
+
+Twisted Web does HTTP; the classes here bound what strangers can do to it. A request's head has a deadline that
+trickled bytes do not move, a client that takes nothing is dropped, connections are counted, bodies are refused, and
+pipelined requests end the connection instead of queueing their answers in memory.
+Errors are JSON: ``{"error": {"status": 404, "message": "..."}}``.
+
+There is no access log: a stranger must not be able to fill the disk that the measurements are written to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web import http, http_headers, server
+from twisted.web.error import UnsupportedMethod
+from twisted.web.resource import IResource, Resource
+
+from perfd import __version__
+from perfd.web.stamps import SendMeter, Served, ServerStamps
+
+SERVER = f"perfd/{__version__}".encode()
+
+PIECE = 256 * 1024
+"""The most bytes that are given to a socket at a time."""
+
+_SWEEP = 1.0  # seconds between two looks for connections past their deadline
+
+_ID_HEADER = b"X-Perfd-Measurement"
+
+
+class WebError(Exception):
+    """A request that cannot be answered; raise it anywhere in a resource to send it as JSON."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[bytes, bytes] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers = headers or {}
+
+
+def json_body(request: http.Request, document: object) -> bytes:
+    """``document`` as the body of ``request``'s response, to be returned from ``render_GET``."""
+    request.setHeader(b"Content-Type", b"application/json")
+    return json.dumps(document).encode() + b"\n"
+
+
+def error_document(status: int, message: str) -> dict[str, object]:
+    """The one shape that errors have."""
+    return {"error": {"status": status, "message": message}}
+
+
+def refusal(status: int, message: str) -> bytes:
+    """A whole response, for when there is no request that it could be written to."""
+    body = json.dumps(error_document(status, message)).encode() + b"\n"
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nServer: {SERVER.decode()}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+class Node(Resource):
+    """A resource with children. A path that leads nowhere is a JSON error."""
+
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        raise WebError(404, f"there is no {request.path.decode('ascii', 'replace')[:100]} here")
+
+
+class Root(Node):
+    """``/``: what there is."""
+
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        return super().getChild(path, request) if path else self
+
+    def render_GET(self, request: Request) -> bytes:
+        names = sorted(name.decode() for name in self.children if not name.startswith(b"."))
+        return json_body(request, {"perfd": __version__, "resources": [f"/{name}" for name in names]})
+
+
+class Request(server.Request):
+    """A request with Perfd's errors and stamps."""
+
+    channel: Channel
+    defaultContentType = None
+    served: Served | None = None
+
+    def gotLength(self, length: int | None) -> None:
+        """The head is complete; ``length`` is that of the body, None if it is chunked."""
+        self.content = BytesIO()
+        if length != 0:
+            self.requestHeaders.removeHeader(b"Expect")
+            self.channel.refuse(413, "this server takes no request bodies")
+
+    def process(self) -> None:
+        stamps = self.channel.site.stamps
+        if len(stamps):
+            ids = self.requestHeaders.getRawHeaders(_ID_HEADER) or self.args.get(b"id") or [b""]
+            self.served = stamps.claim(ids[0].decode("latin-1") if isinstance(ids[0], bytes) else ids[0])
+        if self.served is not None:
+            self.served.request = self.channel.received
+            self.channel.meter.begin(self.served)
+        super().process()
+
+    def render(self, resrc: IResource) -> None:
+        self.setHeader(b"Server", SERVER)
+        body = resrc.render(self)
+        if body is not server.NOT_DONE_YET:
+            self.respond(body)
+
+    def processingFailed(self, reason: Failure) -> Failure:
+        """Turn what a resource raised into the response."""
+        error = reason.value
+        if isinstance(error, UnsupportedMethod):
+            allowed = b", ".join(sorted(error.allowedMethods))
+            error = WebError(405, f"only {allowed.decode()} can be used here", {b"Allow": allowed})
+        elif not isinstance(error, WebError):
+            self._log.failure("Answering {uri!r} failed", failure=reason, uri=self.uri)
+            error = WebError(500, "an error in Perfd; its log says more")
+        if self.startedWriting:
+            self.channel.transport.abortConnection()
+            return reason
+        self.setHeader(b"Server", SERVER)
+        self.setResponseCode(error.status)
+        for name, value in error.headers.items():
+            self.setHeader(name, value)
+        self.respond(json_body(self, error_document(error.status, error.message)))
+        return reason
+
+    def respond(self, body: bytes) -> None:
+        """Send ``body`` as the whole response."""
+        self.setHeader(b"Content-Length", b"%d" % len(body))
+        self.write(body)  # leaves out the body if the method is HEAD
+        self.finish()
+
+
+class Channel(http.HTTPChannel):
+    """One connection."""
+
+    site: Site
+    transport: Any  # a TCP connection
+    requestFactory = Request
+    maxHeaders = 50
+    totalHeadersSize = MAX_LENGTH = 8192
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.transport.SEND_LIMIT = PIECE
+        self.meter = SendMeter(self.transport, self.site.monotonic)
+        self.received = self.site.monotonic()  # when the socket last gave something
+        self._deadline = self.received + self.site.head_timeout
+        self._answering = False
+        self.site.opened(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.site.closed(self)
+        self.meter.remove()
+        super().connectionLost(reason)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received = self.site.monotonic()
+        super().dataReceived(data)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self.refuse(431, "a line of the request's head is too long")
+
+    def allContentReceived(self) -> None:
+        self._answering = True
+        self._deadline = self.received + self.site.idle_timeout
+        if self.clearLineBuffer():
+            # Pipelined requests: their answers would pile up in memory if the client does not read them.
+            self.persistent = 0
+            self.requests[-1].setHeader(b"Connection", b"close")
+        super().allContentReceived()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if self._answering:
+            self.persistent = 0  # pipelined too
+        else:
+            super().rawDataReceived(data)
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: http_headers.Headers) -> None:
+        """Write the head in one piece; Twisted's way, in some thirty, is a tenth of the cost of a small response."""
+        lines = [b"%b %b %b" % (version, code, reason)]
+        lines += [b"%b: %b" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
+        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n")
+
+    def requestDone(self, request: Request) -> None:
+        self._answering = False
+        if request.served is not None:
+            self.meter.end()
+        super().requestDone(request)
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answer before the request is complete, and close the connection."""
+        self.transport.write(refusal(status, message))
+        self.loseConnection()
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether a deadline has passed.
+
+        The first request's head has ``head_timeout`` from the start of the connection. From then on, the socket
+        must take something, or the next head be complete, within ``idle_timeout``.
+        """
+        return now >= max(self._deadline, self.meter.last_sent + self.site.idle_timeout)
+
+
+class _Full(Protocol):
+    """A connection too many."""
+
+    transport: ITransport
+
+    def connectionMade(self) -> None:
+        self.transport.write(refusal(503, "too many connections; try again later"))
+        self.transport.loseConnection()
+
+
+class Site(server.Site):
+    """Perfd's web site; `make_site` makes one."""
+
+    protocol: Any = Channel  # not Twisted's wrapper, which is there for HTTP/2
+    noisy = False
+
+    def __init__(
+        self,
+        root: IResource,
+        reactor: IReactorTime,
+        stamps: ServerStamps,
+        *,
+        max_connections: int,
+        head_timeout: float,
+        idle_timeout: float,
+    ) -> None:
+        super().__init__(root, requestFactory=Request, reactor=reactor)
+        self.timeOut = None  # one sweep over all connections takes the place of Twisted's timers
+        self.stamps = stamps
+        self.monotonic = stamps.monotonic
+        self.head_timeout = head_timeout
+        self.idle_timeout = idle_timeout
+        self._max_connections = max_connections
+        self._channels: set[Channel] = set()
+        self._sweeping: IDelayedCall | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        if len(self._channels) >= self._max_connections:
+            return _Full()
+        return super().buildProtocol(addr)
+
+    def opened(self, channel: Channel) -> None:
+        """``channel`` has a connection; it gets closed when it is overdue."""
+        self._channels.add(channel)
+        if self._sweeping is None:
+            self._sweeping = self.reactor.callLater(_SWEEP, self._sweep)
+
+    def closed(self, channel: Channel) -> None:
+        self._channels.discard(channel)
+
+    def startFactory(self) -> None:
+        """There is no access log to open."""
+
+    def stopFactory(self) -> None:
+        """No more connections are accepted: close those that there are."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        for channel in self._channels:
+            channel.transport.abortConnection()
+
+    def log(self, request: http.Request) -> None:
+        """There is no access log to write to."""
+
+    def _sweep(self) -> None:
+        now = self.monotonic()
+        for channel in self._channels:
+            if channel.is_overdue(now):
+                channel.transport.abortConnection()
+        self._sweeping = self.reactor.callLater(_SWEEP, self._sweep) if self._channels else None
+
+
+def make_site(
+    children: Mapping[str, IResource],
+    *,
+    reactor: IReactorTime,
+    stamps: ServerStamps,
+    max_connections: int = 500,
+    head_timeout: float = 60.0,
+    idle_timeout: float = 300.0,
+) -> Site:
+    """The site with ``children`` (name to resource) under ``/``.
+
+    Beyond ``max_connections`` a connection is answered with 503 and closed. ``head_timeout`` and ``idle_timeout``
+    are in seconds; the latter must be longer than a measurement may stall.
+    """
+    root = Root()
+    for name, child in children.items():
+        root.putChild(name.encode("ascii"), child)
+    return Site(
+        root,
+        reactor,
+        stamps,
+        max_connections=max_connections,
+        head_timeout=head_timeout,
+        idle_timeout=idle_timeout,
+    )

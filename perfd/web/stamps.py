@@ -1,0 +1,147 @@
+"""The server's side of a measurement: when our own web server saw the request and answered it.
+
+An experiment announces the id of its measurement, sends the id with its request, and takes the stamps afterwards.
+Ids that were not announced leave no trace, so strangers can neither fill the registry nor write into a record.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@attrs.define
+class Served:
+    """The server's stamps of one exchange, in raw monotonic seconds. None: it did not happen, or not yet."""
+
+    request: float | None = None  # the read that completed the request's head had returned
+    response: float | None = None  # the send that took the first byte of the response's head had returned
+    complete: float | None = None  # the send that took the last byte of the response had returned
+
+
+class ServerStamps:
+    """The measurements that our web server should look out for, and the stamps that it took for them.
+
+    Holds at most ``limit`` ids, each for at most ``max_age`` seconds; the oldest go first. ``monotonic`` is the
+    clock of the whole process.
+    """
+
+    def __init__(self, monotonic: Callable[[], float], *, limit: int = 1000, max_age: float = 3600.0) -> None:
+        self.monotonic = monotonic
+        self._limit = limit
+        self._max_age = max_age
+        self._expected: dict[str, tuple[float, Served | None]] = {}  # when announced; oldest first
+
+    def __len__(self) -> int:
+        return len(self._expected)
+
+    def expect(self, measurement: str) -> None:
+        """Announce the id of a measurement: 1 to 64 letters, digits, hyphens or underscores, else ValueError."""
+        if not ID.fullmatch(measurement):
+            raise ValueError(f"{measurement!r} is not an id of a measurement")
+        now = self.monotonic()
+        for old in list(self._expected):
+            if len(self._expected) < self._limit and self._expected[old][0] > now - self._max_age:
+                break
+            del self._expected[old]
+        self._expected[measurement] = (now, None)
+
+    def claim(self, measurement: str) -> Served | None:
+        """The stamps to fill in for a request that names ``measurement``.
+
+        None if that id was not announced or another request came first.
+        """
+        announced, served = self._expected.get(measurement, (0.0, None))
+        if served is not None or measurement not in self._expected:
+            return None
+        served = Served()
+        self._expected[measurement] = (announced, served)
+        return served
+
+    def take(self, measurement: str) -> Served:
+        """The stamps of ``measurement`` as they are now; its id is forgotten. All None if no request named it."""
+        _, served = self._expected.pop(measurement, (0.0, None))
+        return Served() if served is None else attrs.evolve(served)
+
+
+class SendMeter:
+    """Counts the bytes of one connection from the transport's buffer into the socket, and stamps them.
+
+    It wraps ``writeSomeData``, in which Twisted calls ``send``, and so stamps when ``send`` has returned; that is
+    as close to the socket as Twisted allows. A transport in memory has no ``writeSomeData``: there, what is written
+    counts as sent.
+    """
+
+    def __init__(self, transport: Any, monotonic: Callable[[], float]) -> None:
+        self._transport = transport
+        self._monotonic = monotonic
+        self._written = 0
+        self._sent = 0
+        self._served: Served | None = None  # the response on its way, if it is a measurement's,
+        self._start = 0  # where it starts in all bytes of the connection,
+        self._end: int | None = None  # and where it ends, once all of it was written
+        self.last_sent = -math.inf  # when the socket last took anything
+        self._write = transport.write
+        self._write_sequence = transport.writeSequence
+        self._send: Callable[[bytes], int | BaseException] | None = getattr(transport, "writeSomeData", None)
+        transport.write = self.write
+        transport.writeSequence = self.writeSequence
+        if self._send is not None:
+            transport.writeSomeData = self.writeSomeData
+
+    def remove(self) -> None:
+        """Leave the transport as it was."""
+        for name in ("write", "writeSequence", "writeSomeData"):
+            self._transport.__dict__.pop(name, None)
+
+    def begin(self, served: Served) -> None:
+        """What is written from now on is the response of ``served``."""
+        self._served, self._start, self._end = served, self._written, None
+
+    def end(self) -> None:
+        """All of the response was written."""
+        self._end = self._written
+        self._stamp()
+
+    def write(self, data: bytes) -> None:
+        self._write(data)
+        self._accepted(len(data))
+
+    def writeSequence(self, pieces: Iterable[bytes]) -> None:
+        pieces = list(pieces)
+        self._write_sequence(pieces)
+        self._accepted(sum(map(len, pieces)))
+
+    def writeSomeData(self, data: bytes) -> int | BaseException:
+        assert self._send is not None
+        result = self._send(data)
+        if isinstance(result, int) and result > 0:
+            self._moved(result)
+        return result
+
+    def _accepted(self, count: int) -> None:
+        self._written += count
+        if self._send is None:
+            self._moved(count)
+
+    def _moved(self, count: int) -> None:
+        self.last_sent = self._monotonic()
+        self._sent += count
+        if self._served is not None:
+            self._stamp()
+
+    def _stamp(self) -> None:
+        served = self._served
+        if served is None:
+            return
+        if served.response is None and self._sent > self._start:
+            served.response = self.last_sent
+        if self._end is not None and self._sent >= self._end:
+            served.complete = self.last_sent
+            self._served = None
