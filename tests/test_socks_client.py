@@ -330,11 +330,21 @@ class FailureTests(SynchronousTestCase):
         wire.protocol.connectionLost(Failure(ConnectionLost()))
         self.assertEqual((wire.aborted, wire.value()), (1, b"\x05\x01\x00"))
 
+    def test_lost_connection_is_left_alone(self) -> None:
+        """A connection that is lost already is not aborted."""
+        endpoint = ManualEndpoint()
+        connecting = SOCKS5ClientEndpoint("example.com", 80, endpoint).connect(Application())
+        wire = endpoint.succeed()
+        wire.protocol.connectionLost(Failure(ConnectionLost()))
+        self.failureResultOf(connecting, ConnectionLostEarly)
+        self.assertEqual(wire.aborted, 0)
+
     def test_proxy_cannot_be_reached(self) -> None:
         """What the proxy's endpoint fails with is passed on."""
-        for endpoint in (ManualEndpoint(), ManualEndpoint()):
+        for version in (SOCKS4ClientEndpoint, SOCKS5ClientEndpoint):
+            endpoint = ManualEndpoint()
             endpoint.connecting = fail(ConnectError())
-            connecting = SOCKS5ClientEndpoint("example.com", 80, endpoint).connect(Application())
+            connecting = version("example.com", 80, endpoint).connect(Application())
             self.failureResultOf(connecting, ConnectError)
 
     def test_endpoint_that_raises(self) -> None:

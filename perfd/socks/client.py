@@ -233,7 +233,7 @@ class _SOCKSClientFactory(_ClientFactory):
         return self.deferred
 
     def buildProtocol(self, addr: IAddress | None) -> SOCKSClient | None:
-        if self._cancelled or self.deferred.called or self._client is not None:
+        if self.deferred.called or self._client is not None:
             return None
         self._client = self.protocol()
         self._client.factory = self
