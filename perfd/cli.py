@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from perfd import __version__, control
 from perfd.config import NETWORKS, Config, ConfigError, load_config
@@ -53,7 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def _config_option(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +71,7 @@ def _config_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _load(options: argparse.Namespace) -> Config:
-    return load_config(control.find_config(options.config))
+    return load_config(options.config)
 
 
 def _add_init(commands: _Commands) -> None:
@@ -118,7 +122,7 @@ def _add_check(commands: _Commands) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from perfd.service import check_machine
+    from perfd.preflight import check_machine
 
     config = _load(options)
     check_machine(config)
@@ -147,8 +151,8 @@ def _add_measure(commands: _Commands) -> None:
 def _measure(options: argparse.Namespace) -> int:
     from perfd.measure import Request, measure
 
-    path = control.find_config(options.config)
-    config = load_config(path) if path.exists() or options.config != Path(CONFIG_FILE) else None
+    is_default = options.config == Path(CONFIG_FILE)
+    config = None if is_default and not options.config.exists() else load_config(options.config)
     request = Request(
         size=options.size, count=options.count, timeout=options.timeout, network=options.network, tor=options.tor
     )
@@ -177,12 +181,12 @@ def _testnet(options: argparse.Namespace) -> int:
     return run(options.action, options.directory, options.tor, as_json=options.json)
 
 
-def _argument(read: type | object) -> object:
+def _argument(read: Callable[[str], T]) -> Callable[[str], T]:
     """``read`` for argparse, which shows a ValueError's message only if it is an ArgumentTypeError."""
 
-    def convert(text: str) -> object:
+    def convert(text: str) -> T:
         try:
-            return read(text)  # type: ignore[operator]
+            return read(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 

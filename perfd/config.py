@@ -111,7 +111,9 @@ class Config:
 
 
 def load_config(path: Path) -> Config:
-    """The configuration in the file ``path``. Raises ``ConfigError``."""
+    """The configuration in the file ``path``, or the perfd.conf in that directory. Raises ``ConfigError``."""
+    if path.is_dir():
+        path /= "perfd.conf"
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

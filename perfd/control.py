@@ -16,7 +16,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -61,20 +60,17 @@ class User:
 def twistd_arguments(config: Config, user: User, *, foreground: bool) -> list[str]:
     """The command line that runs the instance's daemon."""
     instance = Instance(config.directory)
-    observer = "foreground_observer" if foreground else "daemon_observer"
     return [
         sys.executable,
         "-c",
         TWISTD,
-        *(["--nodaemon"] if foreground else []),
+        *(["--nodaemon"] if foreground else ["--logger", "perfd.service.NoTwistdLog"]),
         "--pidfile",
         str(instance.pid_file),
         "--rundir",
         str(config.directory),
         "--umask",
         "0022",
-        "--logger",
-        f"perfd.service.{observer}",
         *user.arguments(),
         "perfd",
         "--config",
@@ -90,7 +86,7 @@ def start(config: Config, user: User) -> int:
         _say(f"perfd is already running (pid {pid})")
         return OK
     _remove_stale_pid_file(instance)
-    if not _hand_over(instance, user):
+    if not _can_become(user, instance):
         return NO_PERMISSION
     done = subprocess.run(twistd_arguments(config, user, foreground=False), cwd=config.directory, check=False)
     if done.returncode != 0:
@@ -163,7 +159,7 @@ def run(config: Config, user: User) -> int:
         _complain(f"perfd is already running (pid {pid})")
         return FAILED
     _remove_stale_pid_file(instance)
-    if not _hand_over(instance, user):
+    if not _can_become(user, instance):
         return NO_PERMISSION
     _say(f"log: {instance.log_file}")
     _say(f"results: {results_url(config)}")
@@ -221,8 +217,8 @@ def _remove_stale_pid_file(instance: Instance) -> None:
         _say(f"removed the pid file of a daemon that is no more: {instance.pid_file}")
 
 
-def _hand_over(instance: Instance, user: User) -> bool:
-    """Give the log, which is opened before privileges are dropped, to the daemon's user."""
+def _can_become(user: User, instance: Instance) -> bool:
+    """Whether the daemon can change to ``user`` and write in its directory; complains if not."""
     entry = user.entry()
     if entry is None:
         return True
@@ -236,8 +232,6 @@ def _hand_over(instance: Instance, user: User) -> bool:
             f"chown -R {entry.pw_name} {instance.directory}"
         )
         return False
-    instance.log_file.touch()
-    os.chown(instance.log_file, entry.pw_uid, entry.pw_gid)
     return True
 
 
@@ -248,8 +242,3 @@ def _say(text: str) -> None:
 
 def _complain(text: str) -> None:
     sys.stderr.write(f"perfd: {text}\n")
-
-
-def find_config(path: Path) -> Path:
-    """The perfd.conf meant by ``path``, which may be it or its directory."""
-    return path / "perfd.conf" if path.is_dir() else path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 
@@ -19,7 +19,8 @@ class Sink(Protocol):
 class Experiment(Protocol):
     """A configured kind of measurement over one tor and one way to the server."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     async def run(self, slot: float | None) -> Measurement:
         """Run once and return the record, whatever happened.
@@ -35,7 +36,8 @@ class Experiment(Protocol):
 class Tor(Protocol):
     """A way into Tor: a launched tor, an attached one, or any SOCKS proxy in its place."""
 
-    name: str
+    @property
+    def name(self) -> Any: ...  # a str; Twisted types the name of a service loosely
 
     @property
     def version(self) -> str | None:

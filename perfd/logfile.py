@@ -92,7 +92,12 @@ def _write_extra(value: str | float) -> str:
 def _read_extra(raw: str) -> str | int | float:
     if _INT.fullmatch(raw):
         return int(raw)
-    return float(raw) if _NUMBER.fullmatch(raw) else _unquote(raw)
+    return _read_float(raw) if _NUMBER.fullmatch(raw) else _unquote(raw)
+
+
+_read_int = _read(_INT, int)
+_read_float = _read(_NUMBER, float)
+_read_time = _read(_TIME, float)
 
 
 @attrs.frozen
@@ -103,10 +108,6 @@ class _Format:
     read: Callable[[str], Any]
     words: str
 
-
-_read_int = _read(_INT, int)
-_read_float = _read(_NUMBER, float)
-_read_time = _read(_TIME, float)
 
 _FORMATS: Mapping[Kind, _Format] = {
     Kind.TEXT: _Format(_quote, _unquote, "percent-encoded text"),
@@ -125,7 +126,7 @@ _FORMATS: Mapping[Kind, _Format] = {
         "a comma list of numbers",
     ),
     Kind.TIMES: _Format(_write_time, _read_time, "seconds since the epoch"),  # of each of the mapping's values
-    Kind.EXTRA: _Format(_write_extra, _read_extra, "percent-encoded text"),  # likewise
+    Kind.EXTRA: _Format(_write_extra, _read_extra, "a number or percent-encoded text"),  # likewise
 }
 
 

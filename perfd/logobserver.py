@@ -178,9 +178,9 @@ class LogFile:
     def __call__(self, event: LogEvent) -> None:
         text = formatEventAsClassicLogText(event, formatTime=_time_text)
         if text:
-            line = self._line(text, event.get("log_time"))
+            day = _utc_day(event.get("log_time", self._clock.wall()))
             with self._lock:
-                self._take(line)
+                self._take(_Line(day, text.encode("utf-8", "backslashreplace")))
 
     def reopen(self) -> None:
         """Open the file anew with the next line: somebody has moved it. May be called by a signal's function."""
@@ -189,10 +189,6 @@ class LogFile:
     def close(self) -> None:
         with self._lock:
             self._file.close()
-
-    def _line(self, text: str, when: float | None = None) -> _Line:
-        day = _utc_day(self._clock.wall() if when is None else when)
-        return _Line(day, text.encode("utf-8", "backslashreplace"))
 
     def _take(self, line: _Line) -> None:
         self._held.append(line)
@@ -208,16 +204,19 @@ class LogFile:
         if self._is_reopen_due or not self._file.is_open:
             self._open()
         if self._outage is not None:
-            self._file.write(self._line(self._describe(self._outage)))
+            self._write(_Line(self._held[0].day, self._describe(self._outage).encode()))
             self._outage = None
         while self._held:
             line = self._held[0]
-            if self._file.is_over(line.day):
-                self._set_aside(line.day)
-            self._file.write(line)
+            self._write(line)
             self._held.popleft()
             self._held_bytes -= len(line.text)
         self._file.finish()
+
+    def _write(self, line: _Line) -> None:
+        if self._file.is_over(line.day):
+            self._set_aside(line.day)
+        self._file.write(line)
 
     def _open(self) -> None:
         try:
@@ -232,7 +231,7 @@ class LogFile:
         try:
             self._file.set_aside(day, self.keep)
         except OSError as error:
-            self._file.write(self._line(self._note(f"could not begin a new file: {error.strerror}")))
+            self._file.write(_Line(day, self._note(f"could not begin a new file: {error.strerror}").encode()))
 
     def _drop_excess(self, outage: _Outage) -> None:
         while len(self._held) > MAX_HELD_LINES or self._held_bytes > MAX_HELD_BYTES:

@@ -14,12 +14,15 @@ import attrs
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import react
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall, react
 
 from perfd.clock import Clock
-from perfd.config import Address, Config, ConfigError, parse_config
+from perfd.config import Address, Config, ConfigError, ExperimentConfig, parse_config
 from perfd.instance import Instance, InstanceLock
+from perfd.interfaces import Tor
+from perfd.laboratory import Laboratory
+from perfd.preflight import check_machine
 from perfd.record import Measurement, Outcome
 from perfd.terminal import Progress
 from perfd.units import format_size
@@ -44,8 +47,6 @@ def measure(config: Config | None, request: Request, *, as_json: bool) -> int:
     Nothing is stored but the keys of the private network and the data of tor, which make the next start faster.
     Raises ConfigError and InstanceError.
     """
-    from perfd.service import check_machine
-
     config = _prepared(config, request)
     check_machine(config)
     config.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -74,7 +75,9 @@ def _prepared(config: Config | None, request: Request) -> Config:
     if config.network == "socks":
         config = attrs.evolve(config, tors=())
     if config.network != "tor":
-        config = attrs.evolve(config, server=attrs.evolve(config.server, listen=FREE_PORT))
+        config = attrs.evolve(
+            config, server=attrs.evolve(config.server, listen=FREE_PORT, public_address=FREE_PORT)
+        )
     elif config.server.public_address.is_loopback:
         raise ConfigError([f"{config.path}: [server] public-address: needed to measure the public Tor network"])
     names = [tor.name for tor in config.tors] or ["default"]
@@ -88,20 +91,44 @@ def _prepared(config: Config | None, request: Request) -> Config:
 
 
 async def _run(reactor: Any, config: Config, request: Request, printer: JSONPrinter | TablePrinter) -> None:
-    from perfd.service import Laboratory
-
-    laboratory = Laboratory(reactor, Clock(), config)
+    laboratory = Laboratory(reactor, Clock(), config, {})
+    laboratory.startService()
     try:
-        with Progress("preparing") as progress:
-            tor = await laboratory.start(request.tor, progress.update)
-        download = laboratory.download("measure", request.size, request.timeout, tor)
+        await _prepare(reactor, laboratory.tors[request.tor])
+        download = laboratory.download(_experiment(request), request.tor, "public")
         with printer:
-            for _ in range(request.count):
-                printer.add(await download.run(None))
-    except CancelledError:
-        pass
+            while len(printer.measurements) < request.count:
+                measurement = await download.run(None)
+                printer.add(measurement)
+                if measurement.outcome is Outcome.CANCELLED:
+                    break
     finally:
-        await laboratory.stop()
+        await laboratory.stopService()
+
+
+def _experiment(request: Request) -> ExperimentConfig:
+    return ExperimentConfig(
+        name="measure",
+        type="download",
+        size=request.size,
+        interval=request.timeout,
+        offset=0.0,
+        timeout=request.timeout,
+        tors=(request.tor,),
+        servers=("public",),
+    )
+
+
+async def _prepare(reactor: Any, tor: Tor) -> None:
+    """Wait until ``tor`` can be used, and show meanwhile why it cannot."""
+    with Progress("preparing") as progress:
+        shown = LoopingCall(lambda: progress.update(tor.not_ready or "ready"))
+        shown.clock = reactor
+        shown.start(0.2)
+        try:
+            await tor.when_ready()
+        finally:
+            shown.stop()
 
 
 class JSONPrinter:

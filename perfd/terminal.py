@@ -34,10 +34,10 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, done: float, total: float, step: str) -> None:
-        """``done`` of ``total`` are done; ``step`` says what was last."""
+    def update(self, step: str, done: float | None = None, total: float | None = None) -> None:
+        """``step`` says what is being done; ``done`` of ``total`` steps are, where that is known."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total, step=step)
+            self._bar.update(self._task, completed=done or 0.0, total=total, step=step)
         elif step != self._last:
             sys.stderr.write(f"{self._title}: {step}\n")
             sys.stderr.flush()

@@ -29,7 +29,9 @@ def run(action: str, directory: Path, tor_binary: str, *, as_json: bool) -> int:
 
     async def start(reactor: Any) -> int:
         with Progress("starting the private network") as progress:
-            started = await Testnet(directory, tor_binary).start(reactor, progress=progress.update)
+            started = await Testnet(directory, tor_binary).start(
+                reactor, progress=lambda done, total, step: progress.update(step, done, total)
+            )
         _say(f"the private network in {directory} {'runs' if started else 'already runs'}")
         _say("a tor uses it with these lines in its torrc:")
         for line in Testnet(directory).client_options:

@@ -1,0 +1,72 @@
+"""What must be right with the machine before anything is started; all of it is told at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+from pathlib import Path
+
+from perfd.config import Address, Config, ConfigError
+from perfd.instance import Instance
+from perfd.store.database import StoreError, database_path
+from perfd.store.schema import check_database
+
+
+def check_machine(config: Config) -> None:
+    """Raises ConfigError if the daemon could not start as configured."""
+    problems = [f"{config.path}: {problem}" for problem in (*_programs(config), *_directory(config.directory))]
+    instance = Instance(config.directory)
+    if instance.is_locked():
+        problems.append(f"{config.directory}: Perfd is already running here (pid {instance.daemon_pid()})")
+    else:
+        problems.extend(f"{config.path}: [server] listen: {problem}" for problem in _port(config.server.listen))
+    try:
+        check_database(database_path(config.database, config.directory))
+    except StoreError as error:
+        problems.append(str(error))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _programs(config: Config) -> list[str]:
+    problems = [
+        f"[tor:{tor.name}] binary: {trouble}"
+        for tor in config.tors
+        if tor.control is None and (trouble := program_trouble(tor.binary))
+    ]
+    if config.network == "testnet" and (trouble := program_trouble("tor-gencert")):
+        problems.append(f"[perfd] network: testnet needs tor-gencert: {trouble}")
+    return problems
+
+
+def program_trouble(name: str) -> str | None:
+    """Why the program ``name`` cannot be run, None if it can."""
+    if shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") is not None:
+        return None
+    if "/" not in name:
+        return f"there is no program {name}; install it (Debian: apt-get install tor)"
+    if not Path(name).exists():
+        return f"{name} does not exist"
+    return f"{name} is not an executable program"
+
+
+def _directory(directory: Path) -> list[str]:
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    return [] if os.access(existing, os.W_OK | os.X_OK) else [f"{existing} is not writable for this user"]
+
+
+def _port(listen: Address) -> list[str]:
+    """Whether the port can be bound now; what holds it then is not Perfd's daemon of this instance."""
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((listen.host, listen.port))
+        except OSError as error:
+            remedy = (
+                "; port numbers below 1024 need root, with --uid and --gid" if error.errno == errno.EACCES else ""
+            )
+            return [f"cannot listen on {listen}: {error.strerror}{remedy}"]
+    return []

@@ -1,0 +1,211 @@
+"""The daemon: what it is made of, in which order it starts and stops. The only module that knows everything.
+
+twistd calls ``makeService`` before it changes directory, forks and drops privileges. So nothing is opened there:
+the port is bound in ``privilegedStartService``, everything else begins in ``startService``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Application, Service
+from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
+from twisted.python import usage
+from zope.interface import implementer
+
+from perfd import __version__
+from perfd.clock import Clock
+from perfd.config import Config, ConfigError, load_config
+from perfd.health import Health
+from perfd.instance import Instance, InstanceError, InstanceLock
+from perfd.laboratory import Laboratory, OrderedServices, StartError
+from perfd.logfile import LogSink
+from perfd.logobserver import LogFile, reopen_on_signal
+from perfd.preflight import check_machine
+from perfd.schedule import Grid, Schedule
+from perfd.sinks import FanOut
+from perfd.store.database import StoreError, database_path
+from perfd.store.reader import AsyncReader
+from perfd.store.worker import ThreadWorker
+from perfd.store.writer import StoreSink
+from perfd.web.results import Access, HealthPage, Results
+
+
+class LogService(Service):
+    """perfd.log, from the start of the daemon to its end."""
+
+    def __init__(self, path: Path, keep: int) -> None:
+        self._path = path
+        self._keep = keep
+        self._file: LogFile | None = None
+
+    def startService(self) -> None:
+        super().startService()
+        try:
+            self._file = LogFile(self._path, self._keep)
+        except OSError as error:
+            raise StartError(f"{self._path}: {error.strerror}") from None
+        globalLogPublisher.addObserver(self._file)
+        reopen_on_signal(self._file)
+
+    def stopService(self) -> None:
+        super().stopService()
+        if self._file is not None:
+            globalLogPublisher.removeObserver(self._file)
+            self._file.close()
+
+
+class LockService(Service):
+    """Keeps a second daemon out of the instance directory."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._lock: InstanceLock | None = None
+
+    def startService(self) -> None:
+        super().startService()
+        try:
+            self._lock = InstanceLock(self._instance.lock_file)
+        except (InstanceError, OSError) as error:
+            raise StartError(str(error)) from None
+        self._lock.write_pid()
+
+    def stopService(self) -> None:
+        super().stopService()
+        if self._lock is not None:
+            self._lock.release()
+
+
+class StoreService(Service):
+    """The database: its writer and its reader. ``unusable`` is called when it can never be used as it is."""
+
+    _log = Logger()
+
+    def __init__(self, sink: StoreSink, reader: AsyncReader, unusable: Callable[[StoreError], None]) -> None:
+        self._sink = sink
+        self._reader = reader
+        self._unusable = unusable
+
+    def startService(self) -> None:
+        super().startService()
+        self._reader.start()
+        starting = Deferred.fromCoroutine(self._sink.start())
+        starting.addErrback(self._not_started)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        self._reader.stop()
+        return Deferred.fromCoroutine(self._sink.stop())
+
+    def _not_started(self, failure: Any) -> None:
+        if failure.check(StoreError):
+            self._unusable(failure.value)
+        else:
+            self._log.failure("the database was not opened", failure)
+
+
+class Perfd(OrderedServices):
+    """The daemon of one instance. Its parts start in the order in which they are added, and stop the other way."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, clock: Clock, config: Config) -> None:
+        super().__init__()
+        self.setName("perfd")
+        self._reactor = reactor
+        self._config = config
+        instance = Instance(config.directory)
+        database = database_path(config.database, config.directory)
+        store = StoreSink(reactor, ThreadWorker(reactor, "perfd-writer"), database)
+        reader = AsyncReader(ThreadWorker(reactor, "perfd-reader", 2), database)
+        health = Health(clock, config.source, __version__, lambda: store.status.trouble)
+        sinks = FanOut({"log": LogSink(), "database": store, "health": health})
+        access = Access(config.server.results)
+        pages = {"results": Results(reader, access), "health": HealthPage(health.report, access)}
+        laboratory = Laboratory(reactor, clock, config, pages)
+        health.watch_tors(list(laboratory.tors.values()))
+
+        LockService(instance).setServiceParent(self)
+        LogService(instance.log_file, config.keep_logs).setServiceParent(self)
+        StoreService(store, reader, self._give_up).setServiceParent(self)
+        laboratory.setServiceParent(self)
+        for experiment in config.experiments:
+            variants = [
+                laboratory.download(experiment, tor, server)
+                for tor in experiment.tors
+                for server in experiment.servers
+            ]
+            grid = Grid(experiment.interval, experiment.offset)
+            schedule = Schedule(reactor, clock, experiment.name, grid, variants, sinks)
+            health.watch(experiment.name, experiment.interval, partial(getattr, schedule, "next_slot"))
+            schedule.setServiceParent(self)
+
+    def startService(self) -> None:
+        use_monotonic_time(self._reactor)
+        super().startService()
+        self._log.info(
+            "Perfd {version} was started: source {source}, network {network}, {count} experiments, {directory}",
+            version=__version__,
+            source=self._config.source,
+            network=self._config.network,
+            count=len(self._config.experiments),
+            directory=self._config.directory,
+        )
+
+    def _give_up(self, error: StoreError) -> None:
+        self._log.critical("Perfd stops: {error}", error=error)
+        self._reactor.stop()
+
+
+def use_monotonic_time(reactor: Any) -> None:
+    """Let the reactor's timers run by the monotonic clock.
+
+    Twisted's reactor keeps them by the wall clock: after a step forward every deadline would pass at once. Only
+    done while nothing is scheduled, since what is would get another meaning.
+    """
+    if not reactor.getDelayedCalls():
+        reactor.seconds = time.monotonic
+
+
+class Options(usage.Options):
+    """What ``twistd perfd`` understands."""
+
+    synopsis = "[--config FILE]"
+    longdesc = "Measures the performance of Tor as perfd.conf says. `perfd --help` has more commands."
+    optParameters = [["config", "c", "perfd.conf", "The configuration, or the directory that it is in."]]
+
+
+def makeService(options: Options) -> Perfd:
+    """The service for twistd. Ends the program with all problems on standard error if there are any."""
+    return _make(Path(options["config"]))
+
+
+def make_application(config: Path) -> Any:
+    """The application for ``perfd.tac``."""
+    application = Application("perfd")
+    _make(config).setServiceParent(application)
+    return application
+
+
+def _make(path: Path) -> Perfd:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it, which twistd does itself
+
+    try:
+        config = load_config(path)
+        check_machine(config)
+    except ConfigError as error:
+        raise SystemExit("\n".join(f"perfd: {problem}" for problem in error.problems)) from None
+    return Perfd(reactor, Clock(), config)
+
+
+@implementer(ILogObserver)
+class NoTwistdLog:
+    """For twistd's option ``--logger``: twistd needs no log of its own, since Perfd writes perfd.log."""
+
+    def __call__(self, event: LogEvent) -> None:
+        pass

@@ -1,0 +1,182 @@
+"""Opening the database, and everything about it that only SQLite has: pragmas, transactions, backups, errors.
+
+All connections are in autocommit mode, so transactions are those of ``transaction`` and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+SCHEME = "sqlite:///"
+BUSY_TIMEOUT = 5.0
+"""Seconds to wait for the lock of another process."""
+
+JOURNAL_LIMIT = 4 << 20
+"""Bytes that the write-ahead log keeps on disk when it is not in use."""
+
+APPLICATION_ID = 0x50455246
+"""Marks a database file as Perfd's ("PERF")."""
+
+
+class StoreError(Exception):
+    """The database cannot be used as it is; the message names the file and the remedy."""
+
+
+class DatabaseURLError(StoreError):
+    """The ``database`` option cannot be understood."""
+
+
+class NoDatabaseError(StoreError):
+    """There is no database yet."""
+
+
+class NotADatabaseError(StoreError):
+    """The file is not a database of Perfd, or is damaged."""
+
+
+class SchemaVersionError(StoreError):
+    """The database is of another version than this Perfd."""
+
+
+def database_path(url: str, directory: Path) -> Path:
+    """The file that ``url`` names.
+
+    ``sqlite:///NAME`` is relative to ``directory``, ``sqlite:////PATH`` is absolute.
+    Raises DatabaseURLError.
+    """
+    name = url.removeprefix(SCHEME)
+    if name == url:
+        raise DatabaseURLError(
+            f"{url!r} is not a database that Perfd knows: write sqlite:///perfd.sqlite for a file in the "
+            "instance's directory, or sqlite:////absolute/path"
+        )
+    if not name or name == ":memory:" or name.endswith("/") or "\0" in name:
+        raise DatabaseURLError(f"{url!r} does not name a file, as sqlite:///perfd.sqlite does")
+    if "?" in name:
+        raise DatabaseURLError(f"{url!r}: options after a question mark are not supported")
+    return directory.absolute() / name
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection that can write; the file is made if there is none.
+
+    Use in one thread only. Raises sqlite3.Error; see ``clear_errors``.
+    """
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
+    try:
+        # NORMAL with a write-ahead log: a crash of Perfd loses nothing, one of the machine no more than the
+        # last transactions, and neither damages the file.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_LIMIT}")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_readonly(path: Path) -> sqlite3.Connection:
+    """A connection that can only read. Use in one thread only. Raises NoDatabaseError and sqlite3.Error."""
+    if not path.exists():
+        raise NoDatabaseError(f"there is no database {path}; Perfd makes it when it is started")
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT, isolation_level=None
+    )
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that holds the write lock from its start; within another one, a part of that."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # When the disk is full SQLite rolls back itself, and then there is none to roll back.
+        connection.rollback()
+        raise
+
+
+def schema_version(connection: sqlite3.Connection, path: Path) -> int:
+    """The number of schema upgrades that the database has had, 0 if it is empty.
+
+    Raises NotADatabaseError if it is the database of another program.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    if application == APPLICATION_ID or (application == version == tables == 0):
+        return int(version)
+    raise NotADatabaseError(
+        f"{path} is the database of another program; choose another file with the option database in perfd.conf"
+    )
+
+
+def mark_version(connection: sqlite3.Connection, version: int) -> None:
+    """Write down that the database has had ``version`` upgrades; a part of the running transaction."""
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {version}")
+
+
+def back_up(connection: sqlite3.Connection, target: Path) -> None:
+    """Copy the database to ``target``, which appears, or is replaced, only when it is whole."""
+    unfinished = target.with_name(target.name + ".new")
+    unfinished.unlink(missing_ok=True)
+    with closing(sqlite3.connect(unfinished)) as copy:
+        connection.backup(copy)
+    unfinished.replace(target)
+
+
+def statements(script: str) -> Iterator[str]:
+    """The SQL statements of ``script``, each of which must begin on a line of its own."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+@contextmanager
+def clear_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors that last into StoreErrors that name ``path`` and the remedy.
+
+    Errors that may pass (disk full, locked, I/O) are raised as they are.
+    """
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_NOTADB:
+            raise NotADatabaseError(
+                f"{path} is not a database; choose another file with the option database in perfd.conf"
+            ) from error
+        if code == sqlite3.SQLITE_CORRUPT:
+            raise NotADatabaseError(
+                f"{path} is damaged ({error}); move it away, and a new one is made "
+                "(the measurements are in perfd.log too)"
+            ) from error
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+            raise StoreError(f"the database {path} cannot be opened: {_reason(path) or error}") from error
+        raise
+
+
+def _reason(path: Path) -> str | None:
+    """What is wrong with the file or its directory, in words."""
+    if not path.parent.is_dir():
+        return f"there is no directory {path.parent}"
+    if path.is_dir():
+        return "it is a directory"
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        return f"its directory {path.parent} is not writable for this user"
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        return "it is not readable and writable for this user"
+    return None

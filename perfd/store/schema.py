@@ -1,0 +1,92 @@
+"""The versions of the database's schema.
+
+``schema/NNN-*.sql`` are the upgrades, in order; version n of a database has had the first n of them, and a new
+database gets all of them. A file that was part of a release is never changed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from perfd.store.database import (
+    SchemaVersionError,
+    back_up,
+    clear_errors,
+    connect,
+    connect_readonly,
+    mark_version,
+    schema_version,
+    statements,
+    transaction,
+)
+
+
+def load_upgrades() -> list[str]:
+    """The SQL of all upgrades, in order."""
+    files = (resources.files("perfd.store") / "schema").iterdir()
+    return [f.read_text(encoding="utf-8") for f in sorted(files, key=lambda f: f.name) if f.name.endswith(".sql")]
+
+
+def open_database(path: Path, upgrades: Sequence[str] | None = None) -> sqlite3.Connection:
+    """Open the database to write, made or brought up to date if need be. Use the connection in this thread only.
+
+    An upgrade happens as a whole or not at all, after a copy of the database was made (``PATH.version-N``).
+
+    Raises StoreError if it can never be used as it is, sqlite3.Error for what may pass (disk full, locked).
+    """
+    with clear_errors(path):
+        connection = connect(path)
+        try:
+            _bring_up_to_date(connection, path, load_upgrades() if upgrades is None else upgrades)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def open_readonly(path: Path, version: int | None = None) -> sqlite3.Connection:
+    """Open the database to read, also while a daemon writes. Use the connection in this thread only.
+
+    Raises StoreError if there is none or it cannot be used as it is, sqlite3.Error for what may pass.
+    """
+    expected = len(load_upgrades()) if version is None else version
+    with clear_errors(path):
+        connection = connect_readonly(path)
+        try:
+            found = schema_version(connection, path)
+            _refuse_newer(path, found, expected)
+            if found < expected:
+                raise SchemaVersionError(
+                    f"the database {path} is of the older version {found} (this Perfd has {expected}); "
+                    "it is upgraded when Perfd is started"
+                )
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _bring_up_to_date(connection: sqlite3.Connection, path: Path, upgrades: Sequence[str]) -> None:
+    found = schema_version(connection, path)
+    _refuse_newer(path, found, len(upgrades))
+    if found == len(upgrades):
+        return
+    if found:
+        back_up(connection, path.with_name(f"{path.name}.version-{found}"))
+    with transaction(connection):
+        # Another process may have done it, or a part of it, since.
+        for upgrade in upgrades[schema_version(connection, path) :]:
+            for statement in statements(upgrade):
+                connection.execute(statement)
+        mark_version(connection, len(upgrades))
+
+
+def _refuse_newer(path: Path, found: int, known: int) -> None:
+    if found > known:
+        raise SchemaVersionError(
+            f"the database {path} is of the newer version {found} (this Perfd has {known}); "
+            "update Perfd, or choose another file with the option database in perfd.conf"
+        )

@@ -1,0 +1,170 @@
+"""A control connection to a tor, made with txtorcon, and what Perfd asks over it (control-spec)."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IStreamClientEndpoint
+from txtorcon import TorControlProtocol, TorProtocolError
+from txtorcon.torcontrolprotocol import TorDisconnectError
+
+CONNECT_TIMEOUT = 20.0
+"""Seconds that connecting and authenticating may take together."""
+
+_NONSENSE = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What txtorcon raises when it reads something that a tor would not say."""
+
+_KEYWORD = re.compile(r'([A-Z]+)=("(?:[^"\\]|\\.)*"|\S*)')
+
+
+class ControlError(Exception):
+    """The control connection could not be made or used; the message says why."""
+
+
+class ControlProtocol(TorControlProtocol):  # type: ignore[misc]  # txtorcon has no types
+    """txtorcon's control protocol, without exceptions for a peer that speaks something else, and beyond ASCII."""
+
+    garbled = False
+
+    def lineReceived(self, line: bytes) -> None:
+        ascii_only = line.decode("utf-8", "backslashreplace").encode("ascii", "backslashreplace")
+        try:
+            super().lineReceived(ascii_only)
+        except _NONSENSE:
+            self.garbled = True
+            self.transport.abortConnection()
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self.garbled = True
+        self.transport.abortConnection()
+
+    def _read_cookie(self, cookiefile: str) -> None:
+        # txtorcon reads tor's octal escapes as Latin-1; on disk they are the bytes of the path.
+        super()._read_cookie(os.fsdecode(cookiefile.encode("latin-1")))
+
+
+def control_endpoint(reactor: Any, address: str) -> IStreamClientEndpoint:
+    """The endpoint for ``address``: a path, with or without ``unix:``, or ``host:port``. Raises ``ValueError``."""
+    path = address.removeprefix("unix:")
+    if path.startswith("/"):
+        return UNIXClientEndpoint(reactor, path)
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"control must be host:port or the path of a socket, not {address!r}")
+    return HostnameEndpoint(reactor, host.strip("[]"), int(port))
+
+
+async def open_control(
+    reactor: Any, endpoint: IStreamClientEndpoint, password: str | None = None
+) -> ControlProtocol:
+    """Connect to a tor and authenticate (cookie, password or nothing, whatever it offers).
+
+    Raises ``ControlError``.
+    """
+    protocol = ControlProtocol(None if password is None else lambda: password)
+    authenticated = False
+
+    async def connect_and_authenticate() -> None:
+        await connectProtocol(endpoint, protocol)
+        await protocol.post_bootstrap
+
+    try:
+        await Deferred.fromCoroutine(connect_and_authenticate()).addTimeout(CONNECT_TIMEOUT, reactor)
+        authenticated = True
+    except (ConnectError, DeferredTimeoutError, OSError, *_NONSENSE) as error:
+        raise ControlError(_clear(error, protocol.garbled)) from None
+    finally:
+        if not authenticated and protocol.transport is not None:
+            protocol.transport.abortConnection()
+    return protocol
+
+
+def _clear(error: Exception, garbled: bool) -> str:
+    if garbled:
+        return "the peer does not speak Tor's control protocol"
+    if isinstance(error, DeferredTimeoutError):
+        return f"no answer within {CONNECT_TIMEOUT:g} s"
+    if isinstance(error, TorDisconnectError):
+        return "it closed the connection"
+    if isinstance(error, TorProtocolError):
+        return f"it refused our authentication: {error.text}"
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def tor_version(protocol: TorControlProtocol) -> str:
+    """The version without what follows it: ``0.4.9.11`` of ``0.4.9.11 (git-...)``."""
+    return str(protocol.version).split(" ", 1)[0]
+
+
+async def socks_listener(protocol: TorControlProtocol) -> tuple[str, int] | None:
+    """Host and port of the first SOCKS port that tor opened on TCP; None if it has none.
+
+    TCP and not a socket file, because a measurement and its STREAM event are joined by the local port.
+    """
+    listeners = await protocol.get_info_raw("net/listeners/socks")
+    for listener in re.findall(r'"((?:[^"\\]|\\.)*)"', listeners):
+        host, _, port = listener.rpartition(":")
+        try:
+            address = ipaddress.ip_address(host.strip("[]"))
+        except ValueError:
+            continue
+        if address.is_unspecified:
+            address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+        return str(address), int(port)
+    return None
+
+
+@attrs.frozen
+class Bootstrap:
+    """How far a tor has come: control-spec, STATUS_CLIENT BOOTSTRAP."""
+
+    percent: int
+    tag: str
+    summary: str
+    warning: str | None = None  # why it does not get on, if it does not
+
+    def __str__(self) -> str:
+        return f"{self.percent} % ({self.tag})"
+
+    @property
+    def sentence(self) -> str:
+        return f"{self}: {self.summary}" + (f": {self.warning}" if self.warning else "")
+
+    @classmethod
+    def parse(cls, text: str) -> Bootstrap | None:
+        """Read ``NOTICE BOOTSTRAP PROGRESS=45 TAG=... SUMMARY="..."``; None if it is something else."""
+        if text.split(" ", 2)[1:2] != ["BOOTSTRAP"]:
+            return None
+        words = {key: value[1:-1] if value[:1] == '"' else value for key, value in _KEYWORD.findall(text)}
+        if not words.get("PROGRESS", "").isdigit():
+            return None
+        return cls(int(words["PROGRESS"]), words.get("TAG", ""), words.get("SUMMARY", ""), words.get("WARNING"))
+
+
+async def watch_bootstrap(protocol: TorControlProtocol, changed: Callable[[Bootstrap], None]) -> None:
+    """Call ``changed`` with the state of the bootstrap, now and after every step."""
+
+    def parse(text: str) -> None:
+        bootstrap = Bootstrap.parse(text)
+        if bootstrap is not None:
+            changed(bootstrap)
+
+    await protocol.add_event_listener("STATUS_CLIENT", parse)
+    # Events may have come before the listener.
+    answer = await protocol.get_info_raw("status/bootstrap-phase")
+    parse(answer.partition("status/bootstrap-phase=")[2])
+
+
+async def watch_complaints(protocol: TorControlProtocol, complaint: Callable[[str], None]) -> None:
+    """Call ``complaint`` with every warning and error that tor logs."""
+    for name in ("WARN", "ERR"):
+        await protocol.add_event_listener(name, complaint)

@@ -1,0 +1,286 @@
+"""``TorService``: a tor that is launched and kept running, or a running one that is attached to.
+
+The control connection is txtorcon's (``control``). ``txtorcon.launch`` itself does not hold here: it gives the
+process out of hand only when the bootstrap is done, so that nobody can stop it earlier; it passes options on the
+command line, where those that occur several times (DirAuthority, Bridge, ClientTransportPlugin) get lost; it
+connects once, when a line on stdout says so, and waits for ever if that was too early or if the bootstrap was
+faster; and it logs every end of a tor, a clean stop too, as an unhandled error. What it does right is done here the
+same way: a control socket in the data directory, cookie authentication, ``__OwningControllerProcess`` from the
+first moment and TAKEOWNERSHIP as soon as there is a connection, so that tor ends at once when Perfd does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from txtorcon import TorControlProtocol, TorProtocolError
+from txtorcon.torcontrolprotocol import TorDisconnectError
+
+from perfd.clock import Clock
+from perfd.tor.control import (
+    Bootstrap,
+    ControlError,
+    control_endpoint,
+    open_control,
+    socks_listener,
+    tor_version,
+    watch_bootstrap,
+    watch_complaints,
+)
+from perfd.tor.process import DirectoryInUseError, TorDirectory, TorProcess
+from perfd.tor.processes import ProgramMissingError, find_program
+from perfd.tor.relays import last_words
+from perfd.tor.supervision import SupervisedService
+
+Connected = Callable[[TorControlProtocol], Awaitable[None]]
+Disconnected = Callable[[], None]
+
+_POLL = 0.05
+_SOCKS_CONNECT_TIMEOUT = 30.0
+_LAST_WORDS_TIME = 1.0
+"""Seconds for which a tor whose control connection closed may still be ending, and say why."""
+
+
+@attrs.frozen(kw_only=True)
+class TorOptions:
+    """One ``[tor:NAME]``. With ``control`` it is a running tor, and what is for launching has no meaning."""
+
+    name: str
+    data_directory: Path
+    binary: str = "tor"
+    torrc: str = ""  # lines of a torrc; a SocksPort in it replaces Perfd's own
+    bootstrap_timeout: float = 300.0  # seconds
+    control: str | None = None  # host:port, or the path of a socket
+    control_password: str | None = None
+
+
+class Network(Protocol):
+    """A private network that a tor belongs to, and that must be there before it is launched."""
+
+    @property
+    def not_ready(self) -> str | None: ...
+
+    async def when_ready(self) -> None: ...
+
+    @property
+    def client_options(self) -> Sequence[str]:
+        """The torrc lines with which a client uses the network. Only valid while ready."""
+
+
+class _Session:
+    """One life of a tor, or of a connection to it: what it said last, and how it ended."""
+
+    def __init__(self) -> None:
+        self.over: Deferred[str] = Deferred()
+        self.bootstrap: Bootstrap | None = None
+        self.complaints: list[str] = []
+        self._calls: list[IDelayedCall] = []
+
+    def call_later(self, reactor: Any, seconds: float, function: Callable[..., None], *arguments: str) -> None:
+        self._calls.append(reactor.callLater(seconds, function, *arguments))
+
+    def cancel_calls(self) -> None:
+        for call in self._calls:
+            if call.active():
+                call.cancel()
+
+    def end(self, how: str) -> None:
+        """The first cause counts; what follows from it does not."""
+        if not self.over.called:
+            self.over.callback(how)
+
+    def complain(self, message: str) -> None:
+        self.complaints = [*self.complaints[-1:], f"[warn] {message}"]
+
+
+class TorService(SupervisedService):
+    """A tor, launched or attached to: the ``Tor`` of ``perfd.interfaces``.
+
+    Whoever wants control events subscribes: ``connected`` is called with txtorcon's protocol each time a
+    control connection was authenticated, before the tor counts as ready; ``disconnected`` when it was lost.
+    """
+
+    def __init__(
+        self, reactor: Any, options: TorOptions, network: Network | None = None, clock: Clock | None = None
+    ) -> None:
+        super().__init__(reactor, f"tor {options.name}", clock)
+        self.name = options.name
+        self.version: str | None = None
+        self.protocol: TorControlProtocol | None = None
+        self._options = options
+        self._network = network
+        self._socks: tuple[str, int] | None = None
+        self._subscribers: list[tuple[Connected, Disconnected]] = []
+
+    def subscribe(self, connected: Connected, disconnected: Disconnected = lambda: None) -> None:
+        """Have ``connected`` and ``disconnected`` called from now on; subscribe before the service starts."""
+        self._subscribers.append((connected, disconnected))
+
+    def socks_endpoint(self) -> IStreamClientEndpoint:
+        """Tor's SOCKS port. Raises ``RuntimeError`` while it has none."""
+        if self._socks is None:
+            raise RuntimeError(f"{self._what} has no SOCKS port now")
+        host, port = self._socks
+        return HostnameEndpoint(self._reactor, host, port, timeout=_SOCKS_CONNECT_TIMEOUT)
+
+    async def _run(self) -> str:
+        if self._options.control is not None:
+            return await self._attach(self._options.control)
+        if self._network is not None and self._network.not_ready is not None:
+            self._lost(f"{self._what} waits for the private network")
+            await self._network.when_ready()
+        return await self._launch()
+
+    async def _launch(self) -> str:
+        directory = TorDirectory(self._options.data_directory)
+        network_options = [] if self._network is None else self._network.client_options
+        try:
+            binary = find_program(self._options.binary)
+            await directory.end_leftovers(self._reactor)
+            directory.prepare(self._options.torrc.splitlines(), network_options)
+            process = TorProcess.launch(self._reactor, binary, directory)
+        except (ProgramMissingError, DirectoryInUseError, OSError) as error:
+            return f"cannot be launched: {error}"
+        self._log.info(
+            "{what} was launched: {binary} in {directory}", what=self._what, binary=binary, directory=directory.path
+        )
+        session = _Session()
+        ended = process.when_ended()
+        ended.addCallbacks(lambda _: session.end(f"stopped: {process.describe_end()}"), lambda _: None)
+        try:
+            return await self._follow(session, self._own(session, process, directory), lambda: process.lines)
+        finally:
+            ended.cancel()
+            await process.stop(self._reactor)
+
+    async def _own(self, session: _Session, process: TorProcess, directory: TorDirectory) -> None:
+        """Connect to the tor just launched, so that it ends with the connection, and go on from there."""
+        last_error = None
+        while process.exit_code is None:
+            address = directory.control_address()
+            if address is not None:
+                try:
+                    protocol = await open_control(self._reactor, control_endpoint(self._reactor, address))
+                    await protocol.queue_command("TAKEOWNERSHIP")
+                except ControlError as error:
+                    if str(error) != last_error:
+                        last_error = str(error)
+                        self._lost(f"{self._what} has started; its control port is not usable yet: {error}")
+                else:
+                    await self._use(session, protocol)
+                    return
+            await deferLater(self._reactor, _POLL)
+
+    async def _attach(self, control: str) -> str:
+        session = _Session()
+        return await self._follow(session, self._connect(session, control), lambda: session.complaints)
+
+    async def _connect(self, session: _Session, control: str) -> None:
+        """Connect to a tor that somebody else runs, and go on from there."""
+        try:
+            endpoint = control_endpoint(self._reactor, control)
+            protocol = await open_control(self._reactor, endpoint, self._options.control_password)
+        except (ControlError, ValueError) as error:
+            session.end(f"cannot be reached at {control}: {error}")
+            return
+        self._log.info("{what} was attached to at {control}", what=self._what, control=control)
+        await watch_complaints(protocol, session.complain)
+        await self._use(session, protocol)
+
+    async def _follow(
+        self, session: _Session, beginning: Coroutine[Any, Any, None], said: Callable[[], Sequence[str]]
+    ) -> str:
+        """Go through a session from its ``beginning`` until it is over; return how it ended."""
+        timeout = self._options.bootstrap_timeout
+
+        def too_late() -> None:
+            reached = session.bootstrap.sentence if session.bootstrap else "no control connection"
+            session.end(
+                f"did not bootstrap within {timeout:g} s: {reached}; its last message: {last_words(said())}"
+            )
+
+        session.call_later(self._reactor, timeout, too_late)
+        setting_up = Deferred.fromCoroutine(beginning)
+        setting_up.addErrback(self._set_up_failed, session)
+        try:
+            return await session.over
+        finally:
+            session.cancel_calls()
+            setting_up.cancel()
+            self._disconnect()
+
+    async def _use(self, session: _Session, protocol: TorControlProtocol) -> None:
+        """Learn what is needed of an authenticated tor, tell the subscribers, and follow its bootstrap."""
+        protocol.when_disconnected().addErrback(lambda _: self._control_lost(session))
+        self.protocol, self.version = protocol, tor_version(protocol)
+        self._socks = await socks_listener(protocol)
+        if self._socks is None:
+            session.end("has no SocksPort on TCP; it needs one in its torrc")
+            return
+        for connected, _ in self._subscribers:
+            await Deferred.fromCoroutine(_awaited(connected(protocol))).addErrback(self._subscriber_failed)
+        await watch_bootstrap(protocol, lambda bootstrap: self._bootstrap_changed(session, bootstrap))
+
+    def _bootstrap_changed(self, session: _Session, bootstrap: Bootstrap) -> None:
+        if session.over.called:
+            return
+        before, session.bootstrap = session.bootstrap, bootstrap
+        if before is None or before.percent != bootstrap.percent:
+            self._log.info("{what} bootstrapped to {sentence}", what=self._what, sentence=bootstrap.sentence)
+        if bootstrap.percent < 100:
+            self._lost(f"{self._what} is bootstrapping: {bootstrap}")
+        elif self.not_ready is not None:
+            session.cancel_calls()
+            self._log.info(
+                "{what} was ready: version {version}, SOCKS port {socks}",
+                what=self._what,
+                version=self.version,
+                socks=":".join(map(str, self._socks or ())),
+            )
+            self._gained()
+
+    def _control_lost(self, session: _Session) -> None:
+        self._lost(f"{self._what} closed its control connection")
+        self._disconnect()
+        # A tor of our own is ending then; how it does says more.
+        grace = _LAST_WORDS_TIME if self._options.control is None else 0.0
+        if not session.over.called:
+            session.call_later(self._reactor, grace, session.end, "closed its control connection")
+
+    def _disconnect(self) -> None:
+        protocol, self.protocol = self.protocol, None
+        self.version, self._socks = None, None
+        if protocol is None:
+            return
+        protocol.transport.loseConnection()
+        for _, disconnected in self._subscribers:
+            maybeDeferred(disconnected).addErrback(self._subscriber_failed)
+
+    def _set_up_failed(self, failure: Failure, session: _Session) -> None:
+        if failure.check(CancelledError):
+            return
+        if failure.check(TorDisconnectError):
+            self._control_lost(session)
+        elif failure.check(TorProtocolError):
+            session.end(f"refused a command: {failure.getErrorMessage()}")
+        else:
+            self._log.failure("{what} could not be used", failure, what=self._what)
+            session.end(f"could not be used: {failure.getErrorMessage()}")
+
+    def _subscriber_failed(self, failure: Failure) -> None:
+        """A consumer of events that fails costs its events, not the measurements."""
+        if failure.check(CancelledError):
+            failure.raiseException()
+        self._log.failure("a subscriber of {what} failed", failure, what=self._what)
+
+
+async def _awaited(awaitable: Awaitable[None]) -> None:
+    await awaitable

@@ -1,0 +1,158 @@
+"""Other programs: found, run to their end, and recognized later by process id."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IProcessTransport
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+MOST_OUTPUT = 64 * 1024
+"""How much of a program's output is kept, in bytes."""
+
+GRACE = 5.0
+"""Seconds between SIGTERM and SIGKILL."""
+
+_POLL = 0.05
+
+
+class ProgramMissingError(Exception):
+    """A program that is needed is not installed, or cannot be executed."""
+
+
+def find_program(name: str, package: str = "tor") -> str:
+    """The path of the program ``name``, which may be a path itself. Raises ``ProgramMissingError``.
+
+    The search does not end at PATH: Debian has tor in /usr/sbin, which is not in the PATH of a normal user.
+    """
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+    found = shutil.which(name, path=path)
+    if found is not None:
+        return os.path.abspath(found)
+    if os.path.exists(name) and os.sep in name:
+        raise ProgramMissingError(f"{name} cannot be executed")
+    raise ProgramMissingError(f"the program {name} was not found; it is in the Debian package {package}")
+
+
+@attrs.frozen
+class Finished:
+    """How a program ended: its exit code (negative: killed by that signal) and what it wrote."""
+
+    code: int
+    output: str
+
+
+async def run_program(reactor: Any, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> Finished:
+    """Run a program to its end without blocking the reactor; kill it after ``timeout`` seconds."""
+    protocol = _Collector(stdin)
+    process = reactor.spawnProcess(protocol, argv[0], args=list(argv), env=os.environ)
+    overdue = reactor.callLater(timeout, process.signalProcess, "KILL")
+    try:
+        return await protocol.finished
+    finally:
+        if overdue.active():
+            overdue.cancel()
+        protocol.kill()
+
+
+class _Collector(ProcessProtocol):
+    transport: IProcessTransport
+
+    def __init__(self, stdin: bytes) -> None:
+        self.finished: Deferred[Finished] = Deferred()
+        self._stdin = stdin
+        self._output = bytearray()
+
+    def connectionMade(self) -> None:
+        self.transport.write(self._stdin)
+        self.transport.closeStdin()
+
+    def outReceived(self, data: bytes) -> None:
+        self._output += data
+        del self._output[:-MOST_OUTPUT]
+
+    errReceived = outReceived
+
+    def processEnded(self, reason: Failure) -> None:
+        if not self.finished.called:
+            self.finished.callback(Finished(exit_code(reason), self._output.decode("utf-8", "replace")))
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessExitedAlready):
+            self.transport.signalProcess("KILL")
+
+
+def exit_code(reason: Failure) -> int:
+    """The exit code in Twisted's ``ProcessDone`` or ``ProcessTerminated``; negative if a signal ended it."""
+    code, signal_number = getattr(reason.value, "exitCode", None), getattr(reason.value, "signal", None)
+    if signal_number is not None:
+        return -int(signal_number)
+    return int(code or 0)
+
+
+def describe_exit(code: int) -> str:
+    """An exit code in words: ``exit code 1``, ``killed by SIGKILL``."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def command_line(pid: int) -> list[str]:
+    """The arguments of the process ``pid``; empty if there is none (or only a zombie)."""
+    try:
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return []
+    return [os.fsdecode(argument) for argument in raw.rstrip(b"\0").split(b"\0")] if raw else []
+
+
+def recorded_process(pid_file: Path, argument: Path) -> int | None:
+    """The process id in ``pid_file``, if that process runs and has ``argument`` in its command line.
+
+    Process ids are used again, so a pid file alone proves nothing; tor's own torrc in the command line does.
+    """
+    try:
+        pid = int(pid_file.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return pid if pid > 0 and str(argument) in command_line(pid) else None
+
+
+def find_processes(arguments: Collection[Path]) -> list[int]:
+    """All processes that have one of ``arguments`` in their command line, with or without a pid file."""
+    wanted = {str(argument) for argument in arguments}
+    found = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()] if os.path.isdir("/proc") else []
+    return [pid for pid in found if pid != os.getpid() and wanted.intersection(command_line(pid))]
+
+
+async def end_processes(reactor: Any, arguments: Collection[Path], grace: float = GRACE) -> int:
+    """End all processes with one of ``arguments`` (SIGTERM, later SIGKILL); return how many, when they are gone.
+
+    Raises ``OSError`` if one belongs to another user, or withstands even SIGKILL.
+    """
+    wanted = {str(argument) for argument in arguments}
+    pids = first = find_processes(arguments)
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal_number)
+        for _ in range(round(grace / _POLL)):
+            pids = [pid for pid in pids if wanted.intersection(command_line(pid))]
+            if not pids:
+                return len(first)
+            await deferLater(reactor, _POLL)
+    raise TimeoutError(f"process {pids[0]} did not end")

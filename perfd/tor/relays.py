@@ -1,0 +1,392 @@
+"""What the private network's relays consist of on disk: ports, keys, torrc files, logs and the consensus.
+
+Everything here is quick and local. Processes are started and stopped by ``testnet``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+STATE_FILE = "testnet.json"
+_STATE_VERSION = 1
+
+_LOG_TAIL = 16 * 1024
+_SEVERITY = re.compile(r"\[(?:debug|info|notice|warn|err)\] ")
+_STANDING_WARNINGS = (
+    "TestingTorNetwork is set",
+    "You have used DirAuthority",
+    "You are running Tor as root",
+    "Your ContactInfo config option is not set",
+    "V3AuthVotingInterval is very low",
+    "Reading config failed--see warnings above",
+)
+"""Complaints that a tor has with our settings always, and that explain nothing."""
+_ONE_MONTH = 30 * 86400
+
+CLIENT_OPTIONS = (
+    "TestingTorNetwork 1",
+    "PathsNeededToBuildCircuits 0.67",
+)
+"""What every tor of the network needs, a client too, besides the ``DirAuthority`` lines."""
+
+_RELAY_OPTIONS = (
+    "Address 127.0.0.1",
+    "AssumeReachable 1",
+    "SocksPort 0",
+    # Countries mean nothing on loopback, and their tables take 40 MB in every relay.
+    "GeoIPFile /dev/null",
+    "GeoIPv6File /dev/null",
+    "ExtraInfoStatistics 0",
+    "DirReqStatistics 0",
+    # An exit without a working resolver would advertise that it is none: no check of the resolver offline.
+    "ServerDNSDetectHijacking 0",
+    "ServerDNSTestAddresses",
+)
+
+_AUTHORITY_OPTIONS = (
+    "AuthoritativeDirectory 1",
+    "V3AuthoritativeDirectory 1",
+    "TestingV3AuthInitialVotingInterval 5",
+    "TestingV3AuthInitialVoteDelay 2",
+    "TestingV3AuthInitialDistDelay 2",
+    "V3AuthVotingInterval 10",
+    "V3AuthVoteDelay 2",
+    "V3AuthDistDelay 2",
+    "V3AuthNIntervalsValid 2",
+    "TestingAuthDirTimeToLearnReachability 0",
+    "TestingDirAuthVoteExit *",
+    "TestingDirAuthVoteGuard *",
+    "TestingDirAuthVoteHSDir *",
+    "TestingMinExitFlagThreshold 0",
+    "ExitPolicy reject *:*",
+)
+
+_EXIT_OPTIONS = (
+    "ExitRelay 1",
+    "ExitPolicyRejectPrivate 0",
+    "ExitPolicy accept *:*",
+)
+
+
+class TestnetError(Exception):
+    """The private network could not be started, stopped or read; the message says why."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+
+@attrs.frozen
+class Relay:
+    """One relay of the network and its place on disk. ``directory`` is tor's DataDirectory."""
+
+    directory: Path
+    authority: bool
+    or_port: int
+    dir_port: int | None = None
+
+    @property
+    def nickname(self) -> str:
+        return self.directory.name
+
+    @property
+    def torrc(self) -> Path:
+        return self.directory / "torrc"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "tor.log"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.directory / "tor.pid"
+
+    @property
+    def keys(self) -> Path:
+        return self.directory / "keys"
+
+    @property
+    def ports(self) -> list[int]:
+        return [self.or_port] if self.dir_port is None else [self.or_port, self.dir_port]
+
+    def last_message(self) -> str:
+        """The last message in the relay's log, without its time."""
+        lines = tail(self.log)
+        return message_of(lines[-1]) if lines else "(nothing)"
+
+
+@attrs.frozen
+class State:
+    """What is known about a network between two starts, and to other processes; kept in ``testnet.json``."""
+
+    relays: tuple[Relay, ...]
+    dir_authorities: tuple[str, ...] = ()  # torrc lines
+    owner: int | None = None  # the process with which the relays end; None: they outlive everyone
+
+    @property
+    def authorities(self) -> list[Relay]:
+        return [relay for relay in self.relays if relay.authority]
+
+    @property
+    def exits(self) -> list[Relay]:
+        return [relay for relay in self.relays if not relay.authority]
+
+    @property
+    def client_options(self) -> tuple[str, ...]:
+        """The torrc lines with which a tor client uses this network."""
+        return (*CLIENT_OPTIONS, *self.dir_authorities)
+
+    def save(self, directory: Path) -> None:
+        data = {
+            "version": _STATE_VERSION,
+            "owner": self.owner,
+            "dir_authorities": self.dir_authorities,
+            "relays": [
+                {
+                    "nickname": relay.nickname,
+                    "authority": relay.authority,
+                    "or_port": relay.or_port,
+                    "dir_port": relay.dir_port,
+                }
+                for relay in self.relays
+            ],
+        }
+        write_whole(directory / STATE_FILE, json.dumps(data, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, directory: Path) -> State | None:
+        """The state of the network in ``directory``, None if there never was one. Raises ``TestnetError``."""
+        path = directory / STATE_FILE
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise TestnetError(f"{path} cannot be read: {error}") from None
+        try:
+            return cls._from_json(directory, data)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise TestnetError(f"{path} is damaged: stop its tor processes and remove {directory}") from None
+
+    @classmethod
+    def _from_json(cls, directory: Path, data: Any) -> State:
+        if data["version"] != _STATE_VERSION:
+            raise ValueError(data["version"])
+        relays = tuple(
+            Relay(
+                directory=directory / _nickname(relay["nickname"]),
+                authority=bool(relay["authority"]),
+                or_port=int(relay["or_port"]),
+                dir_port=None if relay["dir_port"] is None else int(relay["dir_port"]),
+            )
+            for relay in data["relays"]
+        )
+        owner = None if data["owner"] is None else int(data["owner"])
+        return cls(relays, tuple(map(str, data["dir_authorities"])), owner)
+
+
+def _nickname(name: str) -> str:
+    if not re.fullmatch(r"[a-z]+[0-9]+", name):
+        raise ValueError(name)
+    return name
+
+
+def plan(directory: Path, authorities: int, exits: int, previous: State | None) -> State:
+    """The relays of a network to be started: with the ports of ``previous`` if all are free, else new ones."""
+    names = [f"auth{n + 1}" for n in range(authorities)] + [f"exit{n + 1}" for n in range(exits)]
+    if previous is not None and [relay.nickname for relay in previous.relays] == names:
+        used = [port for relay in previous.relays for port in relay.ports]
+        if len(set(used)) == len(used) and all(map(_is_free, used)):
+            return State(previous.relays)
+    ports = iter(free_ports(2 * authorities + exits))
+    return State(
+        tuple(
+            Relay(
+                directory=directory / name,
+                authority=index < authorities,
+                or_port=next(ports),
+                dir_port=next(ports) if index < authorities else None,
+            )
+            for index, name in enumerate(names)
+        )
+    )
+
+
+def free_ports(count: int) -> list[int]:
+    """``count`` different TCP ports that nobody uses on 127.0.0.1 at this moment."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As tor does it; otherwise connections that ended a moment ago would make the port look taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def clear(relay: Relay) -> None:
+    """Remove what a former run left in the relay's directory, all but its keys.
+
+    Old consensuses and descriptors name old ports. Without them every start is like the first one.
+    """
+    make_private(relay.directory)
+    for path in relay.directory.iterdir():
+        if path != relay.keys:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def torrc(relay: Relay, client_options: Iterable[str]) -> str:
+    """The relay's whole torrc."""
+    lines = [
+        "# Written by Perfd at each start of the private network.",
+        f"Nickname {relay.nickname}",
+        f"DataDirectory {quoted(relay.directory)}",
+        f"PidFile {quoted(relay.pid_file)}",
+        # Voting repeats every few seconds for as long as the network runs; its notices would fill the disk.
+        "Log " + quoted(f"[~circ,~dir,~dirserv]notice [circ,dir,dirserv]warn file {relay.log}"),
+        "RunAsDaemon 1",
+        f"ORPort 127.0.0.1:{relay.or_port}",
+        *client_options,
+        *_RELAY_OPTIONS,
+    ]
+    if relay.authority:
+        lines += [f"DirPort 127.0.0.1:{relay.dir_port}", *_AUTHORITY_OPTIONS]
+    else:
+        lines += _EXIT_OPTIONS
+    return "\n".join(lines) + "\n"
+
+
+def certificate_is_usable(relay: Relay, now: float) -> bool:
+    """Whether the authority's certificate exists and lasts for at least another month."""
+    try:
+        text = (relay.keys / "authority_certificate").read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return False
+    expires = _time_in(text, "dir-key-expires")
+    complete = all((relay.keys / name).exists() for name in ("authority_identity_key", "authority_signing_key"))
+    return complete and expires is not None and expires > now + _ONE_MONTH
+
+
+def dir_authority_line(relay: Relay) -> str:
+    """The ``DirAuthority`` line of an authority whose keys exist. Raises ``TestnetError``."""
+    certificate = (relay.keys / "authority_certificate").read_text(encoding="ascii")
+    identity = re.search(r"^fingerprint ([0-9A-F]{40})$", certificate, re.MULTILINE)
+    words = (relay.directory / "fingerprint").read_text(encoding="ascii").split()
+    if identity is None or len(words) != 2:
+        raise TestnetError(f"the keys in {relay.keys} are damaged: remove {relay.directory}")
+    return (
+        f"DirAuthority {relay.nickname} orport={relay.or_port} v3ident={identity[1]}"
+        f" 127.0.0.1:{relay.dir_port} {words[1]}"
+    )
+
+
+@attrs.frozen
+class Consensus:
+    """What the authorities agreed on last. Times in seconds since the epoch (UTC)."""
+
+    valid_after: float
+    valid_until: float
+    running: frozenset[str]  # nicknames
+    exits: frozenset[str]
+
+
+def read_consensus(relay: Relay) -> Consensus | None:
+    """The consensus that ``relay`` has, None if it has none yet."""
+    try:
+        text = (relay.directory / "cached-microdesc-consensus").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    return parse_consensus(text)
+
+
+def parse_consensus(text: str) -> Consensus | None:
+    """Read a consensus of either flavour (dir-spec, section 3.4.1), None if it is not whole."""
+    valid_after, valid_until = _time_in(text, "valid-after"), _time_in(text, "valid-until")
+    if valid_after is None or valid_until is None or "\ndirectory-signature " not in text:
+        return None
+    running, exits, nickname = set(), set(), ""
+    for line in text.splitlines():
+        keyword, _, rest = line.partition(" ")
+        if keyword == "r":
+            nickname = rest.partition(" ")[0]
+        elif keyword == "s":
+            flags = rest.split()
+            if "Running" in flags:
+                running.add(nickname)
+                if "Exit" in flags:
+                    exits.add(nickname)
+    return Consensus(valid_after, valid_until, frozenset(running), frozenset(exits))
+
+
+def _time_in(text: str, keyword: str) -> float | None:
+    match = re.search(rf"^{keyword} (\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d)$", text, re.MULTILINE)
+    if match is None:
+        return None
+    try:
+        moment = datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return moment.timestamp()
+
+
+def quoted(value: str | Path) -> str:
+    """``value`` as a quoted string of a torrc, in which spaces and ``#`` are harmless."""
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def make_private(directory: Path) -> None:
+    """Make ``directory`` if it is missing, and readable by its owner only, as tor demands."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace the file ``path`` in one step, so that nobody reads half of it."""
+    scratch = path.with_name(path.name + ".new")
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, path)
+
+
+def tail(path: Path) -> list[str]:
+    """The last lines of a log file; none if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _LOG_TAIL))
+            return file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+
+
+def message_of(line: str) -> str:
+    """A line of tor's log without its time and severity."""
+    return _SEVERITY.split(line, maxsplit=1)[-1].strip()
+
+
+def last_words(lines: Sequence[str]) -> str:
+    """Why tor ended or stalls, from the end of its log: its last two complaints, else its last line."""
+    complaints = [message_of(line) for line in lines if "[warn] " in line or "[err] " in line]
+    telling = [message for message in complaints if not message.startswith(_STANDING_WARNINGS)]
+    if telling:
+        return "; ".join(dict.fromkeys(telling[-2:]))
+    return message_of(lines[-1]) if lines else "it said nothing"

@@ -1,0 +1,376 @@
+"""A private Tor network on this machine: real tor processes, authorities and exits, all on 127.0.0.1.
+
+Its directory holds one directory for each relay (tor's DataDirectory with torrc, log, pid file and keys) and
+``testnet.json``. Keys and, where possible, ports are kept between runs; everything else is made anew.
+
+The relays are daemons of their own (``RunAsDaemon``), so that the same code serves the command, which leaves them
+running, and the service, with which they must end. In the second case each is started with
+``__OwningControllerProcess``: tor itself checks every 15 seconds that the owner lives, and exits if not, also
+after a kill -9 that leaves the owner no time for anything. That needs no helper program, and a start within these
+15 seconds ends the leftovers first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import IO, Any
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
+
+from perfd.clock import Clock
+from perfd.tor import relays as files
+from perfd.tor.processes import (
+    ProgramMissingError,
+    end_processes,
+    find_processes,
+    find_program,
+    recorded_process,
+    run_program,
+)
+from perfd.tor.relays import Consensus, Relay, State, TestnetError
+
+DEADLINE = 60.0
+"""Seconds in which a start must have led to a consensus."""
+
+_POLL = 0.1
+_PID_FILE_DEADLINE = 10.0
+_KEY_MONTHS = 24  # the most that tor-gencert allows
+
+Progress = Callable[[int, int, str], None]
+"""Called with the steps done, the steps in all, and what was done last."""
+
+
+class _PortTakenError(TestnetError):
+    pass
+
+
+@attrs.frozen
+class NetworkStatus:
+    """The private network as it is now."""
+
+    directory: Path
+    state: State | None
+    pids: tuple[int | None, ...] = ()  # for each relay of the state
+    consensus: Consensus | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether every relay runs."""
+        return bool(self.pids) and None not in self.pids
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no relay runs."""
+        return not any(self.pids)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every relay runs, and is in the consensus."""
+        return self.running and self.state is not None and _is_complete(self.consensus, self.state)
+
+
+def _is_complete(consensus: Consensus | None, state: State) -> bool:
+    return (
+        consensus is not None
+        and consensus.running.issuperset(relay.nickname for relay in state.relays)
+        and consensus.exits.issuperset(relay.nickname for relay in state.exits)
+    )
+
+
+def network_status(directory: Path) -> NetworkStatus:
+    """The state of the network in ``directory``, whoever started it. Raises ``TestnetError``."""
+    directory = directory.resolve()
+    state = State.load(directory)
+    if state is None:
+        return NetworkStatus(directory, None)
+    pids = tuple(recorded_process(relay.pid_file, relay.torrc) for relay in state.relays)
+    views = (files.read_consensus(relay) for relay in state.authorities)
+    known = [consensus for consensus in views if consensus is not None]
+    return NetworkStatus(directory, state, pids, max(known, key=lambda each: each.valid_after, default=None))
+
+
+class Testnet:
+    """The private network in ``directory``.
+
+    ``owner`` is the process with which the relays end; None lets them run until ``stop``. One process at a time
+    starts, stops or owns a network: it holds a lock on the directory.
+    """
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+    def __init__(
+        self,
+        directory: Path,
+        tor_binary: str = "tor",
+        *,
+        authorities: int = 3,
+        exits: int = 3,
+        owner: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.directory = directory.resolve()
+        self._tor_binary = tor_binary
+        self._authorities = authorities
+        self._exits = exits
+        self._owner = owner
+        self._clock = clock or Clock()
+        self._lock_file: IO[str] | None = None
+
+    def status(self) -> NetworkStatus:
+        """The state of the network now. Raises ``TestnetError``."""
+        return network_status(self.directory)
+
+    @property
+    def client_options(self) -> tuple[str, ...]:
+        """The torrc lines with which a tor client uses this network. Raises ``TestnetError`` if never started."""
+        state = State.load(self.directory)
+        if state is None or not state.dir_authorities:
+            raise TestnetError(f"there is no private network in {self.directory}; start it first")
+        return state.client_options
+
+    async def start(
+        self, reactor: Any, *, progress: Progress = lambda *_: None, deadline: float = DEADLINE
+    ) -> bool:
+        """Start the network and return when it has a consensus; False if it already ran.
+
+        Leftovers of a crashed run are ended first. On failure nothing is left running, and ``TestnetError``
+        names the relay, its log file and its last message.
+        """
+        until = self._clock.monotonic() + deadline
+        programs = _find_programs(self._tor_binary)
+        self._make_directory()
+        self._lock()
+        try:
+            status = self.status()
+            already = status.running and status.state is not None and status.state.owner is None
+            if not already:
+                await self._start_anew(reactor, programs, progress, until)
+            await self._wait_for_consensus(reactor, progress, until, deadline)
+        except BaseException:
+            try:
+                await self._end_relays(reactor)
+            finally:
+                self._unlock()
+            raise
+        if self._owner is None:
+            self._unlock()
+        return not already
+
+    async def stop(self, reactor: Any) -> bool:
+        """End all relays and return when they are gone; False if none ran. Raises ``TestnetError``."""
+        if not self.directory.is_dir():
+            return False
+        self._lock()
+        try:
+            return await self._end_relays(reactor)
+        finally:
+            self._unlock()
+
+    async def restart_dead_relay(self, reactor: Any) -> str | None:
+        """Start a relay that ended since the start again, on the same ports; return how it ended, None if all run.
+
+        Raises ``TestnetError`` if that fails.
+        """
+        status = self.status()
+        for relay, pid in zip(status.state.relays if status.state else (), status.pids, strict=True):
+            if pid is None:
+                ended = _ended(relay)
+                await self._start_relay(reactor, find_program(self._tor_binary), relay)
+                return ended
+        return None
+
+    def leave(self) -> None:
+        """Leave a network that already ran at the start to itself."""
+        self._unlock()
+
+    def _make_directory(self) -> None:
+        directory = self.directory
+        try:
+            if directory.is_dir() and State.load(directory) is None and set(os.listdir(directory)) - {"lock"}:
+                raise TestnetError(f"{directory} is not empty, and holds no private network")
+            files.make_private(directory)
+        except OSError as error:
+            raise TestnetError(f"{directory} cannot be used: {error.strerror}") from None
+
+    def _lock(self) -> None:
+        if self._lock_file is not None:
+            return
+        path = self.directory / "lock"
+        try:
+            file = path.open("a+", encoding="ascii")
+        except OSError as error:
+            raise TestnetError(f"{path} cannot be used: {error.strerror}") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read(20).strip()
+            file.close()
+            raise TestnetError(f"the private network in {self.directory} is in use by process {holder}") from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        self._lock_file = file
+
+    def _unlock(self) -> None:
+        if self._lock_file is not None:
+            self._lock_file.close()
+            self._lock_file = None
+
+    async def _start_anew(self, reactor: Any, programs: tuple[str, str], progress: Progress, until: float) -> None:
+        previous = State.load(self.directory)
+        await self._end_relays(reactor)
+        for attempts_left in (1, 0):
+            state = files.plan(self.directory, self._authorities, self._exits, previous)
+            state = await self._prepare(reactor, programs, state)
+            try:
+                await self._start_relays(reactor, programs[0], state, progress)
+            except _PortTakenError:
+                if not attempts_left or self._clock.monotonic() > until:
+                    raise
+                # Somebody was faster; no port is the same in the second attempt.
+                await self._end_relays(reactor)
+                previous = None
+            else:
+                return
+
+    async def _prepare(self, reactor: Any, programs: tuple[str, str], state: State) -> State:
+        """Make everything that the relays of ``state`` need on disk, and return it with what clients need."""
+        for relay in state.relays:
+            files.clear(relay)
+        await _all(self._make_keys(reactor, programs, relay) for relay in state.authorities)
+        lines = tuple(files.dir_authority_line(relay) for relay in state.authorities)
+        state = State(state.relays, lines, self._owner)
+        for relay in state.relays:
+            files.write_whole(relay.torrc, files.torrc(relay, state.client_options))
+        state.save(self.directory)
+        return state
+
+    async def _make_keys(self, reactor: Any, programs: tuple[str, str], authority: Relay) -> None:
+        tor, gencert = programs
+        files.make_private(authority.keys)
+        if not files.certificate_is_usable(authority, self._clock.wall()):
+            identity = authority.keys / "authority_identity_key"
+            identity.unlink(missing_ok=True)
+            argv = [gencert, "--create-identity-key", "-m", str(_KEY_MONTHS), "--passphrase-fd", "0"]
+            argv += ["-i", str(identity), "-s", str(authority.keys / "authority_signing_key")]
+            argv += ["-c", str(authority.keys / "authority_certificate")]
+            await _run(reactor, argv, stdin=b"perfd\n")
+        argv = [tor, "--list-fingerprint", "-f", str(authority.torrc), "--ignore-missing-torrc"]
+        argv += ["--DataDirectory", str(authority.directory), "--Nickname", authority.nickname]
+        await _run(reactor, [*argv, "--ORPort", f"127.0.0.1:{authority.or_port}"])
+
+    async def _start_relays(self, reactor: Any, tor: str, state: State, progress: Progress) -> None:
+        started = 0
+
+        async def start(relay: Relay) -> None:
+            nonlocal started
+            await self._start_relay(reactor, tor, relay)
+            started += 1
+            progress(started, len(state.relays) + 1, f"{relay.nickname} started")
+
+        await _all(start(relay) for relay in state.relays)
+
+    async def _start_relay(self, reactor: Any, tor: str, relay: Relay) -> None:
+        argv = [tor, "-f", str(relay.torrc)]
+        if self._owner is not None:
+            argv += ["--__OwningControllerProcess", str(self._owner)]
+        finished = await run_program(reactor, argv)
+        if finished.code == 0:
+            await self._wait_for_pid_file(reactor, relay)
+            return
+        lines = finished.output.splitlines()
+        message = f"{relay.nickname} did not start: {files.last_words(lines)} (log: {relay.log})"
+        if "Address already in use" in finished.output:
+            raise _PortTakenError(message)
+        raise TestnetError(message)
+
+    async def _wait_for_pid_file(self, reactor: Any, relay: Relay) -> None:
+        """Tor writes it a moment after the program that was started has ended."""
+        until = self._clock.monotonic() + _PID_FILE_DEADLINE
+        while recorded_process(relay.pid_file, relay.torrc) is None:
+            if self._clock.monotonic() > until or not find_processes([relay.torrc]):
+                raise TestnetError(_ended(relay))
+            await deferLater(reactor, _POLL / 5)
+
+    async def _wait_for_consensus(self, reactor: Any, progress: Progress, until: float, deadline: float) -> None:
+        while True:
+            status = self.status()
+            state = status.state
+            if state is None:
+                raise TestnetError(f"{self.directory / files.STATE_FILE} was removed")
+            for relay, pid in zip(state.relays, status.pids, strict=True):
+                if pid is None:
+                    raise TestnetError(_ended(relay))
+            if status.ready:
+                steps = len(state.relays) + 1
+                progress(steps, steps, "first consensus")
+                return
+            if self._clock.monotonic() > until:
+                raise TestnetError(_no_consensus(status.consensus, state, deadline))
+            await deferLater(reactor, _POLL)
+
+    async def _end_relays(self, reactor: Any) -> bool:
+        state = State.load(self.directory)
+        if state is None:
+            return False
+        try:
+            return await end_processes(reactor, [relay.torrc for relay in state.relays]) > 0
+        except OSError as error:
+            raise TestnetError(f"the relays in {self.directory} could not be stopped: {error}") from None
+
+
+async def start_network(
+    reactor: Any, directory: Path, tor_binary: str = "tor", progress: Progress = lambda *_: None
+) -> bool:
+    """Start the network in ``directory`` for good; False if it already ran. Raises ``TestnetError``."""
+    return await Testnet(directory, tor_binary).start(reactor, progress=progress)
+
+
+async def stop_network(reactor: Any, directory: Path) -> bool:
+    """Stop the network in ``directory``; False if it did not run. Raises ``TestnetError``."""
+    return await Testnet(directory).stop(reactor)
+
+
+def _find_programs(tor_binary: str) -> tuple[str, str]:
+    try:
+        return find_program(tor_binary), find_program("tor-gencert")
+    except ProgramMissingError as error:
+        raise TestnetError(f"the private network cannot be started: {error}") from None
+
+
+def _ended(relay: Relay) -> str:
+    return f"{relay.nickname} ended: {relay.last_message()} (log: {relay.log})"
+
+
+def _no_consensus(consensus: Consensus | None, state: State, deadline: float) -> str:
+    """What to say when the deadline has passed: which relay to look at, and what it said last."""
+    missing = [relay for relay in state.relays if consensus is None or relay.nickname not in consensus.running]
+    relay = (missing or state.relays)[0]
+    what = "no consensus" if consensus is None else f"no consensus with {relay.nickname} in it"
+    return f"{what} within {deadline:g} s; {relay.nickname} said last: {relay.last_message()} (log: {relay.log})"
+
+
+async def _run(reactor: Any, argv: list[str], stdin: bytes = b"") -> None:
+    finished = await run_program(reactor, argv, stdin=stdin)
+    if finished.code != 0:
+        why = files.last_words(finished.output.splitlines())
+        raise TestnetError(f"{Path(argv[0]).name} failed: {why}")
+
+
+async def _all(steps: Iterable[Awaitable[None]]) -> None:
+    """Run ``steps`` at the same time and return when all are done; raise the first failure only then."""
+
+    async def run(step: Awaitable[None]) -> None:
+        await step
+
+    running = [Deferred.fromCoroutine(run(step)) for step in steps]
+    results: list[tuple[bool, Any]] = await DeferredList(running, consumeErrors=True)
+    for success, result in results:
+        if not success:
+            result.raiseException()

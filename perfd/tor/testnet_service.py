@@ -1,0 +1,70 @@
+"""The private network as a part of the daemon: started with it, kept complete, stopped with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.task import deferLater
+
+from perfd.clock import Clock
+from perfd.tor.relays import TestnetError
+from perfd.tor.supervision import SupervisedService
+from perfd.tor.testnet import Testnet
+
+CHECK_INTERVAL = 5.0
+"""Seconds between looks at whether every relay runs."""
+
+
+class TestnetService(SupervisedService):
+    """Keeps ``testnet`` running: the ``Network`` of ``perfd.tor.launch``.
+
+    A network that the command ``perfd testnet start`` left running in the same directory is used as it is, and left
+    running at the end.
+    """
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+    def __init__(self, reactor: Any, testnet: Testnet, clock: Clock | None = None) -> None:
+        super().__init__(reactor, "the private network", clock)
+        self._testnet = testnet
+
+    @property
+    def client_options(self) -> tuple[str, ...]:
+        """The torrc lines with which a tor client uses the network. Only valid while ready."""
+        return self._testnet.client_options
+
+    async def _run(self) -> str:
+        began = self._clock.monotonic()
+        try:
+            started = await self._testnet.start(self._reactor, progress=self._progressed)
+        except TestnetError as error:
+            return f"could not be started: {error}"
+        try:
+            self._log.info(
+                "the private network was {what} in {directory}: first consensus after {seconds:.1f} s",
+                what="started" if started else "already running",
+                directory=self._testnet.directory,
+                seconds=self._clock.monotonic() - began,
+            )
+            self._gained()
+            while True:
+                await deferLater(self._reactor, CHECK_INTERVAL)
+                await self._check()
+        finally:
+            if started:
+                await self._testnet.stop(self._reactor)
+            else:
+                self._testnet.leave()
+
+    def _progressed(self, done: int, steps: int, what: str) -> None:
+        self._lost(f"the private network is starting: {what} ({done} of {steps})")
+
+    async def _check(self) -> None:
+        """Replace a relay that is gone. The others carry on meanwhile, so a failure costs nothing but itself."""
+        try:
+            ended = await self._testnet.restart_dead_relay(self._reactor)
+        except TestnetError as error:
+            self._log.warn("the private network lacks a relay: {error}", error=error)
+            return
+        if ended is not None:
+            self._log.warn("the private network lost a relay, which was started again: {ended}", ended=ended)
