@@ -80,22 +80,23 @@ class Schedule(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._align()
+        self._align(self.grid.next(self._clock.wall()))
 
     def stopService(self) -> Deferred[None] | None:
         """Stop, with the run in flight cancelled and recorded; fires when it is."""
         super().stopService()
         self._stop_timers()
-        if self._round is not None:
-            self._round.cancel()
-        return self._round
+        in_flight = self._round
+        if in_flight is not None:
+            in_flight.cancel()
+        return in_flight
 
-    def _align(self) -> None:
-        """Start the loop at the next slot of the grid."""
+    def _align(self, slot: float) -> None:
+        """Start the loop at ``slot``, the next one by the wall clock as it is now."""
         self._stop_timers()
         self._aligned = self._clock.anchor()
-        self.next_slot = self.grid.next(self._aligned.wall)
-        self._waiting = self._reactor.callLater(max(0.0, self.next_slot - self._aligned.wall), self._begin)
+        self.next_slot = slot
+        self._waiting = self._reactor.callLater(max(0.0, slot - self._aligned.wall), self._begin)
 
     def _begin(self) -> None:
         self._waiting = None
@@ -126,7 +127,7 @@ class Schedule(Service):
         self._last_slot = slot
         if abs(jumped) > self.grid.tolerance:
             self._log.warn("{name}: the wall clock was stepped by {jumped:.1f} s", name=self.name, jumped=jumped)
-            self._align()
+            self._align(slot + self.grid.interval)
         else:
             self.next_slot = slot + self.grid.interval
         if self._round is not None:
