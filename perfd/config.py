@@ -103,6 +103,7 @@ class Config:
     source: str
     network: str
     socks_proxy: Address | None
+    testnet: Path
     database: str
     keep_logs: int  # days
     server: ServerConfig
@@ -176,12 +177,14 @@ class _Reader:
         tors = self._tors()
         perfd = self._section("perfd")
         network = perfd.get("network", _one_of(NETWORKS), "testnet")
+        directory = self._path.absolute().parent
         config = Config(
             path=self._path,
-            directory=self._path.absolute().parent,
+            directory=directory,
             source=perfd.get("source", _name, _host_label()),
             network=network,
             socks_proxy=perfd.get("socks-proxy", _address, None),
+            testnet=directory / perfd.get("testnet", _nonempty, "testnet"),
             database=perfd.get("database", _database, "sqlite:///perfd.sqlite"),
             keep_logs=perfd.get("keep-logs", _whole_days, 14),
             server=server,

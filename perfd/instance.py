@@ -37,10 +37,6 @@ class Instance:
     def log_file(self) -> Path:
         return self.directory / LOG_FILE
 
-    @property
-    def testnet(self) -> Path:
-        return self.directory / "testnet"
-
     def tor_data(self, name: str) -> Path:
         return self.directory / "tor" / name
 

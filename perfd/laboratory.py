@@ -134,7 +134,7 @@ class Laboratory(OrderedServices):
         instance = Instance(config.directory)
         network = None
         if config.network == "testnet":
-            testnet = Testnet(instance.testnet, config.tors[0].binary, owner=os.getpid(), clock=self._clock)
+            testnet = Testnet(config.testnet, config.tors[0].binary, owner=os.getpid(), clock=self._clock)
             network = TestnetService(self._reactor, testnet, self._clock)
             network.setServiceParent(self)
         tors: list[Tor] = []

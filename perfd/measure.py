@@ -69,8 +69,13 @@ def _prepared(config: Config | None, request: Request) -> Config:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perfd"
         # The public network needs the address of this machine, which only a perfd.conf can tell.
         config = parse_config(f"[perfd]\nnetwork = {request.network or 'testnet'}", cache / "perfd.conf")
+    directory = config.directory / "measure"
     config = attrs.evolve(
-        config, network=request.network or config.network, directory=config.directory / "measure", experiments=()
+        config,
+        network=request.network or config.network,
+        directory=directory,
+        testnet=directory / "testnet",
+        experiments=(),
     )
     if config.network == "socks":
         config = attrs.evolve(config, tors=())

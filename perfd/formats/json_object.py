@@ -1,8 +1,8 @@
-"""JSON objects that others have written: every value is checked when it is taken, and an error says where it was."""
+"""JSON objects that others have written: values are checked when they are taken, and an error says where it was."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import isfinite
 from typing import Any
 
@@ -106,21 +106,37 @@ class JsonObject:
             yield text or "", number
 
     def of_kind(self, key: str, kind: Kind) -> Any:
-        """The value of a measurement's field, as ``plain`` wrote it."""
-        if kind is Kind.TEXTS:
-            return self._tuple(key, lambda item: item.text(key))
-        if kind is Kind.FLOATS:
-            return self._tuple(key, lambda item: item.number(key))
+        """The value of a measurement's field that JSON holds as it is."""
+        if kind is Kind.TEXTS or kind is Kind.FLOATS:
+            inner = Kind.TEXT if kind is Kind.TEXTS else Kind.FLOAT
+            items = [JsonObject({key: item}, self.way).of_kind(key, inner) for item in self.items(key)]
+            if None in items:
+                raise self.wrong(key, "a list without null is expected")
+            return tuple(items)
         if kind is Kind.TIMES:
             times = self.object(key)
-            return {n: times.time(str(n)) for n in map(int, filter(str.isdecimal, times.members))}
+            return {_count(times, n): times.time(n) for n in times.members}
         if kind is Kind.EXTRA:
             extra = self.object(key)
             return {name: extra.text_or_number(name) for name in extra.members}
-        return {
+        readers: Mapping[Kind, Callable[[str], Any]] = {
             Kind.TEXT: self.text,
             Kind.INT: self.integer,
             Kind.FLOAT: self.number,
             Kind.TIME: self.time,
             Kind.BOOL: self.flag,
-        }[kind](key)
+        }
+        return readers[kind](key)
+
+    def text_or_number(self, key: str) -> str | int | float | None:
+        """A text or a number, as it is."""
+        value = self.members.get(key)
+        if isinstance(value, str):
+            return self.text(key)
+        return self.integer(key) if isinstance(value, int) else self.number(key)
+
+
+def _count(times: JsonObject, key: str) -> int:
+    if not (key.isascii() and key.isdecimal() and len(key) <= 18):
+        raise times.wrong(key, "the key is not a whole number")
+    return int(key)

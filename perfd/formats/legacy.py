@@ -39,6 +39,7 @@ def read_lines(lines: Iterable[str], parse: Callable[[str], T | None], file: str
     """What ``parse`` makes of each line, and a report for each that it raises FormatError for."""
     for number, line in enumerate(lines, 1):
         try:
+            values.check_line(line)
             if record := parse(line.rstrip("\r\n")):
                 yield record
         except FormatError as error:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from perfd.formats import values
 from perfd.formats.errors import Damage, FormatError, shown
-from perfd.formats.torperf_line import LineParser, format_line
+from perfd.formats.torperf_line import INT32, LineParser, format_line
 from perfd.record import Measurement, Outcome
 
 ANNOTATION = "@type torperf 1.1"
@@ -63,11 +63,13 @@ def write(measurements: Iterable[Measurement], decimals: int = 2) -> Iterator[st
 
 
 def is_published(measurement: Measurement) -> bool:
-    """Whether it belongs in the archives, whose readers count everything in them as a download.
+    """Whether it belongs in the archives, whose readers count everything in them as a download of up to 2 GiB.
 
     Skipped slots, runs that the operator stopped, and other types of experiment do not.
     """
-    return measurement.type == "download" and measurement.outcome not in (Outcome.SKIPPED, Outcome.CANCELLED)
+    if measurement.type != "download" or measurement.outcome in (Outcome.SKIPPED, Outcome.CANCELLED):
+        return False
+    return max(measurement.filesize, measurement.readbytes or 0, measurement.writebytes or 0) <= INT32
 
 
 def filename(measurement: Measurement) -> str:

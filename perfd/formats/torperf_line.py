@@ -197,6 +197,8 @@ class LineParser:
 
     def __call__(self, line: str) -> Measurement:
         """The measurement of one result line, without its line end. Raises FormatError."""
+        if len(line) > values.MAX_LINE or not line.isascii():
+            values.check_line(line)
         shape = self._shape
         match = shape and shape.pattern.fullmatch(line)
         if not shape or not match:
@@ -204,8 +206,6 @@ class LineParser:
             match = shape.pattern.fullmatch(line)
             if match is None:
                 raise _wrong_value(line)
-        if not line.isascii():
-            _check_unicode(line)
         return _measurement(shape, match.groups(), encoded="%" in line)
 
 
@@ -222,13 +222,6 @@ def _wrong_value(line: str) -> FormatError:
         if not re.fullmatch(pattern, value):
             return FormatError(f"{shown(value)} cannot be read", key=key, remedy=remedy)
     return FormatError("the line cannot be read")
-
-
-def _check_unicode(line: str) -> None:
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        raise FormatError("the line is not UTF-8 text") from None
 
 
 def _measurement(shape: _Shape, groups: tuple[str, ...], *, encoded: bool) -> Measurement:

@@ -17,6 +17,9 @@ from perfd.formats.errors import FormatError, shown
 LATEST = 253402300800.0
 """Times are before this one, the year 10000."""
 
+MAX_LINE = 1 << 16
+"""Characters of a line that are read; no result's line is nearly as long."""
+
 LARGEST = 2**63 - 1
 """Integers are up to this one, the largest that databases hold."""
 
@@ -28,6 +31,16 @@ _MUST_ENCODE_ITEM = re.compile(r"[^!-~]|[%=@,]")
 # What reads back as a number. Other spellings of a number are texts.
 _INT = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _FLOAT = re.compile(r"-?[0-9]{1,400}(?:\.[0-9]{1,400}(?:e[+-]?[0-9]{1,3})?|e[+-]?[0-9]{1,3})")
+
+
+def check_line(line: str) -> None:
+    """Raise FormatError for a line that cannot be text of results, whatever its format."""
+    if len(line) > MAX_LINE:
+        raise FormatError(f"the line is longer than {MAX_LINE} characters")
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        raise FormatError("the line is not UTF-8 text") from None
 
 
 def encode(text: str) -> str:

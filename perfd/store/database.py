@@ -165,12 +165,12 @@ def clear_errors(path: Path) -> Iterator[None]:
                 "(the measurements are in perfd.log too)"
             ) from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-            raise StoreError(f"the database {path} cannot be opened: {_reason(path) or error}") from error
+            raise StoreError(f"the database {path} cannot be opened: {file_trouble(path) or error}") from error
         raise
 
 
-def _reason(path: Path) -> str | None:
-    """What is wrong with the file or its directory, in words."""
+def file_trouble(path: Path) -> str | None:
+    """What is wrong with the database's file or directory, in words; None if it could be opened or made."""
     if not path.parent.is_dir():
         return f"there is no directory {path.parent}"
     if path.is_dir():

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from importlib import resources
 from pathlib import Path
 
 from perfd.store.database import (
     SchemaVersionError,
+    StoreError,
     back_up,
     clear_errors,
     connect,
     connect_readonly,
+    file_trouble,
     mark_version,
     schema_version,
     statements,
@@ -67,6 +70,15 @@ def open_readonly(path: Path, version: int | None = None) -> sqlite3.Connection:
             connection.close()
             raise
         return connection
+
+
+def check_database(path: Path) -> None:
+    """Raise the StoreError that ``open_database`` would raise now, without making or changing anything."""
+    if trouble := file_trouble(path):
+        raise StoreError(f"the database {path} cannot be opened: {trouble}")
+    if path.exists():
+        with suppress(sqlite3.Error), clear_errors(path), closing(connect_readonly(path)) as connection:
+            _refuse_newer(path, schema_version(connection, path), len(load_upgrades()))
 
 
 def _bring_up_to_date(connection: sqlite3.Connection, path: Path, upgrades: Sequence[str]) -> None:

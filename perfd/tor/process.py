@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -155,10 +156,10 @@ class TorProcess(ProcessProtocol):
     def describe_end(self) -> str:
         """How it ended, and what it said last: ``exit code 1: Unknown option 'Foo'.  Failing.``"""
         code = self.exit_code or 0
-        last = (
-            last_words(self.lines) if code > 0 else message_of(self.lines[-1]) if self.lines else "it said nothing"
-        )
-        return f"{describe_exit(code)}: {last}"
+        if code == -signal.SIGKILL:
+            return describe_exit(code)  # nobody gets to say anything about that
+        last = last_words(self.lines) if code > 0 else message_of(self.lines[-1] if self.lines else "")
+        return f"{describe_exit(code)}: {last}" if last else describe_exit(code)
 
     async def stop(self, reactor: Any, grace: float = GRACE) -> None:
         """End the process: SIGTERM, after ``grace`` seconds SIGKILL. Returns when it is gone."""

@@ -29,9 +29,10 @@ _STANDING_WARNINGS = (
     "You are running Tor as root",
     "Your ContactInfo config option is not set",
     "V3AuthVotingInterval is very low",
+    "Your application (using socks",
     "Reading config failed--see warnings above",
 )
-"""Complaints that a tor has with our settings always, and that explain nothing."""
+"""Complaints that explain nothing: a tor has them with our settings always."""
 _ONE_MONTH = 30 * 86400
 
 CLIENT_OPTIONS = (

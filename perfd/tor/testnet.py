@@ -39,6 +39,12 @@ DEADLINE = 60.0
 
 _POLL = 0.1
 _PID_FILE_DEADLINE = 10.0
+
+# The authorities vote 1 s into every interval of 5 s (wall clock), and publish 4 s later. Relays that come up just
+# before or during a vote miss the first consensus, and the next one would be 10 s away.
+_VOTING_INTERVAL = 5.0
+_GOOD_TIME_TO_START = 3.0  # seconds into the interval, until its end
+
 _KEY_MONTHS = 24  # the most that tor-gencert allows
 
 Progress = Callable[[int, int, str], None]
@@ -180,7 +186,7 @@ class Testnet:
         for relay, pid in zip(status.state.relays if status.state else (), status.pids, strict=True):
             if pid is None:
                 ended = _ended(relay)
-                await self._start_relay(reactor, find_program(self._tor_binary), relay)
+                await self._start_relay(reactor, _find_programs(self._tor_binary)[0], relay)
                 return ended
         return None
 
@@ -228,6 +234,7 @@ class Testnet:
         for attempts_left in (1, 0):
             state = files.plan(self.directory, self._authorities, self._exits, previous)
             state = await self._prepare(reactor, programs, state)
+            await deferLater(reactor, _until_good_time(self._clock.wall()))
             try:
                 await self._start_relays(reactor, programs[0], state, progress)
             except _PortTakenError:
@@ -325,23 +332,15 @@ class Testnet:
             raise TestnetError(f"the relays in {self.directory} could not be stopped: {error}") from None
 
 
-async def start_network(
-    reactor: Any, directory: Path, tor_binary: str = "tor", progress: Progress = lambda *_: None
-) -> bool:
-    """Start the network in ``directory`` for good; False if it already ran. Raises ``TestnetError``."""
-    return await Testnet(directory, tor_binary).start(reactor, progress=progress)
-
-
-async def stop_network(reactor: Any, directory: Path) -> bool:
-    """Stop the network in ``directory``; False if it did not run. Raises ``TestnetError``."""
-    return await Testnet(directory).stop(reactor)
-
-
 def _find_programs(tor_binary: str) -> tuple[str, str]:
     try:
         return find_program(tor_binary), find_program("tor-gencert")
     except ProgramMissingError as error:
         raise TestnetError(f"the private network cannot be started: {error}") from None
+
+
+def _until_good_time(wall: float) -> float:
+    return max(0.0, _GOOD_TIME_TO_START - wall % _VOTING_INTERVAL)
 
 
 def _ended(relay: Relay) -> str:
