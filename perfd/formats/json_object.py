@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import attrs
@@ -51,7 +51,7 @@ class JsonObject:
             value = int(value)
         if value is None:
             return None
-        if not isinstance(value, int) or isinstance(value, bool) or abs(value) > LARGEST:
+        if not isinstance(value, int) or isinstance(value, bool) or not -LARGEST - 1 <= value <= LARGEST:
             raise self.wrong(key, "a whole number is expected")
         return value
 
@@ -62,9 +62,13 @@ class JsonObject:
     def _number(self, key: str, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(key, "a number is expected")
-        if abs(value) > LARGEST or not isfinite(value):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = inf
+        if not isfinite(number):
             raise self.wrong(key, "the number is out of range")
-        return float(value)
+        return number
 
     def time(self, key: str) -> float | None:
         """Seconds since the epoch, to the microsecond."""

@@ -239,8 +239,8 @@ def _measurement(shape: _Shape, groups: tuple[str, ...], *, encoded: bool) -> Me
     didtimeout = fields.pop("didtimeout", None)
     if "outcome" not in fields:
         imported.conclude(fields, didtimeout)
-    if "guard" not in fields and "path" in fields:
-        fields["guard"] = fields["path"][0]
+        if "path" in fields:
+            fields.setdefault("guard", fields["path"][0])
     if "experiment" not in fields:
         fields["experiment"] = f"torperf-{fields['filesize']}"
     if "id" not in fields:
@@ -273,6 +273,12 @@ def _times(shape: _Shape, stamps: list[Any]) -> dict[str, Any]:
 # Writing
 
 
+def _encode_int(number: int, largest: int) -> str:
+    if not 0 <= number <= largest:
+        raise FormatError(f"{number} is not between 0 and {largest}", remedy="export it as JSON")
+    return str(number)
+
+
 def _encoder(kind: Kind, key: str, decimals: int) -> Callable[[Any], str]:
     if kind is Kind.TIME:
         return partial(values.encode_time, decimals=decimals)
@@ -280,7 +286,7 @@ def _encoder(kind: Kind, key: str, decimals: int) -> Callable[[Any], str]:
         return lambda seconds: ",".join(f"{part:.{decimals}f}" for part in seconds)
     encoders: Mapping[Kind, Callable[[Any], str]] = {
         Kind.TEXT: values.encode,
-        Kind.INT: str,
+        Kind.INT: partial(_encode_int, largest=INT32 if key in INT32_KEYS else 10**18 - 1),
         Kind.FLOAT: values.encode_float,
         Kind.BOOL: lambda value: "1" if value else "0",
         Kind.TEXTS: values.encode_items,
@@ -322,7 +328,7 @@ def format_line(measurement: Measurement, decimals: int = 2) -> str:
         try:
             pairs[key] = encode(value)
         except FormatError as error:
-            raise FormatError(error.problem, key=key) from None
+            raise FormatError(error.problem, key=key, remedy=error.remedy) from None
     pairs["START"] = _start(measurement.start, decimals)
     pairs["OUTCOME"] = measurement.outcome.value
     for prefix, times in (("DATAPERC", measurement.dataperc), ("PARTIAL", measurement.partial)):
@@ -352,9 +358,8 @@ def _add_extra(pairs: dict[str, str], extra: Mapping[str, str | int | float]) ->
 
 
 def _check_limits(pairs: Mapping[str, str]) -> None:
-    for key in INT32_KEYS.intersection(pairs):
-        if not 0 <= int(pairs[key]) <= INT32:
-            raise FormatError(f"{pairs[key]} is not between 0 and {INT32}", key=key, remedy="export it as JSON")
+    if "SOURCE" not in pairs:
+        raise FormatError("the name is empty", key="SOURCE")
     if "PATH" in pairs and not re.fullmatch(_PATH_VALUE[0], pairs["PATH"]):
         raise FormatError(f"{shown(pairs['PATH'])} is no path", key="PATH", remedy=_PATH_VALUE[1])
     if len(pairs) > MAX_PAIRS:

@@ -69,8 +69,8 @@ def decode_items(value: str) -> tuple[str, ...]:
 def encode_free(value: str | int | float) -> str:
     """A value whose type the format does not tell: a number, or a text that does not look like one."""
     if isinstance(value, int):
-        if abs(value) > LARGEST:
-            raise FormatError(f"{value} is too large")
+        if not -LARGEST - 1 <= value <= LARGEST:
+            raise FormatError(f"{value} is out of range")
         return str(value)
     if isinstance(value, float):
         return encode_float(value)
@@ -82,7 +82,7 @@ def encode_free(value: str | int | float) -> str:
 
 def decode_free(value: str) -> str | int | float:
     """What ``encode_free`` was given."""
-    if _INT.fullmatch(value) and abs(integer := int(value)) <= LARGEST:
+    if _INT.fullmatch(value) and -LARGEST - 1 <= (integer := int(value)) <= LARGEST:
         return integer
     if _FLOAT.fullmatch(value) and isfinite(number := float(value)):
         return number

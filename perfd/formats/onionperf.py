@@ -1,0 +1,398 @@
+"""OnionPerf's analysis documents, versions 1.0 to 5.0: read into measurements, circuits and streams.
+
+A run is ``tgen.transfers[id]`` until 2.0 and ``tgen.streams[id]`` since 3.0. It is joined to the Tor stream that
+came from its local port and ended less than 150 s from its end (the nearest, if there are several), and by that to
+the circuit. Unknown members are ignored. Runs that Perfd did not write get what they lack from ``imported``; their
+experiment is ``onionperf-FILESIZE``.
+
+``onionperf_writer`` writes version 3.1. What the format has no place for it puts into a member ``perfd`` of the
+run, which this reader knows and all others ignore.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import attrs
+
+from perfd.formats import imported
+from perfd.formats.errors import Damage, FormatError, shown
+from perfd.formats.json_object import JsonObject
+from perfd.formats.torperf_line import INT32
+from perfd.formats.values import LATEST
+from perfd.record import FIELDS, Attach, Circuit, Event, Field, Hop, Measurement, Outcome, Stream
+
+JOIN_WITHIN = 150.0
+"""Seconds between the end of a run and that of the Tor stream which carried it."""
+
+STEPS: Mapping[str, tuple[str, str]] = {
+    "socket": ("socket_create", "usecs-to-socket-create"),
+    "connect": ("socket_connect", "usecs-to-socket-connect"),
+    "negotiate": ("proxy_choice", "usecs-to-proxy-choice"),
+    "request": ("proxy_request", "usecs-to-proxy-request"),
+    "response": ("proxy_response", "usecs-to-proxy-response"),
+    "datarequest": ("command", "usecs-to-command"),
+    "dataresponse": ("response", "usecs-to-response"),
+}
+"""The steps of a run and their names in transfers (seconds) and streams (microseconds)."""
+
+_PLACED = frozenset(
+    (
+        *("start", *STEPS, "datacomplete", "end", "dataperc", "partial", "source", "sourceaddress", "filesize"),
+        *("writebytes", "readbytes", "payloadbytes", "hostnamelocal", "hostnameremote"),
+        *("endpointlocal", "endpointproxy", "endpointremote"),
+    )
+)
+
+OWN: tuple[Field, ...] = tuple(field for field in FIELDS if field.name not in _PLACED)
+"""The fields that the format has no place for: the members of ``perfd``."""
+
+PROGRESS: tuple[Field, ...] = tuple(field for field in FIELDS if field.name in ("dataperc", "partial"))
+"""The fields that it has a place for in successes only."""
+
+_CIRC_STATUS = frozenset(("LAUNCHED", "BUILT", "GUARD_WAIT", "EXTENDED", "FAILED", "CLOSED"))
+_CIRC_EVENT = frozenset(("PURPOSE_CHANGED", "CANNIBALIZED"))
+_HS_STATE = re.compile(r"HS[CS][IR]_[A-Z_]+")
+_HOP = re.compile(r"(\$?[0-9A-Fa-f]{40})(?:[~=](.*))?", re.DOTALL)
+_VERSION = re.compile(r"[1-5](\.[0-9]+)?")
+
+Record = Measurement | Circuit | Stream
+
+
+def read(document: bytes | str, file: str = "") -> Iterator[Record | Damage]:
+    """The records of an analysis document: for each source its circuits, its measurements, its Tor streams.
+
+    A member that is damaged is reported and left out. A document that is none gives one report.
+    """
+    try:
+        sources = _load(document).object("data")
+        for nickname in sources.members:
+            try:
+                source = _Source(nickname, sources.object(nickname), file)
+                yield from source.records()
+            except FormatError as error:
+                yield error.damage(file)
+    except FormatError as error:
+        yield error.damage(file)
+
+
+def _load(document: bytes | str) -> JsonObject:
+    try:
+        top = json.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"the file is not JSON: {error}") from None
+    if not isinstance(top, dict) or top.get("type") != "onionperf":
+        raise FormatError("the file is not an OnionPerf analysis", remedy='its "type" is to be "onionperf"')
+    version = str(top.get("version"))
+    if not _VERSION.fullmatch(version):
+        raise FormatError(f"version {shown(version)} cannot be read", remedy="versions 1.0 to 5.0 can")
+    return JsonObject(top)
+
+
+class _Source:
+    """The results of one source (``data[nickname]``)."""
+
+    def __init__(self, nickname: str, data: JsonObject, file: str) -> None:
+        self._nickname = nickname
+        self._file = file
+        self._address = imported.known_address(data.text("measurement_ip"))
+        self._tgen = data.object("tgen")
+        self._tor = data.object("tor")
+        self._circuits: dict[str, Circuit] = {}  # by the key that streams have for them
+        self._circuits_by_id: dict[str, Circuit] = {}
+        self._streams: dict[str, Stream] = {}
+        self._by_port: dict[str, list[str]] = {}
+
+    def records(self) -> Iterator[Record | Damage]:
+        for key, circuit in self._each(self._tor, "circuits", self._circuit):
+            if isinstance(circuit, Circuit):
+                self._circuits[key] = self._circuits_by_id[circuit.id] = circuit
+            yield circuit
+        for key, stream in self._each(self._tor, "streams", self._stream):
+            if isinstance(stream, Damage):
+                yield stream
+                continue
+            self._streams[key] = stream
+            if stream.source_addr:
+                self._by_port.setdefault(_port(stream.source_addr), []).append(key)
+        for name, run in (("transfers", _transfer), ("streams", _tgen_stream)):
+            for _, measurement in self._each(self._tgen, name, partial(self._measurement, run)):
+                yield measurement
+        yield from self._streams.values()
+
+    def _each(self, parent: JsonObject, name: str, read: Callable[[JsonObject], Any]) -> Iterator[tuple[str, Any]]:
+        """What ``read`` makes of each member of ``parent[name]``, or the report of why it cannot."""
+        try:
+            items = parent.object(name)
+        except FormatError as error:
+            yield "", error.damage(self._file)
+            return
+        for key in items.members:
+            try:
+                yield key, read(items.object(key))
+            except FormatError as error:
+                yield key, error.damage(self._file)
+
+    def _circuit(self, item: JsonObject) -> Circuit:
+        circ_id = _needed(item, "circuit_id", item.integer)
+        launch = _needed(item, "unix_ts_start", item.time)
+        events = _events(item, launch)
+        purpose, status, hs_state, rend_query = _circuit_state(events)
+        buildtime = item.number("buildtime_seconds")
+        local = item.text("failure_reason_local")
+        return Circuit(
+            id=imported.imported_id("circuit", self._nickname, circ_id, f"{launch:.2f}"),
+            source=self._nickname,
+            tor=imported.UNKNOWN_TOR,
+            circ_id=circ_id,
+            launch=launch,
+            built=None if buildtime is None else round(launch + buildtime, 6),
+            end=item.time("unix_ts_end"),
+            status=status or ("FAILED" if local else "CLOSED"),
+            purpose=purpose,
+            hs_state=hs_state,
+            rend_query=rend_query,
+            path=tuple(_hop(item, relay, launch + seconds) for relay, seconds in item.pairs("path")),
+            failure_local=local,
+            failure_remote=item.text("failure_reason_remote"),
+            timeout=item.integer("build_timeout"),
+            quantile=item.number("build_quantile"),
+            cbt_set=item.flag("cbt_set"),
+            events=events,
+        )
+
+    def _stream(self, item: JsonObject) -> Stream:
+        stream_id = _needed(item, "stream_id", item.integer)
+        new = _needed(item, "unix_ts_start", item.time)
+        events = _events(item, new)
+        words = [event.name.partition(":") for event in events]
+        circ_id = item.integer("circuit_id")
+        circuit = self._circuits.get(str(circ_id))
+        sent = [event.at for event, word in zip(events, words, strict=True) if word[2].startswith("SENT")]
+        local = item.text("failure_reason_local")
+        return Stream(
+            id=imported.imported_id("stream", self._nickname, stream_id, f"{new:.2f}"),
+            source=self._nickname,
+            tor=imported.UNKNOWN_TOR,
+            stream_id=stream_id,
+            new=new,
+            end=_needed(item, "unix_ts_end", item.time),
+            status=words[-1][2] if words else ("FAILED" if local else "CLOSED"),
+            purpose=words[-1][0] if words and words[-1][0] != "None" else None,
+            target=item.text("target"),
+            source_addr=item.text("source"),
+            circuit=circuit.id if circuit else None,
+            attaches=(Attach(circ_id, sent[-1]),) if circ_id is not None and sent else (),
+            failure_local=local,
+            failure_remote=item.text("failure_reason_remote"),
+            events=events,
+        )
+
+    def _measurement(self, run: Callable[[JsonObject], dict[str, Any]], item: JsonObject) -> Measurement:
+        fields = run(item)
+        error = fields.pop("error")
+        if not fields["start"]:
+            raise item.wrong("unix_ts_start", "the time is missing")
+        fields |= {"source": self._nickname, "sourceaddress": self._address}
+        key = self._joined(fields)
+        stream = None if key is None else self._streams[key]
+        own = item.object("perfd")
+        if own.members:
+            fields |= _own_fields(own)
+        else:
+            if error:
+                reasons = (stream.failure_local, stream.failure_remote) if stream else ()
+                fields["errorcode"] = "/".join((error, *(reason for reason in reasons if reason)))
+            self._complete(fields, stream)
+        measurement = Measurement(**fields)
+        if key is not None:
+            self._streams[key] = attrs.evolve(self._streams[key], measurement=measurement.id)
+        return measurement
+
+    def _joined(self, fields: Mapping[str, Any]) -> str | None:
+        """The key of the Tor stream that carried the run."""
+        local, end = fields["endpointlocal"], fields["end"]
+        if local is None or end is None:
+            return None
+        gaps = {key: abs(end - (self._streams[key].end or 0.0)) for key in self._by_port.get(_port(local), ())}
+        near = [key for key, gap in gaps.items() if gap < JOIN_WITHIN]
+        return min(near, key=lambda key: gaps[key], default=None)
+
+    def _complete(self, fields: dict[str, Any], stream: Stream | None) -> None:
+        """Add to a run of OnionPerf's what Tor tells of it, and what it lacks."""
+        start = f"{fields['start']:.2f}"
+        fields["id"] = imported.measurement_id(self._nickname, fields["filesize"], start, fields["endpointlocal"])
+        fields["experiment"] = f"onionperf-{fields['filesize']}"
+        imported.conclude(fields, didtimeout=False)
+        if stream is None:
+            return
+        fields |= {"used_by": stream.stream_id, "used_at": stream.end}
+        fields["circ_id"] = stream.attaches[-1].circ_id if stream.attaches else None
+        circuit = self._circuits_by_id.get(stream.circuit or "")
+        if circuit is None:
+            return
+        launch = circuit.launch or 0.0
+        fields |= {
+            "launch": circuit.launch,
+            "path": tuple(hop.fingerprint for hop in circuit.path) or None,
+            "guard": circuit.path[0].fingerprint if circuit.path else None,
+            "buildtimes": tuple(round((hop.built or launch) - launch, 6) for hop in circuit.path) or None,
+            "timeout": circuit.timeout,
+            "quantile": circuit.quantile,
+            "cbt_set": circuit.cbt_set,
+        }
+
+
+def _own_fields(own: JsonObject) -> dict[str, Any]:
+    """The fields in a member ``perfd``."""
+    fields = {f.name: own.of_kind(f.name, f.kind) for f in (*OWN, *PROGRESS) if own.members.get(f.name) is not None}
+    for field in OWN:
+        if field.required and field.name not in fields:
+            raise own.wrong(field.name, "the member is missing")
+    try:
+        return fields | {"outcome": Outcome(fields["outcome"])}
+    except ValueError:
+        raise own.wrong("outcome", "the outcome is unknown") from None
+
+
+def _needed(item: JsonObject, key: str, take: Callable[[str], Any]) -> Any:
+    value = take(key)
+    if value is None:
+        raise item.wrong(key, "the member is missing")
+    return value
+
+
+def _port(endpoint: str) -> str:
+    return endpoint.rpartition(":")[2]
+
+
+def _events(item: JsonObject, start: float) -> tuple[Event, ...]:
+    return tuple(Event(round(start + seconds, 6), name) for name, seconds in item.pairs("elapsed_seconds"))
+
+
+def _circuit_state(events: tuple[Event, ...]) -> tuple[str | None, str | None, str | None, str | None]:
+    """The last purpose, status, HS_STATE and REND_QUERY of a circuit's events."""
+    purpose = status = hs_state = rend_query = None
+    for event in events:
+        first, _, second = event.name.partition(":")
+        if second in _CIRC_STATUS:
+            purpose, status = first, second
+        elif first in _CIRC_EVENT:
+            purpose = second or purpose
+        elif _HS_STATE.fullmatch(first):
+            hs_state, rend_query = first, second or rend_query
+    return purpose, status, hs_state, rend_query
+
+
+def _hop(item: JsonObject, relay: str, built: float) -> Hop:
+    match = _HOP.fullmatch(relay)
+    if match is None:
+        raise item.wrong("path", f"{shown(relay)} is not $fingerprint~nickname")
+    return Hop(f"${match[1].removeprefix('$').upper()}", match[2] or None, round(built, 6))
+
+
+def _transfer(item: JsonObject) -> dict[str, Any]:
+    """The fields of a run of versions 1.0 and 2.0."""
+    elapsed = item.object("elapsed_seconds")
+    start = _needed(item, "unix_ts_start", item.time)
+    code = item.text("error_code")
+    return {
+        "error": _error(code, item.flag("is_error")),
+        "type": "upload" if item.text("method") == "PUT" else "download",
+        "filesize": _size(item, "filesize_bytes"),
+        "start": start,
+        "end": item.time("unix_ts_end"),
+        **{name: _at(elapsed, key, start) for name, (key, _) in STEPS.items()},
+        "datacomplete": _at(elapsed, "last_byte", start),
+        "dataperc": _progress(elapsed.object("payload_progress"), start),
+        "partial": _partial(elapsed.object("payload_bytes"), start),
+        "writebytes": item.integer("total_bytes_write"),
+        "readbytes": item.integer("total_bytes_read"),
+        "payloadbytes": item.integer("payload_bytes_status"),
+        **_ends(item, "endpoint_", "hostname_local", "hostname_remote", item),
+    }
+
+
+def _tgen_stream(item: JsonObject) -> dict[str, Any]:
+    """The fields of a run since version 3.0."""
+    times, info, sizes = item.object("time_info"), item.object("stream_info"), item.object("byte_info")
+    start = _needed(item, "unix_ts_start", item.time)
+    upload = not info.integer("recvsize") and bool(info.integer("sendsize"))
+    way = "send" if upload else "recv"
+    elapsed = item.object("elapsed_seconds")
+    return {
+        "error": _error(info.text("error"), item.flag("is_error")),
+        "type": "upload" if upload else "download",
+        "filesize": _size(info, f"{way}size"),
+        "start": start,
+        "end": item.time("unix_ts_end"),
+        **{name: _at(times, key, start) for name, (_, key) in STEPS.items()},
+        "datacomplete": _at(times, f"usecs-to-last-byte-{way}", start),
+        "dataperc": _progress(elapsed.object(f"payload_progress_{way}"), start),
+        "partial": _partial(elapsed.object(f"payload_bytes_{way}"), start),
+        "writebytes": sizes.integer("total-bytes-send"),
+        "readbytes": sizes.integer("total-bytes-recv"),
+        "payloadbytes": sizes.integer(f"payload-bytes-{way}"),
+        **_ends(item.object("transport_info"), "", "name", "peername", info),
+    }
+
+
+def _ends(transport: JsonObject, prefix: str, name: str, peername: str, names: JsonObject) -> dict[str, Any]:
+    return {
+        "endpointlocal": imported.known_endpoint(transport.text(f"{prefix}local")),
+        "endpointproxy": imported.known_endpoint(transport.text(f"{prefix}proxy")),
+        "endpointremote": imported.known_endpoint(transport.text(f"{prefix}remote")),
+        "hostnamelocal": imported.known_hostname(names.text(name)),
+        "hostnameremote": imported.known_hostname(names.text(peername)),
+    }
+
+
+def _size(item: JsonObject, key: str) -> int:
+    size = _needed(item, key, item.integer)
+    if not 0 <= size <= INT32:
+        raise item.wrong(key, "a size is expected")
+    return int(size)
+
+
+def _error(code: str | None, is_error: bool | None) -> str | None:
+    """The beginning of ERRORCODE, as metrics-lib writes it; None for a run that went well."""
+    if code in (None, "NONE") and not is_error:
+        return None
+    return "TOR" if code == "PROXY" else f"TGEN/{code}"
+
+
+def _at(times: JsonObject, key: str, start: float) -> float | None:
+    """The time of a step: seconds since the start, or microseconds; negative ones are missing."""
+    if key.startswith("usecs-"):
+        microseconds = times.integer(key)
+        seconds = None if microseconds is None else microseconds / 1e6
+    else:
+        seconds = times.number(key)
+    if seconds is None or seconds < 0.0:
+        return None
+    if start + seconds >= LATEST:
+        raise times.wrong(key, "the number is out of range")
+    return round(start + seconds, 6)
+
+
+def _progress(elapsed: JsonObject, start: float) -> dict[int, float]:
+    """``{"0.1": seconds}`` as ``{10: time}``."""
+    times = {}
+    for key in elapsed.members:
+        if not re.fullmatch(r"[01]\.[0-9]{1,4}", key) or (percent := round(float(key) * 100)) > 100:
+            raise elapsed.wrong(key, "the key is not a share between 0.0 and 1.0")
+        times[percent] = _at(elapsed, key, start)
+    return {percent: at for percent, at in times.items() if at is not None}
+
+
+def _partial(elapsed: JsonObject, start: float) -> dict[int, float]:
+    """``{"10240": seconds}`` as ``{10240: time}``."""
+    for key in elapsed.members:
+        if not re.fullmatch(r"[0-9]{1,10}", key):
+            raise elapsed.wrong(key, "the key is not a number of bytes")
+    times = {int(key): _at(elapsed, key, start) for key in elapsed.members}
+    return {size: at for size, at in times.items() if at is not None}
