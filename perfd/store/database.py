@@ -164,7 +164,7 @@ def clear_errors(path: Path) -> Iterator[None]:
                 f"{path} is damaged ({error}); move it away, and a new one is made "
                 "(the measurements are in perfd.log too)"
             ) from error
-        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM) or path.is_dir():
             raise StoreError(f"the database {path} cannot be opened: {file_trouble(path) or error}") from error
         raise
 
