@@ -13,10 +13,13 @@ from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from perfd.units import format_size, parse_size
-from perfd.web.site import PIECE, WebError
+from perfd.web.site import WebError
 
 ALIASES = {".50kbfile": 51200, ".1mbfile": 1048576, ".5mbfile": 5242880}
 """The names under which Torperf's servers had files of these sizes."""
+
+PIECE = 128 * 1024
+"""The bytes that are made, and written to a connection, at a time: as many as Twisted gives to ``send`` at once."""
 
 REKEY_AFTER = 2**36
 """Bytes after which the key is changed; far below where AES in counter mode could be told from random bytes."""
@@ -85,7 +88,7 @@ class RandomBytes(Resource):
         if len(below) != 1:
             raise WebError(400, "say how many bytes, as in /random/51200 or /random/50KiB")
         try:
-            size = parse_size(below[0].decode("ascii"))
+            size = parse_size(below[0].decode("ascii", "replace"))
         except ValueError as error:
             raise WebError(400, str(error)) from None
         if size > self._max_size:

@@ -28,9 +28,6 @@ from perfd.web.stamps import SendMeter, Served, ServerStamps
 
 SERVER = f"perfd/{__version__}".encode()
 
-PIECE = 256 * 1024
-"""The most bytes that are given to a socket at a time."""
-
 _SWEEP = 1.0  # seconds between two looks for connections past their deadline
 
 _ID_HEADER = b"X-Perfd-Measurement"
@@ -103,7 +100,7 @@ class Request(server.Request):
         stamps = self.channel.site.stamps
         if len(stamps):
             ids = self.requestHeaders.getRawHeaders(_ID_HEADER) or self.args.get(b"id") or [b""]
-            self.served = stamps.claim(ids[0].decode("latin-1") if isinstance(ids[0], bytes) else ids[0])
+            self.served = stamps.claim(ids[0].decode("latin-1"))
         if self.served is not None:
             self.served.request = self.channel.received
             self.channel.meter.begin(self.served)
@@ -152,7 +149,6 @@ class Channel(http.HTTPChannel):
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self.transport.SEND_LIMIT = PIECE
         self.meter = SendMeter(self.transport, self.site.monotonic)
         self.received = self.site.monotonic()  # when the socket last gave something
         self._deadline = self.received + self.site.head_timeout
@@ -172,17 +168,24 @@ class Channel(http.HTTPChannel):
         self.refuse(431, "a line of the request's head is too long")
 
     def allContentReceived(self) -> None:
+        """A request is complete.
+
+        Pipelined requests are not answered, because their answers would pile up in memory if the client does not
+        read them: the connection ends with the answer before.
+        """
+        if self.meter.unsent:
+            self.loseConnection()
+            return
         self._answering = True
         self._deadline = self.received + self.site.idle_timeout
         if self.clearLineBuffer():
-            # Pipelined requests: their answers would pile up in memory if the client does not read them.
             self.persistent = 0
             self.requests[-1].setHeader(b"Connection", b"close")
         super().allContentReceived()
 
     def rawDataReceived(self, data: bytes) -> None:
         if self._answering:
-            self.persistent = 0  # pipelined too
+            self.persistent = 0
         else:
             super().rawDataReceived(data)
 
@@ -270,7 +273,7 @@ class Site(server.Site):
         if self._sweeping is not None:
             self._sweeping.cancel()
             self._sweeping = None
-        for channel in self._channels:
+        for channel in tuple(self._channels):
             channel.transport.abortConnection()
 
     def log(self, request: http.Request) -> None:
@@ -278,7 +281,7 @@ class Site(server.Site):
 
     def _sweep(self) -> None:
         now = self.monotonic()
-        for channel in self._channels:
+        for channel in tuple(self._channels):
             if channel.is_overdue(now):
                 channel.transport.abortConnection()
         self._sweeping = self.reactor.callLater(_SWEEP, self._sweep) if self._channels else None

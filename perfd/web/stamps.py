@@ -81,11 +81,9 @@ class SendMeter:
     def __init__(self, transport: Any, monotonic: Callable[[], float]) -> None:
         self._transport = transport
         self._monotonic = monotonic
-        self._written = 0
-        self._sent = 0
-        self._served: Served | None = None  # the response on its way, if it is a measurement's,
-        self._start = 0  # where it starts in all bytes of the connection,
-        self._end: int | None = None  # and where it ends, once all of it was written
+        self._served: Served | None = None  # the response on its way, if it is a measurement's
+        self._ended = False  # all of it was written
+        self.unsent = 0  # bytes that were written and that the socket has not taken
         self.last_sent = -math.inf  # when the socket last took anything
         self._write = transport.write
         self._write_sequence = transport.writeSequence
@@ -101,13 +99,13 @@ class SendMeter:
             self._transport.__dict__.pop(name, None)
 
     def begin(self, served: Served) -> None:
-        """What is written from now on is the response of ``served``."""
-        self._served, self._start, self._end = served, self._written, None
+        """The next byte that is sent is the first of the response of ``served``; nothing may be unsent."""
+        self._served, self._ended = served, False
 
     def end(self) -> None:
         """All of the response was written."""
-        self._end = self._written
-        self._stamp()
+        self._ended = True
+        self._complete()
 
     def write(self, data: bytes) -> None:
         self._write(data)
@@ -126,22 +124,19 @@ class SendMeter:
         return result
 
     def _accepted(self, count: int) -> None:
-        self._written += count
+        self.unsent += count
         if self._send is None:
             self._moved(count)
 
     def _moved(self, count: int) -> None:
         self.last_sent = self._monotonic()
-        self._sent += count
+        self.unsent -= count
         if self._served is not None:
-            self._stamp()
+            if self._served.response is None:
+                self._served.response = self.last_sent
+            self._complete()
 
-    def _stamp(self) -> None:
-        served = self._served
-        if served is None:
-            return
-        if served.response is None and self._sent > self._start:
-            served.response = self.last_sent
-        if self._end is not None and self._sent >= self._end:
-            served.complete = self.last_sent
+    def _complete(self) -> None:
+        if self._served is not None and self._ended and not self.unsent:
+            self._served.complete = self.last_sent
             self._served = None
