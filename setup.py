@@ -23,7 +23,6 @@ setup(
     description="Measures the performance of Tor, continuously, as a Twisted daemon",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="BSD-3-Clause",
     python_requires=">=3.11",
     # The "" entry makes an editable install a plain path entry: Twisted finds
     # plugins by scanning sys.path and cannot see through an import finder.

@@ -48,8 +48,8 @@ def measure(config: Config | None, request: Request, *, as_json: bool) -> int:
     Raises ConfigError and InstanceError.
     """
     config = _prepared(config, request)
-    check_machine(config)
     config.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    check_machine(config)
     lock = InstanceLock(Instance(config.directory).lock_file)
     lock.write_pid()
     printer = JSONPrinter() if as_json else TablePrinter(request, config.network)

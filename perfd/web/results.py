@@ -15,14 +15,14 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
-from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.server import NOT_DONE_YET
 
 from perfd.logfile import render
 from perfd.record import Measurement, Outcome
 from perfd.store.database import NoDatabaseError, StoreError
 from perfd.store.reader import Filter, StoreReader
 from perfd.units import parse_size
-from perfd.web.site import Node, WebError, json_body
+from perfd.web.site import Node, Request, WebError, json_body
 
 DEFAULT_LIMIT = 100
 MOST_RESULTS = 1000
