@@ -85,11 +85,19 @@ class LoginAuthenticationFailed(SOCKSError):
 
 
 class ReplyError(SOCKSError):
-    """The proxy answered the request with a refusal; ``code`` is its reply code."""
+    """The proxy answered the request with a refusal; ``code`` is its reply code.
+
+    The connection to the proxy is fine, so this is a failure inside Tor. ``errorcode`` is its name in results:
+    ``TOR/`` and the reply in capitals (ERRORCODE of the ``@type torperf`` format).
+    """
+
+    errorcode = "TOR"
 
 
 class UnknownReplyCode(ReplyError):
     """The proxy answered with a reply code that no document defines."""
+
+    errorcode = "TOR/UNKNOWN_REPLY"
 
 
 class ServerFailure(ReplyError):
@@ -97,6 +105,7 @@ class ServerFailure(ReplyError):
 
     code = 0x01
     message = "general SOCKS server failure"
+    errorcode = "TOR/GENERAL_FAILURE"
 
 
 class ConnectionNotAllowed(ReplyError):
@@ -104,6 +113,7 @@ class ConnectionNotAllowed(ReplyError):
 
     code = 0x02
     message = "connection not allowed by ruleset"
+    errorcode = "TOR/NOT_ALLOWED"
 
 
 class NetworkUnreachable(ReplyError):
@@ -111,6 +121,7 @@ class NetworkUnreachable(ReplyError):
 
     code = 0x03
     message = "network unreachable"
+    errorcode = "TOR/NETWORK_UNREACHABLE"
 
 
 class HostUnreachable(ReplyError):
@@ -118,6 +129,7 @@ class HostUnreachable(ReplyError):
 
     code = 0x04
     message = "host unreachable"
+    errorcode = "TOR/HOST_UNREACHABLE"
 
 
 class ConnectionRefused(ReplyError):
@@ -125,6 +137,7 @@ class ConnectionRefused(ReplyError):
 
     code = 0x05
     message = "connection refused"
+    errorcode = "TOR/CONNECTION_REFUSED"
 
 
 class TTLExpired(ReplyError):
@@ -132,6 +145,7 @@ class TTLExpired(ReplyError):
 
     code = 0x06
     message = "TTL expired"
+    errorcode = "TOR/TTL_EXPIRED"
 
 
 class CommandNotSupported(ReplyError):
@@ -139,6 +153,7 @@ class CommandNotSupported(ReplyError):
 
     code = 0x07
     message = "command not supported"
+    errorcode = "TOR/COMMAND_NOT_SUPPORTED"
 
 
 class AddressNotSupported(ReplyError):
@@ -146,6 +161,7 @@ class AddressNotSupported(ReplyError):
 
     code = 0x08
     message = "address type not supported"
+    errorcode = "TOR/ADDRESS_NOT_SUPPORTED"
 
 
 class OnionServiceDescriptorNotFound(ReplyError):
@@ -153,6 +169,7 @@ class OnionServiceDescriptorNotFound(ReplyError):
 
     code = 0xF0
     message = "onion service descriptor can not be found"
+    errorcode = "TOR/ONION_DESCRIPTOR_NOT_FOUND"
 
 
 class OnionServiceDescriptorInvalid(ReplyError):
@@ -160,6 +177,7 @@ class OnionServiceDescriptorInvalid(ReplyError):
 
     code = 0xF1
     message = "onion service descriptor is invalid"
+    errorcode = "TOR/ONION_DESCRIPTOR_INVALID"
 
 
 class OnionServiceIntroductionFailed(ReplyError):
@@ -167,6 +185,7 @@ class OnionServiceIntroductionFailed(ReplyError):
 
     code = 0xF2
     message = "onion service introduction failed"
+    errorcode = "TOR/ONION_INTRODUCTION_FAILED"
 
 
 class OnionServiceRendezvousFailed(ReplyError):
@@ -174,6 +193,7 @@ class OnionServiceRendezvousFailed(ReplyError):
 
     code = 0xF3
     message = "onion service rendezvous failed"
+    errorcode = "TOR/ONION_RENDEZVOUS_FAILED"
 
 
 class OnionServiceMissingAuthorization(ReplyError):
@@ -181,6 +201,7 @@ class OnionServiceMissingAuthorization(ReplyError):
 
     code = 0xF4
     message = "onion service client authorization is missing"
+    errorcode = "TOR/ONION_MISSING_AUTHORIZATION"
 
 
 class OnionServiceWrongAuthorization(ReplyError):
@@ -188,6 +209,7 @@ class OnionServiceWrongAuthorization(ReplyError):
 
     code = 0xF5
     message = "onion service client authorization is wrong"
+    errorcode = "TOR/ONION_WRONG_AUTHORIZATION"
 
 
 class OnionServiceInvalidAddress(ReplyError):
@@ -195,6 +217,7 @@ class OnionServiceInvalidAddress(ReplyError):
 
     code = 0xF6
     message = "onion service address is invalid"
+    errorcode = "TOR/ONION_INVALID_ADDRESS"
 
 
 class OnionServiceIntroductionTimedOut(ReplyError):
@@ -202,6 +225,7 @@ class OnionServiceIntroductionTimedOut(ReplyError):
 
     code = 0xF7
     message = "onion service introduction timed out"
+    errorcode = "TOR/ONION_INTRODUCTION_TIMED_OUT"
 
 
 class RequestRejectedOrFailed(ReplyError):
@@ -209,6 +233,7 @@ class RequestRejectedOrFailed(ReplyError):
 
     code = 0x5B
     message = "request rejected or failed"
+    errorcode = "TOR/REJECTED_OR_FAILED"
 
 
 class IdentdUnreachable(ReplyError):
@@ -216,6 +241,7 @@ class IdentdUnreachable(ReplyError):
 
     code = 0x5C
     message = "request rejected because the proxy cannot connect to identd on the client"
+    errorcode = "TOR/IDENTD_UNREACHABLE"
 
 
 class IdentdMismatch(ReplyError):
@@ -223,6 +249,7 @@ class IdentdMismatch(ReplyError):
 
     code = 0x5D
     message = "request rejected because identd reports a different user"
+    errorcode = "TOR/IDENTD_MISMATCH"
 
 
 def _by_code(*classes: type[ReplyError]) -> Mapping[int, type[ReplyError]]:

@@ -112,8 +112,8 @@ class Request(server.Request):
         if body is not server.NOT_DONE_YET:
             self.respond(body)
 
-    def processingFailed(self, reason: Failure) -> Failure:
-        """Turn what a resource raised into the response."""
+    def processingFailed(self, reason: Failure) -> None:
+        """Turn what a resource raised, at once or while it worked on an answer, into the response."""
         error = reason.value
         if isinstance(error, UnsupportedMethod):
             allowed = b", ".join(sorted(error.allowedMethods))
@@ -121,18 +121,25 @@ class Request(server.Request):
         elif not isinstance(error, WebError):
             self._log.failure("Answering {uri!r} failed", failure=reason, uri=self.uri)
             error = WebError(500, "an error in Perfd; its log says more")
+        if self._disconnected:
+            return
         if self.startedWriting:
             self.channel.transport.abortConnection()
-            return reason
+            return
         self.setHeader(b"Server", SERVER)
         self.setResponseCode(error.status)
         for name, value in error.headers.items():
             self.setHeader(name, value)
         self.respond(json_body(self, error_document(error.status, error.message)))
-        return reason
 
     def respond(self, body: bytes) -> None:
-        """Send ``body`` as the whole response."""
+        """Send ``body`` as the whole response.
+
+        For a resource that returned ``NOT_DONE_YET`` and has its answer now, as `processingFailed` is for one that
+        failed; both do nothing if the client has gone in between.
+        """
+        if self._disconnected:
+            return
         self.setHeader(b"Content-Length", b"%d" % len(body))
         self.write(body)  # leaves out the body if the method is HEAD
         self.finish()
