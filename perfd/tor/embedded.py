@@ -1,26 +1,81 @@
-"""``network = socks``: no Tor, but a SOCKS proxy in its place, embedded in the same reactor or somebody else's.
-
-Both have the interface of a tor, so everything else works as it does with one.
-"""
+"""SOCKS proxies in the place of a tor, for measuring without one (``network = socks``)."""
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.interfaces import IAddress, IListeningPort, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
+from twisted.logger import Logger
 
-from perfd.tor.socks_server import SocksServer
+from perfd.tor.socks_server import Request, SocksServerFactory
+from perfd.tor.supervision import Readiness
 
-MOST_CLIENTS = 1000
-"""Connections at a time; far more than measurements ever need."""
+CONNECT_TIMEOUT = 30.0
+"""Seconds for connecting, to the proxy and from it to a destination."""
+
+
+class EmbeddedSocks(Service):
+    """A SOCKS server in this reactor, on 127.0.0.1 and a free port: the ``Tor`` that connects directly."""
+
+    version: str | None = None
+    _log = Logger()
+
+    def __init__(self, reactor: Any, name: str) -> None:
+        self.name = name
+        self._reactor = reactor
+        self._factory = SocksServerFactory(reactor, self._endpoint_for)
+        self._listening: IListeningPort | None = None
+        self._readiness = Readiness("the embedded SOCKS proxy is not running")
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why it cannot be used now; None when it can."""
+        return self._readiness.reason
+
+    async def when_ready(self) -> None:
+        """Return as soon as it listens. Raises ``NotReadyError`` when it is stopped first."""
+        await self._readiness.wait()
+
+    def socks_endpoint(self) -> IStreamClientEndpoint:
+        """The port it listens on. Raises ``RuntimeError`` while it does not."""
+        return TCP4ClientEndpoint(self._reactor, "127.0.0.1", self.port, timeout=CONNECT_TIMEOUT)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on. Raises ``RuntimeError`` while it does not."""
+        if self._listening is None:
+            raise RuntimeError("the embedded SOCKS proxy is not running")
+        return int(self._listening.getHost().port)  # type: ignore[attr-defined]
+
+    def startService(self) -> None:
+        super().startService()
+        self._listening = self._reactor.listenTCP(0, self._factory, interface="127.0.0.1")
+        self._log.info("the embedded SOCKS proxy was started on 127.0.0.1:{port}", port=self.port)
+        self._readiness.gain()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, and break off what is still connected."""
+        super().stopService()
+        self._readiness.give_up("the embedded SOCKS proxy was stopped")
+        listening, self._listening = self._listening, None
+        self._factory.abort_all()
+        return succeed(None) if listening is None else listening.stopListening() or succeed(None)
+
+    def _endpoint_for(self, request: Request) -> IStreamClientEndpoint:
+        try:
+            address = ipaddress.ip_address(request.host)
+        except ValueError:
+            return HostnameEndpoint(self._reactor, request.host, request.port, timeout=CONNECT_TIMEOUT)
+        endpoint = TCP4ClientEndpoint if address.version == 4 else TCP6ClientEndpoint
+        return endpoint(self._reactor, request.host, request.port, timeout=CONNECT_TIMEOUT)
 
 
 class OutsideSocks:
-    """The SOCKS proxy at ``endpoint``, which is taken to work: whether it does is what runs find out."""
+    """A SOCKS proxy that somebody else runs at ``endpoint``: taken as ready always, and a measurement tells."""
 
     version: str | None = None
     not_ready: str | None = None
@@ -33,62 +88,5 @@ class OutsideSocks:
         """Return at once."""
 
     def socks_endpoint(self) -> IStreamClientEndpoint:
+        """The proxy."""
         return self._endpoint
-
-
-class EmbeddedSocks(Service):
-    """A SOCKS proxy on a free port of 127.0.0.1, for this machine only."""
-
-    version: str | None = None
-
-    def __init__(self, reactor: Any, name: str) -> None:
-        self.name = name
-        self._reactor = reactor
-        self._factory = _ClientsOfThisMachine(reactor)
-        self._port: IListeningPort | None = None
-
-    @property
-    def not_ready(self) -> str | None:
-        return "the embedded SOCKS proxy is not running" if self._port is None else None
-
-    async def when_ready(self) -> None:
-        """Return at once: it is ready as soon as the service is started."""
-
-    def socks_endpoint(self) -> IStreamClientEndpoint:
-        """Its port. Raises RuntimeError while it does not run."""
-        if self._port is None:
-            raise RuntimeError("the embedded SOCKS proxy is not running")
-        address: Any = self._port.getHost()
-        return TCP4ClientEndpoint(self._reactor, address.host, address.port)
-
-    def startService(self) -> None:
-        super().startService()
-        self._port = self._reactor.listenTCP(0, self._factory, interface="127.0.0.1")
-
-    def stopService(self) -> Deferred[None] | None:
-        super().stopService()
-        port, self._port = self._port, None
-        self._factory.close()
-        return None if port is None else port.stopListening()
-
-
-class _ClientsOfThisMachine(Factory):
-    """Makes a server for each connection, up to ``MOST_CLIENTS``."""
-
-    noisy = False
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._servers: set[SocksServer] = set()
-
-    def buildProtocol(self, addr: IAddress | None) -> SocksServer | None:
-        if len(self._servers) >= MOST_CLIENTS:
-            return None
-        server = SocksServer(self._reactor, self._servers.discard)
-        self._servers.add(server)
-        return server
-
-    def close(self) -> None:
-        """Close all connections."""
-        for server in list(self._servers):
-            server.abort()

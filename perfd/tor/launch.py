@@ -35,9 +35,9 @@ from perfd.tor.control import (
     watch_bootstrap,
     watch_complaints,
 )
+from perfd.tor.messages import last_words
 from perfd.tor.process import DirectoryInUseError, TorDirectory, TorProcess
 from perfd.tor.processes import ProgramMissingError, find_program
-from perfd.tor.relays import last_words
 from perfd.tor.supervision import SupervisedService
 
 Connected = Callable[[TorControlProtocol], Awaitable[None]]

@@ -17,8 +17,9 @@ from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from perfd.tor.files import make_private, quoted, write_whole
+from perfd.tor.messages import last_words, message_of
 from perfd.tor.processes import GRACE, command_line, describe_exit, end_processes, exit_code, find_processes
-from perfd.tor.relays import last_words, make_private, message_of, quoted, write_whole
 
 MOST_LINES = 50
 """How many lines of tor's output are remembered."""

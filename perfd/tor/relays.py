@@ -7,32 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import socket
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from perfd.tor.consensus import count_microdescriptors, read_consensus, time_in
+from perfd.tor.files import make_private, quoted, write_whole
+from perfd.tor.messages import message_of, tail
+
 STATE_FILE = "testnet.json"
 _STATE_VERSION = 1
 
-_LOG_TAIL = 16 * 1024
-_SEVERITY = re.compile(r"\[(?:debug|info|notice|warn|err)\] ")
-_STANDING_WARNINGS = (
-    "TestingTorNetwork is set",
-    "You have used DirAuthority",
-    "You are running Tor as root",
-    "Your ContactInfo config option is not set",
-    "V3AuthVotingInterval is very low",
-    "Your application (using socks",
-    "Reading config failed--see warnings above",
-)
-"""Complaints that explain nothing: a tor has them with our settings always."""
 _ONE_MONTH = 30 * 86400
 
 CLIENT_OPTIONS = (
@@ -75,6 +65,9 @@ _AUTHORITY_OPTIONS = (
 
 _EXIT_OPTIONS = (
     "ExitRelay 1",
+    # Seconds after the start. Asked before the first consensus exists, they would ask again only much later, and
+    # a client that takes one of them for its directory would wait as long.
+    "TestingServerConsensusDownloadInitialDelay 8",
     "ExitPolicyRejectPrivate 0",
     "ExitPolicy accept *:*",
 )
@@ -201,6 +194,16 @@ def _nickname(name: str) -> str:
     return name
 
 
+def knows_all(relay: Relay, state: State) -> bool:
+    """Whether ``relay`` knows the whole network, so that it can tell clients of it."""
+    consensus = read_consensus(relay.directory)
+    return (
+        consensus is not None
+        and consensus.lists([each.nickname for each in state.relays], [each.nickname for each in state.exits])
+        and count_microdescriptors(relay.directory) >= len(state.relays)
+    )
+
+
 def plan(directory: Path, authorities: int, exits: int, previous: State | None) -> State:
     """The relays of a network to be started: with the ports of ``previous`` if all are free, else new ones."""
     names = [f"auth{n + 1}" for n in range(authorities)] + [f"exit{n + 1}" for n in range(exits)]
@@ -283,7 +286,7 @@ def certificate_is_usable(relay: Relay, now: float) -> bool:
         text = (relay.keys / "authority_certificate").read_text(encoding="ascii")
     except (OSError, ValueError):
         return False
-    expires = _time_in(text, "dir-key-expires")
+    expires = time_in(text, "dir-key-expires")
     complete = all((relay.keys / name).exists() for name in ("authority_identity_key", "authority_signing_key"))
     return complete and expires is not None and expires > now + _ONE_MONTH
 
@@ -299,95 +302,3 @@ def dir_authority_line(relay: Relay) -> str:
         f"DirAuthority {relay.nickname} orport={relay.or_port} v3ident={identity[1]}"
         f" 127.0.0.1:{relay.dir_port} {words[1]}"
     )
-
-
-@attrs.frozen
-class Consensus:
-    """What the authorities agreed on last. Times in seconds since the epoch (UTC)."""
-
-    valid_after: float
-    valid_until: float
-    running: frozenset[str]  # nicknames
-    exits: frozenset[str]
-
-
-def read_consensus(relay: Relay) -> Consensus | None:
-    """The consensus that ``relay`` has, None if it has none yet."""
-    try:
-        text = (relay.directory / "cached-microdesc-consensus").read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return None
-    return parse_consensus(text)
-
-
-def parse_consensus(text: str) -> Consensus | None:
-    """Read a consensus of either flavour (dir-spec, section 3.4.1), None if it is not whole."""
-    valid_after, valid_until = _time_in(text, "valid-after"), _time_in(text, "valid-until")
-    if valid_after is None or valid_until is None or "\ndirectory-signature " not in text:
-        return None
-    running, exits, nickname = set(), set(), ""
-    for line in text.splitlines():
-        keyword, _, rest = line.partition(" ")
-        if keyword == "r":
-            nickname = rest.partition(" ")[0]
-        elif keyword == "s":
-            flags = rest.split()
-            if "Running" in flags:
-                running.add(nickname)
-                if "Exit" in flags:
-                    exits.add(nickname)
-    return Consensus(valid_after, valid_until, frozenset(running), frozenset(exits))
-
-
-def _time_in(text: str, keyword: str) -> float | None:
-    match = re.search(rf"^{keyword} (\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d)$", text, re.MULTILINE)
-    if match is None:
-        return None
-    try:
-        moment = datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    return moment.timestamp()
-
-
-def quoted(value: str | Path) -> str:
-    """``value`` as a quoted string of a torrc, in which spaces and ``#`` are harmless."""
-    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def make_private(directory: Path) -> None:
-    """Make ``directory`` if it is missing, and readable by its owner only, as tor demands."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory.chmod(0o700)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace the file ``path`` in one step, so that nobody reads half of it."""
-    scratch = path.with_name(path.name + ".new")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
-
-
-def tail(path: Path) -> list[str]:
-    """The last lines of a log file; none if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _LOG_TAIL))
-            return file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return []
-
-
-def message_of(line: str) -> str:
-    """A line of tor's log without its time and severity."""
-    return _SEVERITY.split(line, maxsplit=1)[-1].strip()
-
-
-def last_words(lines: Sequence[str]) -> str:
-    """Why tor ended or stalls, from the end of its log: its last two complaints, else its last line."""
-    complaints = [message_of(line) for line in lines if "[warn] " in line or "[err] " in line]
-    telling = [message for message in complaints if not message.startswith(_STANDING_WARNINGS)]
-    if telling:
-        return "; ".join(dict.fromkeys(telling[-2:]))
-    return message_of(lines[-1]) if lines else "it said nothing"

@@ -1,289 +1,331 @@
-"""A small SOCKS 4, 4a and 5 server (RFC 1928, 1929): CONNECT only, any login, with back-pressure both ways.
+"""The server side of SOCKS 4, 4a and 5: a machine without I/O, and a protocol that forwards through endpoints.
 
-``Handshake`` is the server's half of SOCKS without I/O; ``SocksServer`` is one connection of a client.
+SOCKS 5 is RFC 1928, its username and password RFC 1929. Only CONNECT is done. Any username and password is
+accepted: they keep streams apart (Tor's isolation), they protect nothing.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import socket
-import struct
 from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, TimeoutError  # noqa: A004
-from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint, ITCPTransport
+from twisted.internet import error
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-HANDSHAKE_TIMEOUT = 30.0
-CONNECT_TIMEOUT = 30.0
-HANDSHAKE_LIMIT = 1024  # bytes; the longest legal one is shorter
+NEGOTIATION_TIMEOUT = 10.0
+"""Seconds within which a client must have said where it wants to go."""
 
-GRANTED = 0x00
-GENERAL_FAILURE = 0x01
-HOST_UNREACHABLE = 0x04
-REFUSED = 0x05
-TTL_EXPIRED = 0x06
-COMMAND_NOT_SUPPORTED = 0x07
-ADDRESS_NOT_SUPPORTED = 0x08
+MOST_CONNECTIONS = 1000
 
+_LONGEST_STRING = 255  # of a SOCKS 4 user or host name, as in SOCKS 5 where the length is one byte
 
-class HandshakeError(Exception):
-    """The client does not speak SOCKS as it must; ``answer`` is what to send before closing."""
+# RFC 1928, section 6.
+SUCCEEDED = 0
+GENERAL_FAILURE = 1
+NETWORK_UNREACHABLE = 3
+HOST_UNREACHABLE = 4
+CONNECTION_REFUSED = 5
+TTL_EXPIRED = 6
+COMMAND_NOT_SUPPORTED = 7
+ADDRESS_TYPE_NOT_SUPPORTED = 8
 
-    def __init__(self, message: str, answer: bytes = b"") -> None:
-        super().__init__(message)
-        self.answer = answer
-
-
-@attrs.frozen
-class Target:
-    """Where the client wants to be connected to."""
-
-    version: int
-    host: str
-    port: int
-
-
-class Handshake:
-    """What a client sends until it has asked for a target. ``early`` is what it sent beyond that."""
-
-    def __init__(self) -> None:
-        self._buffer = b""
-        self._read: Callable[[bytes], tuple[bytes, bytes] | None] = self._greeting
-        self.target: Target | None = None
-
-    @property
-    def early(self) -> bytes:
-        return self._buffer
-
-    def receive(self, data: bytes) -> bytes:
-        """Take bytes, give the answer. Raises HandshakeError."""
-        self._buffer += data
-        answers = b""
-        while self.target is None:
-            step = self._read(self._buffer) if self._buffer else None
-            if step is None:
-                if len(self._buffer) > HANDSHAKE_LIMIT:
-                    raise HandshakeError("the handshake is too long")
-                return answers
-            self._buffer, answer = step
-            answers += answer
-        return answers
-
-    # Each step takes the buffer and gives what is left of it and the answer, or None if it is not complete.
-
-    def _greeting(self, data: bytes) -> tuple[bytes, bytes] | None:
-        if data[0] == 4:
-            return self._request4(data)
-        if data[0] != 5:
-            raise HandshakeError(f"version {data[0]} is not SOCKS")
-        if len(data) < 2 or len(data) < 2 + data[1]:
-            return None
-        methods = data[2 : 2 + data[1]]
-        rest = data[2 + data[1] :]
-        if 2 in methods:
-            self._read = self._login
-            return rest, b"\x05\x02"
-        if 0 in methods:
-            self._read = self._request5
-            return rest, b"\x05\x00"
-        raise HandshakeError("no method that is known", b"\x05\xff")
-
-    def _login(self, data: bytes) -> tuple[bytes, bytes] | None:
-        if data[0] != 1:
-            raise HandshakeError("not a login of RFC 1929", b"\x01\x01")
-        if len(data) < 2 or len(data) < 3 + data[1]:
-            return None
-        end = 3 + data[1] + data[2 + data[1]]
-        if len(data) < end:
-            return None
-        self._read = self._request5
-        return data[end:], b"\x01\x00"
-
-    def _request5(self, data: bytes) -> tuple[bytes, bytes] | None:
-        if len(data) < 5:
-            return None
-        version, command, _, kind = data[:4]
-        if version != 5 or command != 1:
-            raise HandshakeError("only CONNECT is known", reply(5, COMMAND_NOT_SUPPORTED))
-        if kind not in (1, 3, 4):
-            raise HandshakeError("not a kind of address", reply(5, ADDRESS_NOT_SUPPORTED))
-        start, length = (5, data[4]) if kind == 3 else (4, {1: 4, 4: 16}[kind])
-        end = start + length + 2
-        if len(data) < end:
-            return None
-        raw = data[start : start + length]
-        host = _name(raw, 5) if kind == 3 else str(ipaddress.ip_address(raw))
-        self.target = Target(5, host, int.from_bytes(data[end - 2 : end], "big"))
-        return data[end:], b""
-
-    def _request4(self, data: bytes) -> tuple[bytes, bytes] | None:
-        end = data.find(b"\0", 8)
-        if end < 0:
-            return None
-        command, port, raw = struct.unpack("!BH4s", data[1:8])
-        if command != 1:
-            raise HandshakeError("only CONNECT is known", reply(4, GENERAL_FAILURE))
-        host = str(ipaddress.ip_address(raw))
-        if raw[:3] == b"\0\0\0" and raw[3]:  # SOCKS 4a: the name follows the user
-            start, end = end + 1, data.find(b"\0", end + 1)
-            if end < 0:
-                return None
-            host = _name(data[start:end], 4)
-        self.target = Target(4, host, port)
-        return data[end + 1 :], b""
-
-
-def _name(raw: bytes, version: int) -> str:
-    try:
-        name = raw.decode("ascii")
-    except UnicodeDecodeError:
-        name = ""
-    if not name or not name.isprintable():
-        raise HandshakeError("not a host name", reply(version, GENERAL_FAILURE))
-    return name
-
-
-def reply(version: int, code: int) -> bytes:
-    """The reply to a request, without an address: nobody needs it."""
-    if version == 4:
-        return bytes([0, 0x5A if code == GRANTED else 0x5B]) + bytes(6)
-    return bytes([5, code, 0, 1]) + bytes(6)
-
-
-def endpoint(reactor: Any, target: Target) -> IStreamClientEndpoint:
-    """How to connect to ``target``; an address is not looked up."""
-    try:
-        address = ipaddress.ip_address(target.host)
-    except ValueError:
-        return HostnameEndpoint(reactor, target.host, target.port, timeout=CONNECT_TIMEOUT)
-    kind = TCP4ClientEndpoint if address.version == 4 else TCP6ClientEndpoint
-    return kind(reactor, target.host, target.port, timeout=CONNECT_TIMEOUT)
-
-
-class SocksServer(Protocol):
-    """One client. ``closed`` is called when its connection has ended."""
-
-    transport: ITCPTransport
-
-    def __init__(self, reactor: Any, closed: Callable[[SocksServer], None]) -> None:
-        self._reactor = reactor
-        self._closed = closed
-        self._handshake = Handshake()
-        self._peer: _Relay | None = None
-        self._connecting: Deferred[Any] | None = None
-        self._deadline: IDelayedCall | None = None
-
-    def connectionMade(self) -> None:
-        if not ipaddress.ip_address(self.transport.getPeer().host).is_loopback:  # type: ignore[attr-defined]
-            self.abort()
-            return
-        self.transport.setTcpNoDelay(True)
-        self._deadline = self._reactor.callLater(HANDSHAKE_TIMEOUT, self.abort)
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._peer is not None:
-            self._peer.transport.write(data)
-            return
-        if self._connecting is not None:
-            self._refuse(GENERAL_FAILURE)  # data before the reply: nobody who measures sends it
-            return
-        try:
-            answer = self._handshake.receive(data)
-        except HandshakeError as error:
-            self.transport.write(error.answer)
-            self.transport.loseConnection()
-            return
-        if answer:
-            self.transport.write(answer)
-        if self._handshake.target is not None:
-            self._connect(self._handshake.target)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._stop_waiting()
-        if self._connecting is not None:
-            self._connecting.cancel()
-        if self._peer is not None:
-            self._peer.finish(reason)
-        self._closed(self)
-
-    def abort(self) -> None:
-        """Close the connection at once."""
-        self.transport.abortConnection()
-
-    def _stop_waiting(self) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
-
-    def _connect(self, target: Target) -> None:
-        self._stop_waiting()
-        factory = Factory.forProtocol(lambda: _Relay(self))
-        factory.noisy = False
-        self._connecting = endpoint(self._reactor, target).connect(factory)
-        self._connecting.addCallbacks(self._connected, self._not_connected)
-
-    def _connected(self, peer: _Relay) -> None:
-        self._peer = peer
-        peer.transport.setTcpNoDelay(True)
-        version = self._handshake.target.version if self._handshake.target is not None else 5
-        self.transport.write(reply(version, GRANTED))
-        self.transport.registerProducer(peer.transport, True)
-        peer.transport.registerProducer(self.transport, True)
-        if self._handshake.early:
-            peer.transport.write(self._handshake.early)
-
-    def _not_connected(self, failure: Failure) -> None:
-        if failure.check(CancelledError):
-            return
-        for kind, code in _CODES:
-            if failure.check(kind):
-                self._refuse(code)
-                return
-        self._refuse(GENERAL_FAILURE)
-
-    def _refuse(self, code: int) -> None:
-        version = self._handshake.target.version if self._handshake.target is not None else 5
-        self.transport.write(reply(version, code))
-        self.transport.loseConnection()
-
-
-_CODES: tuple[tuple[type[BaseException], int], ...] = (
-    (ConnectionRefusedError, REFUSED),
-    (TimeoutError, TTL_EXPIRED),
-    (DNSLookupError, HOST_UNREACHABLE),
-    (ConnectError, HOST_UNREACHABLE),
-    (socket.gaierror, HOST_UNREACHABLE),
+_REPLY_OF_ERROR: tuple[tuple[type[Exception], int], ...] = (
+    (error.ConnectionRefusedError, CONNECTION_REFUSED),
+    (error.NoRouteError, NETWORK_UNREACHABLE),
+    (error.TCPTimedOutError, TTL_EXPIRED),
+    (error.TimeoutError, TTL_EXPIRED),
+    (error.DNSLookupError, HOST_UNREACHABLE),
+    (error.UnknownHostError, HOST_UNREACHABLE),
 )
 
 
-class _Relay(Protocol):
-    """The connection to the target."""
+@attrs.frozen
+class Request:
+    """Where a client wants to go. ``host`` is a name or an IP address."""
 
-    transport: ITCPTransport
+    version: int  # 4 or 5
+    host: str
+    port: int
+    user: str = ""
+    password: str = ""
 
-    def __init__(self, client: SocksServer) -> None:
-        self._client = client
+
+class SocksRefusedError(Exception):
+    """The client cannot be served; ``reply`` is what it must be told before the connection is closed."""
+
+    def __init__(self, reason: str, reply: bytes = b"") -> None:
+        super().__init__(reason)
+        self.reply = reply
+
+
+class _IncompleteError(Exception):
+    """More bytes are needed."""
+
+
+class SocksServerMachine:
+    """One negotiation. ``feed`` it what arrives, until it gives the request; that ends it."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+        """What the client sent after its request without waiting for the reply (optimistic data)."""
+        self._step: Callable[[], tuple[bytes, Request | None]] = self._greeting
+        self._position = 0
+        self._login = ("", "")
+
+    def feed(self, data: bytes) -> tuple[bytes, Request | None]:
+        """Take ``data``; return what must be sent, and the request once it is complete.
+
+        Raises ``SocksRefusedError``.
+        """
+        self.rest += data
+        to_send = b""
+        while True:
+            self._position = 0
+            try:
+                answer, request = self._step()
+            except _IncompleteError:
+                return to_send, None
+            self.rest = self.rest[self._position :]
+            to_send += answer
+            if request is not None:
+                return to_send, request
+
+    def _greeting(self) -> tuple[bytes, Request | None]:
+        version = self._byte()
+        if version == 4:
+            return b"", self._request4()
+        if version != 5:
+            raise SocksRefusedError(f"version {version} is not SOCKS")
+        methods = self._take(self._byte())
+        if 2 in methods:
+            self._step = self._authentication
+            return b"\x05\x02", None
+        if 0 in methods:
+            self._step = self._request5
+            return b"\x05\x00", None
+        raise SocksRefusedError("no authentication method is acceptable", b"\x05\xff")
+
+    def _authentication(self) -> tuple[bytes, Request | None]:
+        version = self._byte()
+        if version != 1:
+            raise SocksRefusedError(f"version {version} of authentication is unknown", b"\x01\x01")
+        user, password = self._take(self._byte()), self._take(self._byte())
+        self._login = (user.decode("latin-1"), password.decode("latin-1"))
+        self._step = self._request5
+        return b"\x01\x00", None
+
+    def _request5(self) -> tuple[bytes, Request | None]:
+        version, command, _, kind = self._take(4)
+        if version != 5:
+            raise SocksRefusedError(f"version changed to {version}", reply(5, GENERAL_FAILURE))
+        if kind == 1:
+            host = str(ipaddress.IPv4Address(self._take(4)))
+        elif kind == 4:
+            host = str(ipaddress.IPv6Address(self._take(16)))
+        elif kind == 3:
+            host = _host_name(5, self._take(self._byte()))
+        else:
+            raise SocksRefusedError(f"address type {kind} is unknown", reply(5, ADDRESS_TYPE_NOT_SUPPORTED))
+        port = int.from_bytes(self._take(2), "big")
+        if command != 1:
+            raise SocksRefusedError(f"command {command} is not CONNECT", reply(5, COMMAND_NOT_SUPPORTED))
+        return b"", Request(5, host, port, *self._login)
+
+    def _request4(self) -> Request:
+        command = self._byte()
+        port = int.from_bytes(self._take(2), "big")
+        address = self._take(4)
+        user = self._string()
+        if address[:3] == b"\0\0\0" and address[3]:  # SOCKS 4a
+            host = _host_name(4, self._string())
+        else:
+            host = str(ipaddress.IPv4Address(address))
+        if command != 1:
+            raise SocksRefusedError(f"command {command} is not CONNECT", reply(4, COMMAND_NOT_SUPPORTED))
+        return Request(4, host, port, user.decode("latin-1"))
+
+    def _take(self, length: int) -> bytes:
+        end = self._position + length
+        if len(self.rest) < end:
+            raise _IncompleteError
+        taken = self.rest[self._position : end]
+        self._position = end
+        return taken
+
+    def _byte(self) -> int:
+        return self._take(1)[0]
+
+    def _string(self) -> bytes:
+        """The bytes up to the next NUL, which is taken too."""
+        end = self.rest.find(b"\0", self._position)
+        if (end if end >= 0 else len(self.rest)) - self._position > _LONGEST_STRING:
+            raise SocksRefusedError("a name is too long", reply(4, GENERAL_FAILURE))
+        if end < 0:
+            raise _IncompleteError
+        return self._take(end + 1 - self._position)[:-1]
+
+
+def _host_name(version: int, raw: bytes) -> str:
+    if not raw or not all(0x21 <= byte <= 0x7E for byte in raw):
+        raise SocksRefusedError("the host name is empty or not ASCII", reply(version, HOST_UNREACHABLE))
+    return raw.decode("ascii")
+
+
+def reply(version: int, code: int) -> bytes:
+    """The reply to a request, for a ``code`` of SOCKS 5; SOCKS 4 knows only granted and rejected."""
+    if version == 4:
+        return b"\0" + bytes([90 if code == SUCCEEDED else 91]) + bytes(6)
+    return bytes([5, code, 0, 1]) + bytes(6)
+
+
+class SocksServerProtocol(Protocol):
+    """Negotiates with one client, connects where it wants to go, and then copies in both directions.
+
+    The copying is back-pressured: who sends faster than the other side takes is not read from.
+    """
+
+    transport: Any  # ITCPTransport and both sides of back-pressure
+
+    def __init__(self, server: SocksServerFactory) -> None:
+        self._server = server
+        self._machine = SocksServerMachine()
+        self._outgoing: _Outgoing | None = None
+        self._connecting: Deferred[Any] = succeed(None)
+        self._request: Request | None = None
+        self._overdue: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        self.transport.setTcpNoDelay(True)
+        self._server.connections.add(self)
+        self._overdue = self._server.reactor.callLater(NEGOTIATION_TIMEOUT, self.transport.abortConnection)
 
     def dataReceived(self, data: bytes) -> None:
-        self._client.transport.write(data)
+        if self._outgoing is not None:
+            self._outgoing.transport.write(data)
+            return
+        if self._request is not None:  # was on its way when reading was paused
+            self._machine.rest += data
+            return
+        try:
+            to_send, self._request = self._machine.feed(data)
+        except SocksRefusedError as refused:
+            self._refuse(refused.reply)
+            return
+        if to_send:
+            self.transport.write(to_send)
+        if self._request is not None:
+            self._connect(self._request)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        close(self._client.transport, reason)
+        self._in_time()
+        self._server.connections.discard(self)
+        self._connecting.cancel()
+        if self._outgoing is not None:
+            self._outgoing.end(reason)
 
-    def finish(self, reason: Failure) -> None:
-        """The client has gone."""
-        close(self.transport, reason)
+    def end(self, reason: Failure) -> None:
+        """The other side is gone: deliver what it sent last, and close; or break off as it did."""
+        _end(self.transport, reason)
+
+    def abort(self) -> None:
+        """Break off both connections."""
+        self.transport.abortConnection()
+        if self._outgoing is not None:
+            self._outgoing.transport.abortConnection()
+
+    def _connect(self, request: Request) -> None:
+        self._in_time()
+        self.transport.pauseProducing()
+        endpoint = self._server.endpoint_for(request)
+        self._connecting = endpoint.connect(Factory.forProtocol(lambda: _Outgoing(self)))
+        self._connecting.addCallbacks(
+            self._connected, self._failed, callbackArgs=(request,), errbackArgs=(request,)
+        )
+
+    def _connected(self, outgoing: Any, request: Request) -> None:
+        self._outgoing = outgoing
+        self.transport.write(reply(request.version, SUCCEEDED))
+        if self._machine.rest:
+            outgoing.transport.write(self._machine.rest)
+            self._machine.rest = b""
+        outgoing.transport.registerProducer(self.transport, streaming=True)
+        self.transport.registerProducer(outgoing.transport, streaming=True)
+        self.transport.resumeProducing()
+
+    def _failed(self, failure: Failure, request: Request) -> None:
+        if not failure.check(CancelledError, error.ConnectingCancelledError):
+            self._refuse(reply(request.version, _reply_code(failure)))
+
+    def _refuse(self, answer: bytes) -> None:
+        self._in_time()
+        self.transport.write(answer)
+        self.transport.loseConnection()
+
+    def _in_time(self) -> None:
+        if self._overdue is not None and self._overdue.active():
+            self._overdue.cancel()
 
 
-def close(transport: ITCPTransport, reason: Failure) -> None:
-    """Close a connection as its other half was closed: orderly after all was sent, or with a reset."""
-    transport.unregisterProducer()  # type: ignore[attr-defined]
-    if reason.check(type(connectionDone.value)):
+class _Outgoing(Protocol):
+    """The connection to where the client wanted to go."""
+
+    transport: Any  # ITCPTransport and both sides of back-pressure
+
+    def __init__(self, incoming: SocksServerProtocol) -> None:
+        self._incoming = incoming
+
+    def connectionMade(self) -> None:
+        self.transport.setTcpNoDelay(True)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._incoming.transport.write(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._incoming.end(reason)
+
+    def end(self, reason: Failure) -> None:
+        _end(self.transport, reason)
+
+
+def _end(transport: Any, reason: Failure) -> None:
+    transport.unregisterProducer()
+    if reason.check(error.ConnectionDone):
         transport.loseConnection()
     else:
         transport.abortConnection()
+
+
+def _reply_code(failure: Failure) -> int:
+    for kind, code in _REPLY_OF_ERROR:
+        if failure.check(kind):
+            return code
+    return GENERAL_FAILURE
+
+
+class SocksServerFactory(Factory):
+    """Serves SOCKS to clients on this machine; ``endpoint_for`` says how a request's destination is reached."""
+
+    noisy = False
+
+    def __init__(self, reactor: Any, endpoint_for: Callable[[Request], IStreamClientEndpoint]) -> None:
+        self.reactor = reactor
+        self.endpoint_for = endpoint_for
+        self.connections: set[SocksServerProtocol] = set()
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """A protocol; None, which closes the connection, for clients elsewhere, and when there are too many."""
+        local = isinstance(addr, (IPv4Address, IPv6Address)) and ipaddress.ip_address(addr.host).is_loopback
+        if not local or len(self.connections) >= MOST_CONNECTIONS:
+            return None
+        return SocksServerProtocol(self)
+
+    def abort_all(self) -> None:
+        """Break off all connections."""
+        for connection in list(self.connections):
+            connection.abort()

@@ -23,7 +23,10 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 
 from perfd.clock import Clock
-from perfd.tor import relays as files
+from perfd.tor import relays
+from perfd.tor.consensus import Consensus, read_consensus
+from perfd.tor.files import make_private, write_whole
+from perfd.tor.messages import last_words
 from perfd.tor.processes import (
     ProgramMissingError,
     end_processes,
@@ -32,12 +35,12 @@ from perfd.tor.processes import (
     recorded_process,
     run_program,
 )
-from perfd.tor.relays import Consensus, Relay, State, TestnetError
+from perfd.tor.relays import Relay, State, TestnetError
 
 DEADLINE = 60.0
 """Seconds in which a start must have led to a consensus."""
 
-_POLL = 0.1
+_POLL = 0.2
 _PID_FILE_DEADLINE = 10.0
 
 # The authorities vote 1 s into every interval of 5 s (wall clock), and publish 4 s later. Relays that come up just
@@ -62,6 +65,7 @@ class NetworkStatus:
     directory: Path
     state: State | None
     pids: tuple[int | None, ...] = ()  # for each relay of the state
+    informed: tuple[bool, ...] = ()  # for each relay: it knows all others, and can tell clients of them
     consensus: Consensus | None = None
 
     @property
@@ -76,16 +80,8 @@ class NetworkStatus:
 
     @property
     def ready(self) -> bool:
-        """Whether every relay runs, and is in the consensus."""
-        return self.running and self.state is not None and _is_complete(self.consensus, self.state)
-
-
-def _is_complete(consensus: Consensus | None, state: State) -> bool:
-    return (
-        consensus is not None
-        and consensus.running.issuperset(relay.nickname for relay in state.relays)
-        and consensus.exits.issuperset(relay.nickname for relay in state.exits)
-    )
+        """Whether every relay runs, and is informed, so that a client gets on wherever it asks."""
+        return self.running and all(self.informed)
 
 
 def network_status(directory: Path) -> NetworkStatus:
@@ -94,10 +90,14 @@ def network_status(directory: Path) -> NetworkStatus:
     state = State.load(directory)
     if state is None:
         return NetworkStatus(directory, None)
-    pids = tuple(recorded_process(relay.pid_file, relay.torrc) for relay in state.relays)
-    views = (files.read_consensus(relay) for relay in state.authorities)
-    known = [consensus for consensus in views if consensus is not None]
-    return NetworkStatus(directory, state, pids, max(known, key=lambda each: each.valid_after, default=None))
+    pids, informed, latest = [], [], None
+    for relay in state.relays:
+        pids.append(recorded_process(relay.pid_file, relay.torrc))
+        informed.append(relays.knows_all(relay, state))
+        consensus = read_consensus(relay.directory)
+        if consensus is not None and (latest is None or consensus.valid_after > latest.valid_after):
+            latest = consensus
+    return NetworkStatus(directory, state, tuple(pids), tuple(informed), latest)
 
 
 class Testnet:
@@ -142,7 +142,7 @@ class Testnet:
     async def start(
         self, reactor: Any, *, progress: Progress = lambda *_: None, deadline: float = DEADLINE
     ) -> bool:
-        """Start the network and return when it has a consensus; False if it already ran.
+        """Start the network and return when clients can use it; False if it already ran.
 
         Leftovers of a crashed run are ended first. On failure nothing is left running, and ``TestnetError``
         names the relay, its log file and its last message.
@@ -156,12 +156,14 @@ class Testnet:
             already = status.running and status.state is not None and status.state.owner is None
             if not already:
                 await self._start_anew(reactor, programs, progress, until)
-            await self._wait_for_consensus(reactor, progress, until, deadline)
-        except BaseException:
+            await self._wait_until_ready(reactor, progress, until, deadline)
+        except BaseException as error:
             try:
                 await self._end_relays(reactor)
             finally:
                 self._unlock()
+            if isinstance(error, OSError):
+                raise TestnetError(f"the private network in {self.directory} cannot be started: {error}") from None
             raise
         if self._owner is None:
             self._unlock()
@@ -182,11 +184,11 @@ class Testnet:
 
         Raises ``TestnetError`` if that fails.
         """
-        status = self.status()
-        for relay, pid in zip(status.state.relays if status.state else (), status.pids, strict=True):
-            if pid is None:
+        state = State.load(self.directory) or State(())
+        for relay in state.relays:
+            if recorded_process(relay.pid_file, relay.torrc) is None:
                 ended = _ended(relay)
-                await self._start_relay(reactor, _find_programs(self._tor_binary)[0], relay)
+                await self._start_relay(reactor, _find_programs(self._tor_binary)[0], relay, state.owner)
                 return ended
         return None
 
@@ -199,7 +201,7 @@ class Testnet:
         try:
             if directory.is_dir() and State.load(directory) is None and set(os.listdir(directory)) - {"lock"}:
                 raise TestnetError(f"{directory} is not empty, and holds no private network")
-            files.make_private(directory)
+            make_private(directory)
         except OSError as error:
             raise TestnetError(f"{directory} cannot be used: {error.strerror}") from None
 
@@ -232,7 +234,7 @@ class Testnet:
         previous = State.load(self.directory)
         await self._end_relays(reactor)
         for attempts_left in (1, 0):
-            state = files.plan(self.directory, self._authorities, self._exits, previous)
+            state = relays.plan(self.directory, self._authorities, self._exits, previous)
             state = await self._prepare(reactor, programs, state)
             await deferLater(reactor, _until_good_time(self._clock.wall()))
             try:
@@ -249,19 +251,19 @@ class Testnet:
     async def _prepare(self, reactor: Any, programs: tuple[str, str], state: State) -> State:
         """Make everything that the relays of ``state`` need on disk, and return it with what clients need."""
         for relay in state.relays:
-            files.clear(relay)
+            relays.clear(relay)
         await _all(self._make_keys(reactor, programs, relay) for relay in state.authorities)
-        lines = tuple(files.dir_authority_line(relay) for relay in state.authorities)
+        lines = tuple(relays.dir_authority_line(relay) for relay in state.authorities)
         state = State(state.relays, lines, self._owner)
         for relay in state.relays:
-            files.write_whole(relay.torrc, files.torrc(relay, state.client_options))
+            write_whole(relay.torrc, relays.torrc(relay, state.client_options))
         state.save(self.directory)
         return state
 
     async def _make_keys(self, reactor: Any, programs: tuple[str, str], authority: Relay) -> None:
         tor, gencert = programs
-        files.make_private(authority.keys)
-        if not files.certificate_is_usable(authority, self._clock.wall()):
+        make_private(authority.keys)
+        if not relays.certificate_is_usable(authority, self._clock.wall()):
             identity = authority.keys / "authority_identity_key"
             identity.unlink(missing_ok=True)
             argv = [gencert, "--create-identity-key", "-m", str(_KEY_MONTHS), "--passphrase-fd", "0"]
@@ -277,22 +279,22 @@ class Testnet:
 
         async def start(relay: Relay) -> None:
             nonlocal started
-            await self._start_relay(reactor, tor, relay)
+            await self._start_relay(reactor, tor, relay, state.owner)
             started += 1
-            progress(started, len(state.relays) + 1, f"{relay.nickname} started")
+            progress(started, len(state.relays) + 2, f"{relay.nickname} started")
 
         await _all(start(relay) for relay in state.relays)
 
-    async def _start_relay(self, reactor: Any, tor: str, relay: Relay) -> None:
+    async def _start_relay(self, reactor: Any, tor: str, relay: Relay, owner: int | None) -> None:
         argv = [tor, "-f", str(relay.torrc)]
-        if self._owner is not None:
-            argv += ["--__OwningControllerProcess", str(self._owner)]
+        if owner is not None:
+            argv += ["--__OwningControllerProcess", str(owner)]
         finished = await run_program(reactor, argv)
         if finished.code == 0:
             await self._wait_for_pid_file(reactor, relay)
             return
         lines = finished.output.splitlines()
-        message = f"{relay.nickname} did not start: {files.last_words(lines)} (log: {relay.log})"
+        message = f"{relay.nickname} did not start: {last_words(lines)} (log: {relay.log})"
         if "Address already in use" in finished.output:
             raise _PortTakenError(message)
         raise TestnetError(message)
@@ -303,23 +305,26 @@ class Testnet:
         while recorded_process(relay.pid_file, relay.torrc) is None:
             if self._clock.monotonic() > until or not find_processes([relay.torrc]):
                 raise TestnetError(_ended(relay))
-            await deferLater(reactor, _POLL / 5)
+            await deferLater(reactor, _POLL / 10)
 
-    async def _wait_for_consensus(self, reactor: Any, progress: Progress, until: float, deadline: float) -> None:
+    async def _wait_until_ready(self, reactor: Any, progress: Progress, until: float, deadline: float) -> None:
+        has_consensus = False
         while True:
             status = self.status()
-            state = status.state
-            if state is None:
-                raise TestnetError(f"{self.directory / files.STATE_FILE} was removed")
-            for relay, pid in zip(state.relays, status.pids, strict=True):
+            if status.state is None:
+                raise TestnetError(f"{self.directory / relays.STATE_FILE} was removed")
+            for relay, pid in zip(status.state.relays, status.pids, strict=True):
                 if pid is None:
                     raise TestnetError(_ended(relay))
+            steps = len(status.pids) + 2
             if status.ready:
-                steps = len(state.relays) + 1
-                progress(steps, steps, "first consensus")
+                progress(steps, steps, "all relays know each other")
                 return
+            if status.consensus is not None and not has_consensus:
+                has_consensus = True
+                progress(steps - 1, steps, "the authorities made their first consensus")
             if self._clock.monotonic() > until:
-                raise TestnetError(_no_consensus(status.consensus, state, deadline))
+                raise TestnetError(_not_ready(status, status.state, deadline))
             await deferLater(reactor, _POLL)
 
     async def _end_relays(self, reactor: Any) -> bool:
@@ -347,18 +352,25 @@ def _ended(relay: Relay) -> str:
     return f"{relay.nickname} ended: {relay.last_message()} (log: {relay.log})"
 
 
-def _no_consensus(consensus: Consensus | None, state: State, deadline: float) -> str:
+def _not_ready(status: NetworkStatus, state: State, deadline: float) -> str:
     """What to say when the deadline has passed: which relay to look at, and what it said last."""
-    missing = [relay for relay in state.relays if consensus is None or relay.nickname not in consensus.running]
-    relay = (missing or state.relays)[0]
-    what = "no consensus" if consensus is None else f"no consensus with {relay.nickname} in it"
+    listed = frozenset() if status.consensus is None else status.consensus.running
+    missing = [relay for relay in state.relays if relay.nickname not in listed]
+    uninformed = [relay for relay, informed in zip(state.relays, status.informed, strict=True) if not informed]
+    relay = (missing or uninformed or state.relays)[0]
+    if status.consensus is None:
+        what = "there was no consensus"
+    elif missing:
+        what = f"there was no consensus with {relay.nickname} in it"
+    else:
+        what = f"{relay.nickname} did not know all relays"
     return f"{what} within {deadline:g} s; {relay.nickname} said last: {relay.last_message()} (log: {relay.log})"
 
 
 async def _run(reactor: Any, argv: list[str], stdin: bytes = b"") -> None:
     finished = await run_program(reactor, argv, stdin=stdin)
     if finished.code != 0:
-        why = files.last_words(finished.output.splitlines())
+        why = last_words(finished.output.splitlines())
         raise TestnetError(f"{Path(argv[0]).name} failed: {why}")
 
 

@@ -41,7 +41,7 @@ class TestnetService(SupervisedService):
             return f"could not be started: {error}"
         try:
             self._log.info(
-                "the private network was {what} in {directory}: first consensus after {seconds:.1f} s",
+                "the private network was {what} in {directory}, and was ready after {seconds:.1f} s",
                 what="started" if started else "already running",
                 directory=self._testnet.directory,
                 seconds=self._clock.monotonic() - began,
