@@ -31,6 +31,7 @@ from perfd.fetch import (
     get_request,
 )
 from perfd.record import Error, Outcome
+from perfd.socks import ConnectionLostEarly, HostUnreachable, InvalidServerVersion, NoAcceptableMethods, TTLExpired
 from tests.hostile import BEHAVIOURS, EXPECT, HALF, HEAD, WHOLE, HostileFactory
 
 REQUEST = get_request("example.com", "/random/20480")
@@ -257,12 +258,23 @@ class ClassifyTests(SynchronousTestCase):
     def test_own_code(self) -> None:
         """An exception's own errorcode comes first; a bare code says that it is the proxy's."""
 
-        class HostUnreachable(error.ConnectionDone):
+        class Refused(error.ConnectionDone):
             code = 4
 
-        self.assertEqual(classify(Failure(HostUnreachable()))[:2], (Outcome.FAILED, Error.SOCKS))
-        HostUnreachable.errorcode = "TOR/HOST_UNREACHABLE"
-        self.assertEqual(classify(Failure(HostUnreachable()))[:2], (Outcome.FAILED, "TOR/HOST_UNREACHABLE"))
+        self.assertEqual(classify(Failure(Refused()))[:2], (Outcome.FAILED, Error.SOCKS))
+        Refused.errorcode = "TOR/MISC"
+        self.assertEqual(classify(Failure(Refused()))[:2], (Outcome.FAILED, "TOR/MISC"))
+
+    def test_socks(self) -> None:
+        """What the SOCKS client fails with: refusals are Tor's, all else is the proxy's, a mere close included."""
+        for exception, errorcode in (
+            (HostUnreachable(), "TOR/HOST_UNREACHABLE"),
+            (TTLExpired(), "TOR/TTL_EXPIRED"),
+            (ConnectionLostEarly(), Error.SOCKS),
+            (InvalidServerVersion(code=72), Error.SOCKS),
+            (NoAcceptableMethods(), Error.SOCKS),
+        ):
+            self.assertEqual(classify(Failure(exception))[:2], (Outcome.FAILED, errorcode))
 
 
 class Transport(StringTransport):
