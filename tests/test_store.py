@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import get_ident
+from unittest import mock
 
 import attrs
 from hypothesis import given
@@ -26,6 +27,7 @@ from perfd.store.database import (
     SchemaVersionError,
     StoreError,
     database_path,
+    prepare_for_bulk,
     transaction,
 )
 from perfd.store.reader import AsyncReader, Filter, StoreReader, TorFilter
@@ -253,6 +255,24 @@ class UnusableTests(StoreCase):
         self.path = self.path.parent / "nowhere" / "perfd.sqlite"
         for use in (open_database, check_database):
             self.assertIn("there is no directory", str(self.assertRaises(StoreError, use, self.path)))
+        self.path = self.path.parent.parent / ("x" * 300)
+        self.check(StoreError, "File name too long")
+
+    def test_not_ours(self) -> None:
+        """A directory or a file that this user may not write is named before the start."""
+        for denied, words in (
+            (self.path.parent, f"its directory {self.path.parent} is not writable"),
+            (self.path, "it is not readable and writable for this user"),
+        ):
+            with mock.patch("os.access", lambda path, mode, denied=denied: path != denied):
+                self.path.touch()
+                self.assertIn(words, str(self.assertRaises(StoreError, check_database, self.path)))
+
+    def test_may_not_enter(self) -> None:
+        """A place that this user may not even look at is a clear error, also for a reader."""
+        with mock.patch.object(Path, "exists", side_effect=PermissionError(13, "Permission denied")):
+            for use in (StoreReader, check_database):
+                self.assertIn("Permission denied", str(self.assertRaises(StoreError, use, self.path)))
 
     def test_none_yet(self) -> None:
         """Reading before there is a database is an error of its own, and makes no file; checking is none."""
@@ -320,6 +340,13 @@ class RowTests(StoreCase):
             present, {"start", "id", "source", "experiment", "type", "filesize", "outcome", "errorcode"}
         )
 
+    def test_not_finite(self) -> None:
+        """Even times that are no numbers, from an error inside Perfd, do not make a row unreadable."""
+        reader = self.fill(typical(0, dataperc={50: float("inf")}, buildtimes=(float("nan"),)))
+        (read,) = reader.measurements()
+        self.assertEqual(read.dataperc, {50: float("inf")})
+        self.assertNotEqual(read.buildtimes, (0.0,))
+
     def test_first_seen(self) -> None:
         """Circuits and streams are ordered by the first time that they know."""
         circuit = Circuit(id="a", source="s", tor="t", circ_id=1, status="BUILT")
@@ -355,9 +382,13 @@ class InsertTests(StoreCase):
         with StoreReader(self.path) as reader:
             self.assertEqual(reader.count(), 0)
 
-    def test_generator(self) -> None:
-        """Any iterable will do, none of it is kept."""
-        self.assertEqual(insert_many(self.open(), (typical(n) for n in range(10))), 10)
+    def test_bulk(self) -> None:
+        """A prepared connection takes any iterable, and others read what it has written."""
+        connection = self.open()
+        prepare_for_bulk(connection)
+        self.assertEqual(insert_many(connection, (typical(n) for n in range(1000))), 1000)
+        with StoreReader(self.path) as reader:
+            self.assertEqual(reader.count(), 1000)
 
 
 class ReaderTests(StoreCase):
@@ -487,6 +518,8 @@ class ReaderTests(StoreCase):
         with StoreReader(self.path) as reader:
             self.assertEqual([c.id for c in reader.circuits()], ["a2", "a1", "a0"])
             self.assertEqual([c.id for c in reader.circuits(TorFilter(tor="t1"))], ["a1"])
+            self.assertEqual(reader.circuits(TorFilter(source="other")), [])
+            self.assertEqual([c.id for c in reader.circuits(TorFilter(source="s", until=6.0))], ["a0"])
             self.assertEqual([s.id for s in reader.streams(TorFilter(since=7.0, oldest_first=True))], ["x1", "x2"])
             self.assertEqual([s.id for s in reader.streams(TorFilter(after=(8.0, "x2"), limit=1))], ["x1"])
             self.assertEqual([s.id for s in reader.streams_of("m")], ["x1", "x2"])

@@ -73,7 +73,10 @@ def open_readonly(path: Path, version: int | None = None) -> sqlite3.Connection:
 
 
 def check_database(path: Path) -> None:
-    """Raise the StoreError that ``open_database`` would raise now, without making or changing anything."""
+    """Look whether ``open_database`` could open the database or make it, without making or upgrading it.
+
+    Raises StoreError if it can never be used as it is. What may pass (locked, I/O errors) is not looked for.
+    """
     if trouble := file_trouble(path):
         raise StoreError(f"the database {path} cannot be opened: {trouble}")
     if path.exists():

@@ -59,8 +59,9 @@ Entry = tuple[Table[Any], Any]
 def insert_many(connection: sqlite3.Connection, measurements: Iterable[Measurement]) -> int:
     """Insert ``measurements`` in one transaction, or as a part of the one that is running.
 
-    Those whose id is there already are passed over. Returns how many were new. A few thousand at a time are
-    fastest. Raises sqlite3.Error, and then none was inserted.
+    Those whose id is there already are passed over. Returns how many were new. Fastest with a few thousand at a
+    time, ids that begin with the time, and ``database.prepare_for_bulk``. Raises sqlite3.Error, or ValueError
+    and the like for a measurement that cannot be stored, and then none was inserted.
     """
     with transaction(connection):
         return connection.executemany(MEASUREMENTS.insert_new, map(MEASUREMENTS.row, measurements)).rowcount
@@ -136,8 +137,9 @@ class StoreSink:
         try:
             await self._worker.run(self._open)
         except StoreError:
-            self._stage = _Stage.CLOSED
-            self._worker.stop()
+            if self._stage is _Stage.OPENING:
+                self._stage = _Stage.CLOSED
+                self._worker.stop()
             raise
         except sqlite3.Error as error:
             self._failed(error)
@@ -149,6 +151,8 @@ class StoreSink:
         """Write what waits, in ``STOP_TIMEOUT`` seconds, and close. Says in the log what could not be written."""
         if self._stage not in (_Stage.OPENING, _Stage.OPEN):
             return
+        self._stage = _Stage.OPEN  # or soon: the worker opens it before it writes
+        self._write()
         self._stage = _Stage.STOPPING
         if self._pause is not None:
             self._pause.cancel()
