@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from perfd.formats.torperf_line import INT32
 from perfd.record import FIELDS, Kind, Measurement, Outcome
-from tests.strategies import EXTRA, FLOATS, INT_64, WORDS, measurements
+from tests.strategies import EXTRA, FLOATS, WORDS, measurements
 
 SECONDS = st.integers(1, 4 * 10**15).map(lambda microseconds: microseconds / 1e6)
 SIZES = st.integers(0, INT32)
@@ -80,10 +80,7 @@ def data_runs(draw: st.DrawFn) -> Measurement:
         outcome=outcome,
         writebytes=draw(SIZES),
         readbytes=filesize + draw(st.integers(0, 1000)),
-        end=start + 10.0 if outcome is Outcome.TIMEOUT else None,
+        end=round(start + 10.0, 6) if outcome is Outcome.TIMEOUT else None,
         dataperc=draw(st.dictionaries(st.sampled_from(range(10, 100, 10)), SECONDS, max_size=4)),
         **known,
     )
-
-
-__all__ = ["INT_64", "data_runs", "runs"]

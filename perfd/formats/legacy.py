@@ -181,7 +181,7 @@ def extra_from(pairs: Mapping[str, str]) -> Extra:
         raise FormatError("the required key is missing", key="CIRC_ID")
     return Extra(
         circ_id=circ_id,
-        launch=known("LAUNCH", _stamp),
+        launch=known("LAUNCH", _stamp) or None,
         path=known("PATH", _path) or (),
         buildtimes=known("BUILDTIMES", lambda text: tuple(map(_stamp, text.split(",")))) or (),
         fail_reasons=known("FAIL_REASONS", str),

@@ -54,7 +54,9 @@ OWN: tuple[Field, ...] = tuple(field for field in FIELDS if field.name not in _P
 PROGRESS: tuple[Field, ...] = tuple(field for field in FIELDS if field.name in ("dataperc", "partial"))
 """The fields that it has a place for in successes only."""
 
-_CIRC_STATUS = frozenset(("LAUNCHED", "BUILT", "GUARD_WAIT", "EXTENDED", "FAILED", "CLOSED"))
+CIRC_STATUS = frozenset(("LAUNCHED", "BUILT", "GUARD_WAIT", "EXTENDED", "FAILED", "CLOSED"))
+"""CircStatus (control-spec 4.1.1): events of a circuit have it behind the purpose, ``GENERAL:BUILT``."""
+
 _CIRC_EVENT = frozenset(("PURPOSE_CHANGED", "CANNIBALIZED"))
 _HS_STATE = re.compile(r"HS[CS][IR]_[A-Z_]+")
 _HOP = re.compile(r"(\$?[0-9A-Fa-f]{40})(?:[~=](.*))?", re.DOTALL)
@@ -279,7 +281,7 @@ def _circuit_state(events: tuple[Event, ...]) -> tuple[str | None, str | None, s
     purpose = status = hs_state = rend_query = None
     for event in events:
         first, _, second = event.name.partition(":")
-        if second in _CIRC_STATUS:
+        if second in CIRC_STATUS:
             purpose, status = first, second
         elif first in _CIRC_EVENT:
             purpose = second or purpose

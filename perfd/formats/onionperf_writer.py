@@ -10,11 +10,12 @@ import json
 import lzma
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from typing import Any
 
 from perfd.formats import imported
 from perfd.formats.errors import FormatError, shown
-from perfd.formats.onionperf import OWN, PROGRESS, STEPS
+from perfd.formats.onionperf import CIRC_STATUS, OWN, PROGRESS, STEPS
 from perfd.formats.torperf_line import INT32
 from perfd.record import Circuit, Event, Hop, Measurement, Outcome, Stream
 
@@ -22,6 +23,14 @@ VERSION = "3.1"
 
 SUFFIX = ".onionperf.analysis.json.xz"
 """How the names of published documents end; the UTC date is before it."""
+
+STREAM_STATUS = frozenset(
+    (
+        *("NEW", "NEWRESOLVE", "REMAP", "SENTCONNECT", "SENTRESOLVE", "SUCCEEDED", "FAILED", "CLOSED", "DETACHED"),
+        *("CONTROLLER_WAIT", "XOFF_SENT", "XOFF_RECV", "XON_SENT", "XON_RECV"),
+    )
+)
+"""StreamStatus (control-spec 4.1.2)."""
 
 _NICKNAME = re.compile(r"[A-Za-z0-9-]+")
 _RELAY = re.compile(r"\$[0-9A-F]{40}")
@@ -90,14 +99,13 @@ def _of(source: str, records: Iterable[Any]) -> Iterator[Any]:
 
 
 def _numbered(records: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
-    """Each record with its number, or, if another has that, with a free one above all."""
+    """Each record with its number, or, if another has that or it is no number of metrics-lib's, with a free one."""
     known = list(records)
-    free = max((number for number, _ in known), default=0) + 1
+    wanted = {number for number, _ in known}
+    free = (number for number in count(1) if number not in wanted)
     taken: set[int] = set()
-    for wanted, record in known:
-        number = wanted
-        if wanted in taken or wanted < 0:
-            number, free = free, free + 1
+    for own, record in known:
+        number = own if own not in taken and 0 <= own <= INT32 else next(free)
         taken.add(number)
         yield number, record
 
@@ -236,7 +244,7 @@ def _transport_state(m: Measurement, error: str) -> str:
 
 def _elapsed(m: Measurement, at: float | None) -> str:
     """Microseconds since the start as text, -1 if missing."""
-    return "-1" if at is None else str(round((at - m.start) * 1e6))
+    return "-1" if at is None or at < m.start else str(round((at - m.start) * 1e6))
 
 
 def _after(start: float, at: float) -> float:
@@ -284,8 +292,9 @@ def _stream(number: int, s: Stream, circuits: Mapping[str, int]) -> dict[str, An
     """A member of ``tor.streams``, which must not have any but the format's members."""
     new = s.new or 0.0
     circuit = circuits.get(s.circuit or "")
-    if circuit is None and s.attaches and s.attaches[-1].circ_id not in circuits.values():
-        circuit = s.attaches[-1].circ_id
+    if circuit is None and s.attaches:  # not written, but known, unless another has its number
+        known = s.attaches[-1].circ_id
+        circuit = known if 0 <= known <= INT32 and known not in circuits.values() else None
     optional = {
         "failure_reason_local": s.failure_local,
         "failure_reason_remote": s.failure_remote,
@@ -309,5 +318,6 @@ def _stream_events(s: Stream) -> tuple[Event, ...]:
 
 
 def _events(events: Iterable[Event], start: float, purpose: str) -> list[tuple[str, float]]:
-    """Events as OnionPerf names them, ``PURPOSE:STATUS``, and seconds since the start."""
-    return [(e.name if ":" in e.name else f"{purpose}:{e.name}", _after(start, e.at)) for e in events]
+    """Events as OnionPerf names them, statuses as ``PURPOSE:STATUS``, and seconds since the start."""
+    statuses = CIRC_STATUS | STREAM_STATUS
+    return [(f"{purpose}:{e.name}" if e.name in statuses else e.name, _after(start, e.at)) for e in events]
