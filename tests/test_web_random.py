@@ -1,4 +1,4 @@
-"""The random bytes of the web server, and its errors, over a socket in memory."""
+"""``/random/SIZE`` over a socket in memory: the bytes, bad requests, and how little is buffered."""
 
 from __future__ import annotations
 
@@ -105,32 +105,7 @@ class RandomBytesTests(SiteTestCase):
     def test_index(self) -> None:
         """``/`` says what there is, without the hidden names."""
         status, _, body = self.ask(get("/"))
-        self.assertEqual(
-            (status, json.loads(body)["resources"]), (200, ["/broken", "/later", "/random", "/urandom"])
-        )
-
-    def test_later(self) -> None:
-        """A resource can answer, or fail, after a while; if the client has gone by then, nothing happens."""
-        failure = Failure(WebError(503, "not now"))
-        for gone in (False, True):
-            answered, failed = self.open(), self.open()
-            for socket in (answered, failed):
-                socket.receive(get("/later"))
-                if gone:
-                    socket.connectionLost(Failure(main.CONNECTION_LOST))
-            self.later.requests.pop(0).respond(b"now")
-            self.later.requests.pop(0).processingFailed(failure)
-            for socket, status in ((answered, 200), (failed, 503)):
-                socket.flush()
-                self.assertEqual(bytes(socket.received[9:12]).decode(), "" if gone else str(status))
-
-    def test_breaks_off(self) -> None:
-        """A response that fails after its head was sent cannot be an error any more: the connection is cut."""
-        socket = self.open()
-        socket.receive(get("/later"))
-        self.later.requests[0].write(b"half")
-        self.later.requests[0].processingFailed(Failure(WebError(503, "not now")))
-        self.assertTrue(socket.aborted)
+        self.assertEqual((status, json.loads(body)["resources"]), (200, ["/random", "/urandom"]))
 
 
 class BackPressureTests(SiteTestCase):
