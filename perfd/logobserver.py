@@ -1,7 +1,7 @@
-"""perfd.log as the file of twistd's log: a file a day, and what cannot be written while the disk is full is held.
+"""perfd.log: a file a day, and what cannot be written while the disk is full is held.
 
-A ``LogFile`` is what the factory given to twistd's ``--logger`` returns, or the application's ILogObserver
-component. It writes the classic format: ``2013-01-22 21:26:13+0100 [system] text``.
+A ``LogFile`` is an observer of Twisted's log, beside twistd's own; ``perfd.service`` adds it when the daemon starts,
+after privileges were dropped. It writes the classic format: ``2013-01-22 21:26:13+0100 [system] text``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections import deque
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from typing import TextIO
 
 import attrs
 from twisted.logger import ILogObserver, LogEvent, formatEventAsClassicLogText, formatTime
@@ -187,7 +186,12 @@ class LogFile:
         self._is_reopen_due = True
 
     def close(self) -> None:
+        """Try the held lines for the last time, and close the file."""
         with self._lock:
+            with contextlib.suppress(OSError):
+                if self._held:
+                    self._write_held()
+                self._file.finish()
             self._file.close()
 
     def _take(self, line: _Line) -> None:
@@ -247,28 +251,6 @@ class LogFile:
 
     def _note(self, text: str) -> str:
         return f"{_time_text(self._clock.wall())} [perfd.logobserver] {self._file.path.name} {text}\n"
-
-
-@implementer(ILogObserver)
-class Foreground:
-    """The observer of a foreground run: the log file, and the same lines on ``stream``."""
-
-    def __init__(self, log: ILogObserver, stream: TextIO) -> None:
-        self._log = log
-        self._stream: TextIO | None = stream
-
-    def __call__(self, event: LogEvent) -> None:
-        self._log(event)
-        text = formatEventAsClassicLogText(event, formatTime=_time_text)
-        if not text or self._stream is None:
-            return
-        try:
-            self._stream.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
-            self._stream.flush()
-        except BrokenPipeError:
-            self._stream = None  # nobody reads any more
-        except (OSError, ValueError):
-            pass  # the line is in the file
 
 
 def reopen_on_signal(log: LogFile) -> None:

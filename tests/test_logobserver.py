@@ -1,4 +1,4 @@
-"""The file that twistd's log goes to: days, full disks, half lines, signals."""
+"""perfd.log: days, full disks, half lines, signals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 from datetime import UTC, datetime
-from io import StringIO
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -22,7 +21,7 @@ from zope.interface.verify import verifyObject
 from perfd import logobserver
 from perfd.clock import Clock
 from perfd.logfile import DamagedLine, LogSink, parse_file
-from perfd.logobserver import Foreground, LogFile, reopen_on_signal
+from perfd.logobserver import LogFile, reopen_on_signal
 from tests.strategies import typical
 
 ROOT = Path(__file__).parent.parent
@@ -71,9 +70,8 @@ class FormatTests(LogFileCase):
     """What is written."""
 
     def test_observer(self) -> None:
-        """It is an observer for twistd."""
+        """It is an observer of Twisted's log."""
         verifyObject(ILogObserver, self.open())
-        verifyObject(ILogObserver, Foreground(self.open(), StringIO()))
 
     def test_classic_format(self) -> None:
         """A line is twistd's: local time with its offset, the system in brackets, the text."""
@@ -107,21 +105,6 @@ class FormatTests(LogFileCase):
         """A log that cannot be opened for another reason than a full disk is an error at once."""
         self.path = self.directory / "nowhere" / "perfd.log"
         self.assertRaises(FileNotFoundError, self.open)
-
-    def test_foreground(self) -> None:
-        """A foreground run has the same lines in the file and on the stream."""
-        stream = StringIO()
-        self.say(Foreground(self.open(), stream), "one")
-        self.assertEqual(stream.getvalue(), self.path.read_text(encoding="utf-8"))
-
-    def test_foreground_without_reader(self) -> None:
-        """A stream that nobody reads any more, or that fails, does not cost the file a line."""
-        for error in (BrokenPipeError(), OSError(), ValueError()):
-            stream = mock.Mock(write=mock.Mock(side_effect=error))
-            log = Foreground(self.open(), stream)
-            self.say(log, "one")
-            self.say(log, "two")
-        self.assertEqual(self.texts(), ["one", "two"] * 3)
 
 
 class DayTests(LogFileCase):
@@ -269,6 +252,21 @@ class FullDiskTests(LogFileCase):
         )
         self.assertEqual(self.texts(), [note, "one", "two", "three", "four"])
 
+    def test_closed(self) -> None:
+        """Lines that are still held at the end are tried for the last time."""
+        log = self.open_full()
+        self.say(log, "one")
+        self.make_space(log)
+        log.close()
+        log.close()
+        self.assertEqual(self.texts()[1:], ["one"])
+
+    def test_closed_while_full(self) -> None:
+        """Closing on a full disk is quiet."""
+        log = self.open_full()
+        self.say(log, "one")
+        log.close()
+
     def test_too_many(self) -> None:
         """Only the newest lines are held, and those that are lost are counted."""
         self.patch(logobserver, "MAX_HELD_LINES", 10)
@@ -367,9 +365,8 @@ class TwistdTests(SynchronousTestCase):
         from pathlib import Path
         from twisted.application import service
         from twisted.internet import reactor
-        from twisted.logger import ILogObserver
         from perfd.logfile import LogSink
-        from perfd.logobserver import LogFile
+        from perfd.service import LogService
         from tests.strategies import typical
 
         class Measure(service.Service):
@@ -379,22 +376,24 @@ class TwistdTests(SynchronousTestCase):
                 reactor.callLater(0, reactor.stop)
 
         application = service.Application("test")
-        application.setComponent(ILogObserver, LogFile(Path("perfd.log")))
+        LogService(Path("perfd.log"), keep=14).setServiceParent(application)
         Measure().setServiceParent(application)
     """
 
-    def test_component(self) -> None:
-        """As the application's observer it gets all of twistd's log, and the measurement is read back."""
+    def test_beside_twistd(self) -> None:
+        """The file and twistd's own log on the terminal get the same lines; the measurement is read back."""
         directory = Path(self.mktemp())
         directory.mkdir()
         (directory / "perfd.tac").write_text(dedent(self.TAC), encoding="utf-8")
-        run_python(
+        twistd = run_python(
             'from twisted.scripts.twistd import run; import sys; sys.argv = ["twistd", "-noy", "perfd.tac"]; run()',
             directory,
         )
         log = directory / "perfd.log"
         self.assertEqual(list(parse_file(log)), [typical()])
         text = log.read_text(encoding="utf-8")
-        self.assertIn("starting up.", text)
         self.assertIn("a print", text)
         self.assertIn(" [perfd.download-50k,default] START=", text)
+        for line in text.splitlines():
+            date_and_time = len("2026-11-23 12:00:00+0000")  # twistd writes them with a T
+            self.assertIn(f"{line[date_and_time:]}\n", twistd.stdout)

@@ -183,16 +183,30 @@ class LifeTests(SinkCase):
         self.stop()
 
     def test_stop_while_opening(self) -> None:
-        """A stop in the middle of an upgrade waits for it."""
+        """A stop in the middle of an upgrade waits for it, and for what has come meanwhile."""
+        self.worker.held = True
+        starting = Deferred.fromCoroutine(self.sink.start())
+        self.record(0)
+        stopping = Deferred.fromCoroutine(self.sink.stop())
+        self.assertNoResult(stopping)
+        self.worker.release()
+        self.successResultOf(starting)
+        self.successResultOf(stopping)
+        self.assertFalse(self.worker.running)
+        self.assertEqual((self.stored(), self.texts()), ([0], []))
+
+    def test_stop_while_opening_fails(self) -> None:
+        """When the database turns out to be unusable, a stop does not wait, and says what is missing."""
+        self.path.write_text("something else\n" * 100, encoding="utf-8")
         self.worker.held = True
         starting = Deferred.fromCoroutine(self.sink.start())
         self.record(0)
         stopping = Deferred.fromCoroutine(self.sink.stop())
         self.worker.release()
-        self.successResultOf(starting)
+        self.failureResultOf(starting, NotADatabaseError)
         self.successResultOf(stopping)
         self.assertFalse(self.worker.running)
-        self.assertIn("1 measurements could not be written", self.texts()[-1])
+        self.assertRegex(self.texts()[-1], "1 measurements could not be written .*is not a database")
 
     def test_too_late(self) -> None:
         """A record after the end is said to be missing."""
