@@ -1,6 +1,6 @@
 """perfd.log: a file a day, and what cannot be written while the disk is full is held.
 
-A ``LogFile`` is an observer of Twisted's log, beside twistd's own; ``perfd.service`` adds it when the daemon starts,
+A ``LogFile`` is an observer of Twisted's log, beside twistd's own; ``perfd.service`` adds it at the daemon's start,
 after privileges were dropped. It writes the classic format: ``2013-01-22 21:26:13+0100 [system] text``.
 """
 
