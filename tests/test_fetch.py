@@ -31,7 +31,6 @@ from perfd.fetch import (
     get_request,
 )
 from perfd.record import Error, Outcome
-from perfd.socks import ConnectionLostEarly, HostUnreachable, InvalidServerVersion, NoAcceptableMethods, TTLExpired
 from tests.hostile import BEHAVIOURS, EXPECT, HALF, HEAD, WHOLE, HostileFactory
 
 REQUEST = get_request("example.com", "/random/20480")
@@ -264,17 +263,6 @@ class ClassifyTests(SynchronousTestCase):
         self.assertEqual(classify(Failure(Refused()))[:2], (Outcome.FAILED, Error.SOCKS))
         Refused.errorcode = "TOR/MISC"
         self.assertEqual(classify(Failure(Refused()))[:2], (Outcome.FAILED, "TOR/MISC"))
-
-    def test_socks(self) -> None:
-        """What the SOCKS client fails with: refusals are Tor's, all else is the proxy's, a mere close included."""
-        for exception, errorcode in (
-            (HostUnreachable(), "TOR/HOST_UNREACHABLE"),
-            (TTLExpired(), "TOR/TTL_EXPIRED"),
-            (ConnectionLostEarly(), Error.SOCKS),
-            (InvalidServerVersion(code=72), Error.SOCKS),
-            (NoAcceptableMethods(), Error.SOCKS),
-        ):
-            self.assertEqual(classify(Failure(exception))[:2], (Outcome.FAILED, errorcode))
 
 
 class Transport(StringTransport):
