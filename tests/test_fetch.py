@@ -31,6 +31,22 @@ from perfd.fetch import (
     get_request,
 )
 from perfd.record import Error, Outcome
+from perfd.socks.errors import (
+    ConnectionLostEarly,
+    HostUnreachable,
+    InvalidServerVersion,
+    LoginAuthenticationFailed,
+    NoAcceptableMethods,
+    OnionServiceDescriptorNotFound,
+    ReplyError,
+    RequestRejectedOrFailed,
+    ServerFailure,
+    SOCKSError,
+    TTLExpired,
+    UnknownReplyCode,
+    socks4ErrorMap,
+    socks5ErrorMap,
+)
 from tests.hostile import BEHAVIOURS, EXPECT, HALF, HEAD, WHOLE, HostileFactory
 
 REQUEST = get_request("example.com", "/random/20480")
@@ -263,6 +279,32 @@ class ClassifyTests(SynchronousTestCase):
         self.assertEqual(classify(Failure(Refused()))[:2], (Outcome.FAILED, Error.SOCKS))
         Refused.errorcode = "TOR/MISC"
         self.assertEqual(classify(Failure(Refused()))[:2], (Outcome.FAILED, "TOR/MISC"))
+
+    def test_socks(self) -> None:
+        """What the SOCKS client fails with: refusals are Tor's, all else is the proxy's, a mere close included."""
+        for exception, errorcode in (
+            (ServerFailure(), "TOR/GENERAL_FAILURE"),
+            (HostUnreachable(), "TOR/HOST_UNREACHABLE"),
+            (TTLExpired(), "TOR/TTL_EXPIRED"),
+            (OnionServiceDescriptorNotFound(), "TOR/ONION_DESCRIPTOR_NOT_FOUND"),
+            (RequestRejectedOrFailed(), "TOR/REJECTED_OR_FAILED"),
+            (ReplyError(), "TOR"),
+            (SOCKSError(), Error.SOCKS),
+            (ConnectionLostEarly(), Error.SOCKS),
+            (InvalidServerVersion(code=72), Error.SOCKS),
+            (NoAcceptableMethods(), Error.SOCKS),
+            (LoginAuthenticationFailed(), Error.SOCKS),
+        ):
+            with self.subTest(exception=exception):
+                self.assertEqual(classify(Failure(exception))[:2], (Outcome.FAILED, errorcode))
+
+    def test_socks_refusals(self) -> None:
+        """Each refusal has an error code of its own, in the form of Tor's."""
+        refusals = [*socks5ErrorMap.values(), *socks4ErrorMap.values(), UnknownReplyCode]
+        codes = [classify(Failure(refusal())).errorcode for refusal in refusals]
+        self.assertEqual(len(set(codes)), len(refusals))
+        for code in codes:
+            self.assertRegex(code, r"\ATOR/[A-Z]+(_[A-Z]+)*\Z")
 
 
 class Transport(StringTransport):

@@ -225,6 +225,7 @@ class AnswerTests(SiteTestCase):
         self.late.request.write(b"It begins")
         socket.connectionLost(Failure(main.CONNECTION_LOST))
         self.late.answer.errback(Failure(ZeroDivisionError()))
+        self.successResultOf(self.late.answer)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_asks_meanwhile(self) -> None:
