@@ -12,6 +12,7 @@ recognised in its .tpf too. Everything here works line by line.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ T = TypeVar("T")
 COLUMNS = (20, 21, 39)
 """The numbers of columns that .data has had."""
 
-_STEPS = tuple(name.lower() for name in TIMES)
+_STEPS = tuple(sys.intern(name.lower()) for name in TIMES)  # as in torperf_line
 _DECILES = tuple(range(10, 100, 10))
 PASSED_OVER = ("BUILDTIMEOUT_SET ", "ok ", "error ")
 """How lines of .extradata begin that tell of no circuit."""
@@ -59,33 +60,31 @@ def parse_data(line: str, source: str, filesize: int) -> Measurement:
 
 def data_measurement(words: Sequence[str], source: str, filesize: int) -> Measurement:
     """The measurement of the columns of .data. Raises FormatError."""
-    for word in words:
-        if not (word.isascii() and word.isdigit() and len(word) <= 18):
-            raise FormatError(f"{shown(word)} is not a whole number")
+    joined = "".join(words)
+    if not (joined.isascii() and joined.isdigit()) or max(map(len, words)) > 18:
+        raise FormatError("a column is not a whole number")
     numbers = list(map(int, words))
-    fields: dict[str, Any] = {name: _time(*numbers[2 * n : 2 * n + 2]) for n, name in enumerate(_STEPS)}
-    if fields["start"] is None:
+    pairs = [*numbers[:18], *numbers[21:]]
+    seconds, microseconds = pairs[::2], pairs[1::2]
+    if max(microseconds) >= 1_000_000 or max(seconds) >= values.LATEST:
+        raise FormatError("a pair of columns is not a time in seconds and microseconds")
+    stamps = [round(s + us / 1e6, 6) or None for s, us in zip(seconds, microseconds, strict=True)]
+    if stamps[0] is None:
         raise FormatError("the time is missing", key="START")
-    deciles = {n: _time(*numbers[i : i + 2]) for n, i in zip(_DECILES, range(21, len(numbers), 2), strict=False)}
-    if len(numbers) > 20 and numbers[20] not in (0, 1):
+    if len(numbers) > 20 and numbers[20] > 1:
         raise FormatError(f"{numbers[20]} is neither 0 nor 1", key="DIDTIMEOUT")
+    fields: dict[str, Any] = dict(zip(_STEPS, stamps, strict=False))
     fields |= {
         "source": source,
         "filesize": filesize,
         "writebytes": numbers[18],
         "readbytes": numbers[19],
-        "dataperc": {n: at for n, at in deciles.items() if at is not None},
+        "dataperc": {n: at for n, at in zip(_DECILES, stamps[9:], strict=False) if at is not None},
         "experiment": f"torperf-{filesize}",
-        "id": imported.measurement_id(source, filesize, f"{numbers[0]}.{numbers[1] // 10000:02d}", None),
+        "id": imported.measurement_id(source, filesize, f"{seconds[0]}.{microseconds[0] // 10000:02d}", None),
     }
     imported.conclude(fields, bool(numbers[20]) if len(numbers) > 20 else None)
     return Measurement(**fields)
-
-
-def _time(seconds: int, microseconds: int) -> float | None:
-    if microseconds >= 1_000_000 or seconds >= values.LATEST:
-        raise FormatError(f"{seconds} {microseconds} is not a time")
-    return round(seconds + microseconds / 1e6, 6) or None
 
 
 def read_data(lines: Iterable[str], source: str, filesize: int, file: str = "") -> Iterator[Measurement | Damage]:

@@ -103,10 +103,13 @@ def _lines(opened: _Opened) -> Iterator[str]:
     """The lines of a file. Of one that is too long comes only so much that the readers see it."""
     limit = values.MAX_LINE + 1
     text = io.TextIOWrapper(opened, encoding="utf-8", errors="surrogateescape", newline="\n")
-    while line := text.readline(limit):
-        yield line
-        while len(line) == limit and not line.endswith("\n"):
-            line = text.readline(limit)
+    try:
+        while line := text.readline(limit):
+            yield line
+            while len(line) == limit and not line.endswith("\n"):
+                line = text.readline(limit)
+    finally:
+        text.detach()  # the file is closed by who opened it
 
 
 def _read_legacy(

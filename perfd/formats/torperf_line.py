@@ -82,7 +82,7 @@ _DECODERS_BY_KEY: Mapping[str, Callable[[str], Any]] = {
     "DIDTIMEOUT": values.decode_bool,
     "OUTCOME": Outcome,
     "PATH": lambda value: tuple(value.upper().split(",")),
-    "BUILDTIMES": lambda value: tuple([round(float(seconds), 6) for seconds in value.split(",")]),
+    "BUILDTIMES": lambda value: tuple([round(seconds, 6) for seconds in map(float, value.split(","))]),
     "HOSTNAMELOCAL": lambda value: imported.known_hostname(values.decode(value)),
     "HOSTNAMEREMOTE": lambda value: imported.known_hostname(values.decode(value)),
     "ENDPOINTLOCAL": lambda value: imported.known_endpoint(values.decode(value)),
