@@ -1,0 +1,184 @@
+"""The database: writing a million measurements, reading one day of them as JSON, and what a day adds to the disk.
+
+The floor of writing is plain SQLite that inserts ready-made rows into the same tables, alternating.
+Run from the checkout: python -m bench.store
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bench.verdict import verdict
+from perfd.logfile import render
+from perfd.record import PARTIALS, Attach, Circuit, Event, Hop, Measurement, Stream, new_id
+from perfd.store.database import prepare_for_bulk, transaction
+from perfd.store.reader import Filter, StoreReader
+from perfd.store.rows import CIRCUITS, MEASUREMENTS, STREAMS, Row, Table
+from perfd.store.schema import open_database
+from perfd.store.writer import insert_many
+from tests.strategies import typical
+
+BATCHES, SLOTS = 200, 4000
+"""200 times what the default set measures in 4,000 slots of five minutes (two weeks): a million measurements."""
+
+DAY = 86400.0
+SLOTS_A_DAY = 288
+CIRCUITS_A_DAY = 4000
+QUERIES = 11
+MIB = 2**20
+
+DEFAULT_SET = {"download-50k": (51200, 1), "download-1m": (MIB, 6), "download-5m": (5 * MIB, 12)}
+"""The default experiments: the bytes, and the slots of five minutes between two runs."""
+
+
+def run(slot: int, experiment: str, size: int) -> Measurement:
+    """A measurement with all that Perfd knows of one."""
+    start = typical(slot).start
+    partial_times = {bytes_: round(start + 0.7 + bytes_ / size, 6) for bytes_ in PARTIALS if bytes_ <= size}
+    return typical(
+        slot, id=new_id(), experiment=experiment, filesize=size, payloadbytes=size, partial=partial_times
+    )
+
+
+def runs(slots: range) -> list[Measurement]:
+    """What the default set measures in ``slots``."""
+    return [
+        run(slot, name, size) for slot in slots for name, (size, every) in DEFAULT_SET.items() if slot % every == 0
+    ]
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """How long ``function`` takes."""
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def fill(path: Path) -> None:
+    """Make the database and print how fast that was."""
+    ours, floor = [], []  # seconds for one measurement
+    with closing(open_database(path)) as connection:
+        prepare_for_bulk(connection)
+        for n in range(BATCHES):
+            batch = runs(range(n * SLOTS, (n + 1) * SLOTS))
+            if n % 4:
+                ours.append(seconds(partial(insert_many, connection, batch)) / len(batch))
+            else:
+                rows = list(map(MEASUREMENTS.row, batch))
+                floor.append(seconds(partial(insert_rows, connection, MEASUREMENTS, rows)) / len(batch))
+    per_second = statistics.harmonic_mean([1 / taken for taken in ours])
+    ratio = statistics.median(floor) / statistics.median(ours)
+    print(f"insert_many, thousand measurements/s: {verdict(per_second / 1000, '>= 40')}")
+    print(f"  insert_many / floor: {ratio:.3g}")
+
+
+def insert_rows(connection: sqlite3.Connection, table: Table[Any], rows: Iterable[Row]) -> None:
+    """Nothing but SQLite's own work, if the rows are ready made."""
+    with transaction(connection):
+        connection.executemany(table.insert, rows)
+
+
+def read_days(path: Path) -> None:
+    """Print how long one day takes, from opening the database to the JSON text."""
+    middle = typical(BATCHES * SLOTS // 2).start
+    for what, wanted in (("one experiment", Filter(experiment="download-50k")), ("all experiments", Filter())):
+        day = attrs.evolve(wanted, since=middle, until=middle + DAY)
+        times = [seconds(partial(as_json, path, day)) * 1e3 for _ in range(QUERIES)]
+        found = len(json.loads(as_json(path, day))["results"])
+        print(
+            f"one day of {what} ({found}) as JSON, ms: {verdict(statistics.median(times), '<= 50')}, "
+            f"first {times[0]:.3g}"
+        )
+
+
+def as_json(path: Path, wanted: Filter) -> str:
+    """What ``/results`` answers."""
+    with StoreReader(path) as reader:
+        return json.dumps({"results": [m.as_dict() for m in reader.measurements(wanted)], "next": None})
+
+
+def circuit(n: int) -> tuple[Circuit, Stream]:
+    """A circuit of the default set's day and the stream on it."""
+    at = typical().start + n * DAY / CIRCUITS_A_DAY
+    events = tuple(Event(round(at + k / 3, 6), f"CIRC_MINOR {k}") for k in range(8))
+    identity = new_id()
+    return Circuit(
+        id=identity,
+        source="example",
+        tor="default",
+        circ_id=n,
+        launch=at,
+        built=at + 0.345678,
+        end=at + 600.123456,
+        status="CLOSED",
+        purpose="CONFLUX_LINKED",
+        build_flags=("NEED_CAPACITY",),
+        path=tuple(Hop(f"${letter * 40}", f"nickname{letter}", at + 0.123456) for letter in "ABC"),
+        failure_local="FINISHED",
+        timeout=1500,
+        quantile=0.8,
+        cbt_set=True,
+        conflux_id="D" * 64,
+        cc_cwnd=124,
+        cc_rtt=0.123456,
+        cc_min_rtt=0.123456,
+        events=events,
+    ), Stream(
+        id=new_id(),
+        source="example",
+        tor="default",
+        stream_id=n,
+        new=at,
+        end=at + 1.234567,
+        status="CLOSED",
+        target="192.0.2.1:8080",
+        source_addr="127.0.0.1:43221",
+        measurement=new_id(),
+        circuit=identity,
+        attaches=(Attach(n, at + 0.123456),),
+        failure_local="DONE",
+        events=events[:5],
+    )
+
+
+def add_a_day(path: Path) -> None:
+    """Print what 24 hours of the default set add to the disk."""
+    before = path.stat().st_size
+    day = runs(range(BATCHES * SLOTS, BATCHES * SLOTS + SLOTS_A_DAY))
+    circuits, streams = zip(*map(circuit, range(CIRCUITS_A_DAY)), strict=True)
+    with closing(open_database(path)) as connection:
+        insert_many(connection, day)
+        insert_rows(connection, CIRCUITS, map(CIRCUITS.row, circuits))
+        insert_rows(connection, STREAMS, map(STREAMS.row, streams))
+    database = (path.stat().st_size - before) / MIB
+    log = sum(len(render(measurement)) + 80 for measurement in day) / MIB  # 80: date, time, system
+    print(
+        f"24 h of the default set ({len(day)} measurements, {CIRCUITS_A_DAY} circuits with a stream each), MiB: "
+        f"{verdict(database + log, '<= 20')}, {database:.3g} in the database and {log:.3g} in perfd.log"
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "perfd.sqlite"
+        fill(path)
+        size = path.stat().st_size / MIB
+        print(f"database of a million measurements: {size:,.0f} MiB")
+        read_days(path)
+        add_a_day(path)
+
+
+if __name__ == "__main__":
+    main()
