@@ -1,0 +1,180 @@
+"""``ControlEvents``: listens to the events of a tor, over one control connection after the other.
+
+Subscribe it to a ``TorService``: ``tor.subscribe(events.connected, events.disconnected)``. Measurements ask it for
+``join`` and ``finish``; records of circuits, streams and other events go to the sink of its ``EventFold``.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import attrs
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from txtorcon import TorControlProtocol, TorProtocolError
+
+from perfd.clock import Anchor, Clock
+from perfd.tor.eventsink import EventCounts, EventSink
+from perfd.tor.fold import EventFold
+from perfd.tor.join import Join, Joined
+
+EVENTS = (
+    *("CIRC", "CIRC_MINOR", "STREAM", "BUILDTIMEOUT_SET", "GUARD", "CIRC_BW", "STREAM_BW", "HS_DESC"),
+    *("NETWORK_LIVENESS", "STATUS_CLIENT", "CONF_CHANGED"),
+)
+"""What is listened to, as far as the tor has it."""
+
+LAST_EVENTS_WAIT = 2.0
+"""Seconds for the last events of a measurement: CIRC_BW comes once a second."""
+
+ANSWER_WAIT = 2.0
+"""Seconds for an answer of tor that a measurement's record waits for."""
+
+UPTIME_ERROR = 5.0
+"""Seconds by which tor's uptime may be wrong, when it is asked whether it is still the same process."""
+
+
+@attrs.frozen
+class _Process:
+    """A tor process, as it tells itself: enough to know it again."""
+
+    pid: int
+    since: float  # it has run at least since this monotonic stamp
+
+    def is_still(self, pid: int, uptime: float, now: float) -> bool:
+        """Whether a process that says this is the same. In a container every tor may have the process id 1."""
+        return pid == self.pid and uptime + UPTIME_ERROR >= now - self.since
+
+
+class ControlEvents:
+    """The events of one tor.
+
+    A circuit or stream that lives on over a lost control connection to the same tor process stays the same
+    record; what ended meanwhile is given out without an end. With another process everything begins anew.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: IReactorTime, clock: Clock, *, source: str, tor: str, sink: EventSink) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self._tor = tor
+        self._fold = EventFold(source=source, tor=tor, sink=sink, anchor=clock.anchor)
+        self._process: _Process | None = None
+        self._protocol: TorControlProtocol | None = None
+        self._mistakes = 0
+
+    @property
+    def counts(self) -> EventCounts:
+        return self._fold.counts
+
+    @property
+    def cbt_set(self) -> bool | None:
+        """Whether tor has learnt its circuit build timeout; None if it is not known (yet)."""
+        return self._fold.cbt_set
+
+    async def connected(self, protocol: TorControlProtocol) -> None:
+        """Listen on an authenticated control connection, and read what lives already.
+
+        Raises what txtorcon raises if the connection is lost meanwhile.
+        """
+        await self._recognize(protocol)
+        for keyword in EVENTS:
+            if keyword in protocol.valid_events:
+                await protocol.add_event_listener(keyword, self._listener(keyword))
+        self._protocol = protocol
+        self._fold.circuit_status(await protocol.get_info_raw("circuit-status"), whole=True)
+        self._fold.stream_status(await protocol.get_info_raw("stream-status"))
+
+    def disconnected(self) -> None:
+        """The control connection is lost: no measurement waits for its events any longer."""
+        self._protocol = None
+        self._fold.pause()
+
+    def stop(self) -> None:
+        """Give out all that lives, because Perfd stops."""
+        self._protocol = None
+        self._fold.lose()
+
+    def join(self, local: tuple[str, int], since: float, measurement: str | None = None) -> Join:
+        """Claim the stream of the connection from ``local`` (IP address, port) for a measurement.
+
+        To be called when the connection to the SOCKS port is there, with the monotonic stamp of that moment,
+        before the SOCKS request goes out. Every claim ends with ``finish`` or ``forget``.
+        """
+        join = self._fold.join(local, since, measurement)
+        if self._protocol is None:
+            self._fold.release(join)
+        return join
+
+    def forget(self, join: Join) -> None:
+        """The measurement does not want to know."""
+        self._fold.release(join)
+
+    async def finish(self, join: Join, anchor: Anchor, wait: float = LAST_EVENTS_WAIT) -> Joined:
+        """What tor told about the measurement, by its own clock ``anchor``.
+
+        To be called when its connection is closed. Waits at most ``wait`` seconds for the end of the stream and
+        the circuit's last CIRC_BW. Never raises but when it is cancelled.
+        """
+        try:
+            if wait > 0:
+                with suppress(DeferredTimeoutError):
+                    await join.when_complete().addTimeout(wait, self._reactor)
+            if self._lacks_round_trip(join):
+                await self._ask_round_trip()
+            return self._fold.joined(join, anchor)
+        finally:
+            self._fold.release(join)
+
+    def _listener(self, keyword: str) -> Any:
+        monotonic, event = self._clock.monotonic, self._fold.event
+
+        def listen(text: str) -> None:
+            stamp = monotonic()
+            try:
+                event(stamp, keyword, text)
+            except Exception:  # noqa: BLE001 - a mistake here must not cost the next events
+                self._mistaken(keyword)
+
+        return listen
+
+    def _mistaken(self, keyword: str) -> None:
+        self._mistakes += 1
+        if self._mistakes == 1:
+            self._log.failure(
+                "a {keyword} event of tor {tor} met a mistake in Perfd; more are not logged",
+                keyword=keyword,
+                tor=self._tor,
+            )
+
+    async def _recognize(self, protocol: TorControlProtocol) -> None:
+        """Begin anew unless this is the tor process that was heard before."""
+        try:
+            pid = int(await protocol.get_info_single("process/pid"))
+            uptime = float(await protocol.get_info_single("uptime"))
+        except (TorProtocolError, ValueError):
+            self._process = None
+            self._fold.begin()
+            return
+        now = self._clock.monotonic()
+        if self._process is None or not self._process.is_still(pid, uptime, now):
+            self._process = _Process(pid, now)
+            self._fold.begin()
+
+    def _lacks_round_trip(self, join: Join) -> bool:
+        """Tor tells CONFLUX_RTT in circuit-status only: it sends no event when it changes."""
+        circuit = join.stream.circuit if join.stream is not None else None
+        return circuit is not None and circuit.conflux_id is not None and circuit.end is None
+
+    async def _ask_round_trip(self) -> None:
+        if self._protocol is None:
+            return
+        answer = self._protocol.get_info_raw("circuit-status")
+        try:
+            text = await answer.addTimeout(ANSWER_WAIT, self._reactor)
+        except (DeferredTimeoutError, RuntimeError):  # txtorcon's own errors are RuntimeErrors
+            return
+        self._fold.circuit_status(text)

@@ -1,0 +1,364 @@
+"""``EventFold``: makes records of circuits and streams out of tor's events, without any I/O.
+
+It is fed with (monotonic stamp, name of the event, its text) and with tor's answers to ``GETINFO circuit-status``
+and ``stream-status``, and gives finished records to an ``EventSink``. What it does not understand is counted, and
+given on as it came; nothing that tor says makes it raise.
+
+The wall clock is read once for each circuit, stream and event, when it is first seen, as it is for a measurement:
+so a step of the wall clock never bends a duration, and does not stay in the records for as long as a control
+connection lives.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from twisted.logger import Logger
+
+from perfd.clock import Anchor
+from perfd.record import new_id
+from perfd.tor import circuits, streams
+from perfd.tor.circuits import LiveCircuit
+from perfd.tor.eventlines import BuildTimeout, CircuitLine, GuardLine, StreamLine, UnparsedError
+from perfd.tor.eventsink import EventCounts, EventSink, TorEvent
+from perfd.tor.join import Join, Joined, address_of, normal_address
+from perfd.tor.streams import LiveStream
+
+R = TypeVar("R")
+
+MAX_LIVE = 2000
+"""Circuits, and streams, that are followed at the same time. Beyond, the oldest are given out as they are."""
+
+MAX_JOINS = 1000
+"""Measurements that wait for their stream at the same time."""
+
+BANDWIDTH_INTERVAL = 0.9
+"""Seconds between two CIRC_BW of a circuit that are given on: tor's own interval is 1 s, but see ``circuits``."""
+
+GUARD_STATUSES = frozenset(("NEW", "UP", "DOWN", "BAD", "GOOD", "DROPPED", "BAD_L2", "GOOD_L2"))
+TIMEOUT_TYPES = frozenset(("COMPUTED", "RESET", "SUSPENDED", "DISCARD", "RESUME"))
+
+_SECRET = re.compile(r"^(\S*(?:Password|Authenticator|HidServAuth)|Bridge)=.+", re.MULTILINE | re.IGNORECASE)
+
+
+class EventFold:
+    """The circuits and streams of one tor. ``anchor`` reads both clocks, as ``Clock.anchor`` does."""
+
+    _log = Logger()
+
+    def __init__(self, *, source: str, tor: str, sink: EventSink, anchor: Callable[[], Anchor]) -> None:
+        self.counts = EventCounts()
+        self.build_timeout: BuildTimeout | None = None
+        self.cbt_set: bool | None = None  # whether tor has learnt its circuit build timeout; None: not known yet
+        self._source = source
+        self._tor = tor
+        self._sink = sink
+        self._anchor = anchor
+        self._session = new_id()[:16]
+        self._circuits: dict[str, LiveCircuit] = {}  # by tor's id, the oldest first
+        self._streams: dict[int, LiveStream] = {}  # by tor's id, the oldest first
+        self._conflux: dict[str, list[LiveCircuit]] = {}  # sets with at least one live leg
+        self._failed_streams: dict[int, None] = {}  # FAILED ones, for which a CLOSED follows
+        self._joins: dict[tuple[str, int], Join] = {}
+        self._folds: dict[str, Callable[[float, str], None]] = {
+            "CIRC": self._circuit_happened,
+            "CIRC_MINOR": self._circuit_changed,
+            "CIRC_BW": self._circuit_bandwidth,
+            "STREAM": self._stream_happened,
+            "STREAM_BW": self._stream_bandwidth,
+            "BUILDTIMEOUT_SET": self._build_timeout_set,
+            "GUARD": self._guard_changed,
+            "CONF_CHANGED": self._configuration_changed,
+        }
+
+    # Feeding.
+
+    def begin(self) -> None:
+        """What follows is said by another tor process: no circuit of the one before lives any more."""
+        self.lose()
+        self._session = new_id()[:16]
+        self._failed_streams.clear()
+        self.build_timeout, self.cbt_set = None, None
+
+    def pause(self) -> None:
+        """The control connection is lost: nothing is told of what waits, but the tor may still be the same."""
+        for join in tuple(self._joins.values()):
+            join.give_up()
+        self._joins.clear()
+        for stream in tuple(self._streams.values()):
+            if stream.measured:
+                self._finish_stream(stream)
+
+    def lose(self) -> None:
+        """Give out all that lives as it is: its end will not be told. To be called when Perfd stops, too."""
+        self.pause()
+        for stream in tuple(self._streams.values()):
+            self._finish_stream(stream)
+        for circuit in tuple(self._circuits.values()):
+            self._finish_circuit(circuit)
+
+    def event(self, stamp: float, keyword: str, text: str) -> None:
+        """An event that arrived at the monotonic ``stamp``. Never raises, whatever it says."""
+        self.counts.seen[keyword] += 1
+        fold = self._folds.get(keyword)
+        if fold is None:
+            self._give_event(keyword, text, stamp)
+            return
+        try:
+            fold(stamp, text)
+        except UnparsedError:
+            self.counts.unparsed[keyword] += 1
+            self._give_event(keyword, text, stamp)
+
+    def circuit_status(self, text: str, *, whole: bool = False) -> None:
+        """Tor's answer to ``GETINFO circuit-status``.
+
+        On a new connection (``whole``) a circuit that is not in it has ended unseen. Later it may be one that tor
+        is about to close, and its CLOSED still comes.
+        """
+        found = set()
+        for line in _status_lines(text, "circuit-status"):
+            try:
+                parsed = CircuitLine.parse(line)
+            except UnparsedError:
+                self.counts.unparsed["circuit-status"] += 1
+                continue
+            circuit = self._circuit(parsed.circ_id)
+            circuit.found(parsed)
+            self._note_circuit(circuit, parsed)
+            found.add(circuit)
+        for circuit in [circuit for circuit in self._circuits.values() if whole and circuit not in found]:
+            self._finish_circuit(circuit)
+
+    def stream_status(self, text: str) -> None:
+        """Tor's answer to ``GETINFO stream-status`` on a new connection: what is not in it has ended unseen."""
+        found = set()
+        for line in _status_lines(text, "stream-status"):
+            try:
+                parsed = StreamLine.parse(line)
+            except UnparsedError:
+                self.counts.unparsed["stream-status"] += 1
+                continue
+            stream = self._stream(parsed.stream_id)
+            stream.found(parsed, self._circuit_of(parsed))
+            found.add(stream)
+        for stream in [stream for stream in self._streams.values() if stream not in found]:
+            self._finish_stream(stream)
+
+    # Joining.
+
+    def join(self, local: tuple[str, int], since: float, measurement: str | None = None) -> Join:
+        """Claim the next new stream from ``local``, at or after the monotonic ``since``, for a measurement."""
+        join = Join(normal_address(*local), since, measurement, self.build_timeout, self.cbt_set)
+        if join.local is None:
+            join.give_up()
+            return join
+        older = self._joins.pop(join.local, None)
+        if older is None and len(self._joins) >= MAX_JOINS:
+            older = self._joins.pop(next(iter(self._joins)))
+        if older is not None:
+            older.give_up()
+        self._joins[join.local] = join
+        return join
+
+    def release(self, join: Join) -> None:
+        """Forget a claim that found no stream."""
+        join.give_up()
+        if join.local is not None and self._joins.get(join.local) is join:
+            del self._joins[join.local]
+
+    def joined(self, join: Join, anchor: Anchor | None = None) -> Joined:
+        """What is known now; with the measurement's ``anchor`` its times are by the measurement's clock."""
+        stream = join.stream
+        if stream is None:
+            return Joined(build_timeout=join.build_timeout, cbt_set=join.cbt_set)
+        circuit, legs = stream.circuit, {leg.circ_id: leg for leg in stream.legs}
+        if circuit is not None and circuit.conflux_id is not None:
+            legs |= {leg.circ_id: leg for leg in self._conflux.get(circuit.conflux_id, ())}
+        return Joined(
+            stream=stream.record(self._source, self._tor, anchor),
+            circuit=None if circuit is None else circuit.record(self._source, self._tor, anchor),
+            buildtimes=None if circuit is None else circuit.build_times(),
+            legs=tuple(legs[circ_id].record(self._source, self._tor, anchor) for circ_id in sorted(legs)),
+            build_timeout=join.build_timeout,
+            cbt_set=join.cbt_set,
+        )
+
+    # Circuits.
+
+    def _circuit_happened(self, stamp: float, text: str) -> None:
+        line = CircuitLine.parse(text)
+        if line.word not in circuits.STATUSES:
+            self.counts.count_unknown(f"CIRC {line.word}")
+        circuit = self._circuit(line.circ_id)
+        if line.word == "LAUNCHED":
+            circuit.timeout, circuit.cbt_set = self.build_timeout, self.cbt_set
+        circuit.happened(stamp, line)
+        self._note_circuit(circuit, line)
+        if line.word == "BUILT" and self.cbt_set is None and circuit.launch is not None and len(circuit.hops) >= 3:
+            # Tor takes the time of each such circuit before it calls it built, and tells the timeout each time, as
+            # soon as it has learnt one.
+            self.cbt_set = False
+        if circuit.end is not None:
+            self._finish_circuit(circuit)
+
+    def _circuit_changed(self, stamp: float, text: str) -> None:
+        line = CircuitLine.parse(text)
+        if line.word not in circuits.CHANGES:
+            self.counts.count_unknown(f"CIRC_MINOR {line.word}")
+        circuit = self._circuit(line.circ_id)
+        circuit.changed(stamp, line)
+        self._note_circuit(circuit, line)
+
+    def _circuit_bandwidth(self, stamp: float, text: str) -> None:
+        # The quickest of all: see LiveCircuit.bandwidth_came.
+        if not text.startswith("ID="):
+            raise UnparsedError("no ID")
+        circuit = self._circuits.get(text[3 : text.find(" ", 3)])
+        if circuit is None:
+            return
+        circuit.bandwidth_came(stamp, text)
+        if circuit.measured and stamp - (circuit.bandwidth_given or 0.0) >= BANDWIDTH_INTERVAL:
+            circuit.bandwidth_given = stamp
+            self._give_event("CIRC_BW", text, stamp)
+
+    def _circuit(self, circ_id: int) -> LiveCircuit:
+        key = str(circ_id)
+        circuit = self._circuits.get(key)
+        if circuit is None:
+            if len(self._circuits) >= MAX_LIVE:
+                self._finish_circuit(next(iter(self._circuits.values())))
+            circuit = LiveCircuit(id=f"{self._session}-c{circ_id}", circ_id=circ_id, anchor=self._anchor())
+            self._circuits[key] = circuit
+        return circuit
+
+    def _note_circuit(self, circuit: LiveCircuit, line: CircuitLine) -> None:
+        if line.purpose is not None and line.purpose not in circuits.PURPOSES:
+            self.counts.count_unknown(f"CIRC PURPOSE={line.purpose}")
+        if circuit.conflux_id is not None:
+            legs = self._conflux.setdefault(circuit.conflux_id, [])
+            if circuit not in legs:
+                legs.append(circuit)
+
+    def _finish_circuit(self, circuit: LiveCircuit) -> None:
+        del self._circuits[str(circuit.circ_id)]
+        legs = self._conflux.get(circuit.conflux_id or "", ())
+        if not any(str(leg.circ_id) in self._circuits for leg in legs):
+            self._conflux.pop(circuit.conflux_id or "", None)
+        if circuit.end is None:
+            self.counts.unfinished += 1
+        self._give(self._sink.record_circuit, circuit.record(self._source, self._tor))
+        circuit.finished()
+
+    # Streams.
+
+    def _stream_happened(self, stamp: float, text: str) -> None:
+        line = StreamLine.parse(text)
+        if line.stream_id in self._failed_streams and line.status == "CLOSED":
+            del self._failed_streams[line.stream_id]
+            return
+        if line.status not in streams.STATUSES:
+            self.counts.count_unknown(f"STREAM {line.status}")
+        if line.purpose is not None and line.purpose not in streams.PURPOSES:
+            self.counts.count_unknown(f"STREAM PURPOSE={line.purpose}")
+        stream = self._stream(line.stream_id)
+        before = stream.circuit
+        stream.happened(stamp, line, self._circuit_of(line))
+        if stream.new == stamp:
+            self._claim(stamp, stream)
+        if stream.measured and stream.circuit is not before:
+            self._use(stream)
+        if stream.end is not None:
+            if line.status == "FAILED":
+                self._remember_failed(line.stream_id)
+            self._finish_stream(stream)
+
+    def _stream_bandwidth(self, stamp: float, text: str) -> None:
+        stream_id = text.partition(" ")[0]
+        if not stream_id.isascii() or not stream_id.isdigit() or len(stream_id) > 18:
+            raise UnparsedError("no stream")
+        stream = self._streams.get(int(stream_id))
+        if stream is not None and stream.measured:
+            self._give_event("STREAM_BW", text, stamp)
+
+    def _stream(self, stream_id: int) -> LiveStream:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            if len(self._streams) >= MAX_LIVE:
+                self._finish_stream(next(iter(self._streams.values())))
+            stream = LiveStream(id=f"{self._session}-s{stream_id}", stream_id=stream_id, anchor=self._anchor())
+            self._streams[stream_id] = stream
+        return stream
+
+    def _circuit_of(self, line: StreamLine) -> LiveCircuit | None:
+        return self._circuits.get(str(line.circ_id))
+
+    def _claim(self, stamp: float, stream: LiveStream) -> None:
+        address = address_of(stream.source_addr)
+        join = None if address is None else self._joins.get(address)
+        if address is not None and join is not None and stamp >= join.since:
+            del self._joins[address]
+            join.bind(stream)
+
+    def _use(self, stream: LiveStream) -> None:
+        """Note the circuits that a measured stream uses now."""
+        for leg in stream.legs:
+            leg.measured -= 1
+        circuit = stream.circuit
+        stream.legs = () if circuit is None else tuple(self._conflux.get(circuit.conflux_id or "", (circuit,)))
+        for leg in stream.legs:
+            leg.measured += 1
+
+    def _remember_failed(self, stream_id: int) -> None:
+        if len(self._failed_streams) >= MAX_LIVE:
+            del self._failed_streams[next(iter(self._failed_streams))]
+        self._failed_streams[stream_id] = None
+
+    def _finish_stream(self, stream: LiveStream) -> None:
+        del self._streams[stream.stream_id]
+        for leg in stream.legs:
+            leg.measured -= 1
+        if stream.end is None:
+            self.counts.unfinished += 1
+        self._give(self._sink.record_stream, stream.record(self._source, self._tor))
+        stream.finished()
+
+    # The rest.
+
+    def _build_timeout_set(self, stamp: float, text: str) -> None:
+        timeout = BuildTimeout.parse(stamp, text)
+        if timeout.type not in TIMEOUT_TYPES:
+            self.counts.count_unknown(f"BUILDTIMEOUT_SET {timeout.type}")
+        self.build_timeout = timeout
+        if timeout.type in ("COMPUTED", "RESET"):
+            self.cbt_set = timeout.type == "COMPUTED"
+        self._give_event("BUILDTIMEOUT_SET", text, stamp)
+
+    def _guard_changed(self, stamp: float, text: str) -> None:
+        line = GuardLine.parse(text)
+        if line.status not in GUARD_STATUSES:
+            self.counts.count_unknown(f"GUARD {line.status}")
+        self._give_event("GUARD", text, stamp)
+
+    def _configuration_changed(self, stamp: float, text: str) -> None:
+        """Without the secrets: events are served to others."""
+        self._give_event("CONF_CHANGED", _SECRET.sub(r"\1=(hidden)", text.removesuffix("OK").rstrip("\n")), stamp)
+
+    def _give_event(self, keyword: str, text: str, stamp: float) -> None:
+        at = self._anchor().epoch(stamp)
+        self._give(self._sink.record_event, TorEvent.of(at, self._source, self._tor, keyword, text))
+
+    def _give(self, take: Callable[[R], None], record: R) -> None:
+        try:
+            take(record)
+        except Exception:  # noqa: BLE001 - whatever it is, the next events must be folded
+            self.counts.not_taken += 1
+            if self.counts.not_taken == 1:
+                self._log.failure("a record of tor's events was not taken; more are counted, not logged")
+
+
+def _status_lines(text: str, key: str) -> list[str]:
+    """The lines of a GETINFO answer: after ``key=`` if there is one, on lines of their own if there are several."""
+    return [line for line in text.removeprefix(f"{key}=").splitlines() if line.strip() and line.strip() != "OK"]

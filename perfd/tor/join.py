@@ -1,0 +1,183 @@
+"""The exact join of a measurement with the stream that its connection made, and so with its circuit.
+
+A measurement makes a ``Join`` when its connection to the SOCKS port is there and before anything is written to
+it. The next STREAM NEW with that SOURCE_ADDR is its own, whatever used the port before; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from perfd.record import Circuit, Stream
+from perfd.tor.eventlines import BuildTimeout
+from perfd.tor.streams import LiveStream
+
+Address = tuple[str, int]
+"""An IP address and a port."""
+
+
+def address_of(text: str | None) -> Address | None:
+    """Read the SOURCE_ADDR of a stream, ``ip:port`` or ``[ip]:port``; None if it is none (a socket file)."""
+    host, _, port = (text or "").rpartition(":")
+    if not port.isdigit() or len(port) > 5 or not port.isascii():
+        return None
+    return normal_address(host.strip("[]"), int(port))
+
+
+def normal_address(host: str, port: int) -> Address | None:
+    """The one form of an IP address, for comparison; None if ``host`` is none."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address), port
+
+
+class Join:
+    """A measurement's claim on the stream that comes from ``local``, from the monotonic stamp ``since`` on.
+
+    ``build_timeout`` and ``cbt_set`` are what counted when the claim was made.
+    """
+
+    def __init__(
+        self,
+        local: Address | None,
+        since: float,
+        measurement: str | None = None,
+        build_timeout: BuildTimeout | None = None,
+        cbt_set: bool | None = None,
+    ) -> None:
+        self.local = local
+        self.since = since
+        self.measurement = measurement
+        self.build_timeout = build_timeout
+        self.cbt_set = cbt_set
+        self.stream: LiveStream | None = None
+        self._given_up = False
+        self._waiting: list[Deferred[None]] = []
+
+    def bind(self, stream: LiveStream) -> None:
+        """This is the stream."""
+        self.stream = stream
+        stream.measured, stream.measurement, stream.watcher = True, self.measurement, self._stream_ended
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was told: the stream's end, and after it the last CIRC_BW of one of its circuits.
+
+        Of one, because tor tells about all of them at the same time, but only about those with news.
+        """
+        if self._given_up:
+            return True
+        stream = self.stream
+        if stream is None or stream.end is None:
+            return False
+        if stream.circuit is None or stream.circuit.end is not None:
+            return True
+        return any(leg.bandwidth_at is not None and leg.bandwidth_at >= stream.end for leg in stream.legs)
+
+    def give_up(self) -> None:
+        """Nothing more will be told."""
+        self._given_up = True
+        self._check()
+
+    def when_complete(self) -> Deferred[None]:
+        """Fires when ``complete``."""
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        self._check()
+        return waiting
+
+    def _stream_ended(self) -> None:
+        if self.stream is None or self.stream.end is None:
+            self._given_up = True
+        else:
+            for leg in self.stream.legs:
+                leg.watchers.append(self._check)
+        self._check()
+
+    def _check(self) -> None:
+        if not self.complete:
+            return
+        for leg in self.stream.legs if self.stream is not None else ():
+            if self._check in leg.watchers:
+                leg.watchers.remove(self._check)
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            if not deferred.called:
+                deferred.callback(None)
+
+
+@attrs.frozen(kw_only=True)
+class Joined:
+    """What tor told about a measurement, by the measurement's own clock; None and empty if nothing.
+
+    ``legs`` are all circuits of the Conflux set, the measurement's own among them.
+    """
+
+    stream: Stream | None = None
+    circuit: Circuit | None = None
+    buildtimes: tuple[float, ...] | None = None
+    legs: tuple[Circuit, ...] = ()
+    build_timeout: BuildTimeout | None = None  # in force when the measurement began
+    cbt_set: bool | None = None
+
+
+def tor_fields(joined: Joined) -> dict[str, Any]:
+    """Tor's view as the arguments of ``Measurement``."""
+    stream, circuit = joined.stream, joined.circuit
+    fields: dict[str, Any] = {"cbt_set": joined.cbt_set}
+    if joined.build_timeout is not None:
+        fields |= {
+            "timeout": joined.build_timeout.timeout_ms,
+            "quantile": joined.build_timeout.cutoff_quantile,
+        }
+    if stream is not None:
+        fields |= {"used_by": stream.stream_id, "used_at": stream.end}
+    if circuit is None:
+        return fields
+    path = tuple(hop.fingerprint for hop in circuit.path)
+    fields |= {
+        "circ_id": circuit.circ_id,
+        "launch": circuit.launch,
+        "path": path or None,
+        "buildtimes": joined.buildtimes,
+        "guard": path[0] if path else None,
+        "conflux": circuit.conflux_id is not None,
+        "cc_ss": circuit.cc_ss,
+        "cc_cwnd": circuit.cc_cwnd,
+        "cc_rtt": circuit.cc_rtt,
+        "cc_min_rtt": circuit.cc_min_rtt,
+    }
+    if circuit.conflux_id is not None:
+        fields |= {
+            "conflux_id": circuit.conflux_id,
+            "conflux_circ_ids": tuple(str(leg.circ_id) for leg in joined.legs),
+            "conflux_rtt": circuit.conflux_rtt,
+        }
+    # The timeout that counted for this circuit, if that is known.
+    if circuit.timeout is not None:
+        fields |= {"timeout": circuit.timeout, "quantile": circuit.quantile}
+    if circuit.cbt_set is not None:
+        fields["cbt_set"] = circuit.cbt_set
+    return fields
+
+
+def error_fields(joined: Joined) -> tuple[str, str] | None:
+    """ERRORCODE (``TOR/END/MISC``) and its reason in words, if the stream failed inside Tor; None if not."""
+    stream, circuit = joined.stream, joined.circuit
+    if stream is None or stream.end is None or stream.failure_local is None:
+        return None
+    parts = ["TOR", stream.failure_local, *([stream.failure_remote] if stream.failure_remote else [])]
+    words = f"tor's stream {stream.stream_id} ended with {stream.failure_local}"
+    if stream.failure_remote:
+        words += f", as the far end said with {stream.failure_remote}"
+    if circuit is not None and circuit.failure_local:
+        remote = f", by {circuit.failure_remote}" if circuit.failure_remote else ""
+        words += f"; its circuit {circuit.circ_id} ended with {circuit.failure_local}{remote}"
+    return "/".join(parts), words
