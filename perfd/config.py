@@ -8,24 +8,40 @@ from __future__ import annotations
 
 import configparser
 import difflib
-import ipaddress
-import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 
 from perfd.units import format_size, parse_duration, parse_size
+from perfd.values import (
+    NAME,
+    Address,
+    a_name,
+    address,
+    control_port,
+    database_url,
+    lines,
+    names,
+    nonempty,
+    one_of,
+    positive,
+    several_of,
+    transport_of,
+    whole_days,
+    whole_number,
+    yes_or_no,
+)
 
 T = TypeVar("T")
 
 NETWORKS = ("testnet", "tor", "socks")
 RESULTS = ("all", "local", "none")
 TYPES = ("download",)
-SERVERS = ("public",)
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+SERVERS = ("public", "onion")
+CIRCUITS = ("fresh", "reuse")
 
 
 class ConfigError(Exception):
@@ -34,28 +50,6 @@ class ConfigError(Exception):
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
-
-
-@attrs.frozen
-class Address:
-    """A host (name or IP address, without brackets) and a TCP port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
-
-    @property
-    def is_any(self) -> bool:
-        return self.host in ("0.0.0.0", "::")
 
 
 @attrs.frozen(kw_only=True)
@@ -67,6 +61,7 @@ class ServerConfig:
     results: str
     max_size: int  # bytes
     max_connections: int
+    onion_tor: str  # the tor that publishes the server as an onion service
 
 
 @attrs.frozen(kw_only=True)
@@ -78,6 +73,19 @@ class TorConfig:
     torrc: str
     control: str | None  # host:port, or the path of a socket
     bootstrap_timeout: float  # seconds
+    bridges: tuple[str, ...]
+    transport_plugins: tuple[str, ...]
+    transport: str | None  # the label of the bridges' transport in records
+
+    @property
+    def torrc_lines(self) -> tuple[str, ...]:
+        """All lines for the torrc of this tor."""
+        return (
+            *self.torrc.splitlines(),
+            *(["UseBridges 1"] if self.bridges else []),
+            *(f"ClientTransportPlugin {plugin}" for plugin in self.transport_plugins),
+            *(f"Bridge {bridge}" for bridge in self.bridges),
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -92,6 +100,8 @@ class ExperimentConfig:
     timeout: float  # seconds
     tors: tuple[str, ...]
     servers: tuple[str, ...]
+    fresh_circuits: bool = True
+    skip_until_cbt: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -176,17 +186,17 @@ class _Reader:
         server = self._server()
         tors = self._tors()
         perfd = self._section("perfd")
-        network = perfd.get("network", _one_of(NETWORKS), "testnet")
+        network = perfd.get("network", one_of(NETWORKS), "testnet")
         directory = self._path.absolute().parent
         config = Config(
             path=self._path,
             directory=directory,
-            source=perfd.get("source", _name, _host_label()),
+            source=perfd.get("source", a_name, _host_label()),
             network=network,
-            socks_proxy=perfd.get("socks-proxy", _address, None),
-            testnet=directory / perfd.get("testnet", _nonempty, "testnet"),
-            database=perfd.get("database", _database, "sqlite:///perfd.sqlite"),
-            keep_logs=perfd.get("keep-logs", _whole_days, 14),
+            socks_proxy=perfd.get("socks-proxy", address, None),
+            testnet=directory / perfd.get("testnet", nonempty, "testnet"),
+            database=perfd.get("database", database_url, "sqlite:///perfd.sqlite"),
+            keep_logs=perfd.get("keep-logs", whole_days, 14),
             server=server,
             tors=tors if network != "socks" else (),
             experiments=tuple(
@@ -198,6 +208,8 @@ class _Reader:
         if config.socks_proxy is not None and network != "socks":
             perfd.problem("socks-proxy", "only used with network = socks")
         perfd.finish()
+        if server.onion_tor not in {tor.name for tor in tors}:
+            self._section("server").problem("onion-tor", f"no tor is named {server.onion_tor!r}")
         self._check_reachable(config)
         if self._problems:
             raise ConfigError(self._problems)
@@ -223,13 +235,14 @@ class _Reader:
 
     def _server(self) -> ServerConfig:
         section = self._section("server")
-        listen = section.get("listen", _address, Address("127.0.0.1", 8080))
+        listen = section.get("listen", address, Address("127.0.0.1", 8080))
         config = ServerConfig(
             listen=listen,
-            public_address=section.get("public-address", _address, listen),
-            results=section.get("results", _one_of(RESULTS), "all"),
-            max_size=section.get("max-size", _positive(parse_size), 2**30),
-            max_connections=section.get("max-connections", _positive(_whole), 500),
+            public_address=section.get("public-address", address, listen),
+            results=section.get("results", one_of(RESULTS), "all"),
+            max_size=section.get("max-size", positive(parse_size), 2**30),
+            max_connections=section.get("max-connections", positive(whole_number), 500),
+            onion_tor=section.get("onion-tor", a_name, "default"),
         )
         if config.public_address.is_any:
             section.problem("public-address", f"needed, since {listen.host} is no address that others can reach")
@@ -244,28 +257,35 @@ class _Reader:
 
     def _tor(self, section_name: str, name: str) -> TorConfig:
         section = self._section(section_name, defaults="tor")
+        no_lines: tuple[str, ...] = ()
+        bridges = section.get("bridges", lines, no_lines)
         config = TorConfig(
             name=name,
-            binary=section.get("binary", _nonempty, "tor"),
+            binary=section.get("binary", nonempty, "tor"),
             torrc=section.get("torrc", str, ""),
-            control=section.get("control", _control, None),
-            bootstrap_timeout=section.get("bootstrap-timeout", _positive(parse_duration), 300.0),
+            control=section.get("control", control_port, None),
+            bootstrap_timeout=section.get("bootstrap-timeout", positive(parse_duration), 300.0),
+            bridges=bridges,
+            transport_plugins=section.get("transport-plugins", lines, no_lines),
+            transport=section.get("transport", a_name, transport_of(bridges)),
         )
         section.finish()
         return config
 
     def _experiment(self, section_name: str, max_size: int, network: str, tors: set[str]) -> ExperimentConfig:
         section = self._section(section_name)
-        interval = section.get("interval", _positive(parse_duration), 300.0)
+        interval = section.get("interval", positive(parse_duration), 300.0)
         config = ExperimentConfig(
             name=section_name.partition(":")[2],
-            type=section.get("type", _one_of(TYPES), "download"),
-            size=section.get("size", _positive(parse_size), 51200),
+            type=section.get("type", one_of(TYPES), "download"),
+            size=section.get("size", positive(parse_size), 51200),
             interval=interval,
             offset=section.get("offset", parse_duration, 0.0),
-            timeout=section.get("timeout", _positive(parse_duration), max(1.0, interval - 5.0)),
-            tors=section.get("tor", _names, ("default",)),
-            servers=section.get("server", _several_of(SERVERS), ("public",)),
+            timeout=section.get("timeout", positive(parse_duration), max(1.0, interval - 5.0)),
+            tors=section.get("tor", names, ("default",)),
+            servers=section.get("server", several_of(SERVERS), ("public",)),
+            fresh_circuits=section.get("circuit", one_of(CIRCUITS), "fresh") == "fresh",
+            skip_until_cbt=section.get("skip-until-cbt", yes_or_no, False),
         )
         if interval < 1:
             section.problem("interval", "must be at least 1 s")
@@ -273,6 +293,8 @@ class _Reader:
             section.problem("offset", "must be smaller than the interval")
         if config.size > max_size:
             section.problem("size", f"larger than max-size of [server], which is {format_size(max_size)}")
+        if network == "socks" and "onion" in config.servers:
+            section.problem("server", "there are no onion services with network = socks")
         known = {"default"} if network == "socks" else tors
         for tor in config.tors:
             if tor not in known:
@@ -282,7 +304,8 @@ class _Reader:
 
     def _check_reachable(self, config: Config) -> None:
         address = config.server.public_address
-        if config.network == "tor" and address.is_loopback and not self._problems:
+        public = not config.experiments or any("public" in each.servers for each in config.experiments)
+        if config.network == "tor" and address.is_loopback and public and not self._problems:
             self._problems.append(
                 f"{self._path}: [server] public-address: {address} cannot be reached over the public Tor network; "
                 "give the address at which the internet reaches this server, or use network = testnet"
@@ -298,80 +321,3 @@ def _suggestion(word: str, known: Iterable[str]) -> str:
 def _host_label() -> str:
     label = socket.gethostname().partition(".")[0]
     return label if NAME.fullmatch(label) else "perfd"
-
-
-def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"{text!r} is not one of {', '.join(words)}")
-        return text
-
-    return read
-
-
-def _several_of(words: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-    def read(text: str) -> tuple[str, ...]:
-        return tuple(_one_of(words)(word) for word in _names(text))
-
-    return read
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names:
-        raise ValueError("at least one name is needed")
-    return names
-
-
-def _name(text: str) -> str:
-    if not NAME.fullmatch(text):
-        raise ValueError(f"{text!r} must be letters, digits and hyphens, at most 64")
-    return text
-
-
-def _nonempty(text: str) -> str:
-    if not text:
-        raise ValueError("must not be empty")
-    return text
-
-
-def _whole(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise ValueError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def _whole_days(text: str) -> int:
-    days = parse_duration(text) / 86400
-    if days < 1 or days != int(days):
-        raise ValueError(f"{text!r} is not a whole number of days, such as 14 d")
-    return int(days)
-
-
-def _positive(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    def read_positive(text: str) -> Any:
-        value = read(text)
-        if value <= 0:
-            raise ValueError("must be greater than 0")
-        return value
-
-    return read_positive
-
-
-def _address(text: str) -> Address:
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):(\d{1,5})", text, re.ASCII)
-    if match is None or not 0 < int(match.group(3)) < 65536:
-        raise ValueError(f"{text!r} is not an address such as 127.0.0.1:8080 or [::1]:8080")
-    return Address(match.group(1) or match.group(2), int(match.group(3)))
-
-
-def _control(text: str) -> str:
-    if "/" not in text:
-        _address(text)
-    return text
-
-
-def _database(text: str) -> str:
-    if not re.fullmatch(r"sqlite:///.+", text):
-        raise ValueError(f"{text!r} is not a database such as sqlite:///perfd.sqlite")
-    return text

@@ -1,0 +1,147 @@
+"""How the values of perfd.conf are read: each function takes the text of an option, and raises ValueError."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from perfd.units import parse_duration
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+
+
+@attrs.frozen
+class Address:
+    """A host (name or IP address, without brackets) and a TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def is_any(self) -> bool:
+        return self.host in ("0.0.0.0", "::")
+
+
+def one_of(words: tuple[str, ...]) -> Callable[[str], str]:
+    """One of ``words``."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is not one of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def several_of(words: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    """One or more of ``words``, with commas between."""
+
+    def read(text: str) -> tuple[str, ...]:
+        return tuple(one_of(words)(word) for word in names(text))
+
+    return read
+
+
+def names(text: str) -> tuple[str, ...]:
+    """One or more words, with commas between; each once."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise ValueError("at least one name is needed")
+    return names
+
+
+def a_name(text: str) -> str:
+    """A name as sources, tors and experiments have it."""
+    if not NAME.fullmatch(text):
+        raise ValueError(f"{text!r} must be letters, digits and hyphens, at most 64")
+    return text
+
+
+def yes_or_no(text: str) -> bool:
+    """True for yes."""
+    if text not in ("yes", "no"):
+        raise ValueError(f"{text!r} is neither yes nor no")
+    return text == "yes"
+
+
+def lines(text: str) -> tuple[str, ...]:
+    """The lines that are not empty."""
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+def transport_of(bridges: tuple[str, ...]) -> str | None:
+    """The transport of bridge lines: the first word, unless that is an address; ``vanilla`` is Tor's own word."""
+    if not bridges:
+        return None
+    first = bridges[0].split()[0]
+    return first if NAME.fullmatch(first) else "vanilla"
+
+
+def nonempty(text: str) -> str:
+    """Any text."""
+    if not text:
+        raise ValueError("must not be empty")
+    return text
+
+
+def whole_number(text: str) -> int:
+    """A number of things."""
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def whole_days(text: str) -> int:
+    """A duration in days."""
+    days = parse_duration(text) / 86400
+    if days < 1 or days != int(days):
+        raise ValueError(f"{text!r} is not a whole number of days, such as 14 d")
+    return int(days)
+
+
+def positive(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """What ``read`` gives, if it is greater than 0."""
+
+    def read_positive(text: str) -> Any:
+        value = read(text)
+        if value <= 0:
+            raise ValueError("must be greater than 0")
+        return value
+
+    return read_positive
+
+
+def address(text: str) -> Address:
+    """Host and port."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):(\d{1,5})", text, re.ASCII)
+    if match is None or not 0 < int(match.group(3)) < 65536:
+        raise ValueError(f"{text!r} is not an address such as 127.0.0.1:8080 or [::1]:8080")
+    return Address(match.group(1) or match.group(2), int(match.group(3)))
+
+
+def control_port(text: str) -> str:
+    """The control port of a tor: host and port, or the path of its socket."""
+    if "/" not in text:
+        address(text)
+    return text
+
+
+def database_url(text: str) -> str:
+    """The URL of a database."""
+    if not re.fullmatch(r"sqlite:///.+", text):
+        raise ValueError(f"{text!r} is not a database such as sqlite:///perfd.sqlite")
+    return text
