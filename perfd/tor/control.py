@@ -11,11 +11,16 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, connectProtocol
+from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
 from txtorcon import TorControlProtocol, TorProtocolError
 from txtorcon.torcontrolprotocol import TorDisconnectError
+
+from perfd.tor.endpoints import tcp_endpoint
 
 CONNECT_TIMEOUT = 20.0
 """Seconds that connecting and authenticating may take together."""
@@ -47,6 +52,10 @@ class ControlProtocol(TorControlProtocol):  # type: ignore[misc]  # txtorcon has
         self.garbled = True
         self.transport.abortConnection()
 
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.on_disconnect = None  # deprecated in txtorcon, and looking at it is deprecated in Twisted
+        super().connectionLost(reason)
+
     def _read_cookie(self, cookiefile: str) -> None:
         # txtorcon reads tor's octal escapes as Latin-1; on disk they are the bytes of the path.
         super()._read_cookie(os.fsdecode(cookiefile.encode("latin-1")))
@@ -60,7 +69,7 @@ def control_endpoint(reactor: Any, address: str) -> IStreamClientEndpoint:
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise ValueError(f"control must be host:port or the path of a socket, not {address!r}")
-    return HostnameEndpoint(reactor, host.strip("[]"), int(port))
+    return tcp_endpoint(reactor, host.strip("[]"), int(port), CONNECT_TIMEOUT)
 
 
 async def open_control(
@@ -73,8 +82,11 @@ async def open_control(
     protocol = ControlProtocol(None if password is None else lambda: password)
     authenticated = False
 
+    factory = Factory.forProtocol(lambda: protocol)
+    factory.noisy = False
+
     async def connect_and_authenticate() -> None:
-        await connectProtocol(endpoint, protocol)
+        await endpoint.connect(factory)
         await protocol.post_bootstrap
 
     try:

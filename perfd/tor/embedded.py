@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
 from twisted.logger import Logger
 
+from perfd.tor.endpoints import tcp_endpoint
 from perfd.tor.socks_server import Request, SocksServerFactory
 from perfd.tor.supervision import Readiness
 
@@ -42,7 +41,7 @@ class EmbeddedSocks(Service):
 
     def socks_endpoint(self) -> IStreamClientEndpoint:
         """The port it listens on. Raises ``RuntimeError`` while it does not."""
-        return TCP4ClientEndpoint(self._reactor, "127.0.0.1", self.port, timeout=CONNECT_TIMEOUT)
+        return tcp_endpoint(self._reactor, "127.0.0.1", self.port, CONNECT_TIMEOUT)
 
     @property
     def port(self) -> int:
@@ -66,12 +65,7 @@ class EmbeddedSocks(Service):
         return succeed(None) if listening is None else listening.stopListening() or succeed(None)
 
     def _endpoint_for(self, request: Request) -> IStreamClientEndpoint:
-        try:
-            address = ipaddress.ip_address(request.host)
-        except ValueError:
-            return HostnameEndpoint(self._reactor, request.host, request.port, timeout=CONNECT_TIMEOUT)
-        endpoint = TCP4ClientEndpoint if address.version == 4 else TCP6ClientEndpoint
-        return endpoint(self._reactor, request.host, request.port, timeout=CONNECT_TIMEOUT)
+        return tcp_endpoint(self._reactor, request.host, request.port, CONNECT_TIMEOUT)
 
 
 class OutsideSocks:

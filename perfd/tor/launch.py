@@ -1,12 +1,21 @@
 """``TorService``: a tor that is launched and kept running, or a running one that is attached to.
 
-The control connection is txtorcon's (``control``). ``txtorcon.launch`` itself does not hold here: it gives the
-process out of hand only when the bootstrap is done, so that nobody can stop it earlier; it passes options on the
-command line, where those that occur several times (DirAuthority, Bridge, ClientTransportPlugin) get lost; it
-connects once, when a line on stdout says so, and waits for ever if that was too early or if the bootstrap was
-faster; and it logs every end of a tor, a clean stop too, as an unhandled error. What it does right is done here the
-same way: a control socket in the data directory, cookie authentication, ``__OwningControllerProcess`` from the
-first moment and TAKEOWNERSHIP as soon as there is a connection, so that tor ends at once when Perfd does.
+The control connection is txtorcon's (``control``). The process is spawned here, because ``txtorcon.launch`` (26.6)
+cannot keep a tor for months:
+
+- It gives the process out of hand only after the bootstrap, so nobody can end it before, and its own timeout sends
+  SIGTERM only.
+- It learns the bootstrap from events alone. A tor with a cached consensus that is done before the listener is
+  there is waited for until the timeout, and then killed.
+- It connects once, when stdout shows a certain line, and never again if that fails.
+- It passes the options on the command line, from a TorConfig and not from the lines of a torrc, with an
+  environment of HOME alone, in which pluggable transports are not found.
+- It then reads every option of tor over the control port, and logs each end of a tor, a clean stop too, as an
+  unhandled error.
+
+What it does right is done here the same way: a control socket in the data directory, cookie authentication,
+``__OwningControllerProcess`` from the first moment, and TAKEOWNERSHIP as soon as there is a connection, so that tor
+ends at once when Perfd does.
 """
 
 from __future__ import annotations
@@ -17,7 +26,6 @@ from typing import Any, Protocol
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -35,6 +43,7 @@ from perfd.tor.control import (
     watch_bootstrap,
     watch_complaints,
 )
+from perfd.tor.endpoints import tcp_endpoint
 from perfd.tor.messages import last_words
 from perfd.tor.process import DirectoryInUseError, TorDirectory, TorProcess
 from perfd.tor.processes import ProgramMissingError, find_program
@@ -81,6 +90,7 @@ class _Session:
     def __init__(self) -> None:
         self.over: Deferred[str] = Deferred()
         self.bootstrap: Bootstrap | None = None
+        self.trouble = "no control connection"
         self.complaints: list[str] = []
         self._calls: list[IDelayedCall] = []
 
@@ -129,7 +139,7 @@ class TorService(SupervisedService):
         if self._socks is None:
             raise RuntimeError(f"{self._what} has no SOCKS port now")
         host, port = self._socks
-        return HostnameEndpoint(self._reactor, host, port, timeout=_SOCKS_CONNECT_TIMEOUT)
+        return tcp_endpoint(self._reactor, host, port, _SOCKS_CONNECT_TIMEOUT)
 
     async def _run(self) -> str:
         if self._options.control is not None:
@@ -163,18 +173,16 @@ class TorService(SupervisedService):
 
     async def _own(self, session: _Session, process: TorProcess, directory: TorDirectory) -> None:
         """Connect to the tor just launched, so that it ends with the connection, and go on from there."""
-        last_error = None
         while process.exit_code is None:
             address = directory.control_address()
             if address is not None:
                 try:
                     protocol = await open_control(self._reactor, control_endpoint(self._reactor, address))
-                    await protocol.queue_command("TAKEOWNERSHIP")
-                except ControlError as error:
-                    if str(error) != last_error:
-                        last_error = str(error)
-                        self._lost(f"{self._what} has started; its control port is not usable yet: {error}")
+                except ControlError as error:  # a moment too early
+                    session.trouble = f"no control connection: {error}"
                 else:
+                    self._connected(session, protocol)
+                    await protocol.queue_command("TAKEOWNERSHIP")
                     await self._use(session, protocol)
                     return
             await deferLater(self._reactor, _POLL)
@@ -192,6 +200,7 @@ class TorService(SupervisedService):
             session.end(f"cannot be reached at {control}: {error}")
             return
         self._log.info("{what} was attached to at {control}", what=self._what, control=control)
+        self._connected(session, protocol)
         await watch_complaints(protocol, session.complain)
         await self._use(session, protocol)
 
@@ -202,7 +211,7 @@ class TorService(SupervisedService):
         timeout = self._options.bootstrap_timeout
 
         def too_late() -> None:
-            reached = session.bootstrap.sentence if session.bootstrap else "no control connection"
+            reached = session.bootstrap.sentence if session.bootstrap else session.trouble
             session.end(
                 f"did not bootstrap within {timeout:g} s: {reached}; its last message: {last_words(said())}"
             )
@@ -217,10 +226,12 @@ class TorService(SupervisedService):
             setting_up.cancel()
             self._disconnect()
 
+    def _connected(self, session: _Session, protocol: TorControlProtocol) -> None:
+        self.protocol, self.version = protocol, tor_version(protocol)
+        protocol.when_disconnected().addErrback(lambda _: self._control_lost(session))
+
     async def _use(self, session: _Session, protocol: TorControlProtocol) -> None:
         """Learn what is needed of an authenticated tor, tell the subscribers, and follow its bootstrap."""
-        protocol.when_disconnected().addErrback(lambda _: self._control_lost(session))
-        self.protocol, self.version = protocol, tor_version(protocol)
         self._socks = await socks_listener(protocol)
         if self._socks is None:
             session.end("has no SocksPort on TCP; it needs one in its torrc")
@@ -248,12 +259,13 @@ class TorService(SupervisedService):
             self._gained()
 
     def _control_lost(self, session: _Session) -> None:
+        if session.over.called:
+            return
         self._lost(f"{self._what} closed its control connection")
         self._disconnect()
         # A tor of our own is ending then; how it does says more.
         grace = _LAST_WORDS_TIME if self._options.control is None else 0.0
-        if not session.over.called:
-            session.call_later(self._reactor, grace, session.end, "closed its control connection")
+        session.call_later(self._reactor, grace, session.end, "closed its control connection")
 
     def _disconnect(self) -> None:
         protocol, self.protocol = self.protocol, None

@@ -75,7 +75,7 @@ class TorDirectory:
                 *network_options,
                 # Of an option that is given twice, tor takes the last: these are Perfd's.
                 f"DataDirectory {quoted(self.path)}",
-                f"ControlPort {self._control_port()}",
+                f"ControlPort {quoted(self._control_port())}",
                 f"ControlPortWriteToFile {quoted(self._control_port_file)}",
                 "CookieAuthentication 1",
                 "Log notice stdout",

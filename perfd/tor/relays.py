@@ -67,7 +67,7 @@ _EXIT_OPTIONS = (
     "ExitRelay 1",
     # Seconds after the start. Asked before the first consensus exists, they would ask again only much later, and
     # a client that takes one of them for its directory would wait as long.
-    "TestingServerConsensusDownloadInitialDelay 8",
+    "TestingServerConsensusDownloadInitialDelay 7",
     "ExitPolicyRejectPrivate 0",
     "ExitPolicy accept *:*",
 )
