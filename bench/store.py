@@ -58,29 +58,29 @@ def runs(slots: range) -> list[Measurement]:
     ]
 
 
-def seconds(function: Callable[[], object]) -> float:
-    """How long ``function`` takes."""
-    began = time.perf_counter()
+def seconds(function: Callable[[], object]) -> tuple[float, float]:
+    """How long ``function`` takes, and how long the processor works for it."""
+    wall, processor = time.perf_counter(), time.process_time()
     function()
-    return time.perf_counter() - began
+    return time.perf_counter() - wall, time.process_time() - processor
 
 
 def fill(path: Path) -> None:
     """Make the database and print how fast that was."""
-    ours, floor = [], []  # seconds for one measurement
+    ours, floor = [], []
     with closing(open_database(path)) as connection:
         prepare_for_bulk(connection)
         for n in range(BATCHES):
             batch = runs(range(n * SLOTS, (n + 1) * SLOTS))
             if n % 4:
-                ours.append(seconds(partial(insert_many, connection, batch)) / len(batch))
+                ours.append(seconds(partial(insert_many, connection, batch)))
             else:
                 rows = list(map(MEASUREMENTS.row, batch))
-                floor.append(seconds(partial(insert_rows, connection, MEASUREMENTS, rows)) / len(batch))
-    per_second = statistics.harmonic_mean([1 / taken for taken in ours])
-    ratio = statistics.median(floor) / statistics.median(ours)
-    print(f"insert_many, thousand measurements/s: {verdict(per_second / 1000, '>= 40')}")
-    print(f"  insert_many / floor: {ratio:.3g}")
+                floor.append(seconds(partial(insert_rows, connection, MEASUREMENTS, rows)))
+    wall, processor = (statistics.fmean(taken) / len(batch) for taken in zip(*ours, strict=True))
+    least = statistics.fmean(taken for taken, _ in floor) / len(batch)
+    print(f"insert_many, thousand measurements/s: {verdict(0.001 / wall, '>= 40')}")
+    print(f"  a second of processor time: {0.001 / processor:.3g}; insert_many / floor: {least / wall:.3g}")
 
 
 def insert_rows(connection: sqlite3.Connection, table: Table[Any], rows: Iterable[Row]) -> None:
@@ -94,7 +94,7 @@ def read_days(path: Path) -> None:
     middle = typical(BATCHES * SLOTS // 2).start
     for what, wanted in (("one experiment", Filter(experiment="download-50k")), ("all experiments", Filter())):
         day = attrs.evolve(wanted, since=middle, until=middle + DAY)
-        times = [seconds(partial(as_json, path, day)) * 1e3 for _ in range(QUERIES)]
+        times = [seconds(partial(as_json, path, day))[0] * 1e3 for _ in range(QUERIES)]
         found = len(json.loads(as_json(path, day))["results"])
         print(
             f"one day of {what} ({found}) as JSON, ms: {verdict(statistics.median(times), '<= 50')}, "
