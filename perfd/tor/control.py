@@ -9,13 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.endpoints import UNIXClientEndpoint
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory
-from twisted.internet.protocol import connectionDone
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 from txtorcon import TorControlProtocol, TorProtocolError
 from txtorcon.torcontrolprotocol import TorDisconnectError
@@ -86,7 +85,10 @@ async def open_control(
     factory.noisy = False
 
     async def connect_and_authenticate() -> None:
-        await endpoint.connect(factory)
+        try:
+            await endpoint.connect(factory)
+        except ConnectingCancelledError:
+            raise CancelledError from None
         await protocol.post_bootstrap
 
     try:

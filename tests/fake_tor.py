@@ -1,0 +1,210 @@
+"""A tor without a tor: its process, its control port, and the reactor on which both live.
+
+The fake checks what it is asked: commands before authentication, unknown commands, GETINFO keys and events are
+failures of the test.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import error
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+
+
+class FakeProcess:
+    """The transport of a launched program; the test decides when and how it ends."""
+
+    pid = 4711
+
+    def __init__(self, protocol: Any, executable: str, argv: Sequence[str]) -> None:
+        self.protocol = protocol
+        self.executable = executable
+        self.argv = list(argv)
+        self.signals: list[str] = []
+        self.ended = False
+        self.stdin_closed = False
+
+    def signalProcess(self, signal: str) -> None:
+        if self.ended:
+            raise error.ProcessExitedAlready
+        self.signals.append(signal)
+
+    def closeStdin(self) -> None:
+        self.stdin_closed = True
+
+    def option(self, name: str) -> str:
+        """The argument after ``name``."""
+        return self.argv[self.argv.index(name) + 1]
+
+    @property
+    def torrc(self) -> list[str]:
+        """The lines of the torrc it was started with."""
+        return Path(self.option("-f")).read_text(encoding="utf-8").splitlines()
+
+    def say(self, *lines: str) -> None:
+        """Print log lines as tor does."""
+        for line in lines:
+            self.protocol.outReceived(f"Nov 23 12:00:00.000 {line}\n".encode())
+
+    def open_control(self) -> str:
+        """Write the file that says where the control port is, as tor does; return the address."""
+        settings = dict(re.findall(r"^(ControlPort\w*) \"(.*)\"$", "\n".join(self.torrc), re.MULTILINE))
+        path = re.sub(r"\\(.)", r"\1", settings["ControlPort"]).removeprefix("unix:").strip('"')
+        address = "127.0.0.1:4321" if path == "127.0.0.1:auto" else path
+        line = f"PORT={address}" if address == "127.0.0.1:4321" else f"UNIX_PORT={address}"
+        Path(settings["ControlPortWriteToFile"]).write_text(line + "\n", encoding="utf-8")
+        return address
+
+    def end(self, code: int = 0) -> None:
+        """End the process; a negative ``code`` is a signal."""
+        self.ended = True
+        reason: Any = error.ProcessDone(None)
+        if code:
+            reason = error.ProcessTerminated(code if code > 0 else None, -code if code < 0 else None)
+        self.protocol.processEnded(Failure(reason))
+
+
+class FakeReactor(MemoryReactorClock):
+    """A reactor on which programs are started and UNIX sockets connected to, but nothing happens by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[FakeProcess] = []
+
+    def spawnProcess(self, protocol: Any, executable: str, args: Sequence[str], env: Any = None) -> FakeProcess:
+        assert all(isinstance(argument, str) for argument in args)
+        process = FakeProcess(protocol, executable, args)
+        self.processes.append(process)
+        protocol.transport = process
+        protocol.connectionMade()
+        return process
+
+    @property
+    def process(self) -> FakeProcess:
+        """The program started last."""
+        return self.processes[-1]
+
+    def settle(self) -> None:
+        """Let everything happen that takes no time."""
+        for _ in range(60):
+            self.advance(0)
+
+
+class _ControlTransport(StringTransport):
+    """The client's side of the control connection: what is written goes to the fake."""
+
+    def __init__(self, tor: FakeTor) -> None:
+        super().__init__()
+        self._tor = tor
+
+    def write(self, data: bytes) -> None:
+        self._tor.reactor.callLater(0, self._tor.received, data)
+
+    def loseConnection(self) -> None:
+        self._tor.hang_up()
+
+    abortConnection = loseConnection
+
+
+class FakeTor:
+    """The control port of a tor (control-spec): answers what Perfd and txtorcon ask."""
+
+    def __init__(self, reactor: FakeReactor, **changed: Any) -> None:
+        self.reactor = reactor
+        self.version = changed.pop("version", "0.4.9.11")
+        self.phase = changed.pop("phase", bootstrap_phase(0, "starting", "Starting"))
+        self.socks = changed.pop("socks", '"127.0.0.1:9050"')
+        self.password = changed.pop("password", None)
+        assert not changed, changed
+        self.commands: list[str] = []
+        self.subscribed: set[str] = set()
+        self.authenticated = False
+        self.connected = False
+        self._protocol: Any = None
+
+    def accept(self) -> None:
+        """Accept the connection that was attempted last, and answer until nothing more is asked."""
+        address, factory, *_ = (self.reactor.unixClients or self.reactor.tcpClients)[-1]
+        self._protocol = factory.buildProtocol(address)
+        self.connected = True
+        self._protocol.makeConnection(_ControlTransport(self))
+        self.reactor.settle()
+
+    def hang_up(self) -> None:
+        """Close the control connection."""
+        if self.connected:
+            self.connected = False
+            self.reactor.callLater(0, self._protocol.connectionLost, Failure(error.ConnectionDone()))
+
+    def send(self, *lines: str) -> None:
+        """Send lines as they are."""
+        for line in lines:
+            self._protocol.dataReceived(line.encode("utf-8") + b"\r\n")
+
+    def event(self, name: str, text: str) -> None:
+        """Report an event, if Perfd asked for such events."""
+        if name in self.subscribed:
+            self.send(f"650 {name} {text}")
+            self.reactor.settle()
+
+    def bootstrapped(self, percent: int, tag: str, summary: str, more: str = "") -> None:
+        """Report a step of the bootstrap."""
+        severity = "WARN" if more else "NOTICE"
+        self.phase = bootstrap_phase(percent, tag, summary, severity, more)
+        self.event("STATUS_CLIENT", self.phase)
+
+    def received(self, data: bytes) -> None:
+        if not self.connected:
+            return
+        for line in data.decode("ascii").splitlines():
+            self.commands.append(line)
+            self.send(*self._answer(line))
+
+    def _answer(self, line: str) -> list[str]:
+        command, _, arguments = line.partition(" ")
+        if command == "PROTOCOLINFO":
+            methods = "NULL" if self.password is None else "HASHEDPASSWORD"
+            return ["250-PROTOCOLINFO 1", f"250-AUTH METHODS={methods}", '250-VERSION Tor="1"', "250 OK"]
+        if command == "AUTHENTICATE":
+            expected = "" if self.password is None else self.password.encode().hex()
+            if arguments != expected:
+                return ["515 Authentication failed: Password did not match HashedControlPassword"]
+            self.authenticated = True
+            return ["250 OK"]
+        assert self.authenticated, f"{line} before authentication"
+        if command == "GETINFO":
+            return [f"250-{arguments}={self._information(arguments)}", "250 OK"]
+        if command == "SETEVENTS":
+            self.subscribed = set(arguments.split())
+            assert self.subscribed <= {"STATUS_CLIENT", "WARN", "ERR", "CIRC", "STREAM"}, line
+            return ["250 OK"]
+        assert line in ("USEFEATURE EXTENDED_EVENTS", "TAKEOWNERSHIP"), line
+        return ["250 OK"]
+
+    def _information(self, key: str) -> str:
+        known = {
+            "signal/names": "RELOAD SHUTDOWN",
+            "version": self.version,
+            "events/names": "STATUS_CLIENT WARN ERR CIRC STREAM",
+            "net/listeners/socks": self.socks,
+            "status/bootstrap-phase": self.phase,
+        }
+        return str(known[key])
+
+
+def bootstrap_phase(percent: int, tag: str, summary: str, severity: str = "NOTICE", more: str = "") -> str:
+    """The text of a bootstrap status, as in the event and in the answer to GETINFO."""
+    text = f'{severity} BOOTSTRAP PROGRESS={percent} TAG={tag} SUMMARY="{summary}"'
+    return f"{text} {more}" if more else text
+
+
+def refuse(reactor: FakeReactor) -> None:
+    """Refuse the connection that was attempted last."""
+    _, factory, *_ = reactor.unixClients[-1]
+    factory.clientConnectionFailed(reactor.connectors[-1], Failure(error.ConnectionRefusedError()))
+    reactor.settle()
