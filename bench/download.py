@@ -19,9 +19,11 @@ from twisted.internet.task import react
 from twisted.internet.utils import getProcessOutput
 
 from perfd.clock import Clock
-from perfd.config import Address, ExperimentConfig, parse_config
+from perfd.config import ExperimentConfig, parse_config
 from perfd.laboratory import Laboratory
+from perfd.measure import Unrecorded
 from perfd.record import Measurement, Outcome, new_id
+from perfd.values import Address
 
 ROUNDS = 15
 LARGE = 5 * 2**20
@@ -48,7 +50,7 @@ def laboratory(reactor: Any, network: str, directory: Path) -> Laboratory:
     config = parse_config(f"[perfd]\nnetwork = {network}", directory / "perfd.conf")
     anywhere = Address("127.0.0.1", 0)
     server = attrs.evolve(config.server, listen=anywhere, public_address=anywhere)
-    return Laboratory(reactor, Clock(), attrs.evolve(config, server=server), {})
+    return Laboratory(reactor, Clock(), attrs.evolve(config, server=server), {}, Unrecorded())
 
 
 async def curl(port: int, address: Address, size: int) -> dict[str, float]:

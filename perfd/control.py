@@ -20,8 +20,9 @@ from typing import Any
 
 import attrs
 
-from perfd.config import Address, Config
+from perfd.config import Config
 from perfd.instance import Instance, InstanceError
+from perfd.values import Address
 
 # Exit codes of an init script (LSB 5.0, 22.2).
 OK = 0

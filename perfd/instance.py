@@ -37,6 +37,10 @@ class Instance:
     def log_file(self) -> Path:
         return self.directory / LOG_FILE
 
+    @property
+    def onion_key(self) -> Path:
+        return self.directory / "onion" / "key"
+
     def tor_data(self, name: str) -> Path:
         return self.directory / "tor" / name
 

@@ -54,6 +54,24 @@ class Tor(Protocol):
         """The SOCKS port to measure through. Only valid while ready."""
 
 
+class WayToServer(Protocol):
+    """A way to our own web server: its public address, or an onion service."""
+
+    @property
+    def name(self) -> str:
+        """``public`` or ``onion``."""
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why the server cannot be reached this way now; None when it can."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+
 class ServerTimes(Protocol):
     """What our web server stamped for one measurement, in raw monotonic seconds; None: it did not happen."""
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -19,14 +20,18 @@ from twisted.web.resource import IResource
 from twisted.web.server import Site
 
 from perfd.clock import Clock
-from perfd.config import Address, Config, ExperimentConfig
+from perfd.config import Config, ExperimentConfig, TorConfig
 from perfd.experiments.download import Download
 from perfd.instance import Instance
-from perfd.interfaces import Tor
+from perfd.interfaces import Tor, WayToServer
 from perfd.tor.embedded import EmbeddedSocks, OutsideSocks
+from perfd.tor.events import ControlEvents
+from perfd.tor.eventsink import EventSink
 from perfd.tor.launch import TorOptions, TorService
+from perfd.tor.onion import VIRTUAL_PORT, OnionService
 from perfd.tor.testnet import Testnet
 from perfd.tor.testnet_service import TestnetService
+from perfd.values import Address
 from perfd.web.random import random_resources
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
@@ -84,14 +89,62 @@ class WebServer(Service):
         return int(self._port.getHost().port)  # type: ignore[attr-defined]
 
 
-class Laboratory(OrderedServices):
-    """The web server, with ``pages`` besides the random bytes, and the tors that ``config`` asks for."""
+@attrs.frozen
+class PublicAddress:
+    """The way to our server over an exit: its public address; the port is known when it is bound."""
 
-    def __init__(self, reactor: Any, clock: Clock, config: Config, pages: Mapping[str, IResource]) -> None:
+    name: str = attrs.field(default="public", init=False)
+    not_ready: str | None = attrs.field(default=None, init=False)
+    host: str
+    configured_port: int
+    web: WebServer
+
+    @property
+    def port(self) -> int:
+        return self.configured_port or self.web.port
+
+
+@attrs.frozen
+class OnionAddress:
+    """The way to our server over its onion service."""
+
+    name: str = attrs.field(default="onion", init=False)
+    port: int = attrs.field(default=VIRTUAL_PORT, init=False)
+    service: OnionService
+
+    @property
+    def not_ready(self) -> str | None:
+        return self.service.not_ready
+
+    @property
+    def host(self) -> str:
+        return self.service.host
+
+
+@attrs.frozen
+class MeasuredTor:
+    """A tor with what belongs to it: its turn, its control events, the label of its transport."""
+
+    tor: Tor
+    turn: DeferredLock = attrs.Factory(DeferredLock)
+    events: ControlEvents | None = None
+    transport: str | None = None
+
+
+class Laboratory(OrderedServices):
+    """The web server, with ``pages`` besides the random bytes, and the tors that ``config`` asks for.
+
+    ``event_sink`` takes the records of circuits, streams and other control events.
+    """
+
+    def __init__(
+        self, reactor: Any, clock: Clock, config: Config, pages: Mapping[str, IResource], event_sink: EventSink
+    ) -> None:
         super().__init__()
         self._reactor = reactor
         self._clock = clock
         self._config = config
+        self._event_sink = event_sink
         self._stamps = ServerStamps(clock.monotonic)
         site = make_site(
             {**random_resources(config.server.max_size), **pages},
@@ -101,56 +154,86 @@ class Laboratory(OrderedServices):
         )
         self._web = WebServer(reactor, site, config.server.listen)
         self._web.setServiceParent(self)
-        self.tors: dict[str, Tor] = {tor.name: tor for tor in self._make_tors()}
-        self._turns = {name: DeferredLock() for name in self.tors}
+        self._servers: dict[str, WayToServer] = {
+            "public": PublicAddress(config.server.public_address.host, config.server.public_address.port, self._web)
+        }
+        self._tors = self._make_tors()
 
     @property
-    def address(self) -> Address:
-        """Where the far end of Tor reaches the web server; known from the configuration or once it listens."""
-        address = self._config.server.public_address
-        return address if address.port else Address(address.host, self._web.port)
+    def tors(self) -> dict[str, Tor]:
+        return {name: measured.tor for name, measured in self._tors.items()}
+
+    @property
+    def events(self) -> dict[str, ControlEvents]:
+        """The control events of each tor that has them."""
+        return {name: measured.events for name, measured in self._tors.items() if measured.events is not None}
 
     def download(self, experiment: ExperimentConfig, tor: str, server: str) -> Download:
         """The variant of ``experiment`` over one tor and one way to the server."""
+        measured = self._tors[tor]
         return Download(
             name=experiment.name,
             source=self._config.source,
             network=self._config.network,
-            server=server,
-            address=self.address,
+            server=self._servers[server],
             size=experiment.size,
             timeout=experiment.timeout,
-            tor=self.tors[tor],
-            turn=self._turns[tor],
+            fresh_circuits=experiment.fresh_circuits,
+            skip_until_cbt=experiment.skip_until_cbt,
+            tor=measured.tor,
+            transport=measured.transport,
+            turn=measured.turn,
+            events=measured.events,
             stamps=self._stamps,
             clock=self._clock,
             reactor=self._reactor,
         )
 
-    def _make_tors(self) -> list[Tor]:
+    def stopService(self) -> Deferred[None]:
+        for events in self.events.values():
+            events.stop()
+        return super().stopService()
+
+    def _make_tors(self) -> dict[str, MeasuredTor]:
         config = self._config
         if config.network == "socks":
-            return [self._make_socks(config.socks_proxy)]
-        instance = Instance(config.directory)
-        network = None
-        if config.network == "testnet":
-            testnet = Testnet(config.testnet, config.tors[0].binary, owner=os.getpid(), clock=self._clock)
-            network = TestnetService(self._reactor, testnet, self._clock)
-            network.setServiceParent(self)
-        tors: list[Tor] = []
-        for tor in config.tors:
-            options = TorOptions(
-                name=tor.name,
-                data_directory=instance.tor_data(tor.name),
-                binary=tor.binary,
-                torrc=tor.torrc,
-                bootstrap_timeout=tor.bootstrap_timeout,
-                control=tor.control,
-            )
-            service = TorService(self._reactor, options, network, self._clock)
-            service.setServiceParent(self)
-            tors.append(service)
-        return tors
+            return {"default": MeasuredTor(self._make_socks(config.socks_proxy))}
+        network = self._make_testnet() if config.network == "testnet" else None
+        used = {name for experiment in config.experiments for name in experiment.tors}
+        if self._is_onion_wanted():
+            used.add(config.server.onion_tor)
+        return {tor.name: self._make_tor(tor, network) for tor in config.tors if not used or tor.name in used}
+
+    def _make_testnet(self) -> TestnetService:
+        testnet = Testnet(self._config.testnet, self._config.tors[0].binary, owner=os.getpid(), clock=self._clock)
+        service = TestnetService(self._reactor, testnet, self._clock)
+        service.setServiceParent(self)
+        return service
+
+    def _make_tor(self, tor: TorConfig, network: TestnetService | None) -> MeasuredTor:
+        instance = Instance(self._config.directory)
+        options = TorOptions(
+            name=tor.name,
+            data_directory=instance.tor_data(tor.name),
+            binary=tor.binary,
+            torrc="\n".join(tor.torrc_lines),
+            bootstrap_timeout=tor.bootstrap_timeout,
+            control=tor.control,
+        )
+        service = TorService(self._reactor, options, network, self._clock)
+        events = ControlEvents(
+            self._reactor, self._clock, source=self._config.source, tor=tor.name, sink=self._event_sink
+        )
+        service.subscribe(events.connected, events.disconnected)
+        if tor.name == self._config.server.onion_tor and self._is_onion_wanted():
+            onion = OnionService(instance.onion_key, lambda: self._web.port)
+            service.subscribe(onion.connected, onion.disconnected)
+            self._servers["onion"] = OnionAddress(onion)
+        service.setServiceParent(self)
+        return MeasuredTor(service, events=events, transport=tor.transport)
+
+    def _is_onion_wanted(self) -> bool:
+        return any("onion" in experiment.servers for experiment in self._config.experiments)
 
     def _make_socks(self, proxy: Address | None) -> Tor:
         if proxy is not None:

@@ -18,14 +18,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, react
 
 from perfd.clock import Clock
-from perfd.config import Address, Config, ConfigError, ExperimentConfig, parse_config
+from perfd.config import Config, ConfigError, ExperimentConfig, parse_config
 from perfd.instance import Instance, InstanceLock
 from perfd.interfaces import Tor
 from perfd.laboratory import Laboratory
 from perfd.preflight import check_machine
-from perfd.record import Measurement, Outcome
+from perfd.record import Circuit, Measurement, Outcome, Stream
 from perfd.terminal import Progress
+from perfd.tor.eventsink import TorEvent
 from perfd.units import format_size
+from perfd.values import Address
 
 FREE_PORT = Address("127.0.0.1", 0)
 
@@ -96,7 +98,7 @@ def _prepared(config: Config | None, request: Request) -> Config:
 
 
 async def _run(reactor: Any, config: Config, request: Request, printer: JSONPrinter | TablePrinter) -> None:
-    laboratory = Laboratory(reactor, Clock(), config, {})
+    laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded())
     laboratory.startService()
     try:
         await _prepare(reactor, laboratory.tors[request.tor])
@@ -134,6 +136,19 @@ async def _prepare(reactor: Any, tor: Tor) -> None:
             await tor.when_ready()
         finally:
             shown.stop()
+
+
+class Unrecorded:
+    """Takes the records of circuits, streams and events, and keeps none."""
+
+    def record_circuit(self, circuit: Circuit) -> None:
+        pass
+
+    def record_stream(self, stream: Stream) -> None:
+        pass
+
+    def record_event(self, event: TorEvent) -> None:
+        pass
 
 
 class JSONPrinter:

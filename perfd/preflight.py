@@ -8,10 +8,11 @@ import shutil
 import socket
 from pathlib import Path
 
-from perfd.config import Address, Config, ConfigError
+from perfd.config import Config, ConfigError
 from perfd.instance import Instance
 from perfd.store.database import StoreError, database_path
 from perfd.store.schema import check_database
+from perfd.values import Address
 
 
 def check_machine(config: Config) -> None:

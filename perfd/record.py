@@ -53,6 +53,7 @@ class Error:
     STOPPED = "PERFD/STOPPED"  # Perfd was stopped during the run
     NOTREADY = "PERFD/NOTREADY"  # skipped: tor was not ready
     BUSY = "PERFD/BUSY"  # skipped: the run before it was still going on
+    NOCBT = "PERFD/NOCBT"  # skipped: tor had not learnt its circuit build timeout (skip-until-cbt)
     LATE = "PERFD/LATE"  # skipped: the process was held up past the slot
     INTERNAL = "PERFD/INTERNAL"  # an error in Perfd itself; please report it
 

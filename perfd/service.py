@@ -127,7 +127,7 @@ class Perfd(OrderedServices):
         sinks = FanOut({"log": LogSink(), "database": store, "health": health})
         access = Access(config.server.results)
         pages = {"results": Results(reader, access), "health": HealthPage(health.report, access)}
-        laboratory = Laboratory(reactor, clock, config, pages)
+        laboratory = Laboratory(reactor, clock, config, pages, store)
         health.watch_tors(list(laboratory.tors.values()))
 
         LockService(instance).setServiceParent(self)

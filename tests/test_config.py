@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from perfd.config import Address, Config, ConfigError, load_config, parse_config
+from perfd.config import Config, ConfigError, load_config, parse_config
+from perfd.values import Address
 
 PATH = Path("/instance/perfd.conf")
 CHECKOUT = Path(__file__).parent.parent

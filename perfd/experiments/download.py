@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from typing import Any
 
@@ -10,11 +11,15 @@ from twisted.internet.defer import CancelledError, DeferredLock
 from twisted.internet.interfaces import IAddress, IReactorTime
 
 from perfd.clock import Clock, Timeline
-from perfd.config import Address
 from perfd.fetch import Exchange, fetch, get_request
-from perfd.interfaces import ServerStamps, Tor
+from perfd.interfaces import ServerStamps, Tor, WayToServer
 from perfd.record import Error, Measurement, Outcome, new_id, phase_times
 from perfd.socks import SOCKS5ClientEndpoint
+from perfd.tor.events import ControlEvents
+from perfd.tor.join import Join, Joined, error_fields, tor_fields
+
+SEEN_BY_TOR = (Error.CLOSED, Error.RESET, Error.SOCKS)
+"""What we only see the outside of: where tor gives a reason, that one counts. So with every TOR/... code."""
 
 
 @attrs.frozen(kw_only=True)
@@ -22,18 +27,21 @@ class Download:
     """Downloads of one size over one tor and one way to the server.
 
     ``turn`` is the tor's: whoever holds it is alone on that tor, so that measurements do not disturb each
-    other. START is taken once it is held.
+    other. START is taken once it is held. ``events`` are the tor's control events; None if it has none.
     """
 
     name: str
     source: str
     network: str
-    server: str
-    address: Address
+    server: WayToServer
     size: int
     timeout: float
+    fresh_circuits: bool
+    skip_until_cbt: bool
     tor: Tor
+    transport: str | None
     turn: DeferredLock
+    events: ControlEvents | None
     stamps: ServerStamps
     clock: Clock
     reactor: IReactorTime
@@ -45,51 +53,24 @@ class Download:
         except CancelledError:
             return self.blank(slot, Outcome.CANCELLED, Error.STOPPED, "Perfd was stopped before it ran")
         try:
-            not_ready = self.tor.not_ready
-            if not_ready is not None:
-                return self.blank(slot, Outcome.SKIPPED, Error.NOTREADY, not_ready)
-            return await self._measure(slot)
+            refusal = self._refusal()
+            if refusal is not None:
+                return self.blank(slot, Outcome.SKIPPED, *refusal)
+            run = _Run(self)
+            exchange = await run.exchange()
         finally:
             self.turn.release()
+        return await run.finish(exchange, slot)
 
     def blank(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Measurement:
         """The record of a slot without a run."""
         start = self.clock.wall() if slot is None else slot
         return Measurement(
-            **self._identity(new_id(), slot), start=start, outcome=outcome, errorcode=errorcode, reason=reason
+            **self.identity(new_id(), slot), start=start, outcome=outcome, errorcode=errorcode, reason=reason
         )
 
-    async def _measure(self, slot: float | None) -> Measurement:
-        measurement_id = new_id()
-        timeline = Timeline(self.clock)
-        local: list[IAddress] = []
-        endpoint = SOCKS5ClientEndpoint(
-            self.address.host,
-            self.address.port,
-            self.tor.socks_endpoint(),
-            # A user name of its own isolates each run: tor attaches it to a circuit that no other stream has.
-            {"login": (measurement_id, "perfd")},
-            timeline=timeline,
-            connected=local.append,
-        )
-        request = get_request(
-            str(self.address), f"/random/{self.size}", headers={"X-Perfd-Measurement": measurement_id}
-        )
-        self.stamps.expect(measurement_id)
-        exchange = await fetch(
-            self.reactor, endpoint, request, expect=self.size, timeline=timeline, timeout=self.timeout
-        )
-        end = timeline.anchor.epoch(timeline.now())
-        return Measurement(
-            **self._identity(measurement_id, slot),
-            **phase_times(timeline),
-            **_progress(exchange),
-            **self._endpoints(exchange, local),
-            **self._server_times(measurement_id, timeline),
-            end=end,
-        )
-
-    def _identity(self, measurement_id: str, slot: float | None) -> dict[str, Any]:
+    def identity(self, measurement_id: str, slot: float | None) -> dict[str, Any]:
+        """What a record says about its experiment."""
         return {
             "id": measurement_id,
             "slot": slot,
@@ -99,25 +80,114 @@ class Download:
             "network": self.network,
             "tor": self.tor.name,
             "torversion": self.tor.version,
-            "server": self.server,
+            "transport": self.transport,
+            "server": self.server.name,
             "filesize": self.size,
         }
 
-    def _endpoints(self, exchange: Exchange, local: list[IAddress]) -> dict[str, Any]:
-        host = self.address.host
+    def _refusal(self) -> tuple[str, str] | None:
+        """Why nothing can be run now: error code and reason."""
+        not_ready = self.tor.not_ready or self.server.not_ready
+        if not_ready is not None:
+            return Error.NOTREADY, not_ready
+        if self.skip_until_cbt and self.events is not None and not self.events.cbt_set:
+            return Error.NOCBT, f"tor {self.tor.name} has not learnt its circuit build timeout yet"
+        return None
+
+
+class _Run:
+    """One run of a ``Download``: its stamps, its connection, and what tor tells about it."""
+
+    def __init__(self, download: Download) -> None:
+        self._download = download
+        self._id = new_id()
+        self._host, self._port = download.server.host, download.server.port
+        self._local: IAddress | None = None
+        self._join: Join | None = None
+        self._identity_seen = download.identity(self._id, None)
+        self._timeline = Timeline(download.clock)
+
+    async def exchange(self) -> Exchange:
+        """The download itself."""
+        download = self._download
+        # tor carries streams with the same user name on the same circuits, and no others (IsolateSOCKSAuth): a
+        # name of its own gives a run a circuit that nothing else has used.
+        user = self._id if download.fresh_circuits else download.name
+        endpoint = SOCKS5ClientEndpoint(
+            self._host,
+            self._port,
+            download.tor.socks_endpoint(),
+            {"login": (user, "perfd")},
+            timeline=self._timeline,
+            connected=self._connected,
+        )
+        request = get_request(
+            f"{self._host}:{self._port}", f"/random/{download.size}", headers={"X-Perfd-Measurement": self._id}
+        )
+        download.stamps.expect(self._id)
+        return await fetch(
+            download.reactor,
+            endpoint,
+            request,
+            expect=download.size,
+            timeline=self._timeline,
+            timeout=download.timeout,
+        )
+
+    async def finish(self, exchange: Exchange, slot: float | None) -> Measurement:
+        """The record, once tor has told the rest."""
+        end = self._timeline.anchor.epoch(self._timeline.now())
+        joined = await self._joined(exchange)
+        fields: dict[str, Any] = {
+            **self._identity_seen,
+            **phase_times(self._timeline),
+            **_progress(exchange),
+            **self._endpoints(exchange),
+            **self._server_times(),
+            "slot": slot,
+            "end": end,
+        }
+        if joined is not None:
+            fields |= {key: value for key, value in tor_fields(joined).items() if value is not None}
+            seen_by_tor = error_fields(joined)
+            code = exchange.errorcode or ""
+            if seen_by_tor is not None and (code in SEEN_BY_TOR or code.startswith("TOR/")):
+                fields["errorcode"], fields["reason"] = seen_by_tor
+        return Measurement(**fields)
+
+    def _connected(self, local: IAddress) -> None:
+        """Called before anything is written to the SOCKS port, so before tor can tell about the stream."""
+        self._local = local
+        events = self._download.events
+        if events is not None:
+            address = (getattr(local, "host", ""), getattr(local, "port", 0))
+            self._join = events.join(address, self._timeline.now(), self._id)
+
+    async def _joined(self, exchange: Exchange) -> Joined | None:
+        events = self._download.events
+        if events is None or self._join is None:
+            return None
+        try:
+            if exchange.outcome is Outcome.CANCELLED:
+                return await events.finish(self._join, self._timeline.anchor, wait=0)
+            return await events.finish(self._join, self._timeline.anchor)
+        except CancelledError:
+            return None  # Perfd stops, and the measurement itself is complete
+
+    def _endpoints(self, exchange: Exchange) -> dict[str, Any]:
         return {
-            "endpointlocal": _endpoint("localhost", local[0] if local else None),
+            "endpointlocal": _endpoint("localhost", self._local),
             "endpointproxy": _endpoint("localhost", exchange.remote),
-            "endpointremote": f"{host}:0.0.0.0:{self.address.port}",
+            "endpointremote": f"{self._host}:{_ip_or_unknown(self._host)}:{self._port}",
             "hostnamelocal": socket.gethostname(),
-            "hostnameremote": host,
+            "hostnameremote": self._host,
         }
 
-    def _server_times(self, measurement_id: str, timeline: Timeline) -> dict[str, Any]:
-        seen = self.stamps.take(measurement_id)
+    def _server_times(self) -> dict[str, Any]:
+        seen = self._download.stamps.take(self._id)
 
         def epoch(stamp: float | None) -> float | None:
-            return None if stamp is None else timeline.anchor.epoch(stamp)
+            return None if stamp is None else self._timeline.anchor.epoch(stamp)
 
         return {
             "serverrequest": epoch(seen.request),
@@ -138,3 +208,11 @@ def _endpoint(name: str, address: IAddress | None) -> str | None:
     """Torperf's form of an endpoint: name, IP address and port."""
     host, port = getattr(address, "host", None), getattr(address, "port", None)
     return None if host is None else f"{name}:{host}:{port}"
+
+
+def _ip_or_unknown(host: str) -> str:
+    """Torperf writes 0.0.0.0 for an address that the client does not know."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return "0.0.0.0"
