@@ -12,7 +12,14 @@ import attrs
 
 CONFIG_FILE = "perfd.conf"
 LOG_FILE = "perfd.log"
-PROFILES = ("testnet",)
+PROFILES = ("testnet", "torperf", "onionperf")
+
+_PUBLIC_LINES = (
+    ("network = testnet\n", "network = tor\n"),
+    ("listen = 127.0.0.1:8080\n", "listen = 0.0.0.0:80\n"),
+    ("public-address = 127.0.0.1:8080\n", "#public-address = 192.0.2.1:80\n"),
+)
+"""How a configuration for the public network differs; the operator must fill in the address."""
 
 
 class InstanceError(Exception):
@@ -94,9 +101,8 @@ def create_instance(directory: Path, profile: str) -> list[Path]:
 
     Existing files are never overwritten. Raises InstanceError.
     """
-    templates = resources.files("perfd") / "templates"
-    config = (templates / f"{profile}.conf").read_text(encoding="utf-8")
-    script = (templates / "control-script").read_text(encoding="utf-8").replace("@PYTHON@", sys.executable)
+    script = _template("control-script").replace("@PYTHON@", sys.executable)
+    config = configuration(profile)
     wanted = {directory / CONFIG_FILE: (config, 0o644), directory / "perfd": (script, 0o755)}
     for path in wanted:
         if path.exists():
@@ -109,3 +115,19 @@ def create_instance(directory: Path, profile: str) -> list[Path]:
     except OSError as error:
         raise InstanceError(f"{directory}: cannot be written: {error}") from None
     return list(wanted)
+
+
+def configuration(profile: str) -> str:
+    """The text of a commented perfd.conf that measures what ``profile`` says."""
+    text = _template("testnet.conf")
+    if profile == "testnet":
+        return text
+    for private, public in _PUBLIC_LINES:
+        text = text.replace(private, public)
+    if profile == "onionperf":
+        text = text.replace("onion-tor = default\n", "onion-tor = server\n")
+    return text[: text.index("# The experiments.")] + _template(f"{profile}.experiments")
+
+
+def _template(name: str) -> str:
+    return (resources.files("perfd") / "templates" / name).read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ import pytest
 from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
 
+from perfd.config import ConfigError, load_config
 from perfd.logfile import parse
 from perfd.record import Error, Outcome
 from tests.instance import SOCKS_CONFIG, TestInstance, is_alive, processes_in, wait_for
@@ -296,6 +297,20 @@ def test_init(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (3, "perfd is not running\n")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "exists already" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(("profile", "count"), [("torperf", 3), ("onionperf", 1)])
+def test_public_profiles(tmp_path: Path, profile: str, count: int) -> None:
+    """A profile for the public network lacks nothing but the address, which only the operator knows."""
+    command = [sys.executable, "-m", "perfd", "init", "--profile", profile, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    path = tmp_path / "perfd.conf"
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert [problem.partition(": ")[2][:24] for problem in caught.value.problems] == ["[server] public-address:"]
+    path.write_text(path.read_text().replace("#public-address", "public-address"))
+    config = load_config(path)
+    assert (config.network, len(config.experiments)) == ("tor", count)
 
 
 def test_measure(tmp_path: Path) -> None:
