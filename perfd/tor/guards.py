@@ -1,0 +1,359 @@
+"""``Guards``: keeps the entry guards of a tor as its configuration wants them (``guards``, ``drop-guards``).
+
+- ``default``: tor's own.
+- ``none``: a new first relay for every circuit (UseEntryGuards 0).
+- ``FINGERPRINT,...``: these, and no others.
+- ``fast``, ``slow``, ``fastratio``, ``slowratio``: the first three of the consensus in that order (``routers``), as
+  Torperf's ``entrycons.py`` chose them; chosen again with each consensus, and a guard that is down is replaced by
+  the next one. The two ratios need what relays advertise, and that is in their descriptors only: tor is told to
+  fetch them (FetchUselessDescriptors 1), which changes nothing in how it builds circuits. If they do not come,
+  ``fastratio`` becomes ``fast``, and ``slowratio`` ``slow``, with a warning.
+
+Changing the guards closes all of tor's circuits, and reading a consensus takes time: both wait for the tor's turn,
+so that no measurement runs meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import attrs
+from twisted.internet.address import IPv6Address, UNIXAddress
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from txtorcon import TorControlProtocol, TorProtocolError
+from txtorcon.torcontrolprotocol import TorDisconnectError
+
+from perfd.clock import Clock
+from perfd.tor.control import ControlError, control_endpoint, open_control
+from perfd.tor.eventlines import GuardLine, UnparsedError
+from perfd.tor.routers import ORDERS, DescriptorReader, Router, RouterStatusReader, rank
+
+CHOSEN = 3
+"""Guards that are used at the same time in the four orders, as in Torperf."""
+
+KEPT = 100
+"""Guards that are kept in their order, to replace those that go down."""
+
+SETTLE = 15.0
+"""Seconds until a guard that went down is looked at again: a change of the guards itself makes some go down."""
+
+NETWORK_DOWN_PAUSE = 60.0
+
+ENOUGH = 0.95
+"""The share of guards whose descriptors must be there for the ratios."""
+
+DESCRIPTOR_PAUSES = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+"""Seconds between looks at the descriptors; after the last one it is done without."""
+
+READ_TIMEOUT = 300.0
+READ_SIZE = 8192
+"""Bytes of a consensus that are read at once: they take about 1 ms, and then the reactor serves others."""
+
+_FINGERPRINT = re.compile(r"\$?([0-9A-Fa-f]{40})(?:[~=][A-Za-z0-9]{1,19})?", re.ASCII)
+
+
+@attrs.frozen
+class GuardPolicy:
+    """What ``guards`` says: ``default``, ``none``, one of the four orders, or ``fixed`` with ``fingerprints``."""
+
+    mode: str = "default"
+    fingerprints: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> GuardPolicy:
+        """Raises ``ValueError`` with a message for the operator."""
+        text = text.strip()
+        if text in ("default", "none", *ORDERS):
+            return cls(text)
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        matches = [_FINGERPRINT.fullmatch(name) for name in names]
+        fingerprints = tuple(dict.fromkeys(match.group(1).upper() for match in matches if match is not None))
+        if not names or None in matches:
+            raise ValueError(f"{text!r} is not default, none, {', '.join(ORDERS)} or fingerprints of 40 digits")
+        return cls("fixed", fingerprints)
+
+    def __str__(self) -> str:
+        return ",".join(self.fingerprints) if self.mode == "fixed" else self.mode
+
+
+@attrs.frozen
+class Choice:
+    """The guards that were chosen, and from which consensus (None: they were given)."""
+
+    fingerprints: tuple[str, ...]
+    order: str
+    valid_after: str | None = None
+
+
+class Guards:
+    """The entry guards of one tor: subscribe ``connected`` and ``disconnected`` to its ``TorService``.
+
+    ``turn`` is the tor's: whoever holds it is alone on that tor. ``drop_every`` (seconds) makes tor drop its
+    guards, and what it has learnt about circuit build times, again and again (``drop-guards``).
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        policy: GuardPolicy,
+        *,
+        tor: str,
+        clock: Clock,
+        turn: DeferredLock | None = None,
+        drop_every: float | None = None,
+    ) -> None:
+        self.choice: Choice | None = None
+        self._reactor = reactor
+        self._policy = policy
+        self._tor = tor
+        self._clock = clock
+        self._turn = turn or DeferredLock()
+        self._drop_every = drop_every
+        self._next_drop: float | None = None  # monotonic
+        self._drops_timeouts = True
+        self._trouble: str | None = None
+        self._ranked: list[Router] = []
+        self._down: set[str] = set()
+        self._descriptor_pauses = list(DESCRIPTOR_PAUSES)
+        self._jobs: dict[str, Callable[[TorControlProtocol], Awaitable[None]]] = {
+            "choose": self._choose,
+            "check": self._check,
+            "drop": self._drop,
+        }
+        self._due: dict[str, None] = {}  # names of jobs, in their order
+        self._idle: Deferred[None] | None = None
+        self._working: Deferred[None] | None = None
+        self._timers: dict[str, IDelayedCall] = {}
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why the guards are not as they should be, in words for the record; None when they are."""
+        if self._trouble is not None:
+            return f"the guards of tor {self._tor} are not set: {self._trouble}"
+        if self._policy.mode in ORDERS and self.choice is None:
+            return f"the guards of tor {self._tor} are not chosen yet"
+        return None
+
+    async def connected(self, protocol: TorControlProtocol) -> None:
+        """Set the guards of a tor, as far as that needs no consensus, and begin to look after them.
+
+        Raises what txtorcon raises if the connection is lost meanwhile.
+        """
+        self._trouble = None
+        if self._policy.mode == "none":
+            await self._configure(protocol, "UseEntryGuards=0 EntryNodes NumEntryGuards")
+        elif self._policy.mode == "fixed":
+            await self._use(protocol, Choice(self._policy.fingerprints, "fixed"))
+        elif self._policy.mode in ORDERS:
+            await self._watch(protocol)
+        self._working = Deferred.fromCoroutine(self._work(protocol))
+        self._working.addErrback(self._work_ended)
+        if self._drop_every is not None:
+            now = self._clock.monotonic()
+            self._next_drop = self._next_drop or now + self._drop_every
+            self._later("drop", max(0.0, self._next_drop - now))
+
+    def disconnected(self) -> None:
+        """The control connection is lost."""
+        working, self._working = self._working, None
+        if working is not None:
+            working.cancel()
+        for timer in self._timers.values():
+            if timer.active():
+                timer.cancel()
+        self._timers.clear()
+        self._due.clear()
+        self.choice = None
+
+    # Doing one thing after the other.
+
+    async def _work(self, protocol: TorControlProtocol) -> None:
+        """Do what is due, each in the tor's turn, until the connection is lost."""
+        while True:
+            while not self._due:
+                self._idle = Deferred()
+                await self._idle
+            await self._turn.acquire()
+            try:
+                job = next(iter(self._due))
+                del self._due[job]
+                await self._jobs[job](protocol)
+            except (ControlError, DeferredTimeoutError, TorDisconnectError, TorProtocolError) as error:
+                self._log.warn("the guards of tor {tor}: {error}", tor=self._tor, error=error)
+            finally:
+                self._turn.release()
+
+    def _work_ended(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self._log.failure("the guards of tor {tor} are not looked after any longer", failure, tor=self._tor)
+
+    def _wish(self, job: str) -> None:
+        self._due[job] = None
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            idle.callback(None)
+
+    def _later(self, job: str, seconds: float) -> None:
+        """Do ``job`` in ``seconds``, unless it is to be done earlier anyway."""
+        timer = self._timers.get(job)
+        if timer is None or not timer.active():
+            self._timers[job] = self._reactor.callLater(seconds, self._wish, job)
+
+    # Choosing.
+
+    async def _watch(self, protocol: TorControlProtocol) -> None:
+        if self._policy.mode.endswith("ratio"):
+            with suppress(TorProtocolError):  # then there will be no descriptors, and a warning
+                await protocol.queue_command("SETCONF FetchUselessDescriptors=1")
+        self._descriptor_pauses = list(DESCRIPTOR_PAUSES)
+        await protocol.add_event_listener("STATUS_CLIENT", self._status_changed)
+        await protocol.add_event_listener("GUARD", self._guard_changed)
+        self._wish("choose")
+
+    def _status_changed(self, text: str) -> None:
+        if " CONSENSUS_ARRIVED" in text:
+            self._wish("choose")
+
+    async def _choose(self, protocol: TorControlProtocol) -> None:
+        """Choose from the consensus, unless it is still the same."""
+        valid_after = await protocol.get_info_single("consensus/valid-after")
+        if not valid_after or (self.choice is not None and self.choice.valid_after == valid_after):
+            return
+        order = self._policy.mode
+        guards, advertised = await self._read(protocol)
+        known = sum(guard.fingerprint in advertised for guard in guards)
+        if order.endswith("ratio") and known < ENOUGH * len(guards):
+            if self._descriptor_pauses:
+                self._later("choose", self._descriptor_pauses.pop(0))
+                return
+            order = order.removesuffix("ratio")
+            self._log.warn(
+                "tor {tor} has the descriptors of {known} of {all} guards only: guards = {order} instead of {mode}",
+                tor=self._tor,
+                known=known,
+                all=len(guards),
+                order=order,
+                mode=self._policy.mode,
+            )
+        ranked = rank(order, guards, advertised)
+        if not ranked:
+            return  # a network that is just beginning; another consensus follows
+        self._ranked, self._down = ranked[:KEPT], set()
+        await self._use(protocol, Choice(self._best(), order, valid_after))
+
+    async def _read(self, protocol: TorControlProtocol) -> tuple[list[Router], dict[str, int]]:
+        """All guards of the consensus, and what relays advertise, if that is needed.
+
+        Over a connection of its own, because events would wait behind an answer of megabytes, and in small pieces.
+        """
+        password = protocol.password_function and protocol.password_function()
+        endpoint = control_endpoint(self._reactor, _address(protocol))
+        side = await open_control(self._reactor, endpoint, password)
+        routers, descriptors = RouterStatusReader(), DescriptorReader()
+        try:
+            side.transport.bufferSize = READ_SIZE
+            await side.get_info_incremental("ns/all", routers.line).addTimeout(READ_TIMEOUT, self._reactor)
+            if self._policy.mode.endswith("ratio"):
+                reading = side.get_info_incremental("desc/all-recent", descriptors.line)
+                await reading.addTimeout(READ_TIMEOUT, self._reactor)
+        finally:
+            side.transport.abortConnection()
+        return routers.guards, descriptors.advertised
+
+    def _best(self) -> tuple[str, ...]:
+        up = [guard.fingerprint for guard in self._ranked if guard.fingerprint not in self._down]
+        return tuple(up[:CHOSEN])
+
+    async def _use(self, protocol: TorControlProtocol, choice: Choice) -> None:
+        """Make these the guards; nothing is sent if they are already."""
+        if self.choice is None or set(self.choice.fingerprints) != set(choice.fingerprints):
+            nodes = ",".join(f"${fingerprint}" for fingerprint in choice.fingerprints)
+            done = await self._configure(
+                protocol, f"UseEntryGuards=1 EntryNodes={nodes} NumEntryGuards={len(choice.fingerprints)}"
+            )
+            if not done:
+                return
+            self._log.info(
+                "tor {tor} uses the guards {nodes} ({order})", tor=self._tor, nodes=nodes, order=choice.order
+            )
+        self.choice = choice
+
+    async def _configure(self, protocol: TorControlProtocol, options: str) -> bool:
+        try:
+            await protocol.queue_command(f"SETCONF {options}")
+        except TorProtocolError as error:
+            self._trouble = f"it refused guards = {self._policy}: {' '.join(error.text.split())}"
+            self._log.error("{reason}", reason=self.not_ready)
+            return False
+        return True
+
+    # Replacing.
+
+    def _guard_changed(self, text: str) -> None:
+        try:
+            line = GuardLine.parse(text)
+        except UnparsedError:
+            return  # counted where all events are
+        chosen = self.choice is not None and line.relay.fingerprint[1:] in self.choice.fingerprints
+        if chosen and line.status in ("DOWN", "BAD", "DROPPED"):
+            self._later("check", SETTLE)
+
+    async def _check(self, protocol: TorControlProtocol) -> None:
+        """Replace the guards that are still down, unless it is the network that is down."""
+        if self.choice is None:
+            return
+        if await protocol.get_info_single("network-liveness") == "down":
+            self._later("check", NETWORK_DOWN_PAUSE)
+            return
+        states = guard_states(await protocol.get_info_raw("entry-guards"))
+        down = {each for each in self.choice.fingerprints if states.get(each) in ("down", "unusable", "unlisted")}
+        self._down |= down
+        best = self._best()
+        if down and best:
+            self._log.warn("tor {tor} replaces guards that are down: {down}", tor=self._tor, down=", ".join(down))
+            await self._use(protocol, attrs.evolve(self.choice, fingerprints=best))
+
+    # Dropping.
+
+    async def _drop(self, protocol: TorControlProtocol) -> None:
+        assert self._drop_every is not None
+        assert self._next_drop is not None
+        now = self._clock.monotonic()
+        while self._next_drop <= now:
+            self._next_drop += self._drop_every
+        self._later("drop", self._next_drop - now)
+        await protocol.queue_command("DROPGUARDS")
+        if self._drops_timeouts:
+            try:
+                await protocol.queue_command("DROPTIMEOUTS")
+            except TorProtocolError:  # older than 0.4.5
+                self._drops_timeouts = False
+        # The circuits that are ready begin with the guards of before.
+        await protocol.queue_command("SIGNAL NEWNYM")
+        self._log.info("tor {tor} dropped its guards", tor=self._tor)
+
+
+def guard_states(text: str) -> dict[str, str]:
+    """Tor's answer to ``GETINFO entry-guards``: up, down, unusable, ... by fingerprint."""
+    lines = (line.split() for line in text.removeprefix("entry-guards=").splitlines())
+    pairs = ((_FINGERPRINT.fullmatch(words[0]), words[1]) for words in lines if len(words) > 1)
+    return {match.group(1).upper(): state for match, state in pairs if match is not None}
+
+
+def _address(protocol: TorControlProtocol) -> str:
+    """Where the control connection goes to, as the configuration would say it."""
+    peer = protocol.transport.getPeer()
+    if isinstance(peer, UNIXAddress):
+        return os.fsdecode(peer.name or b"")
+    host = f"[{peer.host}]" if isinstance(peer, IPv6Address) else peer.host
+    return f"{host}:{peer.port}"
