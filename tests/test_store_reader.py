@@ -1,0 +1,246 @@
+"""Reading the database: filters, pages, indexes, threads."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from functools import partial
+from queue import SimpleQueue
+from threading import get_ident
+
+import attrs
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from perfd.record import Circuit, Measurement, Outcome, Stream
+from perfd.store.database import NoDatabaseError, transaction
+from perfd.store.reader import AsyncReader, Filter, StoreReader, TorFilter
+from perfd.store.rows import CIRCUITS, STREAMS
+from perfd.store.schema import open_readonly
+from perfd.store.worker import ThreadWorker
+from perfd.store.writer import insert_many
+from tests.store import StoreCase
+from tests.strategies import typical
+
+
+class ReaderTests(StoreCase):
+    """Queries."""
+
+    def ids(self, found: Iterable[Measurement]) -> list[int]:
+        return [int(measurement.id, 16) for measurement in found]
+
+    def test_filters(self) -> None:
+        """Each part of a filter restricts, and all of them together."""
+        reader = self.fill(
+            typical(0),
+            typical(1, source="other"),
+            typical(2, experiment="upload"),
+            typical(3, type="upload"),
+            typical(4, filesize=1048576),
+            typical(5, outcome=Outcome.TIMEOUT),
+        )
+        for wanted, expected in (
+            (Filter(), [5, 4, 3, 2, 1, 0]),
+            (Filter(oldest_first=True), [0, 1, 2, 3, 4, 5]),
+            (Filter(source="other"), [1]),
+            (Filter(experiment="upload"), [2]),
+            (Filter(type="upload"), [3]),
+            (Filter(size=1048576), [4]),
+            (Filter(outcome=Outcome.TIMEOUT), [5]),
+            (Filter(since=typical(2).start), [5, 4, 3, 2]),
+            (Filter(until=typical(2).start), [1, 0]),
+            (Filter(limit=2), [5, 4]),
+            (Filter(limit=0), []),
+            (Filter(source="example", type="download", since=typical(1).start, limit=2, oldest_first=True), [2, 4]),
+            (Filter(source="'; DROP TABLE measurements; --"), []),
+        ):
+            found = reader.measurements(wanted)
+            self.assertEqual(self.ids(found), expected, wanted)
+            if wanted.limit is None:
+                self.assertEqual(reader.count(wanted), len(expected))
+        self.assertEqual(reader.measurements(Filter(source="other")), [typical(1, source="other")])
+
+    def test_impossible_numbers(self) -> None:
+        """Numbers that no database has are refused before they get there."""
+        for values in ({"limit": -1}, {"size": -1}, {"size": 2**63}, {"limit": 2**63}):
+            self.assertRaises(ValueError, Filter, **values)
+
+    def test_one(self) -> None:
+        """A measurement by its id."""
+        reader = self.fill(typical(0), typical(1))
+        self.assertEqual(reader.measurement(typical(1).id), typical(1))
+        self.assertIsNone(reader.measurement("x"))
+
+    @given(
+        st.lists(st.sampled_from([1.0, 2.0, 3.5]), max_size=12),
+        st.integers(1, 4),
+        st.booleans(),
+        st.none() | st.integers(0, 9),
+    )
+    def test_pages(self, starts: list[float], size: int, oldest_first: bool, limit: int | None) -> None:
+        """Pages give what the whole query gives, however many measurements start at the same time."""
+        self.setUp()
+        reader = self.fill(*[typical(n, start=start) for n, start in enumerate(starts)])
+        wanted = Filter(oldest_first=oldest_first, limit=limit)
+        pages = list(reader.pages(wanted, size))
+        self.assertTrue(all(0 < len(page) <= size for page in pages))
+        self.assertEqual([m for page in pages for m in page], reader.measurements(wanted))
+        self.doCleanups()
+
+    def test_pages_are_stable(self) -> None:
+        """What is added between two pages neither repeats nor hides what was there."""
+        reader = self.fill(*[typical(2 * n) for n in range(10)])
+        for oldest_first in (False, True):
+            before = self.ids(reader.measurements(Filter(oldest_first=oldest_first)))
+            pages = reader.pages(Filter(oldest_first=oldest_first), 3)
+            seen = self.ids(next(pages))
+            insert_many(self.open(), [typical(100 + n + 50 * oldest_first) for n in range(3)])
+            insert_many(self.open(), [typical(2 * n + 1, source=str(oldest_first)) for n in range(2)])
+            for page in pages:
+                seen += self.ids(page)
+            self.assertEqual([n for n in seen if n in before], before)
+            self.assertEqual(len(seen), len(set(seen)))
+
+    def test_last_successes(self) -> None:
+        """For each experiment that ever succeeded, when its last success began."""
+        failed = {"outcome": Outcome.FAILED}
+        reader = self.fill(
+            typical(0, experiment="a"),
+            typical(1, experiment="a"),
+            typical(2, experiment="a", **failed),
+            typical(3, experiment="b", **failed),
+            typical(4, experiment="c"),
+        )
+        self.assertEqual(reader.last_successes(), {"a": typical(1).start, "c": typical(4).start})
+
+    def test_nothing(self) -> None:
+        """An empty database has empty answers."""
+        reader = self.fill()
+        self.assertEqual(
+            (reader.measurements(), list(reader.pages()), reader.count(), reader.last_successes()), ([], [], 0, {})
+        )
+
+    def test_reads_while_written(self) -> None:
+        """A reader sees what is committed, and neither waits for a writer nor keeps one waiting."""
+        reader = self.fill(typical(0))
+        writer = self.open()
+        with transaction(writer):
+            insert_many(writer, [typical(1)])
+            self.assertEqual(self.ids(reader.measurements()), [0])
+        self.assertEqual(self.ids(reader.measurements()), [1, 0])
+
+    def test_cannot_write(self) -> None:
+        """A reader's connection cannot change anything."""
+        self.open()
+        with closing(open_readonly(self.path)) as connection:
+            self.assertRaisesRegex(
+                sqlite3.OperationalError, "readonly", connection.execute, "DELETE FROM measurements"
+            )
+
+    def test_circuits_and_streams(self) -> None:
+        """Tor's records by time and tor, and the streams of a measurement."""
+        connection = self.open()
+        circuit = Circuit(id="a", source="s", tor="t", circ_id=1, status="BUILT", launch=5.0)
+        stream = Stream(id="x", source="s", tor="t", stream_id=7, status="CLOSED", new=6.0, measurement="m")
+        for n in range(3):
+            c = attrs.evolve(circuit, id=f"a{n}", launch=5.0 + n, tor=f"t{n}")
+            s = attrs.evolve(stream, id=f"x{n}", new=6.0 + n, measurement="m" if n else None)
+            connection.execute(CIRCUITS.insert, CIRCUITS.row(c))
+            connection.execute(STREAMS.insert, STREAMS.row(s))
+        with StoreReader(self.path) as reader:
+            self.assertEqual([c.id for c in reader.circuits()], ["a2", "a1", "a0"])
+            self.assertEqual([c.id for c in reader.circuits(TorFilter(tor="t1"))], ["a1"])
+            self.assertEqual(reader.circuits(TorFilter(source="other")), [])
+            self.assertEqual([c.id for c in reader.circuits(TorFilter(source="s", until=6.0))], ["a0"])
+            self.assertEqual([s.id for s in reader.streams(TorFilter(since=7.0, oldest_first=True))], ["x1", "x2"])
+            self.assertEqual([s.id for s in reader.streams(TorFilter(after=(8.0, "x2"), limit=1))], ["x1"])
+            self.assertEqual([s.id for s in reader.streams_of("m")], ["x1", "x2"])
+            self.assertEqual(reader.circuit("a0"), attrs.evolve(circuit, id="a0", tor="t0"))
+            self.assertIsNone(reader.circuit("b"))
+
+
+class PlanTests(StoreCase):
+    """Queries do not get slower with the number of measurements."""
+
+    def plan(self, act: str, wanted: Filter | None = None) -> list[str]:
+        """How SQLite goes about the queries that a reader's method makes."""
+        reader = self.fill()
+        queries: list[tuple[str, tuple[object, ...]]] = []
+        reader._query = lambda sql, values: queries.append((sql, tuple(values))) or []  # type: ignore[assignment, func-returns-value, method-assign]
+        getattr(reader, act)(*([wanted] if wanted else []))
+        connection = self.open()
+        return [row[3] for sql, v in queries for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", v)]
+
+    def test_indexed(self) -> None:
+        """Everything that is asked often goes by an index, without sorting."""
+        day = {"since": 1.7e9, "until": 1.7e9 + 86400}
+        for wanted in (
+            Filter(limit=100),
+            Filter(experiment="a", **day),
+            Filter(experiment="a", **day, oldest_first=True),
+            Filter(source="s", type="download", size=51200, **day),
+            Filter(experiment="a", outcome=Outcome.OK, **day),
+            Filter(experiment="a", after=(1.7e9, "x"), limit=100),
+            Filter(after=(1.7e9, "x"), limit=100),
+        ):
+            plan = self.plan("measurements", wanted)
+            self.assertEqual(len(plan), 1, plan)
+            self.assertRegex(plan[0], r"USING INDEX measurements_by_(start|experiment)", str(wanted))
+            if wanted.experiment:
+                self.assertRegex(plan[0], r"\(experiment=\? AND \(?start")
+        for line in self.plan("last_successes"):
+            if re.search(r"\bm\b|measurements", line):
+                self.assertRegex(line, "SEARCH .*USING (COVERING )?INDEX measurements_successes|^SCAN names")
+
+
+class Calls:
+    """A reactor whose calls from threads are made by the test that waits for them."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
+
+    def callFromThread(self, function: Callable[..., object], *args: object) -> None:
+        self._calls.put(lambda: function(*args))
+
+    def wait_for(self, deferred: Deferred[object]) -> object:
+        """What ``deferred`` fires with."""
+        results: list[object] = []
+        deferred.addBoth(results.append)
+        while not results:
+            self._calls.get(timeout=60)()
+        if isinstance(results[0], Failure):
+            results[0].raiseException()
+        return results[0]
+
+
+class AsyncReaderTests(StoreCase):
+    """Queries for the reactor's thread."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.calls = Calls()
+        self.worker = ThreadWorker(self.calls, "reader", 2)
+
+    def test_results_and_errors(self) -> None:
+        """A query runs in another thread; its result and its errors come back into the reactor's."""
+        reader = AsyncReader(self.worker, self.path)
+        reader.start()
+        self.addCleanup(reader.stop)
+        self.assertRaises(NoDatabaseError, self.calls.wait_for, reader.run(lambda r: r.count()))
+        self.fill(typical(0))
+        self.assertEqual(self.calls.wait_for(reader.run(lambda r: r.measurements())), [typical(0)])
+        self.assertNotEqual(self.calls.wait_for(reader.run(lambda _: get_ident())), get_ident())
+
+    def test_cancelled(self) -> None:
+        """Nobody is told the result of a query that was cancelled."""
+        self.worker.start()
+        self.addCleanup(self.worker.stop)
+        cancelled = self.worker.run(lambda: 1)
+        cancelled.cancel()
+        self.failureResultOf(cancelled, CancelledError)
+        for n in range(4):
+            self.assertEqual(self.calls.wait_for(self.worker.run(partial(int, n))), n)
