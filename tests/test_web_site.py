@@ -333,6 +333,27 @@ class StampTests(SiteTestCase):
         self.serve(get("/random/50KiB", "X-Perfd-Measurement: m1"))
         self.assertEqual(self.stamps.take("m1"), Served(request=2.0, response=3.0, complete=3.0))
 
+    def test_at_once(self) -> None:
+        """The socket takes a whole body when it is written, not at the reactor's next turn."""
+        self.stamps.expect("m1")
+        socket = self.open()
+        self.reactor.advance(1.0)
+        socket.receive(get("/random/50KiB", "X-Perfd-Measurement: m1"))
+        self.assertEqual(len(self.read(socket)[2]), 51200)
+        self.assertEqual(self.stamps.take("m1"), Served(request=1.0, response=1.0, complete=1.0))
+
+    def test_send_fails(self) -> None:
+        """An error of a send is met again by the reactor, which ends the connection."""
+        self.stamps.expect("m1")
+        socket = self.open()
+        socket.broken = True
+        self.reactor.advance(1.0)
+        socket.receive(get("/random/50KiB", "X-Perfd-Measurement: m1"))
+        self.assertTrue(socket.connected)
+        socket.flush()
+        self.assertFalse(socket.connected)
+        self.assertEqual(self.stamps.take("m1"), Served(request=1.0))
+
     def test_query(self) -> None:
         """The id can also be in the query."""
         self.stamps.expect("m1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from twisted.internet import main
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted
@@ -29,6 +30,7 @@ class Socket(FileDescriptor):
 
     room = LIMIT * 2
     aborted = False
+    broken = False  # sending fails
 
     def __init__(self, reactor: Any, keep: bool = True) -> None:
         super().__init__(reactor)
@@ -45,7 +47,9 @@ class Socket(FileDescriptor):
         if self in self.reactor.readers:
             self.protocol.dataReceived(data)
 
-    def writeSomeData(self, data: bytes) -> int:
+    def writeSomeData(self, data: bytes) -> int | BaseException:
+        if self.broken:
+            return main.CONNECTION_LOST
         count = min(self.room, len(data), self.SEND_LIMIT)
         self.room -= count
         self.taken += count

@@ -142,6 +142,7 @@ class Request(server.Request):
             return
         self.setHeader(b"Content-Length", b"%d" % len(body))
         self.write(body)  # leaves out the body if the method is HEAD
+        self.channel.meter.flush()
         self.finish()
 
 
