@@ -28,6 +28,17 @@ size = 50 KiB
 interval = 1 s
 timeout = 10 s
 """
+TESTNET = """
+[perfd]
+network = testnet
+[server]
+listen = 127.0.0.1:{port}
+[experiment:large]
+size = 5 MiB
+interval = 4 s
+timeout = 60 s
+"""
+LARGE_MEASUREMENTS = 15
 QUIET = """
 [experiment:quiet]
 interval = 1 h
@@ -38,12 +49,12 @@ offset = {offset} s
 class Daemon:
     """A daemon of its own for as long as the context lasts."""
 
-    def __init__(self, directory: Path, experiments: str) -> None:
+    def __init__(self, directory: Path, experiments: str, head: str = HEAD) -> None:
         self.directory = directory
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        (directory / "perfd.conf").write_text(HEAD.format(port=self.port) + experiments)
+        (directory / "perfd.conf").write_text(head.format(port=self.port) + experiments)
 
     def __enter__(self) -> Daemon:
         command = [str(Path(sys.executable).with_name("twistd")), "-n", "perfd"]
@@ -101,9 +112,24 @@ def idle() -> None:
     print(f"idle daemon: {share:.2%} of a processor (target < 0.5 %)")
 
 
+def large() -> None:
+    """5 MiB over a real tor: processor time of the daemon alone, with server, client, events and records."""
+    with tempfile.TemporaryDirectory() as directory, Daemon(Path(directory), "", TESTNET) as daemon:
+        while daemon.done() < 2:
+            time.sleep(1.0)
+        done, before = daemon.done(), daemon.cpu()
+        while daemon.done() < done + LARGE_MEASUREMENTS:
+            time.sleep(1.0)
+        cost = (daemon.cpu() - before) / (daemon.done() - done)
+        memory = daemon.memory()
+    print(f"processor time of the daemon per 5 MiB over tor: {cost:.3f} s (target <= 0.10)")
+    print(f"its memory: {memory:.1f} MiB (target <= 80)")
+
+
 def main() -> None:
     """Print the figures."""
     idle()
+    large()
     memory()
 
 

@@ -6,6 +6,7 @@ the port is bound in ``privilegedStartService``, everything else begins in ``sta
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from functools import partial
@@ -156,6 +157,12 @@ class Perfd(OrderedServices):
             count=len(self._config.experiments),
             directory=self._config.directory,
         )
+
+    def stopService(self) -> Deferred[None]:
+        """Stop everything. A second Ctrl-C does not interrupt it, since there are records to write."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self._log.info("Perfd is stopping already"))
+        return super().stopService()
 
     def _give_up(self, error: StoreError) -> None:
         self._log.critical("Perfd stops: {error}", error=error)

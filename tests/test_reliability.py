@@ -167,7 +167,7 @@ def test_control_connection_cut(directory: Path, testnet: Any) -> None:
 
 
 def test_wall_clock_steps(directory: Path) -> None:
-    """The wall clock is stepped by an hour both ways: no duration is harmed, the schedule goes on, all is recorded."""
+    """The wall clock is stepped by an hour both ways: no duration is harmed, and every slot is recorded."""
     step = directory / "step"
     (directory / "site").mkdir()
     (directory / "site" / "sitecustomize.py").write_text(STEPPED_CLOCK.replace("{path!r}", repr(str(step))))
