@@ -116,6 +116,9 @@ class Config:
     testnet: Path
     database: str
     keep_logs: int  # days
+    keep: int | None  # days of measurements; None: for ever
+    keep_events: int  # days of circuits, streams and events
+    archive: bool
     server: ServerConfig
     tors: tuple[TorConfig, ...]
     experiments: tuple[ExperimentConfig, ...]
@@ -197,6 +200,9 @@ class _Reader:
             testnet=directory / perfd.get("testnet", nonempty, "testnet"),
             database=perfd.get("database", database_url, "sqlite:///perfd.sqlite"),
             keep_logs=perfd.get("keep-logs", whole_days, 14),
+            keep=perfd.get("keep", whole_days, None),
+            keep_events=perfd.get("keep-events", whole_days, 30),
+            archive=perfd.get("archive", yes_or_no, True),
             server=server,
             tors=tors if network != "socks" else (),
             experiments=tuple(
