@@ -19,6 +19,7 @@ from perfd.units import format_size, parse_duration, parse_size
 from perfd.values import (
     NAME,
     Address,
+    GuardPolicy,
     a_name,
     address,
     control_port,
@@ -76,6 +77,8 @@ class TorConfig:
     bridges: tuple[str, ...]
     transport_plugins: tuple[str, ...]
     transport: str | None  # the label of the bridges' transport in records
+    guards: GuardPolicy
+    drop_guards: float | None  # seconds
 
     @property
     def torrc_lines(self) -> tuple[str, ...]:
@@ -274,6 +277,8 @@ class _Reader:
             bridges=bridges,
             transport_plugins=section.get("transport-plugins", lines, no_lines),
             transport=section.get("transport", a_name, transport_of(bridges)),
+            guards=section.get("guards", GuardPolicy.parse, GuardPolicy()),
+            drop_guards=section.get("drop-guards", positive(parse_duration), None),
         )
         section.finish()
         return config

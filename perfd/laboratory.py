@@ -22,16 +22,18 @@ from twisted.web.server import Site
 from perfd.clock import Clock
 from perfd.config import Config, ExperimentConfig, TorConfig
 from perfd.experiments.download import Download
+from perfd.experiments.tor import MeasuredTor
 from perfd.instance import Instance
 from perfd.interfaces import Tor, WayToServer
 from perfd.tor.embedded import EmbeddedSocks, OutsideSocks
 from perfd.tor.events import ControlEvents
 from perfd.tor.eventsink import EventSink
+from perfd.tor.guards import Guards
 from perfd.tor.launch import TorOptions, TorService
 from perfd.tor.onion import VIRTUAL_PORT, OnionService
 from perfd.tor.testnet import Testnet
 from perfd.tor.testnet_service import TestnetService
-from perfd.values import Address
+from perfd.values import Address, GuardPolicy
 from perfd.web.random import random_resources
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
@@ -121,16 +123,6 @@ class OnionAddress:
         return self.service.host
 
 
-@attrs.frozen
-class MeasuredTor:
-    """A tor with what belongs to it: its turn, its control events, the label of its transport."""
-
-    tor: Tor
-    turn: DeferredLock = attrs.Factory(DeferredLock)
-    events: ControlEvents | None = None
-    transport: str | None = None
-
-
 class Laboratory(OrderedServices):
     """The web server, with ``pages`` besides the random bytes, and the tors that ``config`` asks for.
 
@@ -180,10 +172,7 @@ class Laboratory(OrderedServices):
             timeout=experiment.timeout,
             fresh_circuits=experiment.fresh_circuits,
             skip_until_cbt=experiment.skip_until_cbt,
-            tor=measured.tor,
-            transport=measured.transport,
-            turn=measured.turn,
-            events=measured.events,
+            tor=measured,
             stamps=self._stamps,
             clock=self._clock,
             reactor=self._reactor,
@@ -229,8 +218,15 @@ class Laboratory(OrderedServices):
             onion = OnionService(instance.onion_key, lambda: self._web.port)
             service.subscribe(onion.connected, onion.disconnected)
             self._servers["onion"] = OnionAddress(onion)
+        turn = DeferredLock()
+        guards = None
+        if tor.guards != GuardPolicy() or tor.drop_guards is not None:
+            guards = Guards(
+                self._reactor, tor.guards, tor=tor.name, clock=self._clock, turn=turn, drop_every=tor.drop_guards
+            )
+            service.subscribe(guards.connected, guards.disconnected)
         service.setServiceParent(self)
-        return MeasuredTor(service, events=events, transport=tor.transport)
+        return MeasuredTor(service, turn, events=events, guards=guards, transport=tor.transport)
 
     def _is_onion_wanted(self) -> bool:
         return any("onion" in experiment.servers for experiment in self._config.experiments)

@@ -23,9 +23,8 @@ from perfd.instance import Instance, InstanceLock
 from perfd.interfaces import Tor
 from perfd.laboratory import Laboratory
 from perfd.preflight import check_machine
-from perfd.record import Circuit, Measurement, Outcome, Stream
+from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
 from perfd.terminal import Progress
-from perfd.tor.eventsink import TorEvent
 from perfd.units import format_size
 from perfd.values import Address
 

@@ -276,3 +276,26 @@ class Stream:
     failure_local: str | None = None
     failure_remote: str | None = None
     events: tuple[Event, ...] = ()
+
+
+MAX_EVENT_TEXT = 2000
+"""Characters kept of each text of a ``TorEvent``."""
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_EVENT_TEXT else text[: MAX_EVENT_TEXT - 3] + "..."
+
+
+@attrs.frozen
+class TorEvent:
+    """An event of tor that is no circuit's and no stream's, or that Perfd does not understand, in tor's words.
+
+    Texts that are too long are cut. Two events are equal if they say the same, whatever their ids.
+    """
+
+    at: float
+    source: str
+    tor: str
+    keyword: str = attrs.field(converter=_cut)
+    text: str = attrs.field(converter=_cut)
+    id: str = attrs.field(factory=new_id, eq=False)

@@ -11,6 +11,10 @@ import attrs
 
 from perfd.units import parse_duration
 
+GUARD_ORDERS = ("fast", "slow", "fastratio", "slowratio")
+"""Torperf's ways to choose guards: by consensus weight, or by its ratio to what the relay advertises."""
+
+FINGERPRINT = re.compile(r"\$?([0-9A-Fa-f]{40})(?:[~=][A-Za-z0-9]{1,19})?", re.ASCII)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 
 
@@ -34,6 +38,32 @@ class Address:
     @property
     def is_any(self) -> bool:
         return self.host in ("0.0.0.0", "::")
+
+
+@attrs.frozen
+class GuardPolicy:
+    """What ``guards`` says: ``default``, ``none``, one of the four orders, or ``fixed`` with ``fingerprints``."""
+
+    mode: str = "default"
+    fingerprints: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> GuardPolicy:
+        """Raises ``ValueError`` with a message for the operator."""
+        text = text.strip()
+        if text in ("default", "none", *GUARD_ORDERS):
+            return cls(text)
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        matches = [FINGERPRINT.fullmatch(name) for name in names]
+        fingerprints = tuple(dict.fromkeys(match.group(1).upper() for match in matches if match is not None))
+        if not names or None in matches:
+            raise ValueError(
+                f"{text!r} is not default, none, {', '.join(GUARD_ORDERS)} or fingerprints of 40 digits"
+            )
+        return cls("fixed", fingerprints)
+
+    def __str__(self) -> str:
+        return ",".join(self.fingerprints) if self.mode == "fixed" else self.mode
 
 
 def one_of(words: tuple[str, ...]) -> Callable[[str], str]:

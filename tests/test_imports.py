@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"units", "values"},
     "socks": {"clock", "record"},
     "fetch": {"clock", "record"},
-    "tor": {"clock", "record", "config", "interfaces"},
+    "tor": {"clock", "record", "values", "interfaces"},
     "experiments": {*READERS, "fetch", "socks", "tor"},
     "schedule": {"clock", "record", "interfaces"},
     "sinks": {"record", "interfaces"},

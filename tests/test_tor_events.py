@@ -13,13 +13,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from txtorcon import TorProtocolError
 
 from perfd.clock import Anchor, Clock
-from perfd.record import FIELDS, Measurement, Outcome
+from perfd.record import FIELDS, MAX_EVENT_TEXT, Measurement, Outcome
 from perfd.tor import fold as fold_module
 from perfd.tor.circuits import MAX_EVENTS
 from perfd.tor.control import ControlProtocol
 from perfd.tor.eventlines import CircuitLine, Congestion, StreamLine, UnparsedError
 from perfd.tor.events import EVENTS, ControlEvents
-from perfd.tor.eventsink import MAX_TEXT, MAX_WORDS, EventCounts
+from perfd.tor.eventsink import MAX_WORDS, EventCounts
 from perfd.tor.join import Join, Joined, address_of, error_fields, tor_fields
 
 from .tor_recording import ANCHOR, MemoryEventSink, make_fold, recorded, replay
@@ -324,7 +324,7 @@ class Folding(SynchronousTestCase):
         self.feed("NEW_EVENT", "whatever it says")
         self.feed("CIRC", "x" * 100_000)
         self.assertEqual([event.keyword for event in self.sink.events], ["NEW_EVENT", "CIRC"])
-        self.assertEqual([len(event.text) for event in self.sink.events], [16, MAX_TEXT])
+        self.assertEqual([len(event.text) for event in self.sink.events], [16, MAX_EVENT_TEXT])
         self.assertEqual(self.fold.counts.unparsed, {"CIRC": 1})
 
     def test_counted_words_are_bounded(self) -> None:
@@ -723,6 +723,16 @@ class Listening(SynchronousTestCase):
         self.assertEqual(self.successResultOf(finishing).circuit.circ_id, 1)
         self.assertEqual(self.successResultOf(nothing).stream, None)
         self.assertEqual([(stream.measurement, stream.end) for stream in self.sink.streams], [("m", None)])
+
+    def test_disconnected_before_the_last_bandwidth(self) -> None:
+        """Then it is not waited for."""
+        protocol = self.connect(FakeProtocol())
+        join = self.measured(protocol)
+        protocol.listeners["STREAM"]("7 CLOSED 1 10.0.0.1:80 REASON=DONE")
+        finishing = self.finish(join)
+        self.assertNoResult(finishing)
+        self.events.disconnected()
+        self.assertEqual(tor_fields(self.successResultOf(finishing))["used_at"], 1000.0)
 
     def test_join_while_disconnected(self) -> None:
         """Without a control connection there is nothing to wait for."""

@@ -22,11 +22,11 @@ from perfd.tor.guards import (
     READ_SIZE,
     SETTLE,
     Choice,
-    GuardPolicy,
     Guards,
     guard_states,
 )
-from perfd.tor.routers import ORDERS, DescriptorReader, Router, RouterStatusReader, rank
+from perfd.tor.routers import DescriptorReader, Router, RouterStatusReader, rank
+from perfd.values import GUARD_ORDERS, GuardPolicy
 
 FLAGS = "Fast Guard Running Stable V2Dir Valid"
 
@@ -132,7 +132,7 @@ class Ranking(SynchronousTestCase):
         guards = [Router(fingerprint(n), f"relay{n}", weight) for n, weight in ((1, 300), (2, 100), (3, 200))]
         advertised = {fingerprint(1): 600_000, fingerprint(2): 50_000, fingerprint(3): 200_000}
         self.assertEqual(
-            [self.order(order, guards, advertised) for order in ORDERS],
+            [self.order(order, guards, advertised) for order in GUARD_ORDERS],
             [[1, 3, 2], [2, 3, 1], [2, 3, 1], [1, 3, 2]],
         )
 
@@ -164,7 +164,7 @@ class Policies(SynchronousTestCase):
 
     def test_modes(self) -> None:
         """The words, and fingerprints in all their forms, each once."""
-        for mode in ("default", "none", *ORDERS):
+        for mode in ("default", "none", *GUARD_ORDERS):
             self.assertEqual(GuardPolicy.parse(f" {mode} "), GuardPolicy(mode))
             self.assertEqual(str(GuardPolicy.parse(mode)), mode)
         policy = GuardPolicy.parse(f"${'ab' * 20}, {'AB' * 20} ,{'c' * 40}~nick")

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from perfd.clock import Anchor
-from perfd.record import Circuit, Stream
-from perfd.tor.eventsink import TorEvent
+from perfd.record import Circuit, Stream, TorEvent
 from perfd.tor.fold import EventFold
 
 RECORDING = Path(__file__).parent / "data" / "control-events.txt"

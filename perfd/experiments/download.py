@@ -7,15 +7,15 @@ import socket
 from typing import Any
 
 import attrs
-from twisted.internet.defer import CancelledError, DeferredLock
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IAddress, IReactorTime
 
 from perfd.clock import Clock, Timeline
+from perfd.experiments.tor import MeasuredTor
 from perfd.fetch import Exchange, fetch, get_request
-from perfd.interfaces import ServerStamps, Tor, WayToServer
+from perfd.interfaces import ServerStamps, WayToServer
 from perfd.record import Error, Measurement, Outcome, new_id, phase_times
 from perfd.socks import SOCKS5ClientEndpoint
-from perfd.tor.events import ControlEvents
 from perfd.tor.join import Join, Joined, error_fields, tor_fields
 
 SEEN_BY_TOR = (Error.CLOSED, Error.RESET, Error.SOCKS)
@@ -26,8 +26,7 @@ SEEN_BY_TOR = (Error.CLOSED, Error.RESET, Error.SOCKS)
 class Download:
     """Downloads of one size over one tor and one way to the server.
 
-    ``turn`` is the tor's: whoever holds it is alone on that tor, so that measurements do not disturb each
-    other. START is taken once it is held. ``events`` are the tor's control events; None if it has none.
+    START is taken once it is our turn on the tor, so measurements on the same tor do not disturb each other.
     """
 
     name: str
@@ -38,10 +37,7 @@ class Download:
     timeout: float
     fresh_circuits: bool
     skip_until_cbt: bool
-    tor: Tor
-    transport: str | None
-    turn: DeferredLock
-    events: ControlEvents | None
+    tor: MeasuredTor
     stamps: ServerStamps
     clock: Clock
     reactor: IReactorTime
@@ -49,7 +45,7 @@ class Download:
     async def run(self, slot: float | None) -> Measurement:
         """One download, once it is our turn on the tor."""
         try:
-            await self.turn.acquire()
+            await self.tor.turn.acquire()
         except CancelledError:
             return self.blank(slot, Outcome.CANCELLED, Error.STOPPED, "Perfd was stopped before it ran")
         try:
@@ -59,7 +55,7 @@ class Download:
             run = _Run(self)
             exchange = await run.exchange()
         finally:
-            self.turn.release()
+            self.tor.turn.release()
         return await run.finish(exchange, slot)
 
     def blank(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Measurement:
@@ -78,9 +74,9 @@ class Download:
             "experiment": self.name,
             "type": "download",
             "network": self.network,
-            "tor": self.tor.name,
-            "torversion": self.tor.version,
-            "transport": self.transport,
+            "tor": self.tor.tor.name,
+            "torversion": self.tor.tor.version,
+            "transport": self.tor.transport,
             "server": self.server.name,
             "filesize": self.size,
         }
@@ -90,8 +86,9 @@ class Download:
         not_ready = self.tor.not_ready or self.server.not_ready
         if not_ready is not None:
             return Error.NOTREADY, not_ready
-        if self.skip_until_cbt and self.events is not None and not self.events.cbt_set:
-            return Error.NOCBT, f"tor {self.tor.name} has not learnt its circuit build timeout yet"
+        events = self.tor.events
+        if self.skip_until_cbt and events is not None and not events.cbt_set:
+            return Error.NOCBT, f"tor {self.tor.tor.name} has not learnt its circuit build timeout yet"
         return None
 
 
@@ -116,7 +113,7 @@ class _Run:
         endpoint = SOCKS5ClientEndpoint(
             self._host,
             self._port,
-            download.tor.socks_endpoint(),
+            download.tor.tor.socks_endpoint(),
             {"login": (user, "perfd")},
             timeline=self._timeline,
             connected=self._connected,
@@ -158,13 +155,13 @@ class _Run:
     def _connected(self, local: IAddress) -> None:
         """Called before anything is written to the SOCKS port, so before tor can tell about the stream."""
         self._local = local
-        events = self._download.events
+        events = self._download.tor.events
         if events is not None:
             address = (getattr(local, "host", ""), getattr(local, "port", 0))
             self._join = events.join(address, self._timeline.now(), self._id)
 
     async def _joined(self, exchange: Exchange) -> Joined | None:
-        events = self._download.events
+        events = self._download.tor.events
         if events is None or self._join is None:
             return None
         try:

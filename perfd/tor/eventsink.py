@@ -5,31 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Protocol
 
-import attrs
-
-from perfd.record import Circuit, Stream
-
-MAX_TEXT = 2000
-"""Characters kept of an event that is given on."""
+from perfd.record import Circuit, Stream, TorEvent
 
 MAX_WORDS = 200
 """Unknown words that are counted by name; further ones are counted together."""
-
-
-@attrs.frozen
-class TorEvent:
-    """An event of tor that is no circuit's and no stream's, or that Perfd does not understand, in tor's words."""
-
-    at: float  # seconds since the epoch
-    source: str
-    tor: str
-    keyword: str
-    text: str
-
-    @classmethod
-    def of(cls, at: float, source: str, tor: str, keyword: str, text: str) -> TorEvent:
-        """The event with its text cut to ``MAX_TEXT``."""
-        return cls(at, source, tor, keyword, text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "...")
 
 
 class EventSink(Protocol):

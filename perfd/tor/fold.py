@@ -18,11 +18,11 @@ from typing import TypeVar
 from twisted.logger import Logger
 
 from perfd.clock import Anchor
-from perfd.record import new_id
+from perfd.record import TorEvent, new_id
 from perfd.tor import circuits, streams
 from perfd.tor.circuits import LiveCircuit
 from perfd.tor.eventlines import BuildTimeout, CircuitLine, GuardLine, StreamLine, UnparsedError
-from perfd.tor.eventsink import EventCounts, EventSink, TorEvent
+from perfd.tor.eventsink import EventCounts, EventSink
 from perfd.tor.join import Join, Joined, address_of, normal_address
 from perfd.tor.streams import LiveStream
 
@@ -61,7 +61,8 @@ class EventFold:
         self._streams: dict[int, LiveStream] = {}  # by tor's id, the oldest first
         self._conflux: dict[str, list[LiveCircuit]] = {}  # sets with at least one live leg
         self._failed_streams: dict[int, None] = {}  # FAILED ones, for which a CLOSED follows
-        self._joins: dict[tuple[str, int], Join] = {}
+        self._joins: dict[Join, None] = {}  # claims that have not ended, the oldest first
+        self._claims: dict[tuple[str, int], Join] = {}  # those without a stream yet, by address
         self._folds: dict[str, Callable[[float, str], None]] = {
             "CIRC": self._circuit_happened,
             "CIRC_MINOR": self._circuit_changed,
@@ -84,12 +85,11 @@ class EventFold:
 
     def pause(self) -> None:
         """The control connection is lost: nothing is told of what waits, but the tor may still be the same."""
-        for join in tuple(self._joins.values()):
-            join.give_up()
-        self._joins.clear()
         for stream in tuple(self._streams.values()):
             if stream.measured:
                 self._finish_stream(stream)
+        for join in tuple(self._joins):
+            self.release(join)
 
     def lose(self) -> None:
         """Give out all that lives as it is: its end will not be told. To be called when Perfd stops, too."""
@@ -155,19 +155,21 @@ class EventFold:
         if join.local is None:
             join.give_up()
             return join
-        older = self._joins.pop(join.local, None)
+        older = self._claims.get(join.local)
         if older is None and len(self._joins) >= MAX_JOINS:
-            older = self._joins.pop(next(iter(self._joins)))
+            older = next(iter(self._joins))
         if older is not None:
-            older.give_up()
-        self._joins[join.local] = join
+            self.release(older)
+        self._joins[join] = None
+        self._claims[join.local] = join
         return join
 
     def release(self, join: Join) -> None:
-        """Forget a claim that found no stream."""
+        """Nobody waits for anything more about ``join``; what is known stays known."""
         join.give_up()
-        if join.local is not None and self._joins.get(join.local) is join:
-            del self._joins[join.local]
+        self._joins.pop(join, None)
+        if join.local is not None and self._claims.get(join.local) is join:
+            del self._claims[join.local]
 
     def joined(self, join: Join, anchor: Anchor | None = None) -> Joined:
         """What is known now; with the measurement's ``anchor`` its times are by the measurement's clock."""
@@ -297,9 +299,9 @@ class EventFold:
 
     def _claim(self, stamp: float, stream: LiveStream) -> None:
         address = address_of(stream.source_addr)
-        join = None if address is None else self._joins.get(address)
+        join = None if address is None else self._claims.get(address)
         if address is not None and join is not None and stamp >= join.since:
-            del self._joins[address]
+            del self._claims[address]
             join.bind(stream)
 
     def _use(self, stream: LiveStream) -> None:
@@ -348,7 +350,7 @@ class EventFold:
 
     def _give_event(self, keyword: str, text: str, stamp: float) -> None:
         at = self._anchor().epoch(stamp)
-        self._give(self._sink.record_event, TorEvent.of(at, self._source, self._tor, keyword, text))
+        self._give(self._sink.record_event, TorEvent(at, self._source, self._tor, keyword, text))
 
     def _give(self, take: Callable[[R], None], record: R) -> None:
         try:

@@ -16,7 +16,6 @@ so that no measurement runs meanwhile.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -34,7 +33,8 @@ from txtorcon.torcontrolprotocol import TorDisconnectError
 from perfd.clock import Clock
 from perfd.tor.control import ControlError, control_endpoint, open_control
 from perfd.tor.eventlines import GuardLine, UnparsedError
-from perfd.tor.routers import ORDERS, DescriptorReader, Router, RouterStatusReader, rank
+from perfd.tor.routers import DescriptorReader, Router, RouterStatusReader, rank
+from perfd.values import FINGERPRINT, GUARD_ORDERS, GuardPolicy
 
 CHOSEN = 3
 """Guards that are used at the same time in the four orders, as in Torperf."""
@@ -56,32 +56,6 @@ DESCRIPTOR_PAUSES = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 READ_TIMEOUT = 300.0
 READ_SIZE = 8192
 """Bytes of a consensus that are read at once: they take about 1 ms, and then the reactor serves others."""
-
-_FINGERPRINT = re.compile(r"\$?([0-9A-Fa-f]{40})(?:[~=][A-Za-z0-9]{1,19})?", re.ASCII)
-
-
-@attrs.frozen
-class GuardPolicy:
-    """What ``guards`` says: ``default``, ``none``, one of the four orders, or ``fixed`` with ``fingerprints``."""
-
-    mode: str = "default"
-    fingerprints: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, text: str) -> GuardPolicy:
-        """Raises ``ValueError`` with a message for the operator."""
-        text = text.strip()
-        if text in ("default", "none", *ORDERS):
-            return cls(text)
-        names = [name.strip() for name in text.split(",") if name.strip()]
-        matches = [_FINGERPRINT.fullmatch(name) for name in names]
-        fingerprints = tuple(dict.fromkeys(match.group(1).upper() for match in matches if match is not None))
-        if not names or None in matches:
-            raise ValueError(f"{text!r} is not default, none, {', '.join(ORDERS)} or fingerprints of 40 digits")
-        return cls("fixed", fingerprints)
-
-    def __str__(self) -> str:
-        return ",".join(self.fingerprints) if self.mode == "fixed" else self.mode
 
 
 @attrs.frozen
@@ -140,7 +114,7 @@ class Guards:
         """Why the guards are not as they should be, in words for the record; None when they are."""
         if self._trouble is not None:
             return f"the guards of tor {self._tor} are not set: {self._trouble}"
-        if self._policy.mode in ORDERS and self.choice is None:
+        if self._policy.mode in GUARD_ORDERS and self.choice is None:
             return f"the guards of tor {self._tor} are not chosen yet"
         return None
 
@@ -154,7 +128,7 @@ class Guards:
             await self._configure(protocol, "UseEntryGuards=0 EntryNodes NumEntryGuards")
         elif self._policy.mode == "fixed":
             await self._use(protocol, Choice(self._policy.fingerprints, "fixed"))
-        elif self._policy.mode in ORDERS:
+        elif self._policy.mode in GUARD_ORDERS:
             await self._watch(protocol)
         self._working = Deferred.fromCoroutine(self._work(protocol))
         self._working.addErrback(self._work_ended)
@@ -346,7 +320,7 @@ class Guards:
 def guard_states(text: str) -> dict[str, str]:
     """Tor's answer to ``GETINFO entry-guards``: up, down, unusable, ... by fingerprint."""
     lines = (line.split() for line in text.removeprefix("entry-guards=").splitlines())
-    pairs = ((_FINGERPRINT.fullmatch(words[0]), words[1]) for words in lines if len(words) > 1)
+    pairs = ((FINGERPRINT.fullmatch(words[0]), words[1]) for words in lines if len(words) > 1)
     return {match.group(1).upper(): state for match, state in pairs if match is not None}
 
 

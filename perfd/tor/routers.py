@@ -14,8 +14,6 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-ORDERS = ("fast", "slow", "fastratio", "slowratio")
-
 GUARD_FLAGS = frozenset(("Guard", "Running", "Valid", "Stable", "Fast", "V2Dir"))
 """What tor itself wants of a guard (guard-spec, section 4.1), and that it is up."""
 
