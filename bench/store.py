@@ -20,6 +20,7 @@ from typing import Any
 import attrs
 
 from bench.verdict import verdict
+from perfd.formats.imported import measurement_id
 from perfd.logfile import render
 from perfd.record import PARTIALS, Attach, Circuit, Event, Hop, Measurement, Stream, new_id
 from perfd.store.database import prepare_for_bulk, transaction
@@ -43,11 +44,15 @@ DEFAULT_SET = {"download-50k": (51200, 1), "download-1m": (MIB, 6), "download-5m
 
 
 def run(slot: int, experiment: str, size: int) -> Measurement:
-    """A measurement with all that Perfd knows of one."""
+    """A measurement with all that Perfd knows of one, under an id as imports give it."""
     start = typical(slot).start
-    partial_times = {bytes_: round(start + 0.7 + bytes_ / size, 6) for bytes_ in PARTIALS if bytes_ <= size}
     return typical(
-        slot, id=new_id(), experiment=experiment, filesize=size, payloadbytes=size, partial=partial_times
+        slot,
+        id=measurement_id("example", size, f"{start:.2f}", None),
+        experiment=experiment,
+        filesize=size,
+        payloadbytes=size,
+        partial={received: round(start + 0.7 + received / size, 6) for received in PARTIALS if received <= size},
     )
 
 
