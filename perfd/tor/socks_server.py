@@ -242,8 +242,9 @@ class SocksServerProtocol(Protocol):
     def _connect(self, request: Request) -> None:
         self._in_time()
         self.transport.pauseProducing()
-        endpoint = self._server.endpoint_for(request)
-        self._connecting = endpoint.connect(Factory.forProtocol(lambda: _Outgoing(self)))
+        factory = Factory.forProtocol(lambda: _Outgoing(self))
+        factory.noisy = False
+        self._connecting = self._server.endpoint_for(request).connect(factory)
         self._connecting.addCallbacks(
             self._connected, self._failed, callbackArgs=(request,), errbackArgs=(request,)
         )
