@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -16,10 +15,10 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from perfd.record import Circuit, Measurement, Outcome, Stream
+from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
 from perfd.store.database import NoDatabaseError, transaction
-from perfd.store.reader import AsyncReader, Filter, StoreReader, TorFilter
-from perfd.store.rows import CIRCUITS, STREAMS
+from perfd.store.reader import AsyncReader, Filter, History, StoreReader, StreamFilter, TorFilter
+from perfd.store.rows import CIRCUITS, EVENTS, STREAMS
 from perfd.store.schema import open_readonly
 from perfd.store.worker import ThreadWorker
 from perfd.store.writer import insert_many
@@ -105,23 +104,30 @@ class ReaderTests(StoreCase):
             self.assertEqual([n for n in seen if n in before], before)
             self.assertEqual(len(seen), len(set(seen)))
 
-    def test_last_successes(self) -> None:
-        """For each experiment that ever succeeded, when its last success began."""
-        failed = {"outcome": Outcome.FAILED}
+    def test_history(self) -> None:
+        """Of an experiment: its first measurement, its last success, and the failures since then."""
+        failed, cancelled = ({"outcome": outcome} for outcome in (Outcome.FAILED, Outcome.CANCELLED))
         reader = self.fill(
-            typical(0, experiment="a"),
+            typical(0, experiment="a", **failed),
             typical(1, experiment="a"),
             typical(2, experiment="a", **failed),
-            typical(3, experiment="b", **failed),
-            typical(4, experiment="c"),
+            typical(3, experiment="a", **cancelled),
+            typical(4, experiment="b", **failed),
+            typical(5, experiment="b", outcome=Outcome.SKIPPED),
+            typical(6, experiment="a"),
         )
-        self.assertEqual(reader.last_successes(), {"a": typical(1).start, "c": typical(4).start})
+        start = [typical(n).start for n in range(8)]
+        self.assertEqual(reader.history("a", start[7]), History(start[0], start[6], 0))
+        self.assertEqual(reader.history("a", start[6]), History(start[0], start[1], 1))
+        self.assertEqual(reader.history("b", start[7]), History(start[4], None, 2))
+        self.assertIsNone(reader.history("a", start[0]))
+        self.assertIsNone(reader.history("c", start[7]))
 
     def test_nothing(self) -> None:
         """An empty database has empty answers."""
         reader = self.fill()
         self.assertEqual(
-            (reader.measurements(), list(reader.pages()), reader.count(), reader.last_successes()), ([], [], 0, {})
+            (reader.measurements(), list(reader.pages()), reader.count(), reader.events()), ([], [], 0, [])
         )
 
     def test_reads_while_written(self) -> None:
@@ -159,19 +165,31 @@ class ReaderTests(StoreCase):
             self.assertEqual([s.id for s in reader.streams(TorFilter(since=7.0, oldest_first=True))], ["x1", "x2"])
             self.assertEqual([s.id for s in reader.streams(TorFilter(after=(8.0, "x2"), limit=1))], ["x1"])
             self.assertEqual([s.id for s in reader.streams_of("m")], ["x1", "x2"])
+            self.assertEqual([s.id for s in reader.streams(StreamFilter(measurement="m"))], ["x2", "x1"])
             self.assertEqual(reader.circuit("a0"), attrs.evolve(circuit, id="a0", tor="t0"))
             self.assertIsNone(reader.circuit("b"))
+
+    def test_events(self) -> None:
+        """Other events by time and tor; paging by time and id, so that no two of the same moment are lost."""
+        events = [TorEvent(5.0 + n // 2, "s", f"t{n % 2}", "GUARD", str(n), f"e{n}") for n in range(4)]
+        connection = self.open()
+        for event in events:
+            connection.execute(EVENTS.insert, EVENTS.row(event))
+        with StoreReader(self.path) as reader:
+            self.assertEqual(reader.events(), events[::-1])
+            self.assertEqual(reader.events(TorFilter(tor="t1", until=6.0)), [events[1]])
+            self.assertEqual(reader.events(TorFilter(after=EVENTS.cursor(events[1]))), [events[0]])
 
 
 class PlanTests(StoreCase):
     """Queries do not get slower with the number of measurements."""
 
-    def plan(self, act: str, wanted: Filter | None = None) -> list[str]:
+    def plan(self, act: str, *arguments: object) -> list[str]:
         """How SQLite goes about the queries that a reader's method makes."""
         reader = self.fill()
         queries: list[tuple[str, tuple[object, ...]]] = []
         reader._query = lambda sql, values: queries.append((sql, tuple(values))) or []  # type: ignore[assignment, func-returns-value, method-assign]
-        getattr(reader, act)(*([wanted] if wanted else []))
+        getattr(reader, act)(*arguments)
         connection = self.open()
         return [row[3] for sql, v in queries for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", v)]
 
@@ -192,9 +210,18 @@ class PlanTests(StoreCase):
             self.assertRegex(plan[0], r"USING INDEX measurements_by_(start|experiment)", str(wanted))
             if wanted.experiment:
                 self.assertRegex(plan[0], r"\(experiment=\? AND \(?start")
-        for line in self.plan("last_successes"):
-            if re.search(r"\bm\b|measurements", line):
-                self.assertRegex(line, "SEARCH .*USING (COVERING )?INDEX measurements_successes|^SCAN names")
+        for line in self.plan("history", "a", 1.7e9):
+            if "measurements" in line:
+                self.assertRegex(
+                    line, r"SEARCH .* INDEX measurements_(successes|by_experiment) \(experiment=\? AND start"
+                )
+        for wanted in (TorFilter(limit=100), TorFilter(tor="t", **day), StreamFilter(after=(1.7e9, "x"), limit=9)):
+            for table in ("circuits", "streams", "events"):
+                if table == "streams" or not isinstance(wanted, StreamFilter):
+                    self.assertRegex(" ".join(self.plan(table, wanted)), f"USING INDEX {table}_by_time")
+        self.assertRegex(
+            " ".join(self.plan("streams", StreamFilter(measurement="m", limit=100))), "INDEX streams_by_measurement"
+        )
 
 
 class Calls:

@@ -10,14 +10,14 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfd.record import Circuit, Event, Measurement, Outcome, Stream
+from perfd.record import MAX_EVENT_TEXT, Circuit, Event, Measurement, Outcome, Stream, TorEvent
 from perfd.store.database import prepare_for_bulk, transaction
 from perfd.store.reader import Filter, StoreReader
-from perfd.store.rows import CIRCUITS, MEASUREMENTS, STREAMS, Table
+from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS, Table
 from perfd.store.schema import load_upgrades
 from perfd.store.writer import insert_many
 from tests.store import StoreCase
-from tests.strategies import circuits, measurements, streams, typical
+from tests.strategies import TEXTS, TIMES, circuits, measurements, streams, typical
 
 
 class RowTests(StoreCase):
@@ -46,6 +46,14 @@ class RowTests(StoreCase):
     def test_streams(self, records: list[Stream]) -> None:
         """Any stream."""
         self.round_trip(STREAMS, records)
+
+    @given(st.lists(st.builds(TorEvent, TIMES, TEXTS, TEXTS, TEXTS, st.text(max_size=3000)), max_size=3))
+    def test_events(self, records: list[TorEvent]) -> None:
+        """Any event; a long text is cut, ids are unique and do not matter for equality."""
+        self.round_trip(EVENTS, records)
+        for record in records:
+            self.assertLessEqual(len(record.text), MAX_EVENT_TEXT)
+            self.assertEqual(record, attrs.evolve(record, id="other"))
 
     def test_exact_types(self) -> None:
         """The values have the record's own types: booleans, the outcome, tuples, the types of extra values."""

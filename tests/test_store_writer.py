@@ -12,7 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from perfd.record import Measurement
+from perfd.record import Measurement, TorEvent
 from perfd.store import writer
 from perfd.store.database import NotADatabaseError, StoreError
 from perfd.store.reader import StoreReader
@@ -36,16 +36,19 @@ class LifeTests(SinkCase):
         self.assertEqual(self.stored(), [0, 1])
 
     def test_record(self) -> None:
-        """All three kinds of records are stored."""
+        """All four kinds of records are stored."""
         self.start()
         self.record(0)
         self.sink.record_circuit(CIRCUIT)
         self.sink.record_stream(STREAM)
+        event = TorEvent(5.0, "example", "default", "GUARD", "ENTRY $AB UP")
+        self.sink.record_event(event)
         self.assertEqual((self.sink.status.trouble, self.sink.status.pending), (None, 0))
         with StoreReader(self.path) as reader:
             self.assertEqual(reader.measurements(), [typical(0)])
             self.assertEqual(reader.circuits(), [CIRCUIT])
             self.assertEqual(reader.streams(), [STREAM])
+            self.assertEqual(reader.events(), [event])
 
     def test_batches(self) -> None:
         """What came while the worker was busy is written in one transaction."""

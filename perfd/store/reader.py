@@ -10,9 +10,9 @@ import attrs
 from attrs.validators import and_, ge, le, optional
 from twisted.internet.defer import Deferred
 
-from perfd.record import Circuit, Measurement, Outcome, Stream
+from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
 from perfd.store.database import clear_errors
-from perfd.store.rows import CIRCUITS, MEASUREMENTS, STREAMS, Table, quoted
+from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS, Table, quoted
 from perfd.store.schema import load_upgrades, open_readonly
 from perfd.store.worker import Worker
 
@@ -58,6 +58,8 @@ class Filter(Window):
     type: str | None = None
     size: int | None = attrs.field(default=None, validator=_size)  # filesize, in bytes
     outcome: Outcome | None = None
+    tor: str | None = None
+    server: str | None = None
 
     @property
     def equal(self) -> Mapping[str, Any]:
@@ -67,12 +69,14 @@ class Filter(Window):
             "type": self.type,
             "filesize": self.size,
             "outcome": self.outcome and self.outcome.value,
+            "tor": self.tor,
+            "server": self.server,
         }
 
 
 @attrs.frozen(kw_only=True)
 class TorFilter(Window):
-    """Which circuits or streams; the times are those at which they were first seen."""
+    """Which circuits or events; the times are those at which they were first seen."""
 
     source: str | None = None
     tor: str | None = None
@@ -80,6 +84,26 @@ class TorFilter(Window):
     @property
     def equal(self) -> Mapping[str, Any]:
         return {"source": self.source, "tor": self.tor}
+
+
+@attrs.frozen(kw_only=True)
+class StreamFilter(TorFilter):
+    """Which streams."""
+
+    measurement: str | None = None  # the id of the one that they carried
+
+    @property
+    def equal(self) -> Mapping[str, Any]:
+        return {**super().equal, "measurement": self.measurement}
+
+
+@attrs.frozen
+class History:
+    """How an experiment went on; the times are those of ``start``."""
+
+    first: float  # its first measurement
+    last_success: float | None
+    failures: int  # since then; neither successes nor cancelled by the operator
 
 
 ALL = Filter()
@@ -129,9 +153,10 @@ class StoreReader:
         where, values = _where(MEASUREMENTS, attrs.evolve(wanted, after=None))
         return int(self._query(f"SELECT COUNT(*) FROM {MEASUREMENTS.name}{where}", values)[0][0])
 
-    def last_successes(self) -> dict[str, float]:
-        """The start of the last success of each experiment that ever had one."""
-        return dict(self._query(_LAST_SUCCESSES, ()))
+    def history(self, experiment: str, before: float) -> History | None:
+        """How ``experiment`` went on until ``before``; None if there is nothing of it."""
+        rows = self._query(_HISTORY, (experiment, before) * 3)
+        return History(*rows[0]) if rows and rows[0][0] is not None else None
 
     def circuits(self, wanted: TorFilter = ALL_OF_TOR) -> list[Circuit]:
         return self._select(CIRCUITS, wanted)
@@ -141,6 +166,9 @@ class StoreReader:
 
     def streams(self, wanted: TorFilter = ALL_OF_TOR) -> list[Stream]:
         return self._select(STREAMS, wanted)
+
+    def events(self, wanted: TorFilter = ALL_OF_TOR) -> list[TorEvent]:
+        return self._select(EVENTS, wanted)
 
     def streams_of(self, measurement_id: str) -> list[Stream]:
         """The streams that carried a measurement, the oldest first."""
@@ -181,19 +209,19 @@ def _where(table: Table[Any], wanted: Window) -> tuple[str, list[Any]]:
     return (f" WHERE {' AND '.join(conditions)}" if conditions else ""), values
 
 
-# Steps from name to name through the index of successes, so that the number of measurements does not matter.
-_LAST_SUCCESSES = """
-    WITH RECURSIVE names (experiment) AS (
-        SELECT MIN(experiment) FROM measurements WHERE outcome = 'ok'
-        UNION ALL
-        SELECT (
-            SELECT MIN(m.experiment) FROM measurements m WHERE m.outcome = 'ok' AND m.experiment > names.experiment
-        )
-        FROM names WHERE names.experiment IS NOT NULL
+# Three steps into indexes; only the failures since the last success are counted.
+_HISTORY = """
+    WITH bounds (first, last_success) AS (
+        SELECT
+            (SELECT MIN(start) FROM measurements WHERE experiment = ? AND start < ?),
+            (SELECT MAX(start) FROM measurements WHERE experiment = ? AND start < ? AND outcome = 'ok')
     )
-    SELECT experiment,
-        (SELECT MAX(m.start) FROM measurements m WHERE m.outcome = 'ok' AND m.experiment = names.experiment)
-    FROM names WHERE experiment IS NOT NULL
+    SELECT first, last_success, (
+        SELECT COUNT(*) FROM measurements
+        WHERE experiment = ? AND start < ? AND start >= COALESCE(last_success, first)
+            AND outcome NOT IN ('ok', 'cancelled')
+    )
+    FROM bounds
 """
 
 

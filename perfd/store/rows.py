@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from perfd.record import EMPTY, FIELDS, Attach, Circuit, Event, Hop, Kind, Measurement, Outcome, Stream
+from perfd.record import EMPTY, FIELDS, Attach, Circuit, Event, Hop, Kind, Measurement, Outcome, Stream, TorEvent
 
 R = TypeVar("R")
 Row = Sequence[Any]
@@ -185,4 +185,6 @@ STREAMS: Table[Stream] = Table(
     derived={"first_seen": _first_seen("new", "end")},
 )
 
-TABLES: tuple[Table[Any], ...] = (MEASUREMENTS, CIRCUITS, STREAMS)
+EVENTS: Table[TorEvent] = Table("events", TorEvent, _columns(TorEvent, ()), time="at")
+
+TABLES: tuple[Table[Any], ...] = (MEASUREMENTS, CIRCUITS, STREAMS, EVENTS)

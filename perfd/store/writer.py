@@ -20,9 +20,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from perfd.record import Circuit, Measurement, Stream
+from perfd.record import Circuit, Measurement, Stream, TorEvent
 from perfd.store.database import StoreError, transaction
-from perfd.store.rows import CIRCUITS, MEASUREMENTS, STREAMS, Table
+from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS, Table
 from perfd.store.schema import open_database
 from perfd.store.worker import Worker
 
@@ -84,7 +84,7 @@ class _Stage(Enum):
 
 
 class StoreSink:
-    """Writes measurements, circuits and streams to the database, in a thread of its own.
+    """Writes measurements, circuits, streams and events to the database, in a thread of its own.
 
     ``record`` and its siblings put a record into a queue and return at once. What waits is written in one
     transaction. While the database cannot be written (disk full, locked, I/O errors) the records
@@ -125,6 +125,9 @@ class StoreSink:
 
     def record_stream(self, stream: Stream) -> None:
         self._enqueue(STREAMS, stream)
+
+    def record_event(self, event: TorEvent) -> None:
+        self._enqueue(EVENTS, event)
 
     async def start(self) -> None:
         """Open the database, made or upgraded if need be; records given before wait for it.
