@@ -37,7 +37,7 @@ $(INSTALLED): setup.py pyproject.toml Makefile
 	@test -x $(BIN)/python || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		$(MAKE) --no-print-directory apt PACKAGES="python3-venv"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[parquet,test]'
 	touch $@
 
 # One line per program that is needed: its command, then Debian's package.

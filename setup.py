@@ -7,6 +7,8 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 
 EXTRAS = {
+    # What `perfd export --format parquet` needs.
+    "parquet": ["pyarrow>=17"],
     # What `make test` needs.
     "test": [
         "hypothesis>=6.100",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from perfd import __version__, control
 from perfd.config import NETWORKS, Config, ConfigError, load_config
+from perfd.data_commands import add_commands
 from perfd.instance import CONFIG_FILE, PROFILES, InstanceError, create_instance
 from perfd.units import parse_duration, parse_size
 
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_measure(commands)
     _add_testnet(commands)
+    add_commands(commands)
     return parser
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -11,10 +12,15 @@ from rich.progress import Progress as Bar
 
 
 class Progress:
-    """A step-by-step job on standard error, as a context manager."""
+    """A step-by-step job on standard error, as a context manager.
 
-    def __init__(self, title: str) -> None:
+    ``pause`` is the time in seconds between two lines where nobody watches: for jobs of very many steps.
+    """
+
+    def __init__(self, title: str, pause: float = 0.0) -> None:
         self._title = title
+        self._pause = pause
+        self._written = time.monotonic() if pause else 0.0
         self._last = ""
         self._console = Console(file=sys.stderr)
         self._bar: Bar | None = None
@@ -38,7 +44,8 @@ class Progress:
         """``step`` says what is being done; ``done`` of ``total`` steps are, where that is known."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done or 0.0, total=total, step=step)
-        elif step != self._last:
+        elif step != self._last and time.monotonic() >= self._written + self._pause:
+            self._written = time.monotonic()
             sys.stderr.write(f"{self._title}: {step}\n")
             sys.stderr.flush()
         self._last = step

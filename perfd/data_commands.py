@@ -1,0 +1,217 @@
+"""The commands ``perfd export``, ``perfd import`` and ``perfd results``: what they understand, and their errors."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from perfd.config import load_config
+from perfd.instance import CONFIG_FILE
+from perfd.record import Outcome
+from perfd.units import parse_size
+
+if TYPE_CHECKING:
+    from perfd.store.reader import Filter
+
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+FORMATS = ("tpf", "onionperf", "data", "csv", "json", "parquet")
+
+T = TypeVar("T")
+
+_EPOCH = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+
+
+def add_commands(commands: _Commands) -> None:
+    """Add them to those of ``perfd``."""
+    _add_export(commands)
+    _add_import(commands)
+    _add_results(commands)
+
+
+def _add_export(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write measurements out of the database in a format for other programs",
+        description="Writes measurements out of the database, the oldest first, also while the daemon runs. "
+        "A file appears only when it is complete.",
+    )
+    _instance_option(parser)
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        required=True,
+        help="tpf (@type torperf 1.1), onionperf (analysis documents 3.1), data (Torperf's .data and .extradata), "
+        "csv, json (an object per line) or parquet",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE_OR_DIR",
+        help="default: standard output. In a directory (with / at its end it is made), files are named and divided "
+        "as the format has it; onionperf and data need one, and parquet needs a file or a directory",
+    )
+    _filter_options(parser)
+    parser.add_argument("--limit", type=_argument(_count), metavar="N", help="at most so many")
+    parser.set_defaults(command=_guarded(_export))
+
+
+def _export(options: argparse.Namespace) -> int:
+    from perfd.export import export  # noqa: PLC0415 - --help must not wait for it
+
+    config = load_config(options.config)
+    output = None if options.output is None else Path(options.output)
+    if output is not None and options.output.endswith("/"):
+        output.mkdir(parents=True, exist_ok=True)
+    return export(config, _filter(options, oldest_first=True), options.format, output)
+
+
+def _add_import(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "import",
+        help="read result files of Torperf, OnionPerf, CollecTor and Perfd into the database",
+        description="Reads .tpf, OnionPerf analysis documents, .data, .extradata and .mergedata, plain or with xz, "
+        "into the database, also while the daemon runs. Results that are in it already are passed over, so an "
+        "import that was interrupted is continued by giving the same command again. What is damaged is "
+        "reported on standard error and passed over; then the exit code is 1.",
+    )
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="a file, or a directory in which all files with one of the formats' endings are read",
+    )
+    _instance_option(parser)
+    parser.add_argument("--source", help="the source of .data files whose names do not tell it")
+    parser.add_argument("--size", type=_argument(parse_size), help="their file size, such as 50KiB")
+    parser.set_defaults(command=_guarded(_import))
+
+
+def _import(options: argparse.Namespace) -> int:
+    from perfd.importing import import_files  # noqa: PLC0415
+
+    return import_files(load_config(options.config), options.files, options.source, options.size)
+
+
+def _add_results(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "results",
+        help="show the latest measurements and a summary of each experiment",
+        description="Shows the latest measurements, and for each experiment how many there are, how they ended, "
+        "and quartiles of the seconds from the start to the first byte and to the last. Without --since that is "
+        "the day before the latest measurement.",
+    )
+    _instance_option(parser)
+    _filter_options(parser)
+    parser.add_argument(
+        "--limit", type=_argument(_count), default=20, metavar="N", help="measurements to list (default 20)"
+    )
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
+    parser.set_defaults(command=_guarded(_results))
+
+
+def _results(options: argparse.Namespace) -> int:
+    from perfd.results_command import show_results  # noqa: PLC0415
+
+    return show_results(load_config(options.config), _filter(options), as_json=options.json)
+
+
+def _instance_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path(CONFIG_FILE),
+        metavar="FILE",
+        help="perfd.conf, or the directory it is in",
+    )
+
+
+def _filter_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--source", help="only those of this source")
+    parser.add_argument("--experiment", metavar="NAME", help="only those of this experiment")
+    parser.add_argument("--type", help="only those of this type of experiment")
+    parser.add_argument("--size", type=_argument(parse_size), help="only those of this size, such as 50KiB")
+    parser.add_argument(
+        "--outcome", choices=[outcome.value for outcome in Outcome], help="only those that ended so"
+    )
+    parser.add_argument(
+        "--since", type=_argument(a_time), metavar="TIME", help="such as 2026-11-23 or 2026-11-23T12:00, UTC"
+    )
+    parser.add_argument(
+        "--until", type=_argument(a_time), metavar="TIME", help="the time after the last one's start"
+    )
+
+
+def _filter(options: argparse.Namespace, *, oldest_first: bool = False) -> Filter:
+    from perfd.store.reader import Filter  # noqa: PLC0415
+
+    return Filter(
+        source=options.source,
+        experiment=options.experiment,
+        type=options.type,
+        size=options.size,
+        outcome=Outcome(options.outcome) if options.outcome else None,
+        since=options.since,
+        until=options.until,
+        limit=options.limit,
+        oldest_first=oldest_first,
+    )
+
+
+def _guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """``command``, with errors of the database and the disk as messages and exit code 1."""
+
+    def run(options: argparse.Namespace) -> int:
+        import sqlite3  # noqa: PLC0415
+
+        from perfd.formats.table import MissingLibraryError  # noqa: PLC0415
+        from perfd.store.database import StoreError  # noqa: PLC0415
+
+        try:
+            return command(options)
+        except BrokenPipeError:
+            raise  # the command line's own business
+        except (StoreError, MissingLibraryError) as error:
+            message = str(error)
+        except sqlite3.Error as error:
+            message = f"the database: {error}"
+        except OSError as error:
+            message = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+        sys.stderr.write(f"perfd: {message}\n")
+        return 1
+
+    return run
+
+
+def a_time(text: str) -> float:
+    """Seconds since the epoch, or a date or time of ISO 8601; without a zone it is UTC. Raises ValueError."""
+    if _EPOCH.fullmatch(text):
+        return float(text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time such as 2026-11-23, 2026-11-23T12:00Z or 1795435200") from None
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) == 0:
+        raise ValueError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
+def _argument(read: Callable[[str], T]) -> Callable[[str], Any]:
+    """``read`` for argparse, which shows a ValueError's message only if it is an ArgumentTypeError."""
+
+    def convert(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert

@@ -1,0 +1,136 @@
+"""Measurements as tables, for other programs: CSV, JSON lines and Parquet. These are written only, never read.
+
+CSV and Parquet have the same columns: one for each of ``record.FIELDS`` that is a single value, named by its
+key, then DATAPERCn and PARTIALn for the counts that Tor Metrics knows, then EXTRA, a JSON object with what belongs
+to one type of experiment and with other counts. What is missing is empty (CSV) or null (Parquet). Times are seconds
+since the epoch, UTC. JSON lines have one object per line, ``Measurement.as_dict``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from perfd.record import DECILES, FIELDS, PARTIALS, Kind, Measurement
+
+_SINGLE = tuple(field for field in FIELDS if field.kind not in (Kind.TIMES, Kind.EXTRA))
+
+COLUMNS: tuple[str, ...] = (
+    *(field.key for field in _SINGLE),
+    *(f"DATAPERC{n}" for n in DECILES),
+    *(f"PARTIAL{n}" for n in PARTIALS),
+    "EXTRA",
+)
+"""The columns of CSV and Parquet."""
+
+
+class MissingLibraryError(Exception):
+    """A library that is no part of a plain installation is needed; the message says how to install it."""
+
+
+def json_lines(measurements: Iterable[Measurement]) -> Iterator[str]:
+    """One JSON object per measurement and line."""
+    for measurement in measurements:
+        yield json.dumps(measurement.as_dict()) + "\n"
+
+
+def csv_header() -> str:
+    """The first line of a CSV file."""
+    return _csv_line(COLUMNS)
+
+
+def csv_lines(measurements: Iterable[Measurement]) -> Iterator[str]:
+    """A line of CSV (RFC 4180, but with plain line ends) per measurement."""
+    texts = [_TEXTS[kind] for kind in _KINDS]
+    for measurement in measurements:
+        row = zip(texts, _row(measurement), strict=True)
+        yield _csv_line(["" if value is None else text(value) for text, value in row])
+
+
+def _csv_line(cells: Iterable[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+def _row(m: Measurement) -> list[Any]:
+    """The values of ``COLUMNS``."""
+    row = [getattr(m, field.name) for field in _SINGLE]
+    row += [m.dataperc.get(n) for n in DECILES]
+    row += [m.partial.get(n) for n in PARTIALS]
+    extra: dict[str, Any] = dict(m.extra)
+    extra |= {f"DATAPERC{n}": at for n, at in m.dataperc.items() if n not in DECILES}
+    extra |= {f"PARTIAL{n}": at for n, at in m.partial.items() if n not in PARTIALS}
+    row.append(json.dumps(extra) if extra else None)
+    return row
+
+
+_KINDS: tuple[Kind, ...] = (
+    *(field.kind for field in _SINGLE),
+    *((Kind.TIME,) * (len(DECILES) + len(PARTIALS))),
+    Kind.EXTRA,
+)
+
+_TEXTS: Mapping[Kind, Callable[[Any], str]] = {
+    Kind.TEXT: lambda value: str(getattr(value, "value", value)),
+    Kind.INT: str,
+    Kind.FLOAT: repr,
+    Kind.TIME: "{:.6f}".format,
+    Kind.BOOL: lambda value: "1" if value else "0",
+    Kind.TEXTS: ",".join,
+    Kind.FLOATS: lambda numbers: ",".join(map(repr, numbers)),
+    Kind.EXTRA: str,
+}
+
+
+class ParquetWriter:
+    """Writes a Parquet file (zstd) a group of rows at a time; a context manager.
+
+    Raises MissingLibraryError if pyarrow is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            pyarrow: Any = import_module("pyarrow")  # large, and an extra that need not be there
+            parquet: Any = import_module("pyarrow.parquet")
+        except ImportError:
+            raise MissingLibraryError(
+                "Parquet needs the library pyarrow, which is not installed: pip install 'perfd[parquet]'"
+            ) from None
+        types = {
+            Kind.TEXT: pyarrow.string(),
+            Kind.INT: pyarrow.int64(),
+            Kind.FLOAT: pyarrow.float64(),
+            Kind.TIME: pyarrow.float64(),
+            Kind.BOOL: pyarrow.bool_(),
+            Kind.TEXTS: pyarrow.list_(pyarrow.string()),
+            Kind.FLOATS: pyarrow.list_(pyarrow.float64()),
+            Kind.EXTRA: pyarrow.string(),
+        }
+        self._pyarrow = pyarrow
+        self._schema = pyarrow.schema([(name, types[kind]) for name, kind in zip(COLUMNS, _KINDS, strict=True)])
+        self._writer = parquet.ParquetWriter(path, self._schema, compression="zstd")
+
+    def __enter__(self) -> ParquetWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    def write(self, measurements: Iterable[Measurement]) -> None:
+        """Add a group of rows."""
+        columns = list(zip(*map(_row, measurements), strict=True))
+        columns[COLUMNS.index("OUTCOME")] = tuple(o.value for o in columns[COLUMNS.index("OUTCOME")])
+        arrays = [
+            self._pyarrow.array(column, type=field.type)
+            for column, field in zip(columns, self._schema, strict=True)
+        ]
+        self._writer.write_table(self._pyarrow.Table.from_arrays(arrays, schema=self._schema))

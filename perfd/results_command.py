@@ -1,0 +1,190 @@
+"""``perfd results``: the latest measurements, and a summary of each experiment."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+from rich.console import Console
+from rich.table import Table
+
+from perfd.config import Config
+from perfd.record import Measurement, Outcome
+from perfd.store.database import database_path
+from perfd.store.reader import Filter, StoreReader
+from perfd.terminal import Progress
+from perfd.units import format_size
+
+DAY = 86400.0
+LONG = 20_000
+"""Measurements whose summary takes long enough for a progress bar."""
+
+PAUSE = 10.0  # seconds between two lines about the progress, where nobody watches
+
+HEADINGS = (
+    "start (UTC)",
+    "experiment",
+    "size",
+    "tor",
+    "server",
+    "outcome",
+    "first byte",
+    "complete",
+    "what happened",
+)
+SUMMARY_HEADINGS = (
+    *("experiment", "all", "ok", "first byte q1", "median", "q3", "complete q1", "median", "q3"),
+    "what happened to the others",
+)
+
+
+@attrs.define
+class Summary:
+    """What is known of an experiment's measurements; durations are in seconds from START, of the successes."""
+
+    experiment: str
+    outcomes: Counter[str] = attrs.field(factory=Counter)
+    errors: Counter[str] = attrs.field(factory=Counter)
+    first_byte: list[float] = attrs.field(factory=list)
+    complete: list[float] = attrs.field(factory=list)
+
+    def add(self, m: Measurement) -> None:
+        self.outcomes[m.outcome.value] += 1
+        if m.outcome is not Outcome.OK:
+            self.errors[m.errorcode or m.outcome.value] += 1
+            return
+        for durations, end in ((self.first_byte, m.dataresponse), (self.complete, m.datacomplete)):
+            if end is not None:
+                durations.append(end - m.start)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "experiment": self.experiment,
+            "count": self.outcomes.total(),
+            "ok": self.outcomes["ok"],
+            "outcomes": dict(self.outcomes),
+            "errors": dict(self.errors.most_common()),
+            "first_byte": quartiles(self.first_byte),
+            "complete": quartiles(self.complete),
+        }
+
+
+def quartiles(values: Sequence[float]) -> list[float] | None:
+    """First quartile, median and third quartile, by linear interpolation as SQL's PERCENTILE_CONT; None of none."""
+    if not values:
+        return None
+    found = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    return [round(value, 6) for value in found]
+
+
+def show_results(config: Config, wanted: Filter, *, as_json: bool) -> int:
+    """Print them; ``wanted.limit`` is for the list, the summary is of all. Raises StoreError and sqlite3.Error."""
+    with StoreReader(database_path(config.database, config.directory)) as reader:
+        listed = reader.measurements(wanted)
+        if wanted.since is None and listed:
+            wanted = attrs.evolve(wanted, since=listed[0].start - DAY)
+            listed = [m for m in listed if m.start >= listed[0].start - DAY]
+        summaries = summarize(reader, attrs.evolve(wanted, limit=None)) if listed else []
+    if as_json:
+        document = {
+            "since": wanted.since,
+            "until": wanted.until,
+            "experiments": [summary.as_dict() for summary in summaries],
+            "results": [m.as_dict() for m in listed],
+        }
+        sys.stdout.write(json.dumps(document) + "\n")
+    elif listed:
+        since = "" if wanted.since is None else f" since {_date(wanted.since)}"
+        _print_table(f"The latest {len(listed)} measurements", HEADINGS, map(_row, reversed(listed)))
+        _print_table(f"All measurements{since}", SUMMARY_HEADINGS, map(_summary_row, summaries))
+    else:
+        sys.stdout.write("there are no such measurements\n")
+    return 0
+
+
+def summarize(reader: StoreReader, wanted: Filter) -> list[Summary]:
+    """A summary for each experiment, in the order of their names."""
+    total = reader.count(wanted)
+    summaries: dict[str, Summary] = {}
+
+    def add_all(progress: Progress | None) -> None:
+        done = 0
+        for page in reader.pages(wanted):
+            for measurement in page:
+                name = measurement.experiment
+                summaries.setdefault(name, Summary(name)).add(measurement)
+            done += len(page)
+            if progress is not None:
+                progress.update(f"{done} of {total} measurements", done, total)
+
+    if total < LONG:
+        add_all(None)
+    else:
+        with Progress("reading", PAUSE) as progress:
+            add_all(progress)
+    return [summaries[name] for name in sorted(summaries)]
+
+
+def _row(m: Measurement) -> tuple[str, ...]:
+    return (
+        _date(m.start),
+        m.experiment,
+        format_size(m.filesize),
+        m.tor or "",
+        m.server or "",
+        m.outcome.value,
+        _seconds(None if m.dataresponse is None else m.dataresponse - m.start),
+        _seconds(None if m.datacomplete is None else m.datacomplete - m.start),
+        " ".join(filter(None, (m.errorcode, m.reason))),
+    )
+
+
+def _summary_row(summary: Summary) -> tuple[str, ...]:
+    durations = [quartiles(values) or (None,) * 3 for values in (summary.first_byte, summary.complete)]
+    return (
+        summary.experiment,
+        str(summary.outcomes.total()),
+        str(summary.outcomes["ok"]),
+        *(_seconds(value) for values in durations for value in values),
+        ", ".join(f"{count} {code}" for code, count in summary.errors.most_common()),
+    )
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f} s"
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table for the terminal; where there is none, plain columns that other programs can cut."""
+    console = Console(highlight=False)
+    cells = [[_printable(cell) for cell in row] for row in rows]
+    if console.is_terminal:
+        table = Table(title=title)
+        for heading in headings:
+            numeric = heading in ("size", "all", "ok") or "q" in heading or heading in ("median", "first byte")
+            table.add_column(heading, justify="right" if numeric or heading == "complete" else "left")
+        for row in cells:
+            table.add_row(*row)
+        console.print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    sys.stdout.write(f"{title}\n")
+    for line in (headings, *cells):
+        padded = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        sys.stdout.write(padded.rstrip() + "\n")
+    sys.stdout.write("\n")
+
+
+def _printable(text: str) -> str:
+    """``text`` from the database, which others may have written, without control characters."""
+    return "".join(character if character.isprintable() else "?" for character in text)
