@@ -6,6 +6,7 @@ Run from the checkout: python -m bench.imports
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import tempfile
@@ -63,8 +64,10 @@ def main() -> None:
         number = write_days(files)
         floor = number / seconds(lambda: read(files))
         first = number / seconds(lambda: perfd_import(instance, files))
+        cpu = number / sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
         again = number / seconds(lambda: perfd_import(instance, files))
     print(f"import of .tpf, thousand measurements/s: {verdict(first / 1000, '>= 20')}")
+    print(f"  per second of processor time, of all its processes: {cpu / 1000:.3g}")
     print(f"  again, all of them known: {again / 1000:.3g}; reading alone in one process: {floor / 1000:.3g}")
 
 

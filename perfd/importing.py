@@ -31,8 +31,8 @@ from perfd.store.schema import open_database
 from perfd.store.writer import UNSTORABLE
 from perfd.terminal import Progress
 
-BATCH = 2000
-"""Records of one transaction, which takes some 50 ms."""
+BATCH = 4000
+"""Records of one transaction, which takes some 100 ms."""
 
 TRIES = 24
 """How often a transaction is tried while others hold the database, each time for ``database.BUSY_TIMEOUT``."""
@@ -73,12 +73,19 @@ class _Task:
     filesize: int | None
 
 
+_Rows = tuple[list[Row], ...]
+
+
 @attrs.frozen
 class _Batch:
     """A part of what is in a file: rows for each of ``_TABLES``, and what is damaged."""
 
-    rows: tuple[list[Row], ...]
+    rows: _Rows
     damages: list[Damage]
+
+
+def _no_rows() -> _Rows:
+    return tuple([] for _ in _TABLES)
 
 
 _DONE = None  # what a reader sends at the end of a file
@@ -122,6 +129,7 @@ def _is_result(name: str) -> bool:
 def import_into(connection: sqlite3.Connection, tasks: Sequence[_Task]) -> Count:
     """Read the files with several processes and insert what is in them."""
     counts = Count()
+    waiting = _no_rows()
     with Progress("importing", PAUSE) as progress, _Readers(tasks) as readers:
         for batch in readers.batches():
             if batch is _DONE:
@@ -129,66 +137,75 @@ def import_into(connection: sqlite3.Connection, tasks: Sequence[_Task]) -> Count
                 step = f"file {counts.files} of {len(tasks)}, {counts.new['measurements']} new measurements"
                 progress.update(step, counts.files, len(tasks))
                 continue
-            for (_, table), rows in zip(_TABLES, batch.rows, strict=True):
-                _insert(connection, table, rows, counts, batch.damages)
-            counts.damaged += len(batch.damages)
-            sys.stderr.writelines(f"perfd: {damage}\n" for damage in batch.damages)
+            _report(batch.damages, counts)
+            for rows, more in zip(waiting, batch.rows, strict=True):
+                rows.extend(more)
+            if sum(map(len, waiting)) >= BATCH:
+                _insert(connection, waiting, counts)
+                waiting = _no_rows()
+        _insert(connection, waiting, counts)
     return counts
 
 
-def _insert(
-    connection: sqlite3.Connection, table: Table[Any], rows: list[Row], counts: Count, damages: list[Damage]
-) -> None:
-    if not rows:
-        return
+def _report(damages: Sequence[Damage], counts: Count) -> None:
+    counts.damaged += len(damages)
+    sys.stderr.writelines(f"perfd: {damage}\n" for damage in damages)
+
+
+def _insert(connection: sqlite3.Connection, rows_of_tables: _Rows, counts: Count) -> None:
     try:
-        new = _written(connection, table, rows)
-        stored = len(rows)
+        _write(connection, rows_of_tables, counts)
     except UNSTORABLE:
-        new = stored = 0
-        for row in rows:
-            try:
-                new += _written(connection, table, [row])
-                stored += 1
-            except UNSTORABLE as error:
-                identity = row[table.columns.index("id")]
-                damages.append(Damage("", None, f"{identity} cannot be stored in {table.name}: {error}"))
-    counts.new[table.name] += new
-    counts.known[table.name] += stored - new
+        for place, rows in enumerate(rows_of_tables):
+            for row in rows:
+                single = _no_rows()
+                single[place].append(row)
+                try:
+                    _write(connection, single, counts)
+                except UNSTORABLE as error:
+                    _, table = _TABLES[place]
+                    identity = row[table.columns.index("id")]
+                    _report([Damage("", None, f"{identity} cannot be stored in {table.name}: {error}")], counts)
 
 
-def _written(connection: sqlite3.Connection, table: Table[Any], rows: list[Row]) -> int:
-    """Insert the rows whose ids are new, in one transaction; how many these were."""
+def _write(connection: sqlite3.Connection, rows_of_tables: _Rows, counts: Count) -> None:
+    """Insert the rows whose ids are new, in one transaction, and count them."""
     tries = TRIES
     while True:
+        new = []
         try:
             with transaction(connection):
-                return connection.executemany(table.insert_new, rows).rowcount
+                for (_, table), rows in zip(_TABLES, rows_of_tables, strict=True):
+                    new.append(connection.executemany(table.insert_new, rows).rowcount if rows else 0)
+            break
         except sqlite3.OperationalError as error:
             tries -= 1
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY or not tries:
                 raise
+    for (_, table), rows, number in zip(_TABLES, rows_of_tables, new, strict=True):
+        counts.new[table.name] += number
+        counts.known[table.name] += len(rows) - number
 
 
 class _Readers:
     """Processes that read files. They wait when their rows are not taken, so memory stays bounded."""
 
     def __init__(self, tasks: Sequence[_Task]) -> None:
-        self._tasks = deque(tasks)
-        self._number = min(MOST_READERS, os.cpu_count() or 1, len(tasks))
+        number = min(MOST_READERS, os.cpu_count() or 1, len(tasks))
+        self._shares = [deque(tasks[n::number]) for n in range(number)]
         self._context = get_context("spawn")
-        self._running: dict[Connection, tuple[Any, _Task]] = {}
+        self._running: dict[Connection, tuple[Any, deque[_Task]]] = {}  # the first is what it reads now
 
     def __enter__(self) -> _Readers:
-        for _ in range(self._number):
-            self._start()
+        for share in self._shares:
+            self._start(share)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for connection, (process, _task) in self._running.items():
+        for connection, (process, _share) in self._running.items():
             connection.close()
             process.terminate()
-        for process, _task in self._running.values():
+        for process, _share in self._running.values():
             process.join()
 
     def batches(self) -> Iterator[_Batch | None]:
@@ -196,62 +213,51 @@ class _Readers:
         while self._running:
             for connection in wait(list(self._running)):
                 assert isinstance(connection, Connection)
+                _, share = self._running[connection]
                 try:
                     batch = connection.recv()
                 except (EOFError, OSError):
-                    yield self._ended(connection)
-                    yield _DONE
+                    if damage := self._ended(connection):
+                        yield _Batch(_no_rows(), [damage])
+                        yield _DONE
                     continue
-                yield batch
                 if batch is _DONE:
-                    self._give(connection)
+                    share.popleft()
+                yield batch
 
-    def _start(self) -> None:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_read_files, args=(theirs,), daemon=True)
+    def _start(self, share: deque[_Task]) -> None:
+        ours, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_read_files, args=(theirs, list(share)), daemon=True)
         process.start()
         theirs.close()
-        self._send(ours, process)
+        self._running[ours] = process, share
 
-    def _send(self, connection: Connection, process: Any) -> None:
-        task = self._tasks.popleft()
-        self._running[connection] = process, task
-        with suppress(OSError):  # if it has ended, we shall read that
-            connection.send(task)
-
-    def _give(self, connection: Connection) -> None:
-        """A reader has done its file: give it another one, or let it end."""
-        process, _ = self._running.pop(connection)
-        if self._tasks:
-            self._send(connection, process)
-            return
+    def _ended(self, connection: Connection) -> Damage | None:
+        """A reader has ended. If it was in the middle of a file, report that; another one reads what is left."""
+        process, share = self._running.pop(connection)
         connection.close()
         process.join()
-
-    def _ended(self, connection: Connection) -> _Batch:
-        """A reader has ended in the middle of a file: report that, and start another if there is more to read."""
-        process, task = self._running.pop(connection)
-        connection.close()
-        process.join()
-        if self._tasks:
-            self._start()
+        if not share:
+            return None
+        path = share.popleft().path
+        if share:
+            self._start(share)
         how = f"the process that read the file ended with {process.exitcode}; the rest of it was not read"
-        return _Batch(tuple([] for _ in _TABLES), [Damage(str(task.path), None, how)])
+        return Damage(str(path), None, how)
 
 
-def _read_files(connection: Connection) -> None:
-    """What a child process does: read the files that it is given, until there are no more."""
+def _read_files(connection: Connection, tasks: Iterable[_Task]) -> None:
+    """What a child process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business, which ends us
-    with suppress(EOFError, OSError):
-        while True:
-            task = connection.recv()
+    with suppress(BrokenPipeError):
+        for task in tasks:
             for batch in _read(task):
                 connection.send(batch)
             connection.send(_DONE)
 
 
 def _read(task: _Task) -> Iterator[_Batch]:
-    rows: tuple[list[Row], ...] = tuple([] for _ in _TABLES)
+    rows = _no_rows()
     damages: list[Damage] = []
     size = 0
     for record in read_path(task.path, source=task.source, filesize=task.filesize):
@@ -265,6 +271,6 @@ def _read(task: _Task) -> Iterator[_Batch]:
         size += 1
         if size >= BATCH:
             yield _Batch(rows, damages)
-            rows, damages, size = tuple([] for _ in _TABLES), [], 0
+            rows, damages, size = _no_rows(), [], 0
     if size:
         yield _Batch(rows, damages)

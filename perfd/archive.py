@@ -1,0 +1,207 @@
+"""Publishing: the results of finished UTC days as files that CollecTor fetches, each written once.
+
+For each day, ``SOURCE-SIZE-DATE.tpf`` for each size, and then ``DATE.onionperf.analysis.json.xz``, whose presence
+says that the day is complete. A file appears by renaming and is never changed again: CollecTor fetches each once
+only. Days that were missed (Perfd did not run, the disk was full) are made up for whenever ``publish`` is called.
+
+Only what this instance measured is published, not what was imported. ``index.xml`` (OnionPerf's) and
+``index.html``, the listing that CollecTor reads, are made anew when a file was added.
+"""
+
+from __future__ import annotations
+
+import os
+import xml.etree.ElementTree as ET
+from base64 import b64encode
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from hashlib import sha256
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from perfd.days import DAY, Archivist, day_of
+from perfd.formats import torperf
+from perfd.formats.errors import FormatError
+from perfd.formats.onionperf_writer import SUFFIX
+from perfd.formats.values import utc_date
+from perfd.record import Measurement
+from perfd.store.reader import Filter, StoreReader
+
+DIRECTORY = "archive"
+"""The directory of the published files, in that of the instance."""
+
+DECIMALS = 3
+"""Decimals of times in .tpf files: metrics-lib keeps milliseconds."""
+
+GRACE = 600.0
+"""Seconds after the last deadline of a day's runs until it is published: their records must be in the database."""
+
+_NEW = ".new"
+
+Say = Callable[[str], object]
+
+
+@attrs.frozen
+class Archive:
+    """The published files of ``source`` in ``directory``. ``say`` gets a line for everything noteworthy."""
+
+    directory: Path
+    source: str
+    say: Say
+
+    def publish(self, reader: StoreReader, finished: float) -> int:
+        """Write the files of all days that ended before ``finished`` and are not complete yet; how many files.
+
+        Raises OSError (a full disk), StoreError and sqlite3.Error; the next call goes on where this one ended.
+        """
+        self.directory.mkdir(exist_ok=True)
+        for leftover in self.directory.glob(f"*{_NEW}"):
+            leftover.unlink()
+        written = 0
+        oldest = Filter(source=self.source, oldest_first=True, limit=1)
+        while found := reader.measurements(oldest):
+            start = day_of(found[0].start)
+            if start + DAY > finished:
+                break
+            written += self._publish_day(reader, start)
+            oldest = attrs.evolve(oldest, since=start + DAY)
+        if written or not (self.directory / "index.html").exists():
+            self._write_indexes()
+        return written
+
+    def _publish_day(self, reader: StoreReader, start: float) -> int:
+        last = self.directory / f"{utc_date(start)}{SUFFIX}"
+        if last.exists():
+            return 0
+        day = Filter(source=self.source, since=start, until=start + DAY, oldest_first=True)
+        runs = [m for m in reader.measurements(day) if m.network is not None and torperf.is_published(m)]
+        written = 0
+        try:
+            files = torperf.files(runs)
+        except FormatError as error:
+            self.say(f"the results of {utc_date(start)} cannot be published: {error.message}")
+            return 0
+        for name, measurements in files.items():
+            path = self.directory / name
+            texts = [text for m in measurements if (text := self._tpf(m)) is not None]
+            if texts and not path.exists():  # it does if we were stopped in the middle of this day
+                write_once(path, "".join(texts).encode())
+                written += 1
+        document = Archivist(reader).analysis(self.source, start, runs, self._refuse)
+        if document is not None:
+            write_once(last, document)
+            written += 1
+        if written:
+            self.say(f"published {len(runs)} results of {utc_date(start)} in {written} files")
+        return written
+
+    def _tpf(self, measurement: Measurement) -> str | None:
+        try:
+            return next(torperf.write([measurement], DECIMALS), None)
+        except FormatError as error:
+            self._refuse(measurement, error)
+            return None
+
+    def _refuse(self, record: Any, error: FormatError) -> None:
+        self.say(f"{record.id} cannot be published: {error.message}")
+
+    def _write_indexes(self) -> None:
+        entries = {}
+        known = read_index(self.directory / "index.xml")
+        for item in sorted(os.scandir(self.directory), key=lambda item: item.name):
+            if item.is_file(follow_symlinks=False) and not item.name.startswith((".", "index.")):
+                stat = item.stat()
+                entry = Entry(item.name, stat.st_size, _date(stat.st_mtime), "")
+                old = known.get(item.name)
+                if old is None or attrs.evolve(old, sha256="") != entry:
+                    digest = sha256(Path(item.path).read_bytes()).digest()
+                    old = attrs.evolve(entry, sha256=b64encode(digest).decode("ascii"))
+                entries[item.name] = old
+        replace(self.directory / "index.xml", index_xml(entries.values()))
+        replace(self.directory / "index.html", listing(entries.values()))
+
+
+@attrs.frozen
+class Entry:
+    """A published file, as index.xml tells of it."""
+
+    name: str
+    size: int  # bytes
+    last_modified: str  # UTC, YYYY-MM-DD HH:MM:SS
+    sha256: str  # base64
+
+
+def read_index(path: Path) -> dict[str, Entry]:
+    """What our index.xml says, by name; nothing if there is none, or it is damaged."""
+    try:
+        root = ET.parse(path).getroot()  # we wrote it
+        return {
+            item.attrib["name"]: Entry(
+                item.attrib["name"],
+                int(item.attrib["size"]),
+                item.attrib["last_modified"],
+                item.attrib["sha256"],
+            )
+            for item in root.iter("file")
+        }
+    except (OSError, ET.ParseError, KeyError, ValueError):
+        return {}
+
+
+def index_xml(entries: Iterable[Entry]) -> bytes:
+    """The text of index.xml, as OnionPerf publishes it, but with all times in UTC."""
+    root = ET.Element("files")
+    for entry in entries:
+        values = {name: str(value) for name, value in attrs.asdict(entry).items()}
+        ET.SubElement(root, "file", values)
+    ET.indent(root)
+    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+
+def listing(entries: Iterable[Entry]) -> bytes:
+    """An HTML page with one link per line, in which CollecTor looks for names."""
+    rows = "".join(
+        f'<tr><td><a href="{escape(entry.name)}">{escape(entry.name)}</a></td>'
+        f"<td>{entry.last_modified}</td><td>{entry.size}</td></tr>\n"
+        for entry in entries
+    )
+    page = (
+        '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>Published results</title></head>\n'
+        "<body>\n<h1>Published results</h1>\n<table>\n"
+        f"<tr><th>file</th><th>last modified (UTC)</th><th>bytes</th></tr>\n{rows}</table>\n</body>\n</html>\n"
+    )
+    return page.encode()
+
+
+def write_once(path: Path, content: bytes) -> None:
+    """Make the file ``path``, whole or not at all. It must not exist: FileExistsError if it does."""
+    unfinished = _write_beside(path, content)
+    try:
+        os.link(unfinished, path)  # unlike a rename, this never replaces a file
+    except PermissionError:  # a file system without links
+        if path.exists():
+            raise FileExistsError(path) from None
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Make or replace the file ``path``, whole or not at all."""
+    _write_beside(path, content).replace(path)
+
+
+def _write_beside(path: Path, content: bytes) -> Path:
+    unfinished = path.with_name(path.name + _NEW)
+    with unfinished.open("wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
+    return unfinished
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,120 @@
+"""``/archive/``: the published files, and the listing in which CollecTor looks for them.
+
+The files are small and never change. They are read in pieces, as fast as the client takes them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from twisted.internet.interfaces import IPullProducer
+from twisted.web.http import CACHED
+from twisted.web.resource import IResource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from perfd.web.answers import Access
+from perfd.web.site import Node, Request, WebError
+
+PIECE = 1 << 16
+"""The bytes that are read at a time."""
+
+INDEX = "index.html"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+_TYPES = {
+    ".tpf": b"text/plain; charset=utf-8",
+    ".xz": b"application/x-xz",
+    ".xml": b"application/xml",
+    ".html": b"text/html; charset=utf-8",
+}
+
+
+class ArchivePages(Node):
+    """``/archive/`` and the files in ``directory``. ``empty`` gives the listing while nothing was published."""
+
+    def __init__(self, directory: Path, access: Access, empty: Callable[[], bytes]) -> None:
+        super().__init__()
+        self._directory = directory
+        self._access = access
+        self._empty = empty
+
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        name = path.decode("ascii", "replace") or INDEX
+        if request.postpath or not _NAME.fullmatch(name) or Path(name).suffix not in _TYPES:
+            return super().getChild(path, request)
+        return _Published(self._directory / name, self._access, self._empty if name == INDEX else None)
+
+    def render_GET(self, request: Request) -> bytes:
+        """Without the slash at its end, the links of the listing would lead elsewhere."""
+        self._access.check(request)
+        request.setResponseCode(301)
+        request.setHeader(b"Location", b"archive/")
+        request.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
+        return b"see archive/\n"
+
+
+class _Published(Node):
+    """One file; ``empty`` gives what is there in its place, if anything is."""
+
+    def __init__(self, path: Path, access: Access, empty: Callable[[], bytes] | None) -> None:
+        super().__init__()
+        self._path = path
+        self._access = access
+        self._empty = empty
+
+    def render_GET(self, request: Request) -> bytes | int:
+        self._access.check(request)
+        request.setHeader(b"Content-Type", _TYPES[self._path.suffix])
+        try:
+            # Never wait for a pipe that somebody put there, and never follow a link out of the directory.
+            opened = os.fdopen(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb")
+        except OSError:
+            if self._empty is not None:
+                return self._empty()
+            raise WebError(404, f"there is no {self._path.name} in the archive") from None
+        found = os.fstat(opened.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            opened.close()
+            raise WebError(404, f"there is no {self._path.name} in the archive")
+        tag = b'"%x-%x"' % (found.st_mtime_ns, found.st_size)
+        if request.setETag(tag) is CACHED or request.setLastModified(found.st_mtime) is CACHED:
+            opened.close()
+            return b""
+        request.setHeader(b"Content-Length", b"%d" % found.st_size)
+        if request.method == b"HEAD" or not found.st_size:
+            opened.close()
+            request.write(b"")
+            request.finish()
+        else:
+            request.registerProducer(_Reading(request, opened, found.st_size), False)
+        return NOT_DONE_YET
+
+
+@implementer(IPullProducer)
+class _Reading:
+    """Writes a file to a request, a piece each time that one is asked for."""
+
+    def __init__(self, request: Request, opened: BinaryIO, size: int) -> None:
+        self._request = request
+        self._opened = opened
+        self._left = size
+
+    def resumeProducing(self) -> None:
+        piece = self._opened.read(min(PIECE, self._left))
+        self._left -= len(piece)
+        if piece:
+            self._request.write(piece)
+        if not piece or not self._left:
+            self._opened.close()
+            self._request.unregisterProducer()
+            self._request.finish()
+
+    def stopProducing(self) -> None:
+        """The connection was lost."""
+        self._opened.close()
