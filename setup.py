@@ -14,8 +14,10 @@ EXTRAS = {
         "hypothesis>=6.100",
         "mypy>=1.13",
         "mypy-zope>=1.0.9",
+        "openapi-spec-validator>=0.7",
         "pytest>=8.3",
         "ruff>=0.8",
+        "schemathesis>=4.0",
     ],
 }
 
@@ -37,6 +39,7 @@ setup(
         "attrs>=24.1",
         "cryptography>=43",
         "rich>=13.7",
+        "prometheus_client>=0.20",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["perfd = perfd.cli:main"]},

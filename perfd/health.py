@@ -1,12 +1,22 @@
-"""Whether Perfd does its work: the last success of each experiment, the state of each tor and of the database."""
+"""Whether Perfd does its work: the last success of each experiment, the state of each tor and of the database.
+
+An experiment is unhealthy when it had no success for three intervals. That goes on over a restart: what was before
+comes out of the database, so a daemon that fails and is started again and again does not look well. After a
+planned stop an experiment is unhealthy, as it was for whoever watched from outside, until its first success.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
 
 from perfd.clock import Clock
 from perfd.interfaces import Tor
@@ -14,6 +24,27 @@ from perfd.record import Measurement, Outcome
 
 INTERVALS_WITHOUT_SUCCESS = 3
 """An experiment without a success for this many intervals makes Perfd unhealthy."""
+
+PAUSE = 1.0
+"""Seconds between two tries to read what was before the start: the database may just be made, or be locked."""
+
+WORTH_A_LINE = 10
+"""Tries in vain, after which the log says so."""
+
+
+class History(Protocol):
+    """How an experiment went on before the start; times are seconds since the epoch."""
+
+    @property
+    def first(self) -> float:
+        """Its first measurement."""
+
+    @property
+    def last_success(self) -> float | None: ...
+
+    @property
+    def failures(self) -> int:
+        """Since then."""
 
 
 @attrs.define
@@ -23,25 +54,33 @@ class ExperimentHealth:
     name: str
     interval: float  # seconds
     next_slot: Callable[[], float | None]
-    watched_since: float  # seconds since the epoch
-    last_success: float | None = None
+    since: float  # raw monotonic seconds: the last success, or when one was first expected
+    last_success: float | None = None  # seconds since the epoch
     last_outcome: Outcome | None = None
     failures: int = 0  # since the last success
     counts: dict[str, int] = attrs.Factory(dict)
 
-    def ended(self, measurement: Measurement) -> None:
+    def ended(self, measurement: Measurement, now: float) -> None:
         outcome = measurement.outcome
         self.last_outcome = outcome
         self.counts[outcome.value] = self.counts.get(outcome.value, 0) + 1
         if outcome is Outcome.OK:
             self.last_success = measurement.end or measurement.start
+            self.since = now
             self.failures = 0
-        else:
+        elif outcome is not Outcome.CANCELLED:
             self.failures += 1
 
+    def remember(self, history: History, started: float) -> None:
+        """Take over what was before the start, which was at ``started`` (epoch)."""
+        if self.last_success is None:
+            before = history.first if history.last_success is None else history.last_success
+            self.since -= started - before
+            self.last_success = history.last_success
+            self.failures += history.failures
+
     def is_healthy(self, now: float) -> bool:
-        since = self.watched_since if self.last_success is None else max(self.last_success, self.watched_since)
-        return now - since <= INTERVALS_WITHOUT_SUCCESS * self.interval
+        return now - self.since <= INTERVALS_WITHOUT_SUCCESS * self.interval
 
     def as_dict(self, now: float) -> dict[str, Any]:
         return {
@@ -67,35 +106,83 @@ class Health:
         self._source = source
         self._version = version
         self._database = database
+        self._began = clock.anchor()
         self._experiments: dict[str, ExperimentHealth] = {}
         self._tors: Sequence[Tor] = ()
 
     def watch(self, name: str, interval: float, next_slot: Callable[[], float | None]) -> None:
-        """Expect successes of the experiment ``name`` from now on."""
-        self._experiments[name] = ExperimentHealth(name, interval, next_slot, self._clock.wall())
+        """Expect successes of the experiment ``name``."""
+        self._experiments[name] = ExperimentHealth(name, interval, next_slot, self._began.monotonic)
 
     def watch_tors(self, tors: Sequence[Tor]) -> None:
         self._tors = tuple(tors)
 
+    async def remember(self, read: Callable[[str, float], Awaitable[History | None]]) -> None:
+        """Take over what was before; ``read`` gives it for an experiment, until a time (epoch).
+
+        Raises what ``read`` does. What lies in the future, written while the clock was wrong, does not count.
+        """
+        histories = [(each, await read(each.name, self._began.wall)) for each in self._experiments.values()]
+        for experiment, history in histories:
+            if history is not None:
+                experiment.remember(history, self._began.wall)
+
     def record(self, measurement: Measurement) -> None:
         experiment = self._experiments.get(measurement.experiment)
         if experiment is not None:
-            experiment.ended(measurement)
+            experiment.ended(measurement, self._clock.monotonic())
 
     def report(self) -> dict[str, Any]:
         """The state of everything, ready for JSON; ``healthy`` sums it up."""
-        now = self._clock.wall()
+        now = self._clock.monotonic()
         trouble = self._database()
         experiments = [experiment.as_dict(now) for experiment in self._experiments.values()]
         return {
             "healthy": trouble is None and all(experiment["healthy"] for experiment in experiments),
             "source": self._source,
             "version": self._version,
-            "time": iso(now),
+            "time": iso(self._clock.wall()),
             "database": trouble or "ok",
             "tors": [{"name": t.name, "state": t.not_ready or "ready", "version": t.version} for t in self._tors],
             "experiments": experiments,
         }
+
+
+class HealthHistory(Service):
+    """Lets ``health`` remember what was before the start, as soon as it can be read."""
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: IReactorTime, health: Health, read: Callable[[str, float], Awaitable[History | None]]
+    ) -> None:
+        self._reactor = reactor
+        self._health = health
+        self._read = read
+        self._remembering: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        super().startService()
+        self._remembering = Deferred.fromCoroutine(self._remember())
+        self._remembering.addErrback(lambda failure: failure.trap(CancelledError))
+
+    def stopService(self) -> None:
+        super().stopService()
+        if self._remembering is not None:
+            self._remembering.cancel()
+
+    async def _remember(self) -> None:
+        tries = 0
+        while True:
+            try:
+                await self._health.remember(self._read)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it may pass
+                tries += 1
+                if tries == WORTH_A_LINE:
+                    self._log.error("the last successes cannot be read: {error}; tried on", error=error)
+                await deferLater(self._reactor, PAUSE)
+            else:
+                return
 
 
 def iso(epoch: float | None) -> str | None:

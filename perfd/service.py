@@ -22,19 +22,23 @@ from zope.interface import implementer
 from perfd import __version__
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
-from perfd.health import Health
+from perfd.health import Health, HealthHistory
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.laboratory import Laboratory, OrderedServices, StartError
 from perfd.logfile import LogSink
 from perfd.logobserver import LogFile, reopen_on_signal
+from perfd.metrics import Metrics
 from perfd.preflight import check_machine
 from perfd.schedule import Grid, Schedule
 from perfd.sinks import FanOut
 from perfd.store.database import StoreError, database_path
-from perfd.store.reader import AsyncReader
+from perfd.store.reader import AsyncReader, History
 from perfd.store.worker import ThreadWorker
 from perfd.store.writer import StoreSink
-from perfd.web.results import Access, HealthPage, Results
+from perfd.web.answers import Access, Library
+from perfd.web.openapi import document
+from perfd.web.pages import DocumentPage, HealthPage, MetricsPage
+from perfd.web.results import result_resources
 
 
 class LogService(Service):
@@ -125,15 +129,23 @@ class Perfd(OrderedServices):
         store = StoreSink(reactor, ThreadWorker(reactor, "perfd-writer"), database)
         reader = AsyncReader(ThreadWorker(reactor, "perfd-reader", 2), database)
         health = Health(clock, config.source, __version__, lambda: store.status.trouble)
-        sinks = FanOut({"log": LogSink(), "database": store, "health": health})
+        metrics = Metrics(config.source, __version__, lambda: store.status.pending)
+        sinks = FanOut({"log": LogSink(), "database": store, "health": health, "metrics": metrics})
         access = Access(config.server.results)
-        pages = {"results": Results(reader, access), "health": HealthPage(health.report, access)}
+        pages = {
+            **result_resources(Library(reader, access)),
+            "health": HealthPage(health.report, access),
+            "metrics": MetricsPage(metrics.exposition, access),
+            "openapi.json": DocumentPage(document(config.server.max_size)),
+        }
         laboratory = Laboratory(reactor, clock, config, pages, store)
         health.watch_tors(list(laboratory.tors.values()))
+        metrics.watch_tors(list(laboratory.tors.values()))
 
         LockService(instance).setServiceParent(self)
         LogService(instance.log_file, config.keep_logs).setServiceParent(self)
         StoreService(store, reader, self._give_up).setServiceParent(self)
+        HealthHistory(reactor, health, partial(read_history, reader)).setServiceParent(self)
         laboratory.setServiceParent(self)
         for experiment in config.experiments:
             variants = [
@@ -144,6 +156,7 @@ class Perfd(OrderedServices):
             grid = Grid(experiment.interval, experiment.offset)
             schedule = Schedule(reactor, clock, experiment.name, grid, variants, sinks)
             health.watch(experiment.name, experiment.interval, partial(getattr, schedule, "next_slot"))
+            metrics.watch(experiment.name)
             schedule.setServiceParent(self)
 
     def startService(self) -> None:
@@ -167,6 +180,11 @@ class Perfd(OrderedServices):
     def _give_up(self, error: StoreError) -> None:
         self._log.critical("Perfd stops: {error}", error=error)
         self._reactor.stop()
+
+
+def read_history(reader: AsyncReader, experiment: str, before: float) -> Deferred[History | None]:
+    """How ``experiment`` went on until ``before``."""
+    return reader.run(lambda store: store.history(experiment, before))
 
 
 def use_monotonic_time(reactor: Any) -> None:

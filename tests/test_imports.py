@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "store": {"record", "interfaces", "sinks"},
     "formats": {"clock", "record"},
     "health": READERS,
+    "metrics": READERS,
     "instance": set(),
     "web": {*READERS, "store", "formats", "logfile"},
     "terminal": set(),

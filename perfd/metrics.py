@@ -1,0 +1,106 @@
+"""Perfd's own metrics for Prometheus: counted as measurements end, never measured or queried for a scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from perfd.interfaces import Tor
+from perfd.record import EMPTY, Measurement, Outcome
+
+BUCKETS = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300, 600)
+"""Seconds: from a private network's round trip to the timeout of a slow download."""
+
+
+class Metrics:
+    """A sink that counts measurements, and the answer of ``/metrics``.
+
+    ``pending`` gives the number of records that wait for the database.
+    """
+
+    def __init__(self, source: str, version: str, pending: Callable[[], int]) -> None:
+        self._registry = CollectorRegistry()
+        self._measurements = Counter(
+            "perfd_measurements",
+            "Measurements by outcome, skipped slots included.",
+            ("experiment", "tor", "server", "outcome"),
+            registry=self._registry,
+        )
+        self._skipped = Counter(
+            "perfd_skipped_slots",
+            "Slots of the schedule in which nothing was run, by reason.",
+            ("experiment", "errorcode"),
+            registry=self._registry,
+        )
+        self._first_byte = self._histogram(
+            "perfd_first_byte_seconds", "From START to the first byte of the response."
+        )
+        self._complete = self._histogram("perfd_complete_seconds", "From START to the last byte of the payload.")
+        self._states = _States(source, version, pending)
+        self._registry.register(self._states)
+
+    def watch_tors(self, tors: Sequence[Tor], unparsed: Mapping[str, Callable[[], int]] = EMPTY) -> None:
+        """Show the states of ``tors``; ``unparsed`` has, by name, what counts the events not understood."""
+        self._states.tors = tuple(tors)
+        self._states.unparsed = unparsed
+
+    def watch_server(self, sent: Callable[[], int]) -> None:
+        """Show the bytes that our web server has sent."""
+        self._states.sent = sent
+
+    def watch(self, experiment: str) -> None:
+        """Show ``experiment`` from the start, with zeros: a series that begins with its first failure hides it."""
+        for histogram in (self._first_byte, self._complete):
+            histogram.labels(experiment)
+
+    def record(self, measurement: Measurement) -> None:
+        m = measurement
+        self._measurements.labels(m.experiment, m.tor or "", m.server or "", m.outcome.value).inc()
+        if m.outcome is Outcome.SKIPPED:
+            self._skipped.labels(m.experiment, m.errorcode or "").inc()
+        if m.dataresponse is not None:
+            self._first_byte.labels(m.experiment).observe(m.dataresponse - m.start)
+        if m.datacomplete is not None:
+            self._complete.labels(m.experiment).observe(m.datacomplete - m.start)
+
+    def exposition(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def _histogram(self, name: str, doc: str) -> Histogram:
+        return Histogram(name, doc, ("experiment",), buckets=BUCKETS, registry=self._registry)
+
+
+class _States(Collector):
+    """What other parts of Perfd remember, asked for when it is shown."""
+
+    def __init__(self, source: str, version: str, pending: Callable[[], int]) -> None:
+        self._info = {"source": source, "version": version}
+        self._pending = pending
+        self.tors: Sequence[Tor] = ()
+        self.unparsed: Mapping[str, Callable[[], int]] = {}
+        self.sent: Callable[[], int] | None = None
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        yield InfoMetricFamily("perfd", "This Perfd.", self._info)
+        yield GaugeMetricFamily("perfd_database_pending", "Records that wait for the database.", self._pending())
+        if self.sent is not None:
+            yield CounterMetricFamily("perfd_server_sent_bytes", "Bytes that the web server has sent.", self.sent())
+        ready = GaugeMetricFamily("perfd_tor_ready", "1 if measurements can run over this tor.", labels=["tor"])
+        info = InfoMetricFamily("perfd_tor", "The version of each tor, once it is known.", labels=["tor"])
+        unparsed = CounterMetricFamily(
+            "perfd_control_events_unparsed", "Events of each tor that were not understood.", labels=["tor"]
+        )
+        for tor in self.tors:
+            ready.add_metric([tor.name], tor.not_ready is None)
+            if tor.version is not None:
+                info.add_metric([tor.name], {"version": tor.version})
+            count = self.unparsed.get(tor.name)
+            unparsed.add_metric([tor.name], 0 if count is None else count())
+        yield from (ready, info, unparsed)

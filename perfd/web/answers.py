@@ -1,0 +1,154 @@
+"""Answers that take a while, because the database is read in another thread."""
+
+from __future__ import annotations
+
+import ipaddress
+import sqlite3
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from perfd.store.database import StoreError
+from perfd.store.reader import StoreReader
+from perfd.web.parameters import Parameter, read_arguments
+from perfd.web.site import Node, Request, WebError
+
+MOST_ANSWERS = 32
+"""Answers from the database at a time; each has a page in memory until the client has taken it."""
+
+PIECE = 64 * 1024
+"""Bytes given to the socket at a time."""
+
+T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """Runs queries outside the reactor's thread."""
+
+    def run(self, query: Callable[[StoreReader], T]) -> Deferred[T]: ...
+
+
+class Access:
+    """Who may read results: ``all``, ``local`` (connections from this machine) or ``none``."""
+
+    def __init__(self, allowed: str) -> None:
+        self._allowed = allowed
+
+    def check(self, request: Request) -> None:
+        """Raises WebError if the client may not read."""
+        if self._allowed == "all" or (self._allowed == "local" and _is_local(request)):
+            return
+        raise WebError(403, "results cannot be read from here (option results of perfd.conf)")
+
+
+def _is_local(request: Request) -> bool:
+    host = getattr(request.getClientAddress(), "host", "")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@attrs.define
+class Room:
+    """How many answers are being given, and may be."""
+
+    most: int = MOST_ANSWERS
+    taken: int = 0
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Raises WebError if there is none."""
+        if self.taken >= self.most:
+            raise WebError(503, "too many queries at a time; try again soon", {b"Retry-After": b"5"})
+        self.taken += 1
+        try:
+            yield
+        finally:
+            self.taken -= 1
+
+
+@attrs.frozen
+class Library:
+    """The database as strangers meet it."""
+
+    reader: Reader
+    access: Access
+    room: Room = attrs.Factory(Room)
+
+
+class Answer(Node):
+    """A resource whose answer comes from the database. The query may have ``parameters`` and no others."""
+
+    parameters: Sequence[Parameter] = ()
+
+    def __init__(self, library: Library) -> None:
+        super().__init__()
+        self.library = library
+
+    def render_GET(self, request: Request) -> int:
+        self.library.access.check(request)
+        arguments = read_arguments(self.parameters, request)
+        answering = Deferred.fromCoroutine(self._in_its_place(request, arguments))
+        request.notifyFinish().addErrback(lambda _: answering.cancel())
+        answering.addErrback(lambda failure: _failed(request, failure))
+        return NOT_DONE_YET
+
+    async def _in_its_place(self, request: Request, arguments: dict[str, Any]) -> None:
+        with self.library.room.place():
+            await self.answer(request, arguments)
+
+    def answer(self, request: Request, arguments: dict[str, Any]) -> Coroutine[Any, Any, None]:
+        """Send the whole response. It is cancelled when the client goes away."""
+        raise NotImplementedError
+
+
+def _failed(request: Request, failure: Failure) -> None:
+    if failure.check(CancelledError):
+        return  # the client has gone
+    if failure.check(StoreError, sqlite3.Error):
+        failure = Failure(WebError(503, "the database cannot be read now; try again later"))
+    request.processingFailed(failure)
+
+
+@implementer(IPushProducer)
+class Body:
+    """The body of a response, written in pieces, each when the socket has taken the one before."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._paused = False
+        self._resumed: Deferred[None] | None = None
+        request.registerProducer(self, True)
+
+    async def write(self, data: bytes) -> None:
+        """Return when all of ``data`` was given to the socket."""
+        for start in range(0, len(data), PIECE):
+            if self._paused:
+                self._resumed = Deferred()
+                await self._resumed
+            self._request.write(data[start : start + PIECE])
+
+    def finish(self) -> None:
+        """That was all."""
+        self._request.unregisterProducer()
+        self._request.finish()
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        waiting, self._resumed = self._resumed, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    def stopProducing(self) -> None:
+        """The connection was lost; the answer gets cancelled."""

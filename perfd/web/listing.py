@@ -1,0 +1,331 @@
+"""Lists of records, however long: read, encoded and compressed in a reader thread, a page at a time.
+
+A page is read when the client has taken the one before. So a list takes as much memory as its largest page, and a
+client that goes away ends the reading. What fits on one page has an ETag.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any, Generic, Protocol, TypeVar
+
+import attrs
+from twisted.web.resource import IResource
+
+from perfd.record import EMPTY
+from perfd.store.database import NoDatabaseError
+from perfd.store.reader import StoreReader, Window
+from perfd.store.rows import Table
+from perfd.web.answers import Answer, Body, Library
+from perfd.web.parameters import DEFAULT_LIMIT, Parameter
+from perfd.web.site import Node, Request, WebError
+
+PAGE = 500
+"""Records of a page: about a megabyte."""
+
+WORTH_IT = 1000
+"""Bytes from which on a body is compressed."""
+
+LEVEL = 3
+"""Of compression: a third of the default's time, and a tenth more bytes."""
+
+R = TypeVar("R")
+
+
+@attrs.frozen
+class Records(Generic[R]):
+    """A kind of record: the ``name`` of a list of them, its filter's class, and how they and ``one`` are read."""
+
+    name: str
+    table: Table[R]
+    window: Callable[..., Window]
+    select: Callable[[StoreReader, Any], list[R]]
+    one: Callable[[StoreReader, str], R | None] | None = None
+
+
+class Format(Protocol):
+    """How a list is written: what is before, of, between and after its records."""
+
+    content_type: bytes
+
+    def before(self, name: str) -> str: ...
+
+    def record(self, record: Any) -> str: ...
+
+    between: str
+
+    def after(self, cursor: str | None) -> str:
+        """``cursor`` is what the query for the next page gives as ``after``; None at the end."""
+
+
+class Json(Format):
+    """``{"results": [...], "next": "..."}``, a record per line."""
+
+    content_type = b"application/json"
+    between = ",\n"
+
+    def __init__(self, as_dict: Callable[[Any], Mapping[str, Any]]) -> None:
+        self._as_dict = as_dict
+
+    def before(self, name: str) -> str:
+        return f'{{"{name}": ['
+
+    def record(self, record: Any) -> str:
+        return to_json(self._as_dict(record))
+
+    def after(self, cursor: str | None) -> str:
+        return f'], "next": {json.dumps(cursor)}}}\n'
+
+
+class Lines(Format):
+    """Text that ``render`` makes of each record, with its line end; it may be empty."""
+
+    content_type = b"text/plain; charset=utf-8"
+    between = ""
+
+    def __init__(self, render: Callable[[Any], str]) -> None:
+        self._render = render
+
+    def before(self, name: str) -> str:
+        return ""
+
+    def record(self, record: Any) -> str:
+        return self._render(record)
+
+    def after(self, cursor: str | None) -> str:
+        return ""
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """``document`` as JSON, which has no infinite numbers: they are null."""
+    try:
+        return _encode(document)
+    except ValueError:
+        return _encode(_finite(document))
+
+
+_encode = json.JSONEncoder(allow_nan=False, check_circular=False).encode
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(member) for member in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Pages(Generic[R]):
+    """A list on its way: the pages that are left of it. Its methods are for a reader thread, one call at a time."""
+
+    def __init__(self, records: Records[R], form: Format, wanted: Window) -> None:
+        self._records = records
+        self._form = form
+        self._wanted = wanted
+        self._left = DEFAULT_LIMIT if wanted.limit is None else wanted.limit
+        self._written = False
+        self._before = form.before(records.name)
+        self.complete = False
+
+    def next(self, reader: StoreReader) -> bytes:
+        """The bytes of the next page; the last sets ``complete``."""
+        size = min(PAGE, self._left)
+        found = self._records.select(reader, attrs.evolve(self._wanted, limit=size))
+        self._left -= len(found)
+        cursor = None
+        if found:
+            cursor = self._records.table.cursor(found[-1])
+            self._wanted = attrs.evolve(self._wanted, after=cursor)
+        if len(found) < size:
+            cursor = None
+        self.complete = cursor is None or not self._left
+        return self._encoded(found, cursor)
+
+    def nothing(self) -> bytes:
+        """The bytes of an empty list."""
+        self.complete = True
+        return self._encoded([], None)
+
+    def _encoded(self, found: list[R], cursor: tuple[float, str] | None) -> bytes:
+        form = self._form
+        text = form.between.join([form.record(record) for record in found])
+        if text and self._written:
+            text = form.between + text
+        self._written = self._written or bool(text)
+        before, self._before = self._before, ""
+        after = form.after(cursor and written_cursor(cursor)) if self.complete else ""
+        return (before + text + after).encode()
+
+
+def written_cursor(cursor: tuple[float, str]) -> str:
+    """A cursor as the parameter ``after`` takes it; the time is exact."""
+    time, record_id = cursor
+    return f"{Decimal(repr(time)):f},{record_id}"
+
+
+@attrs.frozen
+class Start:
+    """The first page of an answer. It has an ``etag`` if it is the only one; no body if the client knows that."""
+
+    body: bytes
+    etag: str | None = None
+    known: bool = False
+
+
+class Sending(Generic[R]):
+    """What one client gets of a list. Apart from ``gzip`` and ``known`` it is for a reader thread."""
+
+    def __init__(self, pages: Pages[R], *, gzip: bool, known: frozenset[str]) -> None:
+        self._pages = pages
+        self._known = known
+        self._wants_gzip = gzip
+        self._compressor: Any = None
+
+    @property
+    def complete(self) -> bool:
+        return self._pages.complete
+
+    @property
+    def compressed(self) -> bool:
+        return self._compressor is not None
+
+    def start(self, reader: StoreReader) -> Start:
+        return self._start(self._pages.next(reader))
+
+    def start_empty(self) -> Start:
+        return self._start(self._pages.nothing())
+
+    def go_on(self, reader: StoreReader) -> bytes:
+        return self._compress(self._pages.next(reader))
+
+    def _start(self, body: bytes) -> Start:
+        if self._wants_gzip and (len(body) >= WORTH_IT or not self.complete):
+            self._compressor = zlib.compressobj(LEVEL, wbits=31)  # 31: gzip
+        if not self.complete:
+            return Start(self._compress(body))
+        tag = sha256(body).hexdigest()[:32]
+        etag = f'"{tag}-gzip"' if self.compressed else f'"{tag}"'
+        if self._known & {tag, "*"}:
+            return Start(b"", etag, known=True)
+        return Start(self._compress(body), etag)
+
+    def _compress(self, data: bytes) -> bytes:
+        if self._compressor is None:
+            return data
+        packed: bytes = self._compressor.compress(data)
+        rest: bytes = self._compressor.flush(zlib.Z_FINISH if self.complete else zlib.Z_SYNC_FLUSH)
+        return packed + rest
+
+
+class Listing(Answer, Generic[R]):
+    """A resource that lists ``records``, with a child for each if they can be read one by one.
+
+    ``choose`` gives the format of an answer; ``fixed`` are arguments that the path gives.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        records: Records[R],
+        parameters: Sequence[Parameter],
+        choose: Callable[[Request], Format],
+        fixed: Mapping[str, Any] = EMPTY,
+    ) -> None:
+        super().__init__(library)
+        self.parameters = parameters
+        self._records = records
+        self._choose = choose
+        self._fixed = fixed
+
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        if not path and not request.postpath:
+            return self
+        return (
+            super().getChild(path, request)
+            if self._records.one is None
+            else self.one(path.decode("utf-8", "replace"))
+        )
+
+    def one(self, record_id: str) -> Node:
+        """The resource of one record."""
+        return One(self.library, self._records, self._choose, record_id)
+
+    async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
+        form = self._choose(request)
+        pages = Pages(self._records, form, self._records.window(**{**arguments, **self._fixed}))
+        sending = Sending(pages, gzip=accepts_gzip(request), known=known_tags(request))
+        reader = self.library.reader
+        try:
+            start = await reader.run(sending.start)
+        except NoDatabaseError:  # it is made when Perfd is started for the first time
+            start = sending.start_empty()
+        _set_headers(request, form, sending, start)
+        if start.known:
+            request.setResponseCode(304)
+            request.finish()
+            return
+        body = Body(request)
+        request.write(b"")  # the head, also of an answer to HEAD
+        await body.write(start.body)
+        while not sending.complete and request.method != b"HEAD":
+            await body.write(await reader.run(sending.go_on))
+        body.finish()
+
+
+class One(Answer, Generic[R]):
+    """A resource of one record."""
+
+    def __init__(
+        self, library: Library, records: Records[R], choose: Callable[[Request], Format], record_id: str
+    ) -> None:
+        super().__init__(library)
+        self._records = records
+        self._choose = choose
+        self._id = record_id
+
+    async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
+        read = self._records.one
+        assert read is not None
+        try:
+            found = await self.library.reader.run(lambda reader: read(reader, self._id))
+        except NoDatabaseError:
+            found = None
+        if found is None:
+            raise WebError(404, f"{self._id[:64]!r} is not among the {self._records.name}")
+        form = self._choose(request)
+        request.setHeader(b"Content-Type", form.content_type)
+        request.setHeader(b"Vary", b"Accept")
+        request.respond((form.record(found).rstrip("\n") + "\n").encode())
+
+
+def _set_headers(request: Request, form: Format, sending: Sending[Any], start: Start) -> None:
+    request.setHeader(b"Content-Type", form.content_type)
+    request.setHeader(b"Cache-Control", b"no-cache")  # may be kept, must be asked for again
+    request.setHeader(b"Vary", b"Accept, Accept-Encoding")
+    if start.etag is not None:
+        request.setHeader(b"ETag", start.etag.encode())
+    if sending.compressed:
+        request.setHeader(b"Content-Encoding", b"gzip")
+    if sending.complete and not start.known:
+        request.setHeader(b"Content-Length", b"%d" % len(start.body))
+
+
+def accepts_gzip(request: Request) -> bool:
+    """Whether the client takes gzip (RFC 9110, section 12.5.3)."""
+    for coding in (request.getHeader("accept-encoding") or "").split(","):
+        name, _, weight = coding.partition(";")
+        if name.strip().lower() in ("gzip", "x-gzip"):
+            return not re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight)
+    return False
+
+
+def known_tags(request: Request) -> frozenset[str]:
+    """The bodies that the client has, by their hashes (If-None-Match)."""
+    tags = (request.getHeader("if-none-match") or "").split(",")
+    return frozenset(tag.strip().removeprefix("W/").strip('"').removesuffix("-gzip") for tag in tags)
