@@ -83,9 +83,8 @@ class Files:
 class Refusals:
     """The measurements that a format cannot hold: reported on standard error, and counted."""
 
-    def __init__(self, report: Callable[[str], object] = sys.stderr.write) -> None:
+    def __init__(self) -> None:
         self.count = 0
-        self._report = report
 
     def each(
         self, write: Callable[[Measurement], str | None], measurements: Iterable[Measurement]
@@ -103,7 +102,7 @@ class Refusals:
     def refuse(self, measurement: Measurement, error: FormatError) -> None:
         """Report one."""
         self.count += 1
-        self._report(f"perfd: {measurement.id} cannot be written: {error.message}\n")
+        sys.stderr.write(f"perfd: {measurement.id} cannot be written: {error.message}\n")
 
 
 def export(config: Config, wanted: Filter, form: str, output: Path | None) -> int:
@@ -134,7 +133,9 @@ def export(config: Config, wanted: Filter, form: str, output: Path | None) -> in
                 _one_file(form, path, pages, files, refusals)
         count = len(files)
     sys.stderr.write(f"perfd: wrote {count} file{'' if count == 1 else 's'}")
-    sys.stderr.write(f"; {refusals.count} measurements cannot be written so\n" if refusals.count else "\n")
+    sys.stderr.write(
+        f"; {refusals.count} not written, since the format cannot hold them\n" if refusals.count else "\n"
+    )
     return 1 if refusals.count else 0
 
 

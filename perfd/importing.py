@@ -118,7 +118,8 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
             found[path] = None
             continue
         for directory, _, names in os.walk(path):
-            found |= dict.fromkeys(Path(directory, name) for name in names if _is_result(name))
+            results = (Path(directory, name) for name in names if _is_result(name))
+            found |= dict.fromkeys(result for result in results if result.is_file())
     return sorted(found)
 
 

@@ -101,7 +101,7 @@ def show_results(config: Config, wanted: Filter, *, as_json: bool) -> int:
         sys.stdout.write(json.dumps(document) + "\n")
     elif listed:
         since = "" if wanted.since is None else f" since {_date(wanted.since)}"
-        _print_table(f"The latest {len(listed)} measurements", HEADINGS, map(_row, reversed(listed)))
+        _print_table("The latest measurements", HEADINGS, map(_row, reversed(listed)))
         _print_table(f"All measurements{since}", SUMMARY_HEADINGS, map(_summary_row, summaries))
     else:
         sys.stdout.write("there are no such measurements\n")
@@ -166,7 +166,7 @@ def _date(seconds: float) -> str:
 
 def _print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table for the terminal; where there is none, plain columns that other programs can cut."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     cells = [[_printable(cell) for cell in row] for row in rows]
     if console.is_terminal:
         table = Table(title=title)

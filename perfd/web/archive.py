@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from twisted.internet.interfaces import IPullProducer
+from twisted.internet.interfaces import IPushProducer
 from twisted.web.http import CACHED
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
@@ -92,29 +92,42 @@ class _Published(Node):
             request.write(b"")
             request.finish()
         else:
-            request.registerProducer(_Reading(request, opened, found.st_size), False)
+            _Reading(request, opened, found.st_size).start()
         return NOT_DONE_YET
 
 
-@implementer(IPullProducer)
+@implementer(IPushProducer)
 class _Reading:
-    """Writes a file to a request, a piece each time that one is asked for."""
+    """Writes a file to a request in pieces, each when the socket has taken the one before."""
 
     def __init__(self, request: Request, opened: BinaryIO, size: int) -> None:
         self._request = request
         self._opened = opened
         self._left = size
+        self._paused = False
+
+    def start(self) -> None:
+        self._request.registerProducer(self, True)
+        self.resumeProducing()
 
     def resumeProducing(self) -> None:
-        piece = self._opened.read(min(PIECE, self._left))
-        self._left -= len(piece)
-        if piece:
+        self._paused = False
+        while self._left and not self._paused:
+            piece = self._opened.read(min(PIECE, self._left))
+            if not piece:  # somebody has cut the file meanwhile: the client must see that the rest is missing
+                self._request.channel.transport.abortConnection()
+                return
+            self._left -= len(piece)
             self._request.write(piece)
-        if not piece or not self._left:
+        if not self._left and not self._opened.closed:
             self._opened.close()
             self._request.unregisterProducer()
             self._request.finish()
 
+    def pauseProducing(self) -> None:
+        self._paused = True
+
     def stopProducing(self) -> None:
         """The connection was lost."""
+        self._paused = True
         self._opened.close()
