@@ -176,6 +176,8 @@ class HealthHistory(Service):
         while True:
             try:
                 await self._health.remember(self._read)
+            except CancelledError:
+                raise
             except Exception as error:  # noqa: BLE001 - whatever it is, it may pass
                 tries += 1
                 if tries == WORTH_A_LINE:

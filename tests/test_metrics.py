@@ -1,0 +1,103 @@
+"""Metrics for Prometheus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import IResource
+
+from perfd.metrics import Metrics
+from perfd.record import Error, Outcome
+from perfd.web.answers import Access
+from perfd.web.pages import METRICS_TYPE, MetricsPage
+from tests.strategies import typical
+from tests.test_health import SomeTor
+from tests.web_client import SiteTestCase, get
+
+
+def parsed(text: bytes) -> dict[tuple[Any, ...], float]:
+    """The samples: name and labels, to value."""
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+class MetricsTests(SynchronousTestCase):
+    """What is counted."""
+
+    def setUp(self) -> None:
+        self.pending = 0
+        self.metrics = Metrics("example", "1.2", lambda: self.pending)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return parsed(self.metrics.exposition()).get((name, *sorted(labels.items())))
+
+    def test_outcomes(self) -> None:
+        """Measurements by experiment, tor, way to the server and outcome; skipped slots by reason too."""
+        for outcome in (Outcome.OK, Outcome.OK, Outcome.TIMEOUT):
+            self.metrics.record(typical(outcome=outcome))
+        self.metrics.record(typical(outcome=Outcome.SKIPPED, errorcode=Error.BUSY, tor=None, server=None))
+        labels = {"experiment": "download-50k", "tor": "default", "server": "public"}
+        self.assertEqual(self.value("perfd_measurements_total", **labels, outcome="ok"), 2)
+        self.assertEqual(self.value("perfd_measurements_total", **labels, outcome="timeout"), 1)
+        nothing = {"experiment": "download-50k", "tor": "", "server": ""}
+        self.assertEqual(self.value("perfd_measurements_total", **nothing, outcome="skipped"), 1)
+        reason = {"experiment": "download-50k", "errorcode": "PERFD/BUSY"}
+        self.assertEqual(self.value("perfd_skipped_slots_total", **reason), 1)
+
+    def test_histograms(self) -> None:
+        """Times from START, each counted when it is known; an experiment is there before it has any."""
+        self.metrics.watch("download-50k")
+        name = {"experiment": "download-50k"}
+        self.assertEqual(self.value("perfd_complete_seconds_count", **name), 0)
+        start = typical().start
+        self.metrics.record(typical(dataresponse=start + 0.25, datacomplete=start + 4))
+        self.metrics.record(typical(dataresponse=start + 0.25, datacomplete=None, outcome=Outcome.FAILED))
+        self.assertEqual(self.value("perfd_first_byte_seconds_count", **name), 2)
+        self.assertEqual(self.value("perfd_first_byte_seconds_bucket", **name, le="0.2"), 0)
+        self.assertEqual(self.value("perfd_first_byte_seconds_bucket", **name, le="0.3"), 2)
+        self.assertEqual(self.value("perfd_complete_seconds_sum", **name), 4)
+
+    def test_tors(self) -> None:
+        """Whether each is ready, its version once it is known, and its events that were not understood."""
+        tors = [SomeTor("a", "0.4.9.11", None), SomeTor("b", None, "bootstrapping")]
+        self.metrics.watch_tors(tors, {"a": lambda: 7})  # type: ignore[arg-type]
+        self.assertEqual([self.value("perfd_tor_ready", tor=name) for name in "ab"], [1, 0])
+        self.assertEqual(self.value("perfd_tor_info", tor="a", version="0.4.9.11"), 1)
+        self.assertEqual([self.value("perfd_control_events_unparsed_total", tor=name) for name in "ab"], [7, 0])
+
+    def test_states(self) -> None:
+        """Perfd itself, what waits for the database, and the bytes sent, if somebody counts them."""
+        self.pending = 3
+        self.assertEqual(self.value("perfd_info", source="example", version="1.2"), 1)
+        self.assertEqual(self.value("perfd_database_pending"), 3)
+        self.assertIsNone(self.value("perfd_server_sent_bytes_total"))
+        self.metrics.watch_server(lambda: 5 * 2**40)
+        self.assertEqual(self.value("perfd_server_sent_bytes_total"), 5 * 2**40)
+
+    def test_no_globals(self) -> None:
+        """Two of them do not know of each other."""
+        self.metrics.record(typical())
+        other = Metrics("other", "1.2", lambda: 0).exposition()
+        self.assertNotIn(b"download-50k", other)
+        self.assertNotIn(b"python_info", other)
+
+
+class PageTests(SiteTestCase):
+    """``/metrics``."""
+
+    def children(self) -> dict[str, IResource]:
+        self.access = Access("all")
+        return {"metrics": MetricsPage(Metrics("example", "1.2", lambda: 0).exposition, self.access)}
+
+    def test_page(self) -> None:
+        """Text that Prometheus reads, also for a scraper that sends parameters; closed with the results."""
+        status, headers, body = self.ask(get("/metrics?name%5B%5D=x", "Accept: application/openmetrics-text"))
+        self.assertEqual((status, headers["Content-Type"]), (200, METRICS_TYPE))
+        self.assertEqual(parsed(body)["perfd_database_pending",], 0)
+        self.access._allowed = "none"
+        self.fails(get("/metrics"), 403)
