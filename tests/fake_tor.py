@@ -28,6 +28,7 @@ class FakeProcess:
         self.signals: list[str] = []
         self.ended = False
         self.stdin_closed = False
+        self.pipes_closed = False
 
     def signalProcess(self, signal: str) -> None:
         if self.ended:
@@ -36,6 +37,9 @@ class FakeProcess:
 
     def closeStdin(self) -> None:
         self.stdin_closed = True
+
+    def loseConnection(self) -> None:
+        self.pipes_closed = True
 
     def option(self, name: str) -> str:
         """The argument after ``name``."""

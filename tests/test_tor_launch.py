@@ -52,8 +52,14 @@ class TorTestCase(SynchronousTestCase):
         self.addCleanup(self._stop, service)
         return service
 
-    def _stop(self, service: TorService) -> None:
+    def stop(self, service: TorService) -> Deferred[None]:
+        """Begin to stop the service."""
         stopping = service.stopService()
+        self.reactor.settle()
+        return stopping
+
+    def _stop(self, service: TorService) -> None:
+        stopping = self.stop(service)
         for process in self.reactor.processes:
             if not process.ended:
                 process.end(0)
@@ -79,7 +85,6 @@ class TorTestCase(SynchronousTestCase):
         self.start(service)
         tor = self.connect()
         tor.bootstrapped(*DONE)
-        self.assertIsNone(service.not_ready)
         return tor
 
 
@@ -268,7 +273,7 @@ class NetworkTests(TorTestCase):
         """Stopping does not wait for the network."""
         service = self.service(FakeNetwork())
         service.startService()
-        self.successResultOf(service.stopService())
+        self.successResultOf(self.stop(service))
 
 
 class RelaunchTests(TorTestCase):
@@ -486,7 +491,7 @@ class StopTests(TorTestCase):
         """The Deferred fires when the process is gone, and not before."""
         service = self.service()
         self.ready(service)
-        stopping = service.stopService()
+        stopping = self.stop(service)
         self.assertEqual(service.not_ready, "tor default was stopped")
         self.assertEqual(self.reactor.process.signals, ["TERM"])
         self.assertNoResult(stopping)
@@ -502,7 +507,7 @@ class StopTests(TorTestCase):
         waiting = Deferred.fromCoroutine(service.when_ready())
         self.start(service)
         self.connect()
-        stopping = service.stopService()
+        stopping = self.stop(service)
         self.failureResultOf(waiting, NotReadyError)
         self.reactor.process.end(0)
         self.successResultOf(stopping)
@@ -513,7 +518,7 @@ class StopTests(TorTestCase):
         """A tor that does not listen to SIGTERM gets SIGKILL after five seconds."""
         service = self.service()
         process = self.start(service)
-        stopping = service.stopService()
+        stopping = self.stop(service)
         self.reactor.advance(4.9)
         self.assertEqual(process.signals, ["TERM"])
         self.reactor.advance(0.2)
@@ -525,23 +530,32 @@ class StopTests(TorTestCase):
         """Who cancels the stopping does not cut it short, and a second stop does no harm."""
         service = self.service()
         process = self.start(service)
-        service.stopService().addErrback(lambda _: None).cancel()
+        self.stop(service).addErrback(lambda _: None).cancel()
         process.end(0)
-        self.successResultOf(service.stopService())
+        self.successResultOf(self.stop(service))
+
+    def test_stopped_by_who_waited(self) -> None:
+        """Who waited for readiness may stop the service there and then."""
+        service = self.service()
+        stopping = Deferred.fromCoroutine(service.when_ready()).addCallback(lambda _: service.stopService())
+        self.ready(service)
+        self.assertEqual(self.reactor.process.signals, ["TERM"])
+        self.reactor.process.end(0)
+        self.successResultOf(stopping)
 
     def test_pausing(self) -> None:
         """Stopping between two tries is immediate."""
         service = self.service()
         self.start(service).end(1)
         self.reactor.settle()
-        self.successResultOf(service.stopService())
+        self.successResultOf(self.stop(service))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_again(self) -> None:
         """A service that was stopped can be started again."""
         service = self.service()
         self.ready(service)
-        stopping = service.stopService()
+        stopping = self.stop(service)
         self.reactor.process.end(0)
         self.successResultOf(stopping)
         self.ready(service)
@@ -571,7 +585,7 @@ class AttachTests(TorTestCase):
         tor.accept()
         self.assertIsNone(service.not_ready)
         self.assertNotIn("TAKEOWNERSHIP", tor.commands)
-        self.successResultOf(service.stopService())
+        self.successResultOf(self.stop(service))
         self.assertFalse(tor.connected)
         self.assertEqual(self.reactor.processes, [])
 
@@ -680,7 +694,7 @@ class AttachTests(TorTestCase):
                 self.reactor.settle()
             self.assertRegex(service.not_ready or "", "^tor alpha cannot be reached at", nonsense[:20])
             self.assertFalse(tor.connected)
-            self.successResultOf(service.stopService())
+            self.successResultOf(self.stop(service))
 
     def test_bad_address(self) -> None:
         """An address that is none is a reason."""

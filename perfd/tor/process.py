@@ -167,10 +167,14 @@ class TorProcess(ProcessProtocol):
         if self.exit_code is not None:
             return
         self._signal("TERM")
-        harder = reactor.callLater(grace, self._signal, "KILL")
+        harder = reactor.callLater(grace, self._kill)
         await self.when_ended()
         if harder.active():
             harder.cancel()
+
+    def _kill(self) -> None:
+        self._signal("KILL")
+        self.transport.loseConnection()  # a child of its own may hold its output open
 
     def _signal(self, name: str) -> None:
         with contextlib.suppress(ProcessExitedAlready):

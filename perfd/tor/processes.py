@@ -56,8 +56,8 @@ class Finished:
 async def run_program(reactor: Any, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> Finished:
     """Run a program to its end without blocking the reactor; kill it after ``timeout`` seconds."""
     protocol = _Collector(stdin)
-    process = reactor.spawnProcess(protocol, argv[0], args=list(argv), env=os.environ)
-    overdue = reactor.callLater(timeout, process.signalProcess, "KILL")
+    reactor.spawnProcess(protocol, argv[0], args=list(argv), env=os.environ)
+    overdue = reactor.callLater(timeout, protocol.kill)
     try:
         return await protocol.finished
     finally:
@@ -89,6 +89,7 @@ class _Collector(ProcessProtocol):
             self.finished.callback(Finished(exit_code(reason), self._output.decode("utf-8", "replace")))
 
     def kill(self) -> None:
+        self.transport.loseConnection()  # a child of its own may hold its output open
         with contextlib.suppress(ProcessExitedAlready):
             self.transport.signalProcess("KILL")
 

@@ -105,12 +105,14 @@ class SupervisedService(Service):
 
     def stopService(self) -> Deferred[None]:
         """Stop; the Deferred fires when everything that was started is gone."""
-        super().stopService()
-        self._readiness.give_up(f"{self._what} was stopped")
         stopped: Deferred[None] = Deferred()
         # Not the supervision itself: whoever cancels what we return must not cancel the cleaning up.
         self._supervision.addBoth(lambda _: stopped.callback(None))
-        self._supervision.cancel()
+        if self.running:
+            # Later, since a coroutine cannot be cancelled by what it calls, such as those who waited for readiness.
+            self._reactor.callLater(0, self._supervision.cancel)
+        super().stopService()
+        self._readiness.give_up(f"{self._what} was stopped")
         return stopped
 
     async def _run(self) -> str:

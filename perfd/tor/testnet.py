@@ -30,7 +30,6 @@ from perfd.tor.messages import last_words
 from perfd.tor.processes import (
     ProgramMissingError,
     end_processes,
-    find_processes,
     find_program,
     recorded_process,
     run_program,
@@ -41,7 +40,7 @@ DEADLINE = 60.0
 """Seconds in which a start must have led to a consensus."""
 
 _POLL = 0.2
-_PID_FILE_DEADLINE = 10.0
+_PID_FILE_DEADLINE = 5.0
 
 # The authorities vote 1 s into every interval of 5 s (wall clock), and publish 4 s later. Relays that come up just
 # before or during a vote miss the first consensus, and the next one would be 10 s away.
@@ -303,7 +302,7 @@ class Testnet:
         """Tor writes it a moment after the program that was started has ended."""
         until = self._clock.monotonic() + _PID_FILE_DEADLINE
         while recorded_process(relay.pid_file, relay.torrc) is None:
-            if self._clock.monotonic() > until or not find_processes([relay.torrc]):
+            if self._clock.monotonic() > until:
                 raise TestnetError(_ended(relay))
             await deferLater(reactor, _POLL / 10)
 
