@@ -406,7 +406,7 @@ class FakeTorTestCase(TestCase):
         path = self.programs / name
         return path.read_text().splitlines() if path.exists() else []
 
-    def testnet(self, owner: int | None = None) -> Testnet:
+    def make(self, owner: int | None = None) -> Testnet:
         """A network whose clock stands at a good time to start."""
         clock = Clock(wall=lambda: 1_795_435_204.0, monotonic=time.monotonic)
         return Testnet(self.network, authorities=1, exits=1, owner=owner, clock=clock)
@@ -434,76 +434,76 @@ class NetworkTests(FakeTorTestCase):
     async def test_life(self) -> None:
         """Start, find it running, stop, find it stopped; keys and ports are the same at the next start."""
         self.tell("consensus", CONSENSUS)
-        self.assertTrue(await self.start(self.testnet()))
+        self.assertTrue(await self.start(self.make()))
         self.assertEqual(self.progress[-1], (4, 4, "all relays know each other"))
         self.assertEqual(sorted(step[2] for step in self.progress[:2]), ["auth1 started", "exit1 started"])
         status = network_status(self.network)
         self.assertTrue(status.ready)
         self.assertEqual(sorted(filter(None, status.pids)), sorted(self.running()))
         self.assertEqual(self.network.stat().st_mode & 0o777, 0o700)
-        self.assertFalse(await self.start(self.testnet()))
+        self.assertFalse(await self.start(self.make()))
         self.assertEqual(len(self.told("started")), 2)
         self.assertNotIn("--__OwningControllerProcess", self.told("started")[0])
 
-        self.assertTrue(await self.testnet().stop(reactor))
+        self.assertTrue(await self.make().stop(reactor))
         self.assertEqual(self.running(), [])
         self.assertTrue(network_status(self.network).stopped)
-        self.assertFalse(await self.testnet().stop(reactor))
+        self.assertFalse(await self.make().stop(reactor))
 
-        self.assertTrue(await self.start(self.testnet()))
+        self.assertTrue(await self.start(self.make()))
         self.assertEqual(network_status(self.network).state, status.state)
         self.assertEqual(len(self.told("gencert")), 1)
 
     async def test_owned(self) -> None:
         """Relays of a daemon know whose they are; nobody else may start or stop them while it lives."""
         self.tell("consensus", CONSENSUS)
-        owned = self.testnet(owner=os.getpid())
+        owned = self.make(owner=os.getpid())
         await self.start(owned)
         self.assertTrue(self.told("started")[0].endswith(f"--__OwningControllerProcess {os.getpid()}"))
         with self.assertRaises(TestnetError) as raised:
-            await self.testnet().stop(reactor)
+            await self.make().stop(reactor)
         self.assertEqual(
             str(raised.exception), f"the private network in {self.network} is in use by process {os.getpid()}"
         )
-        self.assertIn("in use by process", await self.failure(self.testnet()))
+        self.assertIn("in use by process", await self.failure(self.make()))
         self.assertTrue(await owned.stop(reactor))
         self.assertEqual(self.running(), [])
 
     async def test_leftovers(self) -> None:
         """Relays that a crashed daemon left are ended before new ones start, without their pid files too."""
         self.tell("consensus", CONSENSUS)
-        crashed = self.testnet(owner=99999999)
+        crashed = self.make(owner=99999999)
         await self.start(crashed)
         crashed.leave()
         old = self.running()
         (self.network / "auth1" / "tor.pid").unlink()
-        self.assertTrue(await self.start(self.testnet()))
+        self.assertTrue(await self.start(self.make()))
         self.assertEqual(set(old) & set(self.running()), set())
         self.assertEqual(len(self.running()), 2)
 
     async def test_incomplete(self) -> None:
         """A network of which a relay ended is started anew as a whole."""
         self.tell("consensus", CONSENSUS)
-        await self.start(self.testnet())
+        await self.start(self.make())
         pids = self.running()
         os.kill(pids[0], signal.SIGKILL)
         await until(lambda: not command_line(pids[0]))
         self.assertFalse(network_status(self.network).ready)
-        self.assertTrue(await self.start(self.testnet()))
+        self.assertTrue(await self.start(self.make()))
         self.assertEqual(set(pids) & set(self.running()), set())
 
     async def test_expired_keys(self) -> None:
         """Certificates that will expire soon are made anew."""
         self.tell("consensus", CONSENSUS)
         self.tell("expires", "2026-12-01 00:00:00")
-        await self.start(self.testnet())
-        await self.testnet().stop(reactor)
-        await self.start(self.testnet())
+        await self.start(self.make())
+        await self.make().stop(reactor)
+        await self.start(self.make())
         self.assertEqual(len(self.told("gencert")), 2)
 
     async def test_no_consensus(self) -> None:
         """The deadline's error names relay, last message and log; nothing is left running."""
-        message = await self.failure(self.testnet(), deadline=0.5)
+        message = await self.failure(self.make(), deadline=0.5)
         self.assertEqual(
             message,
             "there was no consensus within 0.5 s; auth1 said last: Bootstrapped 0% (starting): Starting "
@@ -515,7 +515,7 @@ class NetworkTests(FakeTorTestCase):
         """The deadline's error names the relay that the consensus lacks."""
         self.tell("consensus", CONSENSUS.replace("r exit1", "r exit9"))
         self.assertIn(
-            "there was no consensus with exit1 in it within 0.5 s", await self.failure(self.testnet(), 0.5)
+            "there was no consensus with exit1 in it within 0.5 s", await self.failure(self.make(), 0.5)
         )
 
     async def test_relay_uninformed(self) -> None:
@@ -523,13 +523,13 @@ class NetworkTests(FakeTorTestCase):
         self.tell("consensus", CONSENSUS)
         script = self.programs / "tor"
         script.write_text(script.read_text().replace("onion-key\\nonion-key\\n", "onion-key\\n"))
-        self.assertIn("auth1 did not know all relays within 0.5 s", await self.failure(self.testnet(), 0.5))
+        self.assertIn("auth1 did not know all relays within 0.5 s", await self.failure(self.make(), 0.5))
 
     async def test_bad_start(self) -> None:
         """A relay that does not start: its name, its complaint, its log."""
         self.tell("output", "Nov 23 12:00:00.000 [warn] Failed to parse/validate config: Unknown option 'X'.\n")
         self.assertEqual(
-            await self.failure(self.testnet()),
+            await self.failure(self.make()),
             "auth1 did not start: Failed to parse/validate config: Unknown option 'X'. "
             f"(log: {self.network}/auth1/tor.log)",
         )
@@ -547,13 +547,13 @@ class NetworkTests(FakeTorTestCase):
 
         self.patch(relays, "plan", plan)
         self.tell("output", "Nov 23 12:00:00.000 [warn] Could not bind to 127.0.0.1:1: Address already in use\n")
-        self.assertIn("Address already in use", await self.failure(self.testnet()))
+        self.assertIn("Address already in use", await self.failure(self.make()))
         self.assertEqual(len(tried), 2)
         self.assertNotEqual(tried[0], tried[1])
 
     async def test_relay_dies(self) -> None:
         """A relay that ends while the consensus is waited for ends the start, with its last message."""
-        starting = Deferred.fromCoroutine(self.failure(self.testnet()))
+        starting = Deferred.fromCoroutine(self.failure(self.make()))
         await until(lambda: network_status(self.network).running)
         os.kill(network_status(self.network).pids[1] or 0, signal.SIGKILL)
         message = await starting
@@ -564,13 +564,13 @@ class NetworkTests(FakeTorTestCase):
 
     async def test_cancelled(self) -> None:
         """A start that is cancelled leaves nothing running, and no lock."""
-        starting = Deferred.fromCoroutine(self.start(self.testnet()))
+        starting = Deferred.fromCoroutine(self.start(self.make()))
         await until(self.running)
         starting.cancel()
         await starting.addErrback(lambda _: None)
         self.assertEqual(self.running(), [])
         self.tell("consensus", CONSENSUS)
-        self.assertTrue(await self.start(self.testnet()))
+        self.assertTrue(await self.start(self.make()))
 
     async def test_missing_programs(self) -> None:
         """Without tor or tor-gencert the error names the program and its package."""
@@ -587,14 +587,14 @@ class NetworkTests(FakeTorTestCase):
         self.network.mkdir(mode=0o755)
         (self.network / "thesis.tex").touch()
         self.assertEqual(
-            await self.failure(self.testnet()), f"{self.network} is not empty, and holds no private network"
+            await self.failure(self.make()), f"{self.network} is not empty, and holds no private network"
         )
         self.assertEqual(self.network.stat().st_mode & 0o777, 0o755)
 
     async def test_unusable_directory(self) -> None:
         """A path that cannot be a directory is an error."""
         self.network.touch()
-        self.assertIn("cannot be used", await self.failure(self.testnet()))
+        self.assertIn("cannot be used", await self.failure(self.make()))
 
     async def test_write_error(self) -> None:
         """An error of the file system during the start is an error, not a traceback."""
@@ -604,14 +604,14 @@ class NetworkTests(FakeTorTestCase):
 
         self.patch(relays, "clear", full)
         self.assertEqual(
-            await self.failure(self.testnet()),
+            await self.failure(self.make()),
             f"the private network in {self.network} cannot be started: [Errno 28] No space left on device",
         )
 
     async def test_restart_of_a_relay(self) -> None:
         """A relay that ended is started again with the same torrc, for the same owner."""
         self.tell("consensus", CONSENSUS)
-        testnet = self.testnet(owner=os.getpid())
+        testnet = self.make(owner=os.getpid())
         await self.start(testnet)
         self.assertIsNone(await testnet.restart_dead_relay(reactor))
         pid = network_status(self.network).pids[1] or 0
@@ -629,7 +629,7 @@ class ServiceTests(FakeTorTestCase):
     """The network in the daemon."""
 
     def service(self) -> TestnetService:
-        service = TestnetService(reactor, self.testnet(owner=os.getpid()))
+        service = TestnetService(reactor, self.make(owner=os.getpid()))
         self.addCleanup(service.stopService)
         return service
 
@@ -667,14 +667,14 @@ class ServiceTests(FakeTorTestCase):
     async def test_adopted(self) -> None:
         """A network that the command left running is used, and left running."""
         self.tell("consensus", CONSENSUS)
-        await self.start(self.testnet())
+        await self.start(self.make())
         pids = self.running()
         service = self.service()
         service.startService()
         await service.when_ready()
         await service.stopService()
         self.assertEqual(self.running(), pids)
-        self.assertTrue(await self.testnet().stop(reactor))
+        self.assertTrue(await self.make().stop(reactor))
 
     async def test_lost_relay(self) -> None:
         """A relay that ends is started again."""

@@ -121,6 +121,8 @@ class SupervisedService(Service):
 
     def _gained(self) -> None:
         """It can be used from now on."""
+        if not self.running:
+            return
         if self._ready_since is None:
             self._ready_since = self._clock.monotonic()
         self._readiness.gain()
