@@ -1,4 +1,4 @@
-"""How fast ``perfd import`` is: .tpf files of Torperf's, a year of each size, into a new database.
+"""How fast ``perfd import`` is: .tpf files of Torperf's, two years of one every five minutes, into a new database.
 
 The floor is what reading the same files in one process takes, without a database.
 Run from the checkout: python -m bench.imports
@@ -18,7 +18,7 @@ from bench.verdict import verdict
 from perfd.formats.sniff import read_path
 
 SAMPLE = Path(__file__).parent.parent / "tests" / "data" / "torperf-51200-2016-10-02.tpf"
-DAYS, RUNS_A_DAY = 365, 288
+DAYS, RUNS_A_DAY = 730, 288
 
 
 def write_days(directory: Path) -> int:

@@ -16,7 +16,7 @@ from unittest import mock
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd import importing
+from perfd import import_readers, importing
 from perfd.formats import legacy, onionperf_writer, sniff, torperf
 from perfd.formats.errors import Damage
 from perfd.record import Measurement
@@ -173,7 +173,7 @@ class ImportTests(SynchronousTestCase):
             (reader,) = wait_for(importing_children, "a reader")
             os.kill(reader, signal.SIGKILL)
 
-        with mock.patch.object(importing, "MOST_READERS", 1):
+        with mock.patch.object(import_readers, "MOST_READERS", 1):
             killer = threading.Thread(target=kill)
             killer.start()
             out, err = self.imports(self.files / "a.tpf", self.files, code=1)
@@ -215,8 +215,8 @@ class ImportTests(SynchronousTestCase):
 
     def test_large_files_come_in_parts(self) -> None:
         """A reader never holds more than a batch."""
-        with mock.patch.object(importing, "BATCH", 10):
-            batches = list(importing._read(importing._Task(TPF, None, None)))
+        with mock.patch.object(import_readers, "BATCH", 10):
+            batches = list(import_readers.read(import_readers.Task(TPF, None, None)))
         self.assertTrue(all(len(batch.rows[0]) <= 10 for batch in batches))
         self.assertEqual(sum(len(batch.rows[0]) for batch in batches), len(expected(TPF.name)))
         self.assertEqual(
