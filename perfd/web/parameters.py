@@ -18,7 +18,7 @@ MOST = 1_000_000
 """The most records of one answer; there is ``next`` for more."""
 
 _LATEST = 999_999_999_999  # seconds since the epoch
-_MOST_TEXT = 200  # characters
+_MOST_TEXT = 100  # characters; all of them together must fit into a request's head
 
 _SIZE = r"[0-9]{1,9}( ?(B|KiB|MiB|GiB))?"
 _TIME = (
