@@ -514,9 +514,7 @@ class NetworkTests(FakeTorTestCase):
     async def test_relay_missing_in_consensus(self) -> None:
         """The deadline's error names the relay that the consensus lacks."""
         self.tell("consensus", CONSENSUS.replace("r exit1", "r exit9"))
-        self.assertIn(
-            "there was no consensus with exit1 in it within 0.5 s", await self.failure(self.make(), 0.5)
-        )
+        self.assertIn("there was no consensus with exit1 in it within 0.5 s", await self.failure(self.make(), 0.5))
 
     async def test_relay_uninformed(self) -> None:
         """The deadline's error names the relay that does not know the others."""
