@@ -203,9 +203,15 @@ def _json_or_none(body: bytes) -> dict[str, Any] | None:
 def _health_lines(health: dict[str, Any] | None) -> Sequence[str]:
     if health is None:
         return ["its web server does not answer"]
-    tors = [f"tor {tor['name']}: {tor['state']}" for tor in health.get("tors", [])]
+    if "error" in health:  # results = none
+        return [f"its health cannot be read: {health['error'].get('message')}"]
+    tors = [
+        f"tor {tor['name']} {tor['version'] or '(version unknown)'}: {tor['state']}"
+        for tor in health.get("tors", [])
+    ]
     experiments = [
-        f"{experiment['name']}: last success {experiment['last_success'] or 'never'}, "
+        f"{experiment['name']}: {'' if experiment['healthy'] else 'UNHEALTHY, '}"
+        f"last success {experiment['last_success'] or 'never'}, "
         f"{experiment['failures']} failures since, next {experiment['next_slot'] or 'never'}"
         for experiment in health.get("experiments", [])
     ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -12,9 +14,11 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.clock import Clock
-from perfd.health import PAUSE, WORTH_A_LINE, Health, HealthHistory
+from perfd.control import _health_lines
+from perfd.health import PAUSE, WORTH_A_LINE, Health, HealthHistory, iso
 from perfd.record import Error, Outcome
 from perfd.store.reader import History
+from tests.instance import SOCKS_CONFIG, TestInstance, wait_for
 from tests.strategies import typical
 
 START = 1_700_000_000.0
@@ -253,3 +257,42 @@ class HistoryServiceTests(HealthCase):
             self.service(lambda *_, answer=answer: answer).stopService()
             self.assertTrue(answer.called)
             self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+
+def test_status_lines() -> None:
+    """`perfd status` has a line for each tor, each experiment and the database."""
+    experiment = {"name": "fast", "healthy": False, "last_success": None, "failures": 3, "next_slot": None}
+    tors = [
+        {"name": "a", "state": "ready", "version": "0.4.9.11"},
+        {"name": "b", "state": "starting", "version": None},
+    ]
+    assert _health_lines({"tors": tors, "experiments": [experiment], "database": "ok"}) == [
+        "tor a 0.4.9.11: ready",
+        "tor b (version unknown): starting",
+        "fast: UNHEALTHY, last success never, 3 failures since, next never",
+        "database: ok",
+    ]
+    assert _health_lines(None) == ["its web server does not answer"]
+    assert _health_lines({"error": {"status": 403, "message": "closed"}}) == ["its health cannot be read: closed"]
+
+
+def test_restarted_daemon(tmp_path: Path) -> None:
+    """A daemon that is started again knows the last success of its predecessor, and that it is too long ago."""
+    instance = TestInstance(tmp_path)
+    instance.start()
+    try:
+        instance.wait_for_measurements(1, outcome=Outcome.OK)
+        wait_for(instance.results, "the row")
+        instance.perfd("stop")
+        instance.configure(SOCKS_CONFIG.replace("50 KiB", "1 GiB"))  # which takes longer than its 900 ms
+        instance.start()
+        last = wait_for(lambda: json.loads(instance.get("/health")[1])["experiments"][0]["last_success"], "memory")
+        newest = max(m.start for m in instance.logged() if m.outcome is Outcome.OK)
+        assert last == iso(newest)
+        wait_for(lambda: instance.get("/health")[0] == 503, "the alarm")
+        done = instance.perfd("status")
+        assert (done.returncode, "UNHEALTHY" in done.stdout, iso(newest) in done.stdout) == (1, True, True)
+        instance.perfd("restart")
+        wait_for(lambda: instance.get("/health")[0] == 503, "the alarm again")
+    finally:
+        instance.perfd("stop")
