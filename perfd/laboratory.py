@@ -138,14 +138,8 @@ class Laboratory(OrderedServices):
         self._config = config
         self._event_sink = event_sink
         self._stamps = ServerStamps(clock.monotonic)
-        site = make_site(
-            {**random_resources(config.server.max_size), **pages},
-            reactor=reactor,
-            stamps=self._stamps,
-            max_connections=config.server.max_connections,
-        )
-        self._web = WebServer(reactor, site, config.server.listen)
-        self._web.setServiceParent(self)
+        self._children = {**random_resources(config.server.max_size), **pages}
+        self._web = self._make_web(config.server.listen, is_far=False)
         self._servers: dict[str, WayToServer] = {
             "public": PublicAddress(config.server.public_address.host, config.server.public_address.port, self._web)
         }
@@ -183,6 +177,18 @@ class Laboratory(OrderedServices):
             events.stop()
         return super().stopService()
 
+    def _make_web(self, listen: Address, *, is_far: bool) -> WebServer:
+        site = make_site(
+            self._children,
+            reactor=self._reactor,
+            stamps=self._stamps,
+            max_connections=self._config.server.max_connections,
+            is_far=is_far,
+        )
+        web = WebServer(self._reactor, site, listen)
+        web.setServiceParent(self)
+        return web
+
     def _make_tors(self) -> dict[str, MeasuredTor]:
         config = self._config
         if config.network == "socks":
@@ -215,7 +221,9 @@ class Laboratory(OrderedServices):
         )
         service.subscribe(events.connected, events.disconnected)
         if tor.name == self._config.server.onion_tor and self._is_onion_wanted():
-            onion = OnionService(instance.onion_key, lambda: self._web.port)
+            # A port of its own tells the clients of the onion service from those of this machine.
+            far = self._make_web(Address("127.0.0.1", 0), is_far=True)
+            onion = OnionService(instance.onion_key, lambda: far.port)
             service.subscribe(onion.connected, onion.disconnected)
             self._servers["onion"] = OnionAddress(onion)
         turn = DeferredLock()

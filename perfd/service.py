@@ -22,6 +22,7 @@ from zope.interface import implementer
 from perfd import __version__
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
+from perfd.daily import DailyService
 from perfd.health import Health, HealthHistory
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.laboratory import Laboratory, OrderedServices, StartError
@@ -158,6 +159,7 @@ class Perfd(OrderedServices):
             health.watch(experiment.name, experiment.interval, partial(getattr, schedule, "next_slot"))
             metrics.watch(experiment.name)
             schedule.setServiceParent(self)
+        DailyService(reactor, clock, config).setServiceParent(self)
 
     def startService(self) -> None:
         use_monotonic_time(self._reactor)

@@ -103,6 +103,7 @@ class _Run:
         self._join: Join | None = None
         self._identity_seen = download.identity(self._id, None)
         self._timeline = Timeline(download.clock)
+        self._end: float | None = None
 
     async def exchange(self) -> Exchange:
         """The download itself."""
@@ -122,7 +123,7 @@ class _Run:
             f"{self._host}:{self._port}", f"/random/{download.size}", headers={"X-Perfd-Measurement": self._id}
         )
         download.stamps.expect(self._id)
-        return await fetch(
+        exchange = await fetch(
             download.reactor,
             endpoint,
             request,
@@ -130,10 +131,11 @@ class _Run:
             timeline=self._timeline,
             timeout=download.timeout,
         )
+        self._end = self._timeline.anchor.epoch(self._timeline.now())
+        return exchange
 
     async def finish(self, exchange: Exchange, slot: float | None) -> Measurement:
         """The record, once tor has told the rest."""
-        end = self._timeline.anchor.epoch(self._timeline.now())
         joined = await self._joined(exchange)
         fields: dict[str, Any] = {
             **self._identity_seen,
@@ -142,7 +144,7 @@ class _Run:
             **self._endpoints(exchange),
             **self._server_times(),
             "slot": slot,
-            "end": end,
+            "end": self._end,
         }
         if joined is not None:
             fields |= {key: value for key, value in tor_fields(joined).items() if value is not None}

@@ -49,6 +49,8 @@ class Access:
 
 
 def _is_local(request: Request) -> bool:
+    if request.channel.site.is_far:
+        return False
     host = getattr(request.getClientAddress(), "host", "")
     try:
         return ipaddress.ip_address(host).is_loopback

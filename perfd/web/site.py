@@ -248,8 +248,10 @@ class Site(server.Site):
         max_connections: int,
         head_timeout: float,
         idle_timeout: float,
+        is_far: bool,
     ) -> None:
         super().__init__(root, requestFactory=Request, reactor=reactor)
+        self.is_far = is_far
         self.timeOut = None  # one sweep over all connections takes the place of Twisted's timers
         self.stamps = stamps
         self.monotonic = stamps.monotonic
@@ -303,8 +305,12 @@ def make_site(
     max_connections: int = 500,
     head_timeout: float = 60.0,
     idle_timeout: float = 300.0,
+    is_far: bool = False,
 ) -> Site:
     """The site with ``children`` (name to resource) under ``/``.
+
+    ``is_far``: its clients are somewhere in the world, though they come from this machine's tor, as those of an
+    onion service do.
 
     Beyond ``max_connections`` a connection is answered with 503 and closed. ``head_timeout`` and ``idle_timeout``
     are in seconds; the latter must be longer than a measurement may stall.
@@ -319,4 +325,5 @@ def make_site(
         max_connections=max_connections,
         head_timeout=head_timeout,
         idle_timeout=idle_timeout,
+        is_far=is_far,
     )
