@@ -17,6 +17,8 @@ import pytest
 class TestnetFixture:
     """The private network of this test run: its directory, and the torrc lines of a tor that uses it."""
 
+    __test__ = False
+
     directory: Path
     client_options: tuple[str, ...]
 
@@ -40,6 +42,12 @@ def testnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestnetFixture
         yield TestnetFixture(directory, tuple(status["client_options"]))
     finally:
         _testnet("stop", directory)
+
+
+@pytest.fixture(scope="class")
+def with_testnet(request: pytest.FixtureRequest, testnet: TestnetFixture) -> None:
+    """The private network as the attribute ``testnet`` of a test class that asks with ``usefixtures``."""
+    request.cls.testnet = testnet
 
 
 def _testnet(action: str, directory: Path, *options: str) -> str:

@@ -1,278 +1,292 @@
-"""``TorService`` and ``TestnetService`` with real tor processes: what no fake can promise."""
+"""``TorService`` and the private network with real tor processes."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
-from twisted.internet.utils import getProcessOutputAndValue
-from twisted.protocols.policies import WrappingFactory
 from twisted.trial.unittest import TestCase
-from twisted.web.resource import Resource
-from twisted.web.server import Site
 
 from perfd.tor.launch import TorOptions, TorService
-from perfd.tor.processes import command_line, find_processes
-from perfd.tor.relays import CLIENT_OPTIONS, free_ports
+from perfd.tor.processes import command_line, find_processes, find_program, run_program
+from perfd.tor.relays import State, TestnetError, free_ports
+from perfd.tor.testnet import Testnet, network_status
+from tests.conftest import TestnetFixture
 
 pytestmark = pytest.mark.tor
 
-SIZE = 51200
+BODY = b"x" * 51200
 
-
-@attrs.frozen
-class FixedNetwork:
-    """A network that is ready always; a tor uses it with ``client_options``."""
-
-    client_options: Sequence[str]
-    not_ready: str | None = None
-
-    async def when_ready(self) -> None:
-        """Return at once."""
-
-
-def closed_network() -> FixedNetwork:
-    """A network whose only authority is not there, so that nobody ever bootstraps."""
-    or_port, dir_port = free_ports(2)
-    authority = f"DirAuthority nobody orport={or_port} v3ident={'A' * 40} 127.0.0.1:{dir_port} {'B' * 40}"
-    return FixedNetwork((*CLIENT_OPTIONS, authority))
-
-
-class Page(Resource):
-    """Bytes to fetch."""
-
-    isLeaf = True
-
-    def render_GET(self, request: Any) -> bytes:
-        return bytes(SIZE)
-
-
-class TorTestCase(TestCase):
-    """A directory for tor's data, and services that are stopped at the end."""
-
-    timeout = 90
-
-    def setUp(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="perfd-"))
-        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
-
-    def service(self, network: Any, **options: Any) -> TorService:
-        """A started service."""
-        options = {
-            "name": "default",
-            "data_directory": self.directory / "tor",
-            "bootstrap_timeout": 60.0,
-            **options,
-        }
-        service = TorService(reactor, TorOptions(**options), network)
-        service.startService()
-        self.addCleanup(service.stopService)
-        return service
-
-    async def until(self, condition: Callable[[], Any]) -> Any:
-        """Wait for a true value of ``condition`` and return it; the test's timeout ends it."""
-        while not (value := condition()):
-            await deferLater(reactor, 0.02)
-        return value
-
-    def ended(self, service: TorService) -> Callable[[], str | None]:
-        """A condition: the reason why the service's tor is to be tried again."""
-        return lambda: service.not_ready if "next try" in (service.not_ready or "") else None
-
-    def tors(self) -> list[int]:
-        """The tor processes in this test's data directory."""
-        return find_processes([self.directory / "tor" / "torrc"])
-
-
-class OnTheNetwork(TorTestCase):
-    """On the private network of this test run."""
-
-    network: FixedNetwork
-
-    @pytest.fixture(autouse=True)
-    def _use_testnet(self, testnet: Any) -> None:
-        self.network = FixedNetwork(testnet.client_options)
-
-    async def fetch(self, service: TorService) -> str:
-        """Fetch a page of this process with curl through tor; return the size of what came."""
-        site = WrappingFactory(Site(Page()))
-        port = reactor.listenTCP(0, site, interface="127.0.0.1")
-        try:
-            socks = service.socks_endpoint()
-            argv = ["-sS", "-o", "/dev/null", "-w", "%{size_download}", "--max-time", "60"]
-            argv += ["--socks5-hostname", f"{socks._host}:{socks._port}"]
-            argv += [f"http://127.0.0.1:{port.getHost().port}/"]
-            output, errors, code = await getProcessOutputAndValue(shutil.which("curl"), argv, env=os.environ)
-        finally:
-            await port.stopListening()
-            await self.until(lambda: not site.protocols)  # the exit has closed its connection
-        self.assertEqual((code, errors), (0, b""))
-        return output.decode()
-
-    async def test_measures_and_stops(self) -> None:
-        """A tor bootstraps, data comes through its SOCKS port, and after the stop there is no process."""
-        service = self.service(self.network)
-        await service.when_ready()
-        self.assertIsNone(service.not_ready)
-        self.assertRegex(service.version or "", r"^0\.4\.\d+\.\d+")
-        self.assertEqual(await self.fetch(service), str(SIZE))
-        self.assertEqual(len(self.tors()), 1)
-        await service.stopService()
-        self.assertEqual(self.tors(), [])
-        self.assertEqual(service.not_ready, "tor default was stopped")
-
-    async def test_killed_tor_comes_back(self) -> None:
-        """After a kill -9 the reason is said, and another tor is launched that works."""
-        service = self.service(self.network)
-        await service.when_ready()
-        (before,) = self.tors()
-        os.kill(before, signal.SIGKILL)
-        self.assertEqual(
-            await self.until(self.ended(service)), "tor default stopped: killed by SIGKILL; next try in 1 s"
-        )
-        await service.when_ready()
-        (after,) = self.tors()
-        self.assertNotEqual(before, after)
-        self.assertEqual(await self.fetch(service), str(SIZE))
-
-    async def test_attaches(self) -> None:
-        """A running tor is used and outlives who attached to it; its end is noticed, its return too."""
-        owner = self.service(self.network)
-        await owner.when_ready()
-        (running,) = self.tors()
-        attached = self.service(None, name="attached", control=str(self.directory / "tor" / "control.socket"))
-        await attached.when_ready()
-        self.assertEqual(attached.version, owner.version)
-        self.assertEqual(await self.fetch(attached), str(SIZE))
-        await attached.stopService()
-        self.assertEqual(self.tors(), [running])
-        attached.startService()
-        await attached.when_ready()
-        os.kill(running, signal.SIGKILL)
-        self.assertIn("closed its control connection", await self.until(self.ended(attached)))
-        await owner.when_ready()
-        await attached.when_ready()
-
-    async def test_data_directory_of_any_name(self) -> None:
-        """Spaces, quotes, number signs and other letters in its path, and a path too long for a UNIX socket."""
-        for name in ('a "b" #c \\ ü', "x" * 120):
-            service = self.service(self.network, data_directory=self.directory / name)
-            await service.when_ready()
-            await service.stopService()
-
-
-class WithoutNetwork(TorTestCase):
-    """Where there is nothing to bootstrap from."""
-
-    async def test_unknown_option(self) -> None:
-        """An option that tor does not know is named in the reason."""
-        service = self.service(closed_network(), torrc="NoSuchOption 1")
-        reason = await self.until(self.ended(service))
-        self.assertIn("stopped: exit code 1: ", reason)
-        self.assertIn("NoSuchOption", reason)
-        self.assertEqual(self.tors(), [])
-
-    async def test_never_bootstraps(self) -> None:
-        """At the deadline the reason says how far tor came and what it said last; that tor is ended."""
-        service = self.service(closed_network(), bootstrap_timeout=3.0)
-        reason = await self.until(self.ended(service))
-        self.assertRegex(
-            reason, r"^tor default did not bootstrap within 3 s: \d+ % \(\w+\): .*last message: .+; next"
-        )
-        self.assertEqual(self.tors(), [])
-
-    async def test_exits_at_once(self) -> None:
-        """A program that ends at once is no tor; what it said is the reason."""
-        program = self.directory / "not-tor"
-        program.write_text("#!/bin/sh\necho 'cannot work here' >&2\nexit 3\n")
-        program.chmod(0o755)
-        service = self.service(closed_network(), binary=str(program))
-        self.assertEqual(
-            await self.until(self.ended(service)),
-            "tor default stopped: exit code 3: cannot work here; next try in 1 s",
-        )
-
-    async def test_not_executable(self) -> None:
-        """A tor that is missing, or no program, is named."""
-        plain = self.directory / "plain"
-        plain.write_text("")
-        for binary, complaint in ((plain, "cannot be executed"), (self.directory / "none", "was not found")):
-            service = self.service(closed_network(), binary=str(binary))
-            self.assertIn(complaint, await self.until(self.ended(service)))
-
-
-TOR_OWNER = """
-import sys
-from pathlib import Path
-from twisted.internet import reactor
-from perfd.tor.launch import TorOptions, TorService
-from tests.test_tor_real import closed_network
-directory = Path(sys.argv[1])
-service = TorService(reactor, TorOptions(name="default", data_directory=directory), closed_network())
-service.subscribe(lambda protocol: (directory / "connected").touch())
-reactor.callWhenRunning(service.startService)
-reactor.run()
-"""
-
-NETWORK_OWNER = """
+# A daemon in small: argv is the kind, a directory, and the torrc lines.
+DAEMON = """
 import os, sys
 from pathlib import Path
 from twisted.internet import reactor
+from perfd.tor.launch import TorOptions, TorService
 from perfd.tor.testnet import Testnet
 from perfd.tor.testnet_service import TestnetService
-testnet = Testnet(Path(sys.argv[1]), authorities=1, exits=1, owner=os.getpid())
-reactor.callWhenRunning(TestnetService(reactor, testnet).startService)
+kind, directory, torrc = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+if kind == "tor":
+    service = TorService(reactor, TorOptions(name="default", data_directory=directory, torrc=torrc))
+else:
+    service = TestnetService(reactor, Testnet(directory, authorities=1, exits=1, owner=os.getpid()))
+service.startService()
+reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
 reactor.run()
 """
 
 
-class Orphans(TorTestCase):
-    """A Perfd that is killed cannot clean up; its tors must end by themselves."""
+class Page(Protocol):
+    """An HTTP server with one page, which closes after it."""
 
-    @contextlib.contextmanager
-    def child(self, program: str, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-        """A process that owns tors in ``directory``."""
-        with subprocess.Popen(
-            [sys.executable, "-c", program, str(directory)],
-            cwd=Path(__file__).parent.parent,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+    transport: Any
 
-    async def test_no_orphans(self) -> None:
-        """Killed before or after it has a control connection, or with a private network: no tor is left."""
-        early, late, network = self.directory / "early", self.directory / "late", self.directory / "network"
-        with self.child(TOR_OWNER, early) as child:
-            orphans = await self.until(lambda: find_processes([early / "torrc"]))
-            child.kill()
-        with self.child(TOR_OWNER, late) as child:
-            await self.until((late / "connected").exists)
-            orphans += find_processes([late / "torrc"])
-            child.kill()
-        torrcs = [network / name / "torrc" for name in ("auth1", "exit1")]
-        with self.child(NETWORK_OWNER, network) as child:
-            await self.until(lambda: all((path.parent / "tor.pid").exists() for path in torrcs))
-            orphans += find_processes(torrcs)
-            child.kill()
-        self.assertEqual(len(orphans), 4)
+    def __init__(self) -> None:
+        self._request = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self._request += data
+        if self._request.endswith(b"\r\n\r\n"):
+            self.transport.write(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
+            self.transport.loseConnection()
+
+
+async def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
+    """Return when ``condition`` holds; fail if it does not for so long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        await deferLater(reactor, 0.05)
+
+
+class RealTestCase(TestCase):
+    """A directory, and the end of all that was started in it."""
+
+    timeout = 100
+
+    def setUp(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="perfd-test-")).resolve()
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+
+    def daemon(self, kind: str, directory: Path, torrc: str = "") -> subprocess.Popen[bytes]:
+        """A process that runs a service."""
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        process = subprocess.Popen([sys.executable, "-c", DAEMON, kind, str(directory), torrc], env=environment)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+
+@pytest.mark.usefixtures("with_testnet")
+class TorTests(RealTestCase):
+    """Tor on the private network of the test run."""
+
+    testnet: TestnetFixture
+
+    def service(self, name: str = "default", torrc: str | None = None, **options: Any) -> TorService:
+        lines = "\n".join(self.testnet.client_options) if torrc is None else torrc
+        given = TorOptions(name=name, data_directory=self.directory / name, torrc=lines, **options)
+        service = TorService(reactor, given)
+        self.addCleanup(service.stopService)
+        return service
+
+    def processes(self, name: str = "default") -> list[int]:
+        return find_processes([self.directory / name / "torrc"])
+
+    async def fetch(self, service: TorService) -> None:
+        """Fetch our page through the service's SOCKS port with curl."""
+        port = reactor.listenTCP(0, Factory.forProtocol(Page), interface="127.0.0.1")  # type: ignore[attr-defined]
         try:
-            await self.until(lambda: not any(map(command_line, orphans)))
+            host, socks = service._socks or ("", 0)
+            url = f"http://127.0.0.1:{port.getHost().port}/"
+            argv = [find_program("curl"), "-sS", "-o", str(self.directory / "page"), "--max-time", "60"]
+            finished = await run_program(reactor, [*argv, "--socks5-hostname", f"a:b@{host}:{socks}", url])
         finally:
-            for pid in filter(command_line, orphans):
-                os.kill(pid, signal.SIGKILL)
+            await port.stopListening()
+        self.assertEqual((finished.code, finished.output), (0, ""))
+        self.assertEqual((self.directory / "page").read_bytes(), BODY)
+
+    async def test_life(self) -> None:
+        """Bootstrap and fetch; kill -9 and fetch again; stop, and nothing is left."""
+        service = self.service()
+        happened: list[str] = []
+
+        async def connected(protocol: Any) -> None:
+            happened.append(await protocol.get_info_single("version"))
+
+        service.subscribe(connected, lambda: happened.append("disconnected"))
+        service.startService()
+        await service.when_ready()
+        self.assertRegex(service.version or "", r"^\d+\.\d+\.\d+\.\d+")
+        await self.fetch(service)
+        (pid,) = self.processes()
+        self.assertEqual((self.directory / "default").stat().st_mode & 0o777, 0o700)
+
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: service.not_ready is not None)
+        await service.when_ready()
+        self.assertNotEqual(self.processes(), [pid])
+        await self.fetch(service)
+        self.assertEqual([event == "disconnected" for event in happened], [False, True, False])
+
+        await service.stopService()
+        self.assertEqual(self.processes(), [])
+
+    async def test_deep_directory(self) -> None:
+        """A path too long for a socket, with a space, a quote and a letter beyond ASCII."""
+        name = 'ä "b" #' + "c" * 100
+        service = self.service(name)
+        service.startService()
+        await service.when_ready()
+        await service.stopService()
+        self.assertEqual(self.processes(name), [])
+
+    async def test_attach(self) -> None:
+        """A running tor is used over its control socket and port, left alone, and found again after it was away."""
+        (control,) = free_ports(1)
+        options = [*self.testnet.client_options, f"ControlPort 127.0.0.1:{control}"]
+        host = self.service("host", "\n".join(options))
+        host.startService()
+        await host.when_ready()
+        over_tcp = self.service("tcp", control=f"127.0.0.1:{control}")
+        over_socket = self.service("socket", control=str(self.directory / "host" / "control.socket"))
+        for attached in (over_tcp, over_socket):
+            attached.startService()
+            await attached.when_ready()
+            self.assertEqual(attached.version, host.version)
+        await self.fetch(over_tcp)
+        await over_tcp.stopService()
+        self.assertIsNone(host.not_ready)
+
+        os.kill(self.processes("host")[0], signal.SIGKILL)
+        await until(lambda: over_socket.not_ready is not None)
+        await over_socket.when_ready()
+        await self.fetch(over_socket)
+
+    async def test_bad_option(self) -> None:
+        """A tor that ends at once: its exit code and its complaint."""
+        service = self.service(torrc="Frobnicate 1")
+        service.startService()
+        await until(lambda: "next try" in (service.not_ready or ""))
+        self.assertEqual(
+            service.not_ready,
+            "tor default stopped: exit code 1: Failed to parse/validate config: Unknown option 'Frobnicate'.  "
+            "Failing.; next try in 1 s",
+        )
+
+    async def test_never_bootstraps(self) -> None:
+        """A network that does not answer: where tor stood at the deadline, and what it said; then it is ended."""
+        or_port, dir_port = free_ports(2)
+        line = f"DirAuthority a orport={or_port} v3ident={'A' * 40} 127.0.0.1:{dir_port} {'B' * 40}"
+        service = self.service(torrc=f"TestingTorNetwork 1\n{line}", bootstrap_timeout=4.0)
+        service.startService()
+        await until(lambda: "next try" in (service.not_ready or ""))
+        self.assertRegex(
+            service.not_ready or "",
+            r"^tor default did not bootstrap within 4 s: \d+ % \(\w+\): .*; its last message: .*; next try in 1 s$",
+        )
+        self.assertEqual(self.processes(), [])
+
+    async def test_two_in_one_directory(self) -> None:
+        """A second Perfd does not end the tor of one that lives; one that was killed leaves none."""
+        directory = self.directory / "default"
+        daemon = self.daemon("tor", directory, "\n".join(self.testnet.client_options))
+        await until(self.processes)
+        service = self.service()
+        service.startService()
+        await until(lambda: "next try" in (service.not_ready or ""))
+        self.assertRegex(
+            service.not_ready or "", f"^tor default cannot be launched: process {daemon.pid} runs a tor in "
+        )
+        await until((directory / "control_auth_cookie").exists)
+        (orphan,) = self.processes()
+        daemon.kill()
+        await until(lambda: not command_line(orphan))
+        await service.when_ready()
+
+
+class DaemonTests(RealTestCase):
+    """What a daemon leaves behind."""
+
+    async def test_killed_testnet(self) -> None:
+        """The relays of a daemon end with it, also after kill -9: tor looks every 15 seconds."""
+        daemon = self.daemon("testnet", self.directory / "network")
+        relays = [self.directory / "network" / name / "torrc" for name in ("auth1", "exit1")]
+        await until(lambda: len(find_processes(relays)) == 2)
+        await until(lambda: network_status(self.directory / "network").running)
+        daemon.kill()
+        daemon.wait()  # a zombie counts as living
+        await until(lambda: not find_processes(relays), 40.0)
+
+    async def test_terminated_testnet(self) -> None:
+        """SIGTERM ends the relays before the daemon ends, in the middle of a start too."""
+        daemon = self.daemon("testnet", self.directory / "network")
+        relays = [self.directory / "network" / name / "torrc" for name in ("auth1", "exit1")]
+        await until(lambda: find_processes(relays))
+        daemon.terminate()
+        await until(lambda: daemon.poll() is not None)
+        self.assertEqual(find_processes(relays), [])
+
+
+class NetworkTests(RealTestCase):
+    """A private network of its own."""
+
+    async def test_no_consensus(self) -> None:
+        """A consensus that does not come in time: the error names a relay, its log and its last message."""
+        network = Testnet(self.directory / "network", authorities=1, exits=1)
+        with self.assertRaises(TestnetError) as raised:
+            await network.start(reactor, deadline=1.0)
+        self.assertRegex(
+            str(raised.exception),
+            r"^there was no consensus within 1 s; auth1 said last: .+ \(log: .*/auth1/tor.log\)$",
+        )
+        self.assertTrue(network.status().stopped)
+
+    async def test_restart(self) -> None:
+        """Keys are kept; a port that is taken leads to new ones; a relay that ended is started again."""
+        directory = self.directory / "network"
+        network = Testnet(directory, authorities=1, exits=1)
+        starting = Deferred.fromCoroutine(network.start(reactor))
+        await until(lambda: network_status(directory).running)
+        starting.cancel()
+        await starting.addErrback(lambda _: None)
+        before = network.status()
+        self.assertTrue(before.stopped)
+        first = before.state or State(())
+
+        with_listener = reactor.listenTCP(  # type: ignore[attr-defined]
+            first.relays[1].or_port, Factory.forProtocol(Page), interface="127.0.0.1"
+        )
+        self.addCleanup(with_listener.stopListening)
+        steps: list[str] = []
+        self.assertTrue(await network.start(reactor, progress=lambda *step: steps.append(step[2])))
+        self.addCleanup(network.stop, reactor)
+        second = network.status().state or State(())
+        self.assertEqual(steps[-1], "all relays know each other")
+        self.assertEqual(
+            [line.split()[-1] for line in second.dir_authorities],
+            [line.split()[-1] for line in first.dir_authorities],
+        )
+        self.assertNotIn(first.relays[1].or_port, [port for relay in second.relays for port in relay.ports])
+        self.assertFalse(await network.start(reactor))
+
+        exit1 = network.status().pids[1] or 0
+        os.kill(exit1, signal.SIGKILL)
+        await until(lambda: not command_line(exit1))
+        self.assertRegex(await network.restart_dead_relay(reactor) or "", "^exit1 ended: ")
+        self.assertTrue(network.status().running)
+        self.assertTrue(await network.stop(reactor))
+        self.assertTrue(network.status().stopped)

@@ -6,8 +6,8 @@ Its directory holds one directory for each relay (tor's DataDirectory with torrc
 The relays are daemons of their own (``RunAsDaemon``), so that the same code serves the command, which leaves them
 running, and the service, with which they must end. In the second case each is started with
 ``__OwningControllerProcess``: tor itself checks every 15 seconds that the owner lives, and exits if not, also
-after a kill -9 that leaves the owner no time for anything. That needs no helper program, and a start within these
-15 seconds ends the leftovers first.
+after a kill -9 that leaves the owner no time for anything. That needs no helper program. A start within these 15
+seconds ends the leftovers first, and so does one after an owner that lingers as a zombie, which counts as living.
 """
 
 from __future__ import annotations
