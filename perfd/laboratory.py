@@ -21,7 +21,7 @@ from twisted.web.server import Site
 
 from perfd.clock import Clock
 from perfd.config import Config, ExperimentConfig, TorConfig
-from perfd.experiments.download import Download
+from perfd.experiments.download import Download, ip_address
 from perfd.experiments.tor import MeasuredTor
 from perfd.instance import Instance
 from perfd.interfaces import Tor, WayToServer
@@ -161,6 +161,7 @@ class Laboratory(OrderedServices):
             name=experiment.name,
             source=self._config.source,
             network=self._config.network,
+            source_address=ip_address(self._config.server.public_address.host),
             server=self._servers[server],
             size=experiment.size,
             timeout=experiment.timeout,

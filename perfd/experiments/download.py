@@ -32,6 +32,7 @@ class Download:
     name: str
     source: str
     network: str
+    source_address: str | None  # this machine's public IP address, if that is known
     server: WayToServer
     size: int
     timeout: float
@@ -177,9 +178,10 @@ class _Run:
         return {
             "endpointlocal": _endpoint("localhost", self._local),
             "endpointproxy": _endpoint("localhost", exchange.remote),
-            "endpointremote": f"{self._host}:{_ip_or_unknown(self._host)}:{self._port}",
+            "endpointremote": f"{self._host}:{ip_address(self._host) or '0.0.0.0'}:{self._port}",
             "hostnamelocal": socket.gethostname(),
             "hostnameremote": self._host,
+            "sourceaddress": self._download.source_address,
         }
 
     def _server_times(self) -> dict[str, Any]:
@@ -209,9 +211,9 @@ def _endpoint(name: str, address: IAddress | None) -> str | None:
     return None if host is None else f"{name}:{host}:{port}"
 
 
-def _ip_or_unknown(host: str) -> str:
-    """Torperf writes 0.0.0.0 for an address that the client does not know."""
+def ip_address(host: str) -> str | None:
+    """The IP address that ``host`` is; None if it is a name."""
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
-        return "0.0.0.0"
+        return None
