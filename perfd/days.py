@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import lzma
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 import attrs
@@ -18,6 +21,9 @@ DAY = 86400.0
 
 PAGE = 2000
 """Circuits or streams that are read at a time."""
+
+PART = 20_000
+"""Pieces of JSON text, of some ten characters each, that are compressed at a time."""
 
 Refuse = Callable[[Any, FormatError], object]
 
@@ -90,7 +96,16 @@ def document(
         analysis = onionperf_writer.analysis(source, good_runs, good_circuits, good_streams)
     if not analysis["data"][source]["tgen"]["streams"]:
         return None
-    return onionperf_writer.dumps(analysis)
+    return compressed(analysis)
+
+
+def compressed(analysis: dict[str, Any]) -> bytes:
+    """What ``onionperf_writer.dumps`` gives, without the whole text in memory, which may be far larger."""
+    compressor = lzma.LZMACompressor()
+    encoder = json.JSONEncoder(sort_keys=True, indent=2, separators=(",", ": "), allow_nan=False)
+    texts = encoder.iterencode(analysis)
+    pieces = [compressor.compress("".join(part).encode()) for part in iter(lambda: list(islice(texts, PART)), [])]
+    return b"".join([*pieces, compressor.flush()])
 
 
 def _fits(record: R, refuse: Refuse, write: Callable[[R], object]) -> bool:

@@ -81,7 +81,7 @@ def give_back(connection: sqlite3.Connection, sleep: Sleep = time.sleep) -> int:
         connection.execute("VACUUM")
     while connection.execute("PRAGMA freelist_count").fetchone()[0]:
         left = _pages(connection)
-        connection.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()  # it works while it is read
+        connection.executescript(f"PRAGMA incremental_vacuum({PAGES})")  # execute would stop at the first page
         if _pages(connection) >= left:
             break
         sleep(PAUSE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import lzma
 import re
 import signal
 import subprocess
@@ -20,10 +21,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 
-from perfd import archive, daily
+from perfd import archive, daily, days
 from perfd.archive import Archive, Entry, listing, read_index, write_once
 from perfd.clock import Clock
-from perfd.formats import onionperf, torperf, torperf_rules
+from perfd.formats import onionperf, onionperf_writer, torperf, torperf_rules
 from perfd.record import Circuit, Measurement, Outcome, Stream
 from perfd.store.reader import StoreReader
 from perfd.web.answers import Access
@@ -86,8 +87,6 @@ class PublishTests(ArchiveTestCase):
         self.assertEqual(found, [typical(0), large, failed])
 
     def document(self) -> list[Any]:
-        import lzma
-
         name = "2023-11-14.onionperf.analysis.json.xz"
         return list(onionperf.read(lzma.decompress((self.directory / name).read_bytes())))
 
@@ -225,6 +224,17 @@ def archive_hop(fingerprint: str) -> Any:
     from perfd.record import Hop
 
     return Hop(fingerprint, None, NOVEMBER_14)
+
+
+class CompressedTests(SynchronousTestCase):
+    """The documents' text."""
+
+    def test_as_the_format_writes_it(self) -> None:
+        """Piece by piece it is the same, however many pieces there are."""
+        analysis = onionperf_writer.analysis("example", [typical(n) for n in range(20)])
+        with mock.patch.object(days, "PART", 7):
+            found = days.compressed(analysis)
+        self.assertEqual(lzma.decompress(found), onionperf_writer.dumps(analysis, xz=False))
 
 
 class DailyRunTests(ArchiveTestCase):

@@ -123,6 +123,7 @@ class RetentionTests(SynchronousTestCase):
             statements: list[str] = []
             connection.set_trace_callback(statements.append)
             self.assertGreater(give_back(connection, self.pauses.append), 0)
+            self.assertLess(sum("incremental_vacuum" in each for each in statements), 1 + freed / 4096 / 50)
         self.assertGreater(len(self.pauses), 2)
         self.assertNotIn("VACUUM", statements)
         self.assertLess(self.size(), 0.2 * full)
