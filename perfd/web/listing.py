@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -28,6 +29,10 @@ from perfd.web.site import Node, Request, WebError
 
 PAGE = 500
 """Records of a page: about a megabyte."""
+
+BATCH = 20
+BREATH = 0.0001
+"""Records of a query, and seconds of rest after it: the reactor's thread, which stamps, never waits for long."""
 
 WORTH_IT = 1000
 """Bytes from which on a body is compressed."""
@@ -129,37 +134,44 @@ class Pages(Generic[R]):
         self._form = form
         self._wanted = wanted
         self._left = DEFAULT_LIMIT if wanted.limit is None else wanted.limit
+        self._exhausted = False
         self._written = False
         self._before = form.before(records.name)
         self.complete = False
 
     def next(self, reader: StoreReader) -> bytes:
         """The bytes of the next page; the last sets ``complete``."""
-        size = min(PAGE, self._left)
-        found = self._records.select(reader, attrs.evolve(self._wanted, limit=size))
-        self._left -= len(found)
-        cursor = None
-        if found:
-            cursor = self._records.table.cursor(found[-1])
-            self._wanted = attrs.evolve(self._wanted, after=cursor)
-        if len(found) < size:
-            cursor = None
-        self.complete = cursor is None or not self._left
-        return self._encoded(found, cursor)
+        texts: list[str] = []
+        left = PAGE
+        while left and not self.complete:
+            size = min(BATCH, left, self._left)
+            found = self._records.select(reader, attrs.evolve(self._wanted, limit=size))
+            texts += map(self._form.record, found)
+            left -= size
+            self._left -= size
+            if found:
+                self._wanted = attrs.evolve(self._wanted, after=self._records.table.cursor(found[-1]))
+            self._exhausted = len(found) < size
+            self.complete = self._exhausted or not self._left
+            time.sleep(BREATH)
+        return self._encoded(texts)
 
     def nothing(self) -> bytes:
         """The bytes of an empty list."""
-        self.complete = True
-        return self._encoded([], None)
+        self.complete = self._exhausted = True
+        return self._encoded([])
 
-    def _encoded(self, found: list[R], cursor: tuple[float, str] | None) -> bytes:
+    def _encoded(self, texts: list[str]) -> bytes:
         form = self._form
-        text = form.between.join([form.record(record) for record in found])
+        text = form.between.join(texts)
         if text and self._written:
             text = form.between + text
         self._written = self._written or bool(text)
         before, self._before = self._before, ""
-        after = form.after(cursor and written_cursor(cursor)) if self.complete else ""
+        after = ""
+        if self.complete:
+            cursor = None if self._exhausted else self._wanted.after
+            after = form.after(cursor and written_cursor(cursor))
         return (before + text + after).encode()
 
 
