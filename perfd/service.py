@@ -36,6 +36,7 @@ from perfd.store.database import StoreError, database_path
 from perfd.store.reader import AsyncReader, History
 from perfd.store.worker import ThreadWorker
 from perfd.store.writer import StoreSink
+from perfd.tor.events import ControlEvents
 from perfd.web.answers import Access, Library
 from perfd.web.openapi import document
 from perfd.web.pages import DocumentPage, HealthPage, MetricsPage
@@ -141,7 +142,8 @@ class Perfd(OrderedServices):
         }
         laboratory = Laboratory(reactor, clock, config, pages, store)
         health.watch_tors(list(laboratory.tors.values()))
-        metrics.watch_tors(list(laboratory.tors.values()))
+        unparsed = {name: partial(count_unparsed, events) for name, events in laboratory.events.items()}
+        metrics.watch_tors(list(laboratory.tors.values()), unparsed)
 
         LockService(instance).setServiceParent(self)
         LogService(instance.log_file, config.keep_logs).setServiceParent(self)
@@ -187,6 +189,11 @@ class Perfd(OrderedServices):
 def read_history(reader: AsyncReader, experiment: str, before: float) -> Deferred[History | None]:
     """How ``experiment`` went on until ``before``."""
     return reader.run(lambda store: store.history(experiment, before))
+
+
+def count_unparsed(events: ControlEvents) -> int:
+    """How many events were not in the form of control-spec."""
+    return events.counts.unparsed.total()
 
 
 def use_monotonic_time(reactor: Any) -> None:
