@@ -20,6 +20,7 @@ from twisted.python import usage
 from zope.interface import implementer
 
 from perfd import __version__
+from perfd.archive import DIRECTORY, listing
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
 from perfd.daily import DailyService
@@ -38,6 +39,7 @@ from perfd.store.worker import ThreadWorker
 from perfd.store.writer import StoreSink
 from perfd.tor.events import ControlEvents
 from perfd.web.answers import Access, Library
+from perfd.web.archive import ArchivePages
 from perfd.web.openapi import document
 from perfd.web.pages import DocumentPage, HealthPage, MetricsPage
 from perfd.web.results import result_resources
@@ -136,6 +138,7 @@ class Perfd(OrderedServices):
         access = Access(config.server.results)
         pages = {
             **result_resources(Library(reader, access)),
+            "archive": ArchivePages(config.directory / DIRECTORY, access, lambda: listing(())),
             "health": HealthPage(health.report, access),
             "metrics": MetricsPage(metrics.exposition, access),
             "openapi.json": DocumentPage(document(config.server.max_size)),

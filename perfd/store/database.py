@@ -68,6 +68,9 @@ def connect(path: Path) -> sqlite3.Connection:
     """
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
     try:
+        if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+            # Retention can then give the pages of deleted rows back to the disk.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         # NORMAL with a write-ahead log: a crash of Perfd loses nothing, one of the machine no more than the
         # last transactions, and neither damages the file.
         connection.execute("PRAGMA journal_mode = WAL")
