@@ -12,6 +12,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from bench.verdict import verdict
+
 MEASUREMENTS = 5000
 EXPERIMENTS = 20  # one run a second is the most that an experiment does; together they do twenty
 IDLE = 30.0
@@ -97,7 +99,8 @@ def memory() -> None:
                 seen[done] = daemon.memory()
         cpu = daemon.cpu() / max(seen)
     steps = ", ".join(f"{done}: {mib:.1f}" for done, mib in seen.items())
-    print(f"memory of the daemon in MiB after measurements: {steps} (target <= 80, not growing)")
+    last = max(seen.values())
+    print(f"memory of the daemon in MiB after measurements: {steps}; highest {verdict(last, '<= 80')}")
     print(f"processor time per 50 KiB measurement, server, proxy and records included: {cpu * 1e3:.2f} ms")
 
 
@@ -109,7 +112,7 @@ def idle() -> None:
         before, began = daemon.cpu(), time.monotonic()
         time.sleep(IDLE)
         share = (daemon.cpu() - before) / (time.monotonic() - began)
-    print(f"idle daemon: {share:.2%} of a processor (target < 0.5 %)")
+    print(f"idle daemon, per cent of a processor: {verdict(share * 100, '<= 0.5')}")
 
 
 def large() -> None:
@@ -122,8 +125,8 @@ def large() -> None:
             time.sleep(1.0)
         cost = (daemon.cpu() - before) / (daemon.done() - done)
         memory = daemon.memory()
-    print(f"processor time of the daemon per 5 MiB over tor: {cost:.3f} s (target <= 0.10)")
-    print(f"its memory: {memory:.1f} MiB (target <= 80)")
+    print(f"processor time of the daemon per 5 MiB over tor, in s: {verdict(cost, '<= 0.10')}")
+    print(f"its memory in MiB: {verdict(memory, '<= 80')}")
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 from twisted.internet.utils import getProcessOutput
 
+from bench.verdict import verdict
 from perfd.clock import Clock
 from perfd.config import ExperimentConfig, parse_config
 from perfd.laboratory import Laboratory
@@ -91,10 +92,11 @@ async def compare_with_curl(reactor: Any, directory: Path) -> None:
     curl_first = statistics.median(c["time_starttransfer"] for c in theirs)
     print(f"5 MiB over the private network, {ROUNDS} each, alternating")
     ratio = total / curl_total
-    print(f"  complete:   perfd {total:.3f} s, curl {curl_total:.3f} s, ratio {ratio:.3f} (target <= 1.05)")
+    print(f"  complete:   perfd {total:.3f} s, curl {curl_total:.3f} s, ratio {verdict(ratio, '<= 1.05')}")
+    later = (first - curl_first) * 1e3
     print(
         f"  first byte: perfd {first * 1e3:.2f} ms, curl {curl_first * 1e3:.2f} ms, "
-        f"later by {(first - curl_first) * 1e3:+.2f} ms (target <= 2)"
+        f"later by, in ms, {verdict(later, '<= 2')}"
     )
 
 
@@ -109,7 +111,7 @@ async def small_over_socks(reactor: Any, directory: Path) -> None:
         await lab.stopService()
     assert all(m.outcome is Outcome.OK for m in measured)
     median = statistics.median(m.datacomplete - m.start for m in measured if m.datacomplete)
-    print(f"50 KiB over network = socks, {SMALL_RUNS} runs: median {median * 1e3:.2f} ms (target < 5)")
+    print(f"50 KiB over network = socks, {SMALL_RUNS} runs: median in ms {verdict(median * 1e3, '<= 5')}")
 
 
 def main() -> None:

@@ -150,6 +150,11 @@ class Laboratory(OrderedServices):
         return {name: measured.tor for name, measured in self._tors.items()}
 
     @property
+    def sent(self) -> int:
+        """The bytes that the web server has sent."""
+        return self._stamps.sent
+
+    @property
     def events(self) -> dict[str, ControlEvents]:
         """The control events of each tor that has them."""
         return {name: measured.events for name, measured in self._tors.items() if measured.events is not None}

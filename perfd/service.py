@@ -147,6 +147,7 @@ class Perfd(OrderedServices):
         health.watch_tors(list(laboratory.tors.values()))
         unparsed = {name: partial(count_unparsed, events) for name, events in laboratory.events.items()}
         metrics.watch_tors(list(laboratory.tors.values()), unparsed)
+        metrics.watch_server(lambda: laboratory.sent)
 
         LockService(instance).setServiceParent(self)
         LogService(instance.log_file, config.keep_logs).setServiceParent(self)

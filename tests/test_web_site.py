@@ -419,7 +419,7 @@ class StampTests(SiteTestCase):
     def test_meter_in_memory(self) -> None:
         """Without a socket, what is written counts as sent; the transport is left as it was."""
         transport = StringTransport()
-        meter = SendMeter(transport, lambda: 7.0)
+        meter = SendMeter(transport, ServerStamps(lambda: 7.0))
         served = Served()
         meter.begin(served)
         transport.write(b"a")

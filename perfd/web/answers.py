@@ -47,6 +47,11 @@ class Access:
             return
         raise WebError(403, "results cannot be read from here (option results of perfd.conf)")
 
+    def check_health(self, request: Request) -> None:
+        """The same for the state of Perfd, which this machine may always read: `perfd status` does."""
+        if not _is_local(request):
+            self.check(request)
+
 
 def _is_local(request: Request) -> bool:
     if request.channel.site.is_far:

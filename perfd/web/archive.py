@@ -34,6 +34,8 @@ _TYPES = {
     ".html": b"text/html; charset=utf-8",
 }
 
+CONTENT_TYPES = tuple(sorted(each.decode().partition(";")[0] for each in _TYPES.values()))
+
 
 class ArchivePages(Node):
     """``/archive/`` and the files in ``directory``. ``empty`` gives the listing while nothing was published."""

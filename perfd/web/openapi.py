@@ -12,6 +12,7 @@ import attrs
 from perfd import __version__
 from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
 from perfd.web import parameters
+from perfd.web.archive import CONTENT_TYPES
 from perfd.web.pages import METRICS_TYPE
 from perfd.web.parameters import Parameter
 from perfd.web.random import ALIASES
@@ -85,6 +86,7 @@ def document(max_size: int) -> Schema:
             "/": _get("What there is", {JSON: _object({"perfd": _TEXT, "resources": _array(_TEXT)})}),
             **_random(max_size),
             **_records(),
+            **_archive(),
             "/health": _health(),
             "/metrics": _get("Metrics for Prometheus", {METRICS_TYPE: _TEXT}, errors=(403,)),
             "/openapi.json": _get("This document", {JSON: {"type": "object"}}),
@@ -140,6 +142,17 @@ def _records() -> Schema:
         "/streams": _list("Tor's streams, the newest first", streams, parameters.STREAMS),
         "/events": _list(
             "Other events of tor, the newest first", {JSON: _page("events", TorEvent)}, parameters.OF_TOR
+        ),
+    }
+
+
+def _archive() -> Schema:
+    name = Parameter("name", "a published file, as the listing has it", str, _TEXT)
+    files: dict[str, Any] = dict.fromkeys(CONTENT_TYPES)
+    return {
+        "/archive/": _get("The published files", {"text/html": _TEXT}, errors=(403,)),
+        "/archive/{name}": _get(
+            "One of them: results of a day, or index.xml", files, path=(name,), errors=(403, 404)
         ),
     }
 

@@ -21,7 +21,7 @@ class HealthPage(Node):
         self._access = access
 
     def render_GET(self, request: Request) -> bytes:
-        self._access.check(request)
+        self._access.check_health(request)
         report = self._report()
         request.setHeader(b"Cache-Control", b"no-store")
         request.setResponseCode(200 if report["healthy"] else 503)

@@ -157,7 +157,7 @@ class Channel(http.HTTPChannel):
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self.meter = SendMeter(self.transport, self.site.monotonic)
+        self.meter = SendMeter(self.transport, self.site.stamps)
         self.received = self.site.monotonic()  # when the socket last gave something
         self._deadline = self.received + self.site.head_timeout
         self._answering = False

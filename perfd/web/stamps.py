@@ -34,6 +34,7 @@ class ServerStamps:
 
     def __init__(self, monotonic: Callable[[], float], *, limit: int = 1000, max_age: float = 3600.0) -> None:
         self.monotonic = monotonic
+        self.sent = 0  # bytes that sockets have taken, of all connections
         self._limit = limit
         self._max_age = max_age
         self._expected: dict[str, tuple[float, Served | None]] = {}  # when announced; oldest first
@@ -78,9 +79,9 @@ class SendMeter:
     counts as sent.
     """
 
-    def __init__(self, transport: Any, monotonic: Callable[[], float]) -> None:
+    def __init__(self, transport: Any, stamps: ServerStamps) -> None:
         self._transport = transport
-        self._monotonic = monotonic
+        self._stamps = stamps
         self._served: Served | None = None  # the response on its way, if it is a measurement's
         self._ended = False  # all of it was written
         self.unsent = 0  # bytes that were written and that the socket has not taken
@@ -138,7 +139,8 @@ class SendMeter:
             self._moved(count)
 
     def _moved(self, count: int) -> None:
-        self.last_sent = self._monotonic()
+        self.last_sent = self._stamps.monotonic()
+        self._stamps.sent += count
         self.unsent -= count
         if self._served is not None:
             if self._served.response is None:
