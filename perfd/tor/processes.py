@@ -149,11 +149,26 @@ async def end_processes(reactor: Any, arguments: Collection[Path], grace: float 
     pids = first = find_processes(arguments)
     for signal_number in (signal.SIGTERM, signal.SIGKILL):
         for pid in pids:
+            # Only what is recognized now: the process may have ended, and its id been given to another.
+            if not wanted.intersection(command_line(pid)):
+                continue
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal_number)
         for _ in range(round(grace / _POLL)):
-            pids = [pid for pid in pids if wanted.intersection(command_line(pid))]
+            pids = [pid for pid in pids if _lingers(pid, wanted)]
             if not pids:
                 return len(first)
             await deferLater(reactor, _POLL)
     raise TimeoutError(f"process {pids[0]} did not end")
+
+
+def _lingers(pid: int, wanted: set[str]) -> bool:
+    """Whether the process is still one of the ``wanted``, or has lost its command line but not yet its ports."""
+    arguments = command_line(pid)
+    if arguments:
+        return bool(wanted.intersection(arguments))
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in ("Z", "X")
