@@ -17,8 +17,10 @@ from perfd.clock import Clock
 from perfd.tor import guards as guards_module
 from perfd.tor.control import ControlError
 from perfd.tor.guards import (
-    DESCRIPTOR_PAUSES,
+    DESCRIPTOR_PATIENCE,
+    DESCRIPTOR_PAUSE,
     NETWORK_DOWN_PAUSE,
+    NEW_CIRCUITS_TIME,
     READ_SIZE,
     SETTLE,
     Choice,
@@ -269,10 +271,18 @@ class Keeping(SynchronousTestCase):
 
     def connect(self, guards: Guards) -> None:
         self.successResultOf(Deferred.fromCoroutine(guards.connected(self.tor)))
+        self.have_circuits()
+
+    def have_circuits(self) -> None:
+        """The time that tor has for new circuits after a change is over, if there was one."""
+        for _ in range(2 * int(NEW_CIRCUITS_TIME)):
+            if self.turn.locked:
+                self.reactor.advance(1.0)
 
     def consensus_arrived(self, valid_after: str) -> None:
         self.tor.info["consensus/valid-after"] = valid_after
         self.tor.listeners["STATUS_CLIENT"]("NOTICE CONSENSUS_ARRIVED")
+        self.have_circuits()
 
     def goes_down(self, *numbers: int) -> None:
         for number in numbers:
@@ -365,6 +375,8 @@ class Keeping(SynchronousTestCase):
         self.assertEqual((self.sides, self.tor.commands), ([], []))
         self.turn.release()
         self.assertEqual(self.tor.entry_nodes(), [{8, 7, 6}])
+        self.assertTrue(self.turn.locked)  # until there are circuits again
+        self.have_circuits()
         self.assertFalse(self.turn.locked)
 
     def test_ratio(self) -> None:
@@ -374,16 +386,22 @@ class Keeping(SynchronousTestCase):
         self.assertIsNotNone(guards.not_ready)
         for number in range(1, 9):
             self.tor.descriptors += descriptor(number, 10**9, 10**9, 1000 if number < 4 else 10**8)
-        self.reactor.advance(DESCRIPTOR_PAUSES[0])
+        self.reactor.advance(DESCRIPTOR_PAUSE)
         self.assertEqual(self.tor.entry_nodes(), [{3, 2, 1}])
+        self.have_circuits()
         self.assertEqual((guards.choice.order, guards.not_ready), ("fastratio", None))
 
     def test_ratio_without_descriptors(self) -> None:
         """If they never come it is the order without a ratio, and said so."""
         self.tor.refused["FetchUseless"] = TorProtocolError(552, "Unrecognized option")
         guards = self.start("slowratio")
-        self.reactor.pump(DESCRIPTOR_PAUSES)
+        self.consensus_arrived("2026-11-23 13:00:00")
+        self.reactor.pump([DESCRIPTOR_PAUSE] * 100)
+        self.assertEqual(self.tor.entry_nodes(), [])
+        self.assertLess(len(self.sides), 15)
+        self.reactor.advance(DESCRIPTOR_PATIENCE)
         self.assertEqual(self.tor.entry_nodes(), [{1, 2, 3}])
+        self.have_circuits()
         self.assertEqual(guards.choice.order, "slow")
 
     def test_guard_down(self) -> None:

@@ -10,7 +10,7 @@
   ``fastratio`` becomes ``fast``, and ``slowratio`` ``slow``, with a warning.
 
 Changing the guards closes all of tor's circuits, and reading a consensus takes time: both wait for the tor's turn,
-so that no measurement runs meanwhile.
+so that no measurement runs meanwhile, and leave tor some seconds to have circuits ready again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txtorcon import TorControlProtocol, TorProtocolError
@@ -42,6 +43,9 @@ CHOSEN = 3
 KEPT = 100
 """Guards that are kept in their order, to replace those that go down."""
 
+NEW_CIRCUITS_TIME = 10.0
+"""Seconds of the tor's turn after a change, so that the next measurement does not wait for the first circuits."""
+
 SETTLE = 15.0
 """Seconds until a guard that went down is looked at again: a change of the guards itself makes some go down."""
 
@@ -50,8 +54,9 @@ NETWORK_DOWN_PAUSE = 60.0
 ENOUGH = 0.95
 """The share of guards whose descriptors must be there for the ratios."""
 
-DESCRIPTOR_PAUSES = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
-"""Seconds between looks at the descriptors; after the last one it is done without."""
+DESCRIPTOR_PAUSE = 5.0
+DESCRIPTOR_PATIENCE = 600.0
+"""Seconds for which descriptors are waited for, in growing pauses; then it is done without."""
 
 READ_TIMEOUT = 300.0
 READ_SIZE = 8192
@@ -98,7 +103,7 @@ class Guards:
         self._trouble: str | None = None
         self._ranked: list[Router] = []
         self._down: set[str] = set()
-        self._descriptor_pauses = list(DESCRIPTOR_PAUSES)
+        self._lacking_since: float | None = None  # monotonic: descriptors
         self._jobs: dict[str, Callable[[TorControlProtocol], Awaitable[None]]] = {
             "choose": self._choose,
             "check": self._check,
@@ -127,7 +132,8 @@ class Guards:
         if self._policy.mode == "none":
             await self._configure(protocol, "UseEntryGuards=0 EntryNodes NumEntryGuards")
         elif self._policy.mode == "fixed":
-            await self._use(protocol, Choice(self._policy.fingerprints, "fixed"))
+            choice = Choice(self._policy.fingerprints, "fixed")
+            self.choice = choice if await self._use(protocol, choice) else None
         elif self._policy.mode in GUARD_ORDERS:
             await self._watch(protocol)
         self._working = Deferred.fromCoroutine(self._work(protocol))
@@ -189,7 +195,7 @@ class Guards:
         if self._policy.mode.endswith("ratio"):
             with suppress(TorProtocolError):  # then there will be no descriptors, and a warning
                 await protocol.queue_command("SETCONF FetchUselessDescriptors=1")
-        self._descriptor_pauses = list(DESCRIPTOR_PAUSES)
+        self._lacking_since = None
         await protocol.add_event_listener("STATUS_CLIENT", self._status_changed)
         await protocol.add_event_listener("GUARD", self._guard_changed)
         self._wish("choose")
@@ -207,8 +213,7 @@ class Guards:
         guards, advertised = await self._read(protocol)
         known = sum(guard.fingerprint in advertised for guard in guards)
         if order.endswith("ratio") and known < ENOUGH * len(guards):
-            if self._descriptor_pauses:
-                self._later("choose", self._descriptor_pauses.pop(0))
+            if self._wait_for_descriptors():
                 return
             order = order.removesuffix("ratio")
             self._log.warn(
@@ -223,7 +228,17 @@ class Guards:
         if not ranked:
             return  # a network that is just beginning; another consensus follows
         self._ranked, self._down = ranked[:KEPT], set()
-        await self._use(protocol, Choice(self._best(), order, valid_after))
+        await self._change(protocol, Choice(self._best(), order, valid_after))
+
+    def _wait_for_descriptors(self) -> bool:
+        """Look again later, less and less often; False if that took too long already."""
+        now = self._clock.monotonic()
+        self._lacking_since = now if self._lacking_since is None else self._lacking_since
+        waited = now - self._lacking_since
+        if waited >= DESCRIPTOR_PATIENCE:
+            return False
+        self._later("choose", max(DESCRIPTOR_PAUSE, waited / 2))
+        return True
 
     async def _read(self, protocol: TorControlProtocol) -> tuple[list[Router], dict[str, int]]:
         """All guards of the consensus, and what relays advertise, if that is needed.
@@ -248,19 +263,24 @@ class Guards:
         up = [guard.fingerprint for guard in self._ranked if guard.fingerprint not in self._down]
         return tuple(up[:CHOSEN])
 
-    async def _use(self, protocol: TorControlProtocol, choice: Choice) -> None:
+    async def _change(self, protocol: TorControlProtocol, choice: Choice) -> None:
         """Make these the guards; nothing is sent if they are already."""
-        if self.choice is None or set(self.choice.fingerprints) != set(choice.fingerprints):
-            nodes = ",".join(f"${fingerprint}" for fingerprint in choice.fingerprints)
-            done = await self._configure(
-                protocol, f"UseEntryGuards=1 EntryNodes={nodes} NumEntryGuards={len(choice.fingerprints)}"
-            )
-            if not done:
+        same = self.choice is not None and set(self.choice.fingerprints) == set(choice.fingerprints)
+        if not same:
+            if not await self._use(protocol, choice):
                 return
-            self._log.info(
-                "tor {tor} uses the guards {nodes} ({order})", tor=self._tor, nodes=nodes, order=choice.order
-            )
+            await deferLater(self._reactor, NEW_CIRCUITS_TIME)
         self.choice = choice
+
+    async def _use(self, protocol: TorControlProtocol, choice: Choice) -> bool:
+        nodes = ",".join(f"${fingerprint}" for fingerprint in choice.fingerprints)
+        options = f"UseEntryGuards=1 EntryNodes={nodes} NumEntryGuards={len(choice.fingerprints)}"
+        if not await self._configure(protocol, options):
+            return False
+        self._log.info(
+            "tor {tor} uses the guards {nodes} ({order})", tor=self._tor, nodes=nodes, order=choice.order
+        )
+        return True
 
     async def _configure(self, protocol: TorControlProtocol, options: str) -> bool:
         try:
@@ -295,7 +315,7 @@ class Guards:
         best = self._best()
         if down and best:
             self._log.warn("tor {tor} replaces guards that are down: {down}", tor=self._tor, down=", ".join(down))
-            await self._use(protocol, attrs.evolve(self.choice, fingerprints=best))
+            await self._change(protocol, attrs.evolve(self.choice, fingerprints=best))
 
     # Dropping.
 
@@ -315,6 +335,7 @@ class Guards:
         # The circuits that are ready begin with the guards of before.
         await protocol.queue_command("SIGNAL NEWNYM")
         self._log.info("tor {tor} dropped its guards", tor=self._tor)
+        await deferLater(self._reactor, NEW_CIRCUITS_TIME)
 
 
 def guard_states(text: str) -> dict[str, str]:
