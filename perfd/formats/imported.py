@@ -31,8 +31,12 @@ def imported_id(*parts: object) -> str:
 
 
 def measurement_id(source: str, filesize: int, start: str, endpointlocal: str | None) -> str:
-    """The id of an imported measurement; ``start`` is text with two decimals."""
-    return sha256(f"{source} {filesize} {start} {endpointlocal or ''}".encode()).hexdigest()[:32]
+    """The id of an imported measurement; ``start`` is text with two decimals.
+
+    It begins with the time, so that the database's index of ids grows at its end: much faster than all over it.
+    """
+    digest = sha256(f"{source} {filesize} {start} {endpointlocal or ''}".encode()).hexdigest()
+    return f"{int(start.replace('.', '')):011x}{digest[:21]}"
 
 
 def known_endpoint(text: str | None) -> str | None:
