@@ -45,6 +45,10 @@ SERVERS = ("public", "onion")
 CIRCUITS = ("fresh", "reuse")
 
 
+LONGEST_INTERVAL = 366 * 86400.0
+LARGEST_SIZE = 2**40
+
+
 class ConfigError(Exception):
     """Everything that is wrong with a configuration; ``problems`` has a line for each."""
 
@@ -253,6 +257,8 @@ class _Reader:
             max_connections=section.get("max-connections", positive(whole_number), 500),
             onion_tor=section.get("onion-tor", a_name, "default"),
         )
+        if config.max_size > LARGEST_SIZE:
+            section.problem("max-size", f"must be at most {format_size(LARGEST_SIZE)}")
         if config.public_address.is_any:
             section.problem("public-address", f"needed, since {listen.host} is no address that others can reach")
         section.finish()
@@ -298,8 +304,8 @@ class _Reader:
             fresh_circuits=section.get("circuit", one_of(CIRCUITS), "fresh") == "fresh",
             skip_until_cbt=section.get("skip-until-cbt", yes_or_no, False),
         )
-        if interval < 1:
-            section.problem("interval", "must be at least 1 s")
+        if not 1 <= interval <= LONGEST_INTERVAL:
+            section.problem("interval", "must be from 1 s to 366 d")
         if config.offset >= interval:
             section.problem("offset", "must be smaller than the interval")
         if config.size > max_size:

@@ -7,7 +7,7 @@ import re
 SIZE_UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 DURATION_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
-_QUANTITY = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*", re.ASCII)
+_QUANTITY = re.compile(r"\s*(\d{1,40}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*", re.ASCII)
 
 
 def parse_size(text: str) -> int:
@@ -22,6 +22,10 @@ def parse_size(text: str) -> int:
     return int(size)
 
 
+LONGEST = 3660 * 86400.0
+"""Ten years, in seconds: the longest duration that makes sense anywhere."""
+
+
 def parse_duration(text: str) -> float:
     """Seconds; units ms, s, min, h and d. Raises ValueError."""
     remedy = "a duration is a number with ms, s, min, h or d, such as 5 min"
@@ -29,6 +33,8 @@ def parse_duration(text: str) -> float:
     factor = DURATION_UNITS.get(unit or "s")
     if factor is None:
         raise ValueError(f"unknown unit {unit!r}; {remedy}")
+    if number * factor > LONGEST:
+        raise ValueError(f"{text.strip()!r} is more than ten years")
     return number * factor
 
 

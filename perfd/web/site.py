@@ -28,6 +28,14 @@ from perfd.web.stamps import SendMeter, Served, ServerStamps
 
 SERVER = f"perfd/{__version__}".encode()
 
+RESERVE = 32
+"""Connections beyond the limit, so that strangers cannot keep our own measurements out: others get 503 there."""
+
+RESERVE_TIMEOUT = 10.0
+"""Seconds for the head of a request on one of them."""
+
+TOO_MANY = "too many connections; try again later"
+
 _SWEEP = 1.0  # seconds between two looks for connections past their deadline
 
 _ID_HEADER = b"X-Perfd-Measurement"
@@ -104,6 +112,11 @@ class Request(server.Request):
         if self.served is not None:
             self.served.request = self.channel.received
             self.channel.meter.begin(self.served)
+        elif self.channel.is_reserve:
+            self.channel.persistent = 0
+            self.setHeader(b"Connection", b"close")
+            self.processingFailed(Failure(WebError(503, TOO_MANY)))
+            return
         super().process()
 
     def render(self, resrc: IResource) -> None:
@@ -155,11 +168,13 @@ class Channel(http.HTTPChannel):
     maxHeaders = 50
     totalHeadersSize = MAX_LENGTH = 8192
 
+    is_reserve = False  # beyond the limit, for a measurement of our own only
+
     def connectionMade(self) -> None:
         super().connectionMade()
         self.meter = SendMeter(self.transport, self.site.stamps)
         self.received = self.site.monotonic()  # when the socket last gave something
-        self._deadline = self.received + self.site.head_timeout
+        self._deadline = self.received + (RESERVE_TIMEOUT if self.is_reserve else self.site.head_timeout)
         self._answering = False
         self.site.opened(self)
 
@@ -220,7 +235,8 @@ class Channel(http.HTTPChannel):
         The first request's head has ``head_timeout`` from the start of the connection. From then on, the socket
         must take something, or the next head be complete, within ``idle_timeout``.
         """
-        return now >= max(self._deadline, self.meter.last_sent + self.site.idle_timeout)
+        sent = self.meter.last_sent
+        return now >= (max(self._deadline, sent + self.site.idle_timeout) if sent else self._deadline)
 
 
 class _Full(Protocol):
@@ -229,7 +245,7 @@ class _Full(Protocol):
     transport: ITransport
 
     def connectionMade(self) -> None:
-        self.transport.write(refusal(503, "too many connections; try again later"))
+        self.transport.write(refusal(503, TOO_MANY))
         self.transport.loseConnection()
 
 
@@ -262,9 +278,12 @@ class Site(server.Site):
         self._sweeping: IDelayedCall | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        if len(self._channels) >= self._max_connections:
+        reserve = len(self._channels) - self._max_connections
+        if reserve >= RESERVE:
             return _Full()
-        return super().buildProtocol(addr)
+        channel = super().buildProtocol(addr)
+        channel.is_reserve = reserve >= 0
+        return channel
 
     def opened(self, channel: Channel) -> None:
         """``channel`` has a connection; it gets closed when it is overdue."""
@@ -312,8 +331,8 @@ def make_site(
     ``is_far``: its clients are somewhere in the world, though they come from this machine's tor, as those of an
     onion service do.
 
-    Beyond ``max_connections`` a connection is answered with 503 and closed. ``head_timeout`` and ``idle_timeout``
-    are in seconds; the latter must be longer than a measurement may stall.
+    Beyond ``max_connections`` a request is answered with 503 and closed, unless it is a measurement's.
+    ``head_timeout`` and ``idle_timeout`` are in seconds; the latter must be longer than a measurement may stall.
     """
     root = Root()
     for name, child in children.items():
