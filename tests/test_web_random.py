@@ -9,7 +9,8 @@ from twisted.internet import main
 from twisted.python.failure import Failure
 
 from perfd.web import random
-from perfd.web.random import PIECE, Keystream
+from perfd.web.body import PIECE
+from perfd.web.random import Keystream
 from tests.web_client import GIB, LIMIT, SiteTestCase, get
 
 

@@ -10,19 +10,14 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
-from twisted.internet.interfaces import IPushProducer
 from twisted.web.http import CACHED
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
-from zope.interface import implementer
 
 from perfd.web.answers import Access
+from perfd.web.body import Body
 from perfd.web.site import Node, Request, WebError
-
-PIECE = 1 << 16
-"""The bytes that are read at a time."""
 
 INDEX = "index.html"
 
@@ -94,42 +89,5 @@ class _Published(Node):
             request.write(b"")
             request.finish()
         else:
-            _Reading(request, opened, found.st_size).start()
+            Body(request, opened.read, found.st_size, opened.close).start()
         return NOT_DONE_YET
-
-
-@implementer(IPushProducer)
-class _Reading:
-    """Writes a file to a request in pieces, each when the socket has taken the one before."""
-
-    def __init__(self, request: Request, opened: BinaryIO, size: int) -> None:
-        self._request = request
-        self._opened = opened
-        self._left = size
-        self._paused = False
-
-    def start(self) -> None:
-        self._request.registerProducer(self, True)
-        self.resumeProducing()
-
-    def resumeProducing(self) -> None:
-        self._paused = False
-        while self._left and not self._paused:
-            piece = self._opened.read(min(PIECE, self._left))
-            if not piece:  # somebody has cut the file meanwhile: the client must see that the rest is missing
-                self._request.channel.transport.abortConnection()
-                return
-            self._left -= len(piece)
-            self._request.write(piece)
-        if not self._left and not self._opened.closed:
-            self._opened.close()
-            self._request.unregisterProducer()
-            self._request.finish()
-
-    def pauseProducing(self) -> None:
-        self._paused = True
-
-    def stopProducing(self) -> None:
-        """The connection was lost."""
-        self._paused = True
-        self._opened.close()

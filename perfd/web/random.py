@@ -7,19 +7,15 @@ import os
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
-from twisted.internet.interfaces import IPushProducer
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request
-from zope.interface import implementer
+from twisted.web.server import NOT_DONE_YET
 
 from perfd.units import format_size, parse_size
-from perfd.web.site import WebError
+from perfd.web.body import PIECE, Body
+from perfd.web.site import Request, WebError
 
 ALIASES = {".50kbfile": 51200, ".1mbfile": 1048576, ".5mbfile": 5242880}
 """The names under which Torperf's servers had files of these sizes."""
-
-PIECE = 128 * 1024
-"""The bytes that are made, and written to a connection, at a time: as many as Twisted gives to ``send`` at once."""
 
 REKEY_AFTER = 2**36
 """Bytes after which the key is changed; far below where AES in counter mode could be told from random bytes."""
@@ -79,7 +75,7 @@ class RandomBytes(Resource):
         if request.method == b"HEAD":
             request.finish()
         else:
-            _Download(request, self._keystream, size).start()
+            Body(request, self._keystream.take, size).start()
         return NOT_DONE_YET
 
     def _requested(self, request: Request) -> int:
@@ -97,39 +93,6 @@ class RandomBytes(Resource):
         if size > self._max_size:
             raise WebError(413, f"at most {format_size(self._max_size)} can be had")
         return size
-
-
-@implementer(IPushProducer)
-class _Download:
-    """Writes a body in pieces, each when the socket has taken the one before."""
-
-    def __init__(self, request: Request, keystream: Keystream, size: int) -> None:
-        self._request = request
-        self._keystream = keystream
-        self._left = size
-        self._paused = False
-
-    def start(self) -> None:
-        self._request.registerProducer(self, True)
-        self.resumeProducing()
-
-    def resumeProducing(self) -> None:
-        self._paused = False
-        while self._left and not self._paused:
-            piece = self._keystream.take(min(self._left, PIECE))
-            self._left -= len(piece)
-            self._request.write(piece)
-        if not self._left:
-            self._request.unregisterProducer()
-            self._request.finish()
-
-    def pauseProducing(self) -> None:
-        self._paused = True
-
-    def stopProducing(self) -> None:
-        """The connection was lost."""
-        self._left = 0
-        self._paused = True
 
 
 def random_resources(max_size: int) -> dict[str, Resource]:
