@@ -206,7 +206,7 @@ class Laboratory(OrderedServices):
         return {tor.name: self._make_tor(tor, network) for tor in config.tors if not used or tor.name in used}
 
     def _make_testnet(self) -> TestnetService:
-        testnet = Testnet(self._config.testnet, self._config.tors[0].binary, owner=os.getpid(), clock=self._clock)
+        testnet = Testnet(self._config.testnet, self._config.tors[0].binary, owner=os.getpid, clock=self._clock)
         service = TestnetService(self._reactor, testnet, self._clock)
         service.setServiceParent(self)
         return service

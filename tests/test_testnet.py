@@ -406,7 +406,7 @@ class FakeTorTestCase(TestCase):
         path = self.programs / name
         return path.read_text().splitlines() if path.exists() else []
 
-    def make(self, owner: int | None = None) -> Testnet:
+    def make(self, owner: Callable[[], int] | None = None) -> Testnet:
         """A network whose clock stands at a good time to start."""
         clock = Clock(wall=lambda: 1_795_435_204.0, monotonic=time.monotonic)
         return Testnet(self.network, authorities=1, exits=1, owner=owner, clock=clock)
@@ -457,7 +457,7 @@ class NetworkTests(FakeTorTestCase):
     async def test_owned(self) -> None:
         """Relays of a daemon know whose they are; nobody else may start or stop them while it lives."""
         self.tell("consensus", CONSENSUS)
-        owned = self.make(owner=os.getpid())
+        owned = self.make(owner=os.getpid)
         await self.start(owned)
         self.assertTrue(self.told("started")[0].endswith(f"--__OwningControllerProcess {os.getpid()}"))
         with self.assertRaises(TestnetError) as raised:
@@ -469,10 +469,21 @@ class NetworkTests(FakeTorTestCase):
         self.assertTrue(await owned.stop(reactor))
         self.assertEqual(self.running(), [])
 
+    async def test_owner_at_start(self) -> None:
+        """The owner is the process that starts the network, not the one that forked it."""
+        self.tell("consensus", CONSENSUS)
+        pids = [99999999]
+        owned = self.make(owner=lambda: pids[-1])
+        pids.append(os.getpid())
+        await self.start(owned)
+        self.assertTrue(self.told("started")[0].endswith(f"--__OwningControllerProcess {os.getpid()}"))
+        self.assertEqual((network_status(self.network).state or State(())).owner, os.getpid())
+        await owned.stop(reactor)
+
     async def test_leftovers(self) -> None:
         """Relays that a crashed daemon left are ended before new ones start, without their pid files too."""
         self.tell("consensus", CONSENSUS)
-        crashed = self.make(owner=99999999)
+        crashed = self.make(owner=lambda: 99999999)
         await self.start(crashed)
         crashed.leave()
         old = self.running()
@@ -609,7 +620,7 @@ class NetworkTests(FakeTorTestCase):
     async def test_restart_of_a_relay(self) -> None:
         """A relay that ended is started again with the same torrc, for the same owner."""
         self.tell("consensus", CONSENSUS)
-        testnet = self.make(owner=os.getpid())
+        testnet = self.make(owner=os.getpid)
         await self.start(testnet)
         self.assertIsNone(await testnet.restart_dead_relay(reactor))
         pid = network_status(self.network).pids[1] or 0
@@ -627,7 +638,7 @@ class ServiceTests(FakeTorTestCase):
     """The network in the daemon."""
 
     def service(self) -> TestnetService:
-        service = TestnetService(reactor, self.make(owner=os.getpid()))
+        service = TestnetService(reactor, self.make(owner=os.getpid))
         self.addCleanup(service.stopService)
         return service
 

@@ -25,10 +25,24 @@ from perfd.tor.processes import command_line, find_processes, find_program, run_
 from perfd.tor.relays import State, TestnetError, free_ports
 from perfd.tor.testnet import Testnet, network_status
 from tests.conftest import TestnetFixture
+from tests.instance import TestInstance, is_alive, wait_for
 
 pytestmark = pytest.mark.tor
 
 BODY = b"x" * 51200
+
+INSTANCE = """
+[perfd]
+source = test
+network = testnet
+testnet = network
+[server]
+listen = 127.0.0.1:{port}
+[experiment:small]
+size = 50 KiB
+interval = 60 s
+timeout = 30 s
+"""
 
 # A daemon in small: argv is the kind, a directory, and the torrc lines.
 DAEMON = """
@@ -42,7 +56,7 @@ kind, directory, torrc = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 if kind == "tor":
     service = TorService(reactor, TorOptions(name="default", data_directory=directory, torrc=torrc))
 else:
-    service = TestnetService(reactor, Testnet(directory, authorities=1, exits=1, owner=os.getpid()))
+    service = TestnetService(reactor, Testnet(directory, authorities=1, exits=1, owner=os.getpid))
 service.startService()
 reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
 reactor.run()
@@ -239,6 +253,26 @@ class DaemonTests(RealTestCase):
         daemon.terminate()
         await until(lambda: daemon.poll() is not None)
         self.assertEqual(find_processes(relays), [])
+
+
+def test_daemonized_testnet(tmp_path: Path) -> None:
+    """The relays belong to the daemon itself, not to the process that twistd forked it from, and end with it."""
+    instance = TestInstance(tmp_path, INSTANCE)
+    network = tmp_path / "network"
+    try:
+        instance.start()
+        wait_for(lambda: network_status(network).running, "the relays")
+        status = network_status(network)
+        relays = status.state.relays if status.state is not None else ()
+        lines = [command_line(pid) for pid in status.pids if pid is not None]
+        owners = [line[line.index("--__OwningControllerProcess") + 1] for line in lines]
+        assert is_alive(instance.pid)
+        assert owners == [str(instance.pid)] * 6
+        wait_for(lambda: network_status(network).ready, "a network that is ready")
+    finally:
+        stopped = instance.perfd("stop")
+    assert stopped.returncode == 0, stopped.stderr
+    assert find_processes([relay.torrc for relay in relays]) == []
 
 
 class NetworkTests(RealTestCase):

@@ -102,7 +102,8 @@ def network_status(directory: Path) -> NetworkStatus:
 class Testnet:
     """The private network in ``directory``.
 
-    ``owner`` is the process with which the relays end; None lets them run until ``stop``. One process at a time
+    ``owner`` tells, when asked at the start, the process with which the relays end (``os.getpid``; not asked
+    earlier, since a daemon forks before it starts); None lets them run until ``stop``. One process at a time
     starts, stops or owns a network: it holds a lock on the directory.
     """
 
@@ -115,7 +116,7 @@ class Testnet:
         *,
         authorities: int = 3,
         exits: int = 3,
-        owner: int | None = None,
+        owner: Callable[[], int] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.directory = directory.resolve()
@@ -253,7 +254,7 @@ class Testnet:
             relays.clear(relay)
         await _all(self._make_keys(reactor, programs, relay) for relay in state.authorities)
         lines = tuple(relays.dir_authority_line(relay) for relay in state.authorities)
-        state = State(state.relays, lines, self._owner)
+        state = State(state.relays, lines, self._owner() if self._owner is not None else None)
         for relay in state.relays:
             write_whole(relay.torrc, relays.torrc(relay, state.client_options))
         state.save(self.directory)
