@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import xml.etree.ElementTree as ET
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from html import escape
@@ -61,23 +61,34 @@ class Archive:
         for leftover in self.directory.glob(f"*{_NEW}"):
             leftover.unlink()
         written = 0
-        oldest = Filter(source=self.source, oldest_first=True, limit=1)
-        while found := reader.measurements(oldest):
-            start = day_of(found[0].start)
-            if start + DAY > finished:
-                break
-            written += self._publish_day(reader, start)
-            oldest = attrs.evolve(oldest, since=start + DAY)
+        for start, runs in self._unpublished(reader, finished):
+            written += self._publish_day(reader, start, runs)
         if written or not (self.directory / "index.html").exists():
             self._write_indexes()
         return written
 
-    def _publish_day(self, reader: StoreReader, start: float) -> int:
-        last = self.directory / f"{utc_date(start)}{SUFFIX}"
-        if last.exists():
-            return 0
-        day = Filter(source=self.source, since=start, until=start + DAY, oldest_first=True)
-        runs = [m for m in reader.measurements(day) if m.network is not None and torperf.is_published(m)]
+    def oldest_unpublished(self, reader: StoreReader, finished: float) -> float | None:
+        """The begin of the oldest day that ended before ``finished`` and should be published, but is not yet."""
+        return next((start for start, _ in self._unpublished(reader, finished)), None)
+
+    def _unpublished(self, reader: StoreReader, finished: float) -> Iterator[tuple[float, list[Measurement]]]:
+        """The days without a document that have something to publish, the oldest first: begin and results."""
+        oldest = Filter(source=self.source, oldest_first=True, limit=1)
+        while found := reader.measurements(oldest):
+            start = day_of(found[0].start)
+            if start + DAY > finished:
+                return
+            if not self._document(start).exists():
+                day = Filter(source=self.source, since=start, until=start + DAY, oldest_first=True)
+                runs = [m for m in reader.measurements(day) if m.network is not None and torperf.is_published(m)]
+                if runs:
+                    yield start, runs
+            oldest = attrs.evolve(oldest, since=start + DAY)
+
+    def _document(self, start: float) -> Path:
+        return self.directory / f"{utc_date(start)}{SUFFIX}"
+
+    def _publish_day(self, reader: StoreReader, start: float, runs: list[Measurement]) -> int:
         written = 0
         try:
             files = torperf.files(runs)
@@ -92,7 +103,7 @@ class Archive:
                 written += 1
         document = Archivist(reader).analysis(self.source, start, runs, self._refuse)
         if document is not None:
-            write_once(last, document)
+            write_once(self._document(start), document)
             written += 1
         if written:
             self.say(f"published {len(runs)} results of {utc_date(start)} in {written} files")

@@ -61,43 +61,55 @@ def grace(config: Config) -> float:
 def run(config: Config, now: float, say: Callable[[str], object]) -> bool:
     """Do the day's work; False if something failed. ``now`` is seconds since the epoch."""
     database = database_path(config.database, config.directory)
-    steps: list[tuple[str, Callable[[], None]]] = []
-    if config.archive:
-        steps.append(("publishing", lambda: _publish(config, database, now, say)))
-    steps.append(("deleting old records", lambda: _delete(config, database, now, say)))
-    done = True
-    for name, step in steps:
-        try:
-            step()
-        except NoDatabaseError:
-            pass
-        except (StoreError, sqlite3.Error, OSError) as error:
-            say(f"{name} failed: {error}")
-            done = False
-    return done
+    try:
+        if config.archive:
+            _publish(config, database, now, say)
+    except NoDatabaseError:
+        return True
+    except (StoreError, sqlite3.Error, OSError) as error:
+        say(f"publishing failed: {error}; nothing is deleted before it succeeds")
+        return False
+    try:
+        _delete(config, database, now, say)
+    except (StoreError, sqlite3.Error, OSError) as error:
+        say(f"deleting old records failed: {error}")
+        return False
+    return True
 
 
 def _publish(config: Config, database: Path, now: float, say: Callable[[str], object]) -> None:
-    archive = Archive(config.directory / DIRECTORY, config.source, say)
     with StoreReader(database) as reader:
-        archive.publish(reader, now - grace(config))
+        _archive(config, say).publish(reader, now - grace(config))
+
+
+def _archive(config: Config, say: Callable[[str], object]) -> Archive:
+    return Archive(config.directory / DIRECTORY, config.source, say)
 
 
 def _delete(config: Config, database: Path, now: float, say: Callable[[str], object]) -> None:
     if not database.exists():
         return
     today = day_of(now)
+    measurements_before = None if config.keep is None else today - config.keep * DAY
+    events_before = today - config.keep_events * DAY
+    unpublished = _oldest_unpublished(config, database, now, say) if config.archive else None
+    if unpublished is not None:
+        if measurements_before is not None:
+            measurements_before = min(measurements_before, unpublished)
+        # Its document has circuits that were launched on the day before.
+        events_before = min(events_before, unpublished - DAY)
     with closing(open_database(database)) as connection:
-        deleted = delete_old(
-            connection,
-            config.source,
-            None if config.keep is None else today - config.keep * DAY,
-            today - config.keep_events * DAY,
-        )
+        deleted = delete_old(connection, config.source, measurements_before, events_before)
         freed = give_back(connection)
     if any(deleted.values()):
         records = ", ".join(f"{number} {name}" for name, number in deleted.items() if number)
         say(f"deleted {records}, which were too old; the database is {max(0, freed) // 1024} KiB smaller")
+
+
+def _oldest_unpublished(config: Config, database: Path, now: float, say: Callable[[str], object]) -> float | None:
+    """The begin of the oldest finished day that is not published; nothing from then on may be deleted."""
+    with StoreReader(database) as reader:
+        return _archive(config, say).oldest_unpublished(reader, now)
 
 
 class DailyService(Service):

@@ -1,7 +1,7 @@
 """Retention: what this instance measured is deleted from the database when it is older than perfd.conf says.
 
-Whole UTC days, in small transactions, so that the daemon's writer never waits long. Records of other sources, which
-somebody imported, stay. The file gets smaller too: see ``give_back``.
+Whole UTC days, in small transactions, so that the daemon's writer never waits long. What somebody imported stays,
+also if it has our source's name. The file gets smaller too: see ``give_back``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from perfd.formats.imported import UNKNOWN_TOR
 from perfd.store.database import transaction
-from perfd.store.rows import MEASUREMENTS, TABLES, Table
+from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS, TABLES, Table
 
 BATCH = 500
 """Records that are deleted in one transaction, which takes some 20 ms."""
@@ -38,7 +39,7 @@ def delete_old(
     events_before: float,
     sleep: Sleep = time.sleep,
 ) -> dict[str, int]:
-    """Delete the records of ``source`` from before these times (None: keep all); how many, by table."""
+    """Delete what ``source`` measured before these times (None: keep all); how many records, by table."""
     deleted = {}
     for table in TABLES:
         before = measurements_before if table is MEASUREMENTS else events_before
@@ -46,17 +47,26 @@ def delete_old(
     return deleted
 
 
+# Only what this instance measured has a network. Circuits and streams that it saw have ids of the form SESSION-cN.
+_IMPORTED = {
+    MEASUREMENTS.name: "network IS NULL",
+    CIRCUITS.name: f"tor = '{UNKNOWN_TOR}' AND id NOT LIKE '%-%'",
+    STREAMS.name: f"tor = '{UNKNOWN_TOR}' AND id NOT LIKE '%-%'",
+    EVENTS.name: "FALSE",
+}
+
+
 def _delete(connection: sqlite3.Connection, table: Table[Any], source: str, before: float, sleep: Sleep) -> int:
     # Goes on behind the last record each time, so that those which stay are not looked at again and again.
     place: tuple[float, str] = (-1e18, "")
     deleted = 0
     page = f"""
-        SELECT {table.time}, id, source FROM {table.name}
+        SELECT {table.time}, id, source = ? AND NOT ({_IMPORTED[table.name]}) FROM {table.name}
         WHERE ({table.time}, id) > (?, ?) AND {table.time} < ? ORDER BY {table.time}, id LIMIT ?
     """
-    while rows := connection.execute(page, (*place, before, BATCH)).fetchall():
+    while rows := connection.execute(page, (source, *place, before, BATCH)).fetchall():
         place = rows[-1][:2]
-        ids = [(identity,) for _, identity, of in rows if of == source]
+        ids = [(identity,) for _, identity, is_ours in rows if is_ours]
         if ids:
             with transaction(connection):
                 connection.executemany(f"DELETE FROM {table.name} WHERE id = ?", ids)

@@ -28,7 +28,8 @@ from perfd.formats import onionperf, onionperf_writer, torperf, torperf_rules
 from perfd.record import Circuit, Measurement, Outcome, Stream
 from perfd.store.reader import StoreReader
 from perfd.web.answers import Access
-from perfd.web.archive import PIECE, ArchivePages
+from perfd.web.archive import ArchivePages
+from perfd.web.body import PIECE
 from tests.stored import CONFIG, Stored
 from tests.strategies import typical
 from tests.web_client import SiteTestCase, get
@@ -260,14 +261,44 @@ class DailyRunTests(ArchiveTestCase):
         """That is no failure."""
         self.assertTrue(daily.run(self.instance.config, NOVEMBER_14, self.said.append))
 
-    def test_failure(self) -> None:
-        """What fails is said, and does not keep the rest from being done."""
-        self.instance.configure(CONFIG + "keep = 1 d\n" + EXPERIMENT)
-        self.instance.add([typical(0)])
+    def test_nothing_is_deleted_when_publishing_fails(self) -> None:
+        """Said once; the next run publishes what it kept, and deletes it then."""
+        self.instance.configure(CONFIG + "keep = 2 d\nkeep-events = 1 d\n" + EXPERIMENT)
+        used = Circuit(
+            id="1-c7", source="example", tor="default", circ_id=7, launch=NOVEMBER_14 + 9, status="CLOSED"
+        )
+        self.instance.add([typical(0)], [used])
         self.directory.write_text("a file where the directory should be")
         self.assertFalse(daily.run(self.instance.config, NOVEMBER_14 + 9 * DAY, self.said.append))
-        self.assertIn("publishing failed", self.said[0])
-        self.assertEqual(self.instance.measurements(), [])
+        self.assertRegex("\n".join(self.said), "^publishing failed: .*; nothing is deleted before it succeeds$")
+        self.assertEqual((len(self.instance.measurements()), len(self.instance.circuits())), (1, 1))
+        self.directory.unlink()
+        self.assertTrue(daily.run(self.instance.config, NOVEMBER_14 + 9 * DAY, self.said.append))
+        self.assertEqual(len(self.names()), 2)
+        self.assertEqual((self.instance.measurements(), self.instance.circuits()), ([], []))
+
+    def test_days_that_are_not_published_are_kept(self) -> None:
+        """From the oldest one on, with the circuits of the day before; what has no place in the archive goes."""
+        self.instance.configure(CONFIG + "keep = 1 d\nkeep-events = 1 d\n" + EXPERIMENT)
+        skipped = [typical(288 * day, outcome=Outcome.SKIPPED) for day in (0, 3)]
+        runs = [typical(288 * day) for day in (1, 2)]
+        circuits = [
+            Circuit(id=f"1-c{n}", source="example", tor="default", circ_id=n, launch=m.start, status="CLOSED")
+            for n, m in enumerate([typical(-288), typical(0), typical(288)])
+        ]
+        self.instance.add([*skipped, *runs], circuits)
+        with mock.patch.object(Archive, "_publish_day", return_value=0):
+            self.assertTrue(daily.run(self.instance.config, NOVEMBER_14 + 9 * DAY, self.said.append))
+        self.assertEqual(self.instance.measurements(), [*runs, skipped[1]])
+        self.assertEqual(sorted(circuit.circ_id for circuit in self.instance.circuits()), [1, 2])
+        self.assertTrue(daily.run(self.instance.config, NOVEMBER_14 + 9 * DAY, self.said.append))
+        self.assertEqual((self.instance.measurements(), self.instance.circuits()), ([], []))
+
+    def test_days_without_anything_to_publish(self) -> None:
+        """Their circuits are not read."""
+        self.instance.add([typical(0, network=None)])
+        with mock.patch.object(StoreReader, "circuits", side_effect=AssertionError):
+            self.assertTrue(daily.run(self.instance.config, NOVEMBER_14 + 9 * DAY, self.said.append))
 
     def test_the_process(self) -> None:
         """python -m perfd.daily does it, and its exit code tells."""

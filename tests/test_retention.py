@@ -14,7 +14,7 @@ from perfd import daily, retention
 from perfd.record import Circuit, Stream, TorEvent
 from perfd.retention import delete_old, give_back
 from perfd.store.schema import open_database
-from tests.stored import CONFIG, Stored
+from tests.stored import CONFIG, DATA, Stored
 from tests.strategies import typical
 
 DAY = 86400.0
@@ -71,6 +71,21 @@ class RetentionTests(SynchronousTestCase):
         self.assertEqual([m.source for m in self.instance.measurements()], ["other"])
         self.assertEqual([c.source for c in self.instance.circuits()], ["other"])
         self.assertEqual(len(self.instance.streams()), 1)
+
+    def test_what_was_imported_stays(self) -> None:
+        """Also results, circuits and streams of our own source, as after a move from OnionPerf to Perfd."""
+        self.instance.configure("[perfd]\nsource = op-nl2\nnetwork = socks\nkeep = 1 d\nkeep-events = 1 d\n")
+        code, _, err = self.instance.perfd("import", DATA / "op-nl2.onionperf-2.0.analysis.json")
+        self.assertEqual(code, 0, err)
+        before = self.instance.measurements(), self.instance.circuits(), self.instance.streams()
+        self.assertTrue(all(before))
+        ours = {"source": "op-nl2", "tor": "unknown"}
+        self.instance.add(
+            [typical(source="op-nl2")], [circuit(5.0, id="a-c1", **ours)], [stream(5.0, id="a-s1", **ours)]
+        )
+        self.assertTrue(daily.run(self.instance.config, 2e9, lambda _: None))
+        after = self.instance.measurements(), self.instance.circuits(), self.instance.streams()
+        self.assertEqual(after, before)
 
     def test_small_steps(self) -> None:
         """No transaction deletes more than a batch, and after each the writer has its turn."""
