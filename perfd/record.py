@@ -222,7 +222,7 @@ class Circuit:
     source: str
     tor: str
     circ_id: int
-    launch: float | None = None  # None: it existed before we listened
+    launch: float | None = None  # tor's TIME_CREATED if it existed before we listened; None: not known
     built: float | None = None
     end: float | None = None
     status: str  # the last CircStatus

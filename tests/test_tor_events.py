@@ -252,6 +252,7 @@ class Folding(SynchronousTestCase):
             self.step += hours * 3600.0
             self.feed("CIRC", f"1 BUILT {A} PURPOSE=GENERAL", f"1 CLOSED {A} PURPOSE=GENERAL REASON=FINISHED")
             circuit = self.sink.circuits[-1]
+            self.fold.begin()
             self.assertEqual((circuit.built - circuit.launch, circuit.end - circuit.launch), (1.0, 2.0))
 
     def test_circuit_that_existed_before(self) -> None:
@@ -271,16 +272,16 @@ class Folding(SynchronousTestCase):
         """A TIME_CREATED in the future, or years ago, is not believed."""
         for created in ("2030-01-01T00:00:00.000000", "1960-01-01T00:00:00.000000", "nonsense"):
             self.fold.circuit_status(f"1 BUILT {A} TIME_CREATED={created}", whole=True)
-            self.fold.lose()
+            self.fold.begin()
             self.assertIsNone(self.sink.circuits[-1].launch)
 
     def test_build_in_progress(self) -> None:
         """Of a circuit that was half built before, only the hops that were seen to be reached have a time."""
         self.fold.circuit_status(f"circuit-status=\n1 EXTENDED {A} PURPOSE=GENERAL\n2 LAUNCHED PURPOSE=GENERAL\nOK")
-        self.feed("CIRC", f"1 EXTENDED {A},{B} PURPOSE=GENERAL", f"1 FAILED {A},{B} REASON=TIMEOUT")
+        self.feed("CIRC", f"1 EXTENDED {A},{B} PURPOSE=GENERAL", f"1 FAILED {A},{B} REASON=NOPATH")
         (circuit,) = self.sink.circuits
         self.assertEqual([hop.built for hop in circuit.path], [None, 1_000_101.0])
-        self.assertEqual((circuit.failure_local, circuit.purpose), ("TIMEOUT", "GENERAL"))
+        self.assertEqual((circuit.failure_local, circuit.purpose), ("NOPATH", "GENERAL"))
 
     def test_cannibalized(self) -> None:
         """A cannibalized circuit keeps its launch, and its new hop has a time of its own."""
@@ -293,6 +294,97 @@ class Folding(SynchronousTestCase):
         self.assertEqual((circuit.launch, circuit.built), (1_000_101.0, 1_000_105.0))
         self.assertEqual(circuit.path[3].built, 1_000_107.0)
         self.assertIn("CANNIBALIZED:GENERAL", [event.name for event in circuit.events])
+
+    def time_out(self, more: str = "PURPOSE=GENERAL") -> None:
+        self.feed(
+            "CIRC", f"182 LAUNCHED {more}", f"182 EXTENDED {A} {more}", f"182 FAILED {A} {more} REASON=TIMEOUT"
+        )
+
+    def go_on_measuring(self) -> None:
+        """Tor changes the purpose of a circuit that timed out in the same breath."""
+        text = f"182 PURPOSE_CHANGED {A} PURPOSE=MEASURE_TIMEOUT OLD_PURPOSE=GENERAL"
+        self.fold.event(self.now, "CIRC_MINOR", text)
+
+    def test_timed_out_and_measured_on(self) -> None:
+        """A circuit that timed out and is built on for tor's statistics is one record; it ends later."""
+        self.time_out()
+        self.go_on_measuring()
+        self.now += 60.0
+        self.feed("CIRC", f"182 BUILT {A},{B},{C} PURPOSE=MEASURE_TIMEOUT")
+        self.assertEqual(self.sink.circuits, [])
+        self.feed("CIRC", f"182 CLOSED {A},{B},{C} PURPOSE=MEASURE_TIMEOUT REASON=FINISHED")
+        self.feed("CIRC_MINOR", f"182 PURPOSE_CHANGED {A} PURPOSE=GENERAL")
+        self.fold.lose()
+        (circuit,) = self.sink.circuits
+        self.assertEqual(
+            (circuit.status, circuit.failure_local, circuit.failure_remote), ("CLOSED", "TIMEOUT", None)
+        )
+        self.assertEqual((circuit.launch, circuit.built, circuit.end), (1_000_101.0, 1_000_164.0, 1_000_165.0))
+        self.assertEqual(
+            [event.name for event in circuit.events[-4:]],
+            [
+                *("GENERAL:FAILED", "PURPOSE_CHANGED:MEASURE_TIMEOUT"),
+                *("MEASURE_TIMEOUT:BUILT", "MEASURE_TIMEOUT:CLOSED"),
+            ],
+        )
+        self.assertEqual(self.fold.counts.unfinished, 0)
+
+    def test_timed_out_and_never_built(self) -> None:
+        """When tor gives up measuring too, that is the end."""
+        self.time_out()
+        self.go_on_measuring()
+        self.feed("CIRC", f"182 FAILED {A} PURPOSE=MEASURE_TIMEOUT REASON=MEASUREMENT_EXPIRED")
+        self.assertEqual([circuit.end for circuit in self.sink.circuits], [1_000_104.0])
+
+    def test_timed_out_for_good(self) -> None:
+        """A circuit that tor does not go on with, as one of an onion service, ended when it timed out."""
+        self.time_out("PURPOSE=HS_CLIENT_REND")
+        self.now += fold_module.TIMEOUT_PATIENCE
+        self.feed("CIRC", "183 LAUNCHED PURPOSE=GENERAL")
+        (circuit,) = self.sink.circuits
+        self.assertEqual((circuit.end, circuit.failure_local), (1_000_103.0, "TIMEOUT"))
+
+    def test_timed_out_before_the_end(self) -> None:
+        """Its end is known too when Perfd stops in that moment."""
+        self.time_out()
+        self.fold.lose()
+        self.assertEqual([circuit.end for circuit in self.sink.circuits], [1_000_103.0])
+
+    def test_measurement_on_a_circuit_that_timed_out(self) -> None:
+        """The measurement does not wait for the end of such a circuit, and knows the failure."""
+        self.feed("CIRC", "182 LAUNCHED PURPOSE=GENERAL")
+        join = self.fold.join(LOCAL, 0.0)
+        self.feed(
+            "STREAM", new_stream(), "7 SENTCONNECT 182 10.0.0.1:80", "7 CLOSED 182 10.0.0.1:80 REASON=TIMEOUT"
+        )
+        waiting = join.when_complete()
+        self.assertNoResult(waiting)
+        self.feed("CIRC", f"182 FAILED {A} PURPOSE=GENERAL REASON=TIMEOUT")
+        self.successResultOf(waiting)
+        self.assertEqual(self.fold.joined(join).circuit.failure_local, "TIMEOUT")
+
+    def test_late_events(self) -> None:
+        """What tor says of a circuit or stream that was given out makes no second record with the same id."""
+        self.build()
+        self.feed("STREAM", new_stream())
+        self.fold.lose()
+        late = f"1 BUILT {A} PURPOSE=GENERAL"
+        self.feed("CIRC_MINOR", f"1 PURPOSE_CHANGED {A} PURPOSE=GENERAL")
+        self.feed("CIRC", late, "1 CLOSED REASON=FINISHED")
+        self.feed("STREAM", "7 CLOSED 0 10.0.0.1:80 REASON=DONE")
+        self.fold.circuit_status(late, whole=True)
+        self.fold.stream_status("7 SUCCEEDED 1 10.0.0.1:80")
+        self.fold.lose()
+        self.assertEqual((len(self.sink.circuits), len(self.sink.streams)), (1, 1))
+        self.fold.begin()
+        self.feed("CIRC", "1 FAILED REASON=NOPATH")
+        self.assertEqual(len(self.sink.circuits), 2)
+
+    def test_what_ended_is_bounded(self) -> None:
+        """What ended is not remembered for ever."""
+        for number in range(fold_module.MAX_ENDED + 3):
+            self.fold.event(1.0, "CIRC", f"{number} FAILED REASON=NOPATH")
+        self.assertEqual(len(self.fold._ended_circuits), fold_module.MAX_ENDED)
 
     def test_destroyed_after_it_was_built(self) -> None:
         """A built circuit that is closed for a reason other than that nobody needs it keeps the reason."""
@@ -695,8 +787,8 @@ class Listening(SynchronousTestCase):
 
     def test_finish_of_conflux_without_an_answer(self) -> None:
         """A tor that hangs, or refuses, costs the round trip and a bounded time."""
-        for answer in (Deferred(), TorProtocolError(551, "no")):
-            protocol = self.connect(FakeProtocol())
+        for pid, answer in enumerate((Deferred(), TorProtocolError(551, "no"))):
+            protocol = self.connect(FakeProtocol(pid=pid))
             join = self.measured(protocol, "CONFLUX_ID=AB")
             protocol.answers["circuit-status"] = answer
             finishing = self.finish(join, wait=0.0)
@@ -748,7 +840,7 @@ class Listening(SynchronousTestCase):
         again = FakeProtocol(uptime=160)
         again.answers["circuit-status"] = "1 LAUNCHED PURPOSE=GENERAL"
         self.connect(again)
-        again.listeners["CIRC"]("1 FAILED PURPOSE=GENERAL REASON=TIMEOUT")
+        again.listeners["CIRC"]("1 FAILED PURPOSE=GENERAL REASON=NOPATH")
         (circuit,) = self.sink.circuits
         self.assertEqual((circuit.launch, circuit.end), (1000.0, 1060.0))
 

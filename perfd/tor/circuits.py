@@ -55,6 +55,7 @@ class LiveCircuit:
     created: float | None = None
     built: float | None = None
     end: float | None = None
+    timed_out: float | None = None  # tor has given it up, but may go on building it, to learn how long that takes
     status: str = ""
     purpose: str | None = None
     build_flags: tuple[str, ...] = ()
@@ -81,7 +82,10 @@ class LiveCircuit:
         elif line.word == "BUILT" and self.built is None:
             self.built = stamp
         elif line.word in ("FAILED", "CLOSED"):
-            self.end = stamp
+            if line.word == "FAILED" and line.reason == "TIMEOUT" and self.timed_out is None:
+                self.timed_out = stamp
+            else:
+                self.end = stamp
             if line.word == "FAILED" or line.reason not in _NO_FAILURES:
                 self.failure_local, self.failure_remote = line.reason, line.remote_reason
         self.status = line.word
@@ -89,6 +93,8 @@ class LiveCircuit:
         self._add_event(stamp, f"{line.purpose}:{line.word}")
         if line.word == "BUILT":
             self._add_onion_step(stamp, line)
+        if line.word == "FAILED" and self.end is None:
+            self._notify()
 
     def changed(self, stamp: float, line: CircuitLine) -> None:
         """A CIRC_MINOR event."""
@@ -111,6 +117,11 @@ class LiveCircuit:
     def finished(self) -> None:
         """It has ended, or it is not known what becomes of it."""
         self._notify()
+
+    @property
+    def over(self) -> bool:
+        """Whether it carries nothing any more: it has ended, or timed out."""
+        return self.end is not None or self.timed_out is not None
 
     @property
     def congestion(self) -> Congestion:

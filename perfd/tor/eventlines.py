@@ -80,6 +80,11 @@ def split_words(text: str, places: int) -> Words:
     return Words(tuple(placed), keywords)
 
 
+def status_lines(text: str, key: str) -> list[str]:
+    """The lines of a GETINFO answer: after ``key=`` if there is one, on lines of their own if there are several."""
+    return [line for line in text.removeprefix(f"{key}=").splitlines() if line.strip() and line.strip() != "OK"]
+
+
 def _word(text: str) -> str:
     if len(text) > MAX_WORD or not text.isprintable():
         raise UnparsedError("a word is too long or not printable")

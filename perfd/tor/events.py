@@ -167,7 +167,7 @@ class ControlEvents:
     def _lacks_round_trip(self, join: Join) -> bool:
         """Tor tells CONFLUX_RTT in circuit-status only: it sends no event when it changes."""
         circuit = join.stream.circuit if join.stream is not None else None
-        return circuit is not None and circuit.conflux_id is not None and circuit.end is None
+        return circuit is not None and circuit.conflux_id is not None and not circuit.over
 
     async def _ask_round_trip(self) -> None:
         if self._protocol is None:

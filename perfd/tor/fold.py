@@ -21,7 +21,7 @@ from perfd.clock import Anchor
 from perfd.record import TorEvent, new_id
 from perfd.tor import circuits, streams
 from perfd.tor.circuits import LiveCircuit
-from perfd.tor.eventlines import BuildTimeout, CircuitLine, GuardLine, StreamLine, UnparsedError
+from perfd.tor.eventlines import BuildTimeout, CircuitLine, GuardLine, StreamLine, UnparsedError, status_lines
 from perfd.tor.eventsink import EventCounts, EventSink
 from perfd.tor.join import Join, Joined, address_of, normal_address
 from perfd.tor.streams import LiveStream
@@ -30,6 +30,12 @@ R = TypeVar("R")
 
 MAX_LIVE = 2000
 """Circuits, and streams, that are followed at the same time. Beyond, the oldest are given out as they are."""
+
+MAX_ENDED = 10_000
+"""Numbers of circuits, and of streams, that are remembered after they were given out."""
+
+TIMEOUT_PATIENCE = 5.0
+"""Seconds for tor to say that it goes on building a circuit that timed out: it says so in the same breath."""
 
 MAX_JOINS = 1000
 """Measurements that wait for their stream at the same time."""
@@ -60,7 +66,9 @@ class EventFold:
         self._circuits: dict[str, LiveCircuit] = {}  # by tor's id, the oldest first
         self._streams: dict[int, LiveStream] = {}  # by tor's id, the oldest first
         self._conflux: dict[str, list[LiveCircuit]] = {}  # sets with at least one live leg
-        self._failed_streams: dict[int, None] = {}  # FAILED ones, for which a CLOSED follows
+        self._timed_out: dict[LiveCircuit, None] = {}  # those of which it is not known whether tor goes on
+        self._ended_circuits: dict[int, None] = {}  # tor's ids of those that were given out, the oldest first
+        self._ended_streams: dict[int, None] = {}
         self._joins: dict[Join, None] = {}  # claims that have not ended, the oldest first
         self._claims: dict[tuple[str, int], Join] = {}  # those without a stream yet, by address
         self._folds: dict[str, Callable[[float, str], None]] = {
@@ -80,7 +88,8 @@ class EventFold:
         """What follows is said by another tor process: no circuit of the one before lives any more."""
         self.lose()
         self._session = new_id()[:16]
-        self._failed_streams.clear()
+        self._ended_circuits.clear()
+        self._ended_streams.clear()
         self.build_timeout, self.cbt_set = None, None
 
     def pause(self) -> None:
@@ -119,13 +128,15 @@ class EventFold:
         is about to close, and its CLOSED still comes.
         """
         found = set()
-        for line in _status_lines(text, "circuit-status"):
+        for line in status_lines(text, "circuit-status"):
             try:
                 parsed = CircuitLine.parse(line)
             except UnparsedError:
                 self.counts.unparsed["circuit-status"] += 1
                 continue
             circuit = self._circuit(parsed.circ_id)
+            if circuit is None:
+                continue
             circuit.found(parsed)
             self._note_circuit(circuit, parsed)
             found.add(circuit)
@@ -135,13 +146,15 @@ class EventFold:
     def stream_status(self, text: str) -> None:
         """Tor's answer to ``GETINFO stream-status`` on a new connection: what is not in it has ended unseen."""
         found = set()
-        for line in _status_lines(text, "stream-status"):
+        for line in status_lines(text, "stream-status"):
             try:
                 parsed = StreamLine.parse(line)
             except UnparsedError:
                 self.counts.unparsed["stream-status"] += 1
                 continue
             stream = self._stream(parsed.stream_id)
+            if stream is None:
+                continue
             stream.found(parsed, self._circuit_of(parsed))
             found.add(stream)
         for stream in [stream for stream in self._streams.values() if stream not in found]:
@@ -191,10 +204,13 @@ class EventFold:
     # Circuits.
 
     def _circuit_happened(self, stamp: float, text: str) -> None:
+        self._end_timed_out(stamp)
         line = CircuitLine.parse(text)
         if line.word not in circuits.STATUSES:
             self.counts.count_unknown(f"CIRC {line.word}")
         circuit = self._circuit(line.circ_id)
+        if circuit is None:
+            return
         if line.word == "LAUNCHED":
             circuit.timeout, circuit.cbt_set = self.build_timeout, self.cbt_set
         circuit.happened(stamp, line)
@@ -205,14 +221,20 @@ class EventFold:
             self.cbt_set = False
         if circuit.end is not None:
             self._finish_circuit(circuit)
+        elif line.word == "FAILED":
+            self._timed_out[circuit] = None
 
     def _circuit_changed(self, stamp: float, text: str) -> None:
         line = CircuitLine.parse(text)
         if line.word not in circuits.CHANGES:
             self.counts.count_unknown(f"CIRC_MINOR {line.word}")
         circuit = self._circuit(line.circ_id)
+        if circuit is None:
+            return
         circuit.changed(stamp, line)
         self._note_circuit(circuit, line)
+        if line.purpose == "MEASURE_TIMEOUT":
+            self._timed_out.pop(circuit, None)
 
     def _circuit_bandwidth(self, stamp: float, text: str) -> None:
         # The quickest of all: see LiveCircuit.bandwidth_came.
@@ -226,10 +248,20 @@ class EventFold:
             circuit.bandwidth_given = stamp
             self._give_event("CIRC_BW", text, stamp)
 
-    def _circuit(self, circ_id: int) -> LiveCircuit:
+    def _end_timed_out(self, stamp: float) -> None:
+        """Finish those circuits whose FAILED was all: tor has not said that it goes on with them."""
+        for circuit in tuple(self._timed_out):
+            if circuit.timed_out is not None and stamp - circuit.timed_out < TIMEOUT_PATIENCE:
+                return
+            self._finish_circuit(circuit)
+
+    def _circuit(self, circ_id: int) -> LiveCircuit | None:
+        """The circuit that tor calls so, perhaps a new one; None if it was given out already."""
         key = str(circ_id)
         circuit = self._circuits.get(key)
         if circuit is None:
+            if circ_id in self._ended_circuits:
+                return None
             if len(self._circuits) >= MAX_LIVE:
                 self._finish_circuit(next(iter(self._circuits.values())))
             circuit = LiveCircuit(id=f"{self._session}-c{circ_id}", circ_id=circ_id, anchor=self._anchor())
@@ -246,6 +278,10 @@ class EventFold:
 
     def _finish_circuit(self, circuit: LiveCircuit) -> None:
         del self._circuits[str(circuit.circ_id)]
+        _remember(circuit.circ_id, self._ended_circuits)
+        if circuit in self._timed_out:
+            del self._timed_out[circuit]
+            circuit.end = circuit.timed_out
         legs = self._conflux.get(circuit.conflux_id or "", ())
         if not any(str(leg.circ_id) in self._circuits for leg in legs):
             self._conflux.pop(circuit.conflux_id or "", None)
@@ -258,14 +294,13 @@ class EventFold:
 
     def _stream_happened(self, stamp: float, text: str) -> None:
         line = StreamLine.parse(text)
-        if line.stream_id in self._failed_streams and line.status == "CLOSED":
-            del self._failed_streams[line.stream_id]
-            return
         if line.status not in streams.STATUSES:
             self.counts.count_unknown(f"STREAM {line.status}")
         if line.purpose is not None and line.purpose not in streams.PURPOSES:
             self.counts.count_unknown(f"STREAM PURPOSE={line.purpose}")
         stream = self._stream(line.stream_id)
+        if stream is None:  # the CLOSED after a FAILED
+            return
         before = stream.circuit
         stream.happened(stamp, line, self._circuit_of(line))
         if stream.new == stamp:
@@ -273,8 +308,6 @@ class EventFold:
         if stream.measured and stream.circuit is not before:
             self._use(stream)
         if stream.end is not None:
-            if line.status == "FAILED":
-                self._remember_failed(line.stream_id)
             self._finish_stream(stream)
 
     def _stream_bandwidth(self, stamp: float, text: str) -> None:
@@ -285,9 +318,12 @@ class EventFold:
         if stream is not None and stream.measured:
             self._give_event("STREAM_BW", text, stamp)
 
-    def _stream(self, stream_id: int) -> LiveStream:
+    def _stream(self, stream_id: int) -> LiveStream | None:
+        """The stream that tor calls so, perhaps a new one; None if it was given out already."""
         stream = self._streams.get(stream_id)
         if stream is None:
+            if stream_id in self._ended_streams:
+                return None
             if len(self._streams) >= MAX_LIVE:
                 self._finish_stream(next(iter(self._streams.values())))
             stream = LiveStream(id=f"{self._session}-s{stream_id}", stream_id=stream_id, anchor=self._anchor())
@@ -313,13 +349,9 @@ class EventFold:
         for leg in stream.legs:
             leg.measured += 1
 
-    def _remember_failed(self, stream_id: int) -> None:
-        if len(self._failed_streams) >= MAX_LIVE:
-            del self._failed_streams[next(iter(self._failed_streams))]
-        self._failed_streams[stream_id] = None
-
     def _finish_stream(self, stream: LiveStream) -> None:
         del self._streams[stream.stream_id]
+        _remember(stream.stream_id, self._ended_streams)
         for leg in stream.legs:
             leg.measured -= 1
         if stream.end is None:
@@ -361,6 +393,8 @@ class EventFold:
                 self._log.failure("a record of tor's events was not taken; more are counted, not logged")
 
 
-def _status_lines(text: str, key: str) -> list[str]:
-    """The lines of a GETINFO answer: after ``key=`` if there is one, on lines of their own if there are several."""
-    return [line for line in text.removeprefix(f"{key}=").splitlines() if line.strip() and line.strip() != "OK"]
+def _remember(number: int, ended: dict[int, None]) -> None:
+    """Add to what ended; tor counts up, so what is forgotten in turn is not spoken of any more."""
+    if len(ended) >= MAX_ENDED:
+        del ended[next(iter(ended))]
+    ended[number] = None

@@ -77,7 +77,7 @@ class Join:
         stream = self.stream
         if stream is None or stream.end is None:
             return False
-        if stream.circuit is None or stream.circuit.end is not None:
+        if stream.circuit is None or stream.circuit.over:
             return True
         return any(leg.bandwidth_at is not None and leg.bandwidth_at >= stream.end for leg in stream.legs)
 
