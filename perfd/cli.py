@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 from perfd import __version__, control
 from perfd.config import NETWORKS, Config, ConfigError, load_config
 from perfd.data_commands import add_commands
-from perfd.instance import CONFIG_FILE, PROFILES, InstanceError, create_instance
+from perfd.instance import CONFIG_FILE, PROFILES, Instance, InstanceError, create_instance
 from perfd.units import parse_duration, parse_size
+from perfd.values import positive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.command(options)
     except ConfigError as error:
         count = len(error.problems)
-        _complain(*error.problems, f"{count} problem{'s' if count > 1 else ''}; nothing was started")
+        _complain(*error.problems, f"{count} problem{'s' if count > 1 else ''}{options.after_mistakes}")
         return 1
     except InstanceError as error:
         _complain(str(error))
@@ -46,6 +47,7 @@ def _complain(*lines: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="perfd", description="Measures the performance of Tor, continuously.")
     parser.add_argument("--version", action="version", version=f"perfd {__version__}")
+    parser.set_defaults(after_mistakes="")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_init(commands)
     _add_daemon_commands(commands)
@@ -76,6 +78,12 @@ def _load(options: argparse.Namespace) -> Config:
     return load_config(options.config)
 
 
+def _instance(options: argparse.Namespace) -> Instance:
+    """The instance, whatever is in its perfd.conf."""
+    path: Path = options.config.absolute()
+    return Instance(path if path.is_dir() else path.parent)
+
+
 def _add_init(commands: _Commands) -> None:
     parser = commands.add_parser(
         "init", help="make an instance directory: perfd.conf and the control script ./perfd"
@@ -102,19 +110,28 @@ def _add_daemon_commands(commands: _Commands) -> None:
         _config_option(parser)
         parser.add_argument("--uid", help="the user to become once the port is bound (started as root)")
         parser.add_argument("--gid", help="the group to become once the port is bound (started as root)")
-        parser.set_defaults(command=_daemon, action=getattr(control, name))
+        after = "; perfd was left as it is" if name == "restart" else "; nothing was started"
+        parser.set_defaults(command=_daemon, action=getattr(control, name), after_mistakes=after)
     parser = commands.add_parser("stop", help="stop the daemon")
     _config_option(parser)
-    parser.set_defaults(command=lambda options: control.stop(_load(options)))
+    parser.set_defaults(command=lambda options: control.stop(_instance(options)))
     parser = commands.add_parser("status", help="say whether the daemon runs, and how its parts are")
     _config_option(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
-    parser.set_defaults(command=lambda options: control.status(_load(options), as_json=options.json))
+    parser.set_defaults(command=_status)
 
 
 def _daemon(options: argparse.Namespace) -> int:
-    code: int = options.action(_load(options), control.User(options.uid, options.gid))
+    from perfd.preflight import check_machine
+
+    config = _load(options)
+    check_machine(config, may_run=True)
+    code: int = options.action(config, control.User(options.uid, options.gid))
     return code
+
+
+def _status(options: argparse.Namespace) -> int:
+    return control.status(_instance(options), lambda: _load(options), as_json=options.json)
 
 
 def _add_check(commands: _Commands) -> None:
@@ -139,15 +156,17 @@ def _add_measure(commands: _Commands) -> None:
         description="Runs measurements at once, without a daemon, and prints them. Nothing is stored.",
     )
     parser.add_argument(
-        "--size", type=_argument(parse_size), default=51200, help="payload, such as 50KiB (default)"
+        "--size", type=_argument(positive(parse_size)), default=51200, help="payload, such as 50KiB (default)"
     )
     parser.add_argument("--count", type=_argument(_count), default=5, metavar="N", help="how many (default 5)")
-    parser.add_argument("--timeout", type=_argument(parse_duration), default=60.0, help="of each (default 1min)")
+    parser.add_argument(
+        "--timeout", type=_argument(positive(parse_duration)), default=60.0, help="of each (default 1min)"
+    )
     parser.add_argument("--network", choices=NETWORKS, help="default: as in perfd.conf, or testnet without one")
     parser.add_argument("--tor", default="default", metavar="NAME", help="the tor of perfd.conf to measure")
     parser.add_argument("--json", action="store_true", help="a JSON object per line instead of the table")
     _config_option(parser)
-    parser.set_defaults(command=_measure)
+    parser.set_defaults(command=_measure, after_mistakes="; nothing was started")
 
 
 def _measure(options: argparse.Namespace) -> int:

@@ -136,7 +136,7 @@ def load_config(path: Path) -> Config:
     if path.is_dir():
         path /= "perfd.conf"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError([f"{path}: no such file; `perfd init DIR` writes one"]) from None
     except (OSError, UnicodeDecodeError) as error:

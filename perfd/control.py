@@ -6,6 +6,7 @@ pid file, its log, clear messages and the exit codes of the Linux Standard Base 
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import pwd
@@ -15,12 +16,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
 
-from perfd.config import Config
+from perfd.config import Config, ConfigError
 from perfd.instance import Instance, InstanceError
 from perfd.values import Address
 
@@ -34,7 +36,7 @@ STATUS_NOT_RUNNING = 3
 STOP_TIMEOUT = 60.0
 """Seconds: more than a clean stop takes with every part at its own limit."""
 
-TWISTD = "from twisted.scripts.twistd import run; run()"
+TWISTD = "from perfd.service import run_twistd; run_twistd()"
 
 
 @attrs.frozen
@@ -56,6 +58,15 @@ class User:
             return pwd.getpwuid(int(self.uid)) if self.uid.isdigit() else pwd.getpwnam(self.uid)
         except KeyError:
             raise InstanceError(f"--uid {self.uid}: there is no such user") from None
+
+    def check_group(self) -> None:
+        """Raises InstanceError for an unknown group."""
+        if self.gid is None:
+            return
+        try:
+            grp.getgrgid(int(self.gid)) if self.gid.isdigit() else grp.getgrnam(self.gid)
+        except KeyError:
+            raise InstanceError(f"--gid {self.gid}: there is no such group") from None
 
 
 def twistd_arguments(config: Config, user: User, *, foreground: bool) -> list[str]:
@@ -87,10 +98,14 @@ def start(config: Config, user: User) -> int:
         _say(f"perfd is already running (pid {pid})")
         return OK
     _remove_stale_pid_file(instance)
-    if not _can_become(user, instance):
+    if not _can_become(user, config):
         return NO_PERMISSION
     done = subprocess.run(twistd_arguments(config, user, foreground=False), cwd=config.directory, check=False)
     if done.returncode != 0:
+        pid = instance.daemon_pid()
+        if pid is not None:  # another command was faster
+            _say(f"perfd is already running (pid {pid})")
+            return OK
         _complain(f"perfd did not start; the reason is above, or at the end of {instance.log_file}")
         return FAILED
     _say(f"perfd started (pid {instance.daemon_pid()})")
@@ -99,9 +114,8 @@ def start(config: Config, user: User) -> int:
     return OK
 
 
-def stop(config: Config) -> int:
+def stop(instance: Instance) -> int:
     """Stop the daemon; returns when it is gone, the run in flight recorded and its tor stopped."""
-    instance = Instance(config.directory)
     pid = instance.daemon_pid()
     if pid is None:
         _remove_stale_pid_file(instance)
@@ -126,28 +140,37 @@ def stop(config: Config) -> int:
 
 def restart(config: Config, user: User) -> int:
     """Stop the daemon, if it runs, and start it."""
-    return stop(config) or start(config, user)
+    if not _can_become(user, config):
+        return NO_PERMISSION
+    return stop(Instance(config.directory)) or start(config, user)
 
 
-def status(config: Config, *, as_json: bool) -> int:
-    """Say whether the daemon runs and how its parts are.
+def status(instance: Instance, load: Callable[[], Config], *, as_json: bool) -> int:
+    """Say whether the daemon runs and how its parts are, which needs the configuration that ``load`` gives.
 
     The exit codes are those of LSB's status action; a daemon that runs but is not healthy gives 1.
     """
-    instance = Instance(config.directory)
     pid = instance.daemon_pid()
     if pid is None:
         dead = instance.pid_file.exists()
         text = f"perfd is dead, but {instance.pid_file} exists" if dead else "perfd is not running"
         _say(json.dumps({"running": False, "message": text}) if as_json else text)
         return STATUS_DEAD_WITH_PID_FILE if dead else STATUS_NOT_RUNNING
+    try:
+        config = load()
+    except ConfigError as error:
+        if as_json:
+            _say(json.dumps({"running": True, "pid": pid, "health": None, "mistakes": error.problems}))
+        else:
+            _say("\n  ".join((f"perfd is running (pid {pid}); perfd.conf has mistakes:", *error.problems)))
+        return FAILED
     health = read_health(config.server.listen)
     healthy = health is not None and health.get("healthy") is True
     if as_json:
         _say(json.dumps({"running": True, "pid": pid, "health": health}))
         return OK if healthy else FAILED
     _say(f"perfd is running (pid {pid})")
-    for line in _health_lines(health):
+    for line in _health_lines(health, config.network):
         _say(f"  {line}")
     return OK if healthy else FAILED
 
@@ -160,7 +183,7 @@ def run(config: Config, user: User) -> int:
         _complain(f"perfd is already running (pid {pid})")
         return FAILED
     _remove_stale_pid_file(instance)
-    if not _can_become(user, instance):
+    if not _can_become(user, config):
         return NO_PERMISSION
     _say(f"log: {instance.log_file}")
     _say(f"results: {results_url(config)}")
@@ -200,13 +223,15 @@ def _json_or_none(body: bytes) -> dict[str, Any] | None:
     return health if isinstance(health, dict) else None
 
 
-def _health_lines(health: dict[str, Any] | None) -> Sequence[str]:
+def _health_lines(health: dict[str, Any] | None, network: str) -> Sequence[str]:
     if health is None:
         return ["its web server does not answer"]
     if "error" in health:  # results = none
         return [f"its health cannot be read: {health['error'].get('message')}"]
     tors = [
-        f"tor {tor['name']} {tor['version'] or '(version unknown)'}: {tor['state']}"
+        f"proxy {tor['name']}: {tor['state']}"
+        if network == "socks"
+        else f"tor {tor['name']} {tor['version'] or '(version unknown)'}: {tor['state']}"
         for tor in health.get("tors", [])
     ]
     experiments = [
@@ -224,22 +249,32 @@ def _remove_stale_pid_file(instance: Instance) -> None:
         _say(f"removed the pid file of a daemon that is no more: {instance.pid_file}")
 
 
-def _can_become(user: User, instance: Instance) -> bool:
+def _can_become(user: User, config: Config) -> bool:
     """Whether the daemon can change to ``user`` and write in its directory; complains if not."""
     entry = user.entry()
-    if entry is None:
+    user.check_group()
+    if user == User():
         return True
     if os.geteuid() != 0:
         _complain("--uid and --gid need root")
         return False
-    owner = instance.directory.stat().st_uid
-    if owner != entry.pw_uid:
-        _complain(
-            f"{instance.directory} belongs to user id {owner}; the daemon writes there as {entry.pw_name}: "
-            f"chown -R {entry.pw_name} {instance.directory}"
-        )
-        return False
+    if entry is None:
+        return True
+    for path in _written(config):
+        if path.exists() and (owner := path.stat().st_uid) != entry.pw_uid:
+            _complain(
+                f"{path} belongs to user id {owner}; the daemon writes there as {entry.pw_name}: "
+                f"chown -R {entry.pw_name} {config.directory if path.is_relative_to(config.directory) else path}"
+            )
+            return False
     return True
+
+
+def _written(config: Config) -> Sequence[Path]:
+    """What the daemon opens for writing at its start."""
+    instance = Instance(config.directory)
+    database = config.directory / config.database.removeprefix("sqlite:///")
+    return (config.directory, instance.lock_file, instance.log_file, database)
 
 
 def _say(text: str) -> None:

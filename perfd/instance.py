@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sys
+import time
 from importlib import resources
 from pathlib import Path
 
@@ -20,6 +22,12 @@ _PUBLIC_LINES = (
     ("public-address = 127.0.0.1:8080\n", "#public-address = 192.0.2.1:80\n"),
 )
 """How a configuration for the public network differs; the operator must fill in the address."""
+
+
+PATIENCE = 1.0
+"""Seconds: how long a starting daemon may be kept from the lock by a look at it, or be about to write its pid."""
+
+_PAUSE = 0.05
 
 
 class InstanceError(Exception):
@@ -52,48 +60,101 @@ class Instance:
         return self.directory / "tor" / name
 
     def is_locked(self) -> bool:
-        """True while a daemon runs in this directory (also one whose pid file is gone)."""
+        """True while a daemon runs in this directory (also one whose pid file is gone). Raises InstanceError."""
         try:
-            lock = InstanceLock(self.lock_file, create=False)
+            fd = os.open(self.lock_file, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
-        except InstanceError:
-            return True
-        lock.release()
-        return False
-
-    def daemon_pid(self) -> int | None:
-        """The process id of the running daemon, None if there is none."""
-        if not self.is_locked():
-            return None
+        except OSError as error:
+            raise InstanceError(f"{self.lock_file}: cannot be read: {error.strerror}") from None
         try:
-            return int(self.lock_file.read_text(encoding="ascii"))
+            # Shared, so that of two commands that look at once neither takes the other for a daemon.
+            return not _lock(fd, fcntl.LOCK_SH, self.lock_file)
+        finally:
+            os.close(fd)
+
+    def recorded_pid(self) -> int | None:
+        """The process id in the lock file, if it is that of a live process."""
+        try:
+            pid = int(self.lock_file.read_text(encoding="ascii"))
         except (OSError, ValueError):
             return None
+        return pid if _is_alive(pid) else None
+
+    def daemon_pid(self) -> int | None:
+        """The process id of the running daemon, None if there is none. Raises InstanceError if it is unknown."""
+        deadline = time.monotonic() + PATIENCE
+        while self.is_locked():
+            pid = self.recorded_pid()
+            if pid is not None:
+                return pid
+            if time.monotonic() > deadline:
+                raise InstanceError(f"{self.lock_file}: Perfd runs here, but its process id is not in this file")
+            time.sleep(_PAUSE)
+        return None
 
 
 class InstanceLock:
     """Holds the lock of an instance until ``release``, or until the process ends, however it ends.
 
-    Raises InstanceError when another process holds it.
+    Raises InstanceError when another process holds it for longer than a command looks at it.
     """
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        self._fd = os.open(path, flags, 0o644)
+    def __init__(self, path: Path) -> None:
+        self._path = path
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            pid = os.read(self._fd, 20).decode("ascii", "replace").strip() or "unknown"
+            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise InstanceError(f"{path}: cannot be opened: {error.strerror}") from None
+        try:
+            self._acquire()
+        except InstanceError:
             os.close(self._fd)
-            raise InstanceError(f"{path.parent}: Perfd is already running here (pid {pid})") from None
+            raise
 
     def write_pid(self) -> None:
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode("ascii"), 0)
+        """Say in the file who holds the lock. Raises InstanceError, as when the disk is full."""
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode("ascii"), 0)
+        except OSError as error:
+            raise InstanceError(f"{self._path}: cannot be written: {error.strerror}") from None
 
     def release(self) -> None:
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
         os.close(self._fd)
+
+    def _acquire(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not _lock(self._fd, fcntl.LOCK_EX, self._path):
+            if time.monotonic() > deadline:
+                pid = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+                raise InstanceError(f"{self._path.parent}: Perfd is already running here (pid {pid})")
+            time.sleep(_PAUSE)
+
+
+def _lock(fd: int, kind: int, path: Path) -> bool:
+    """Lock the open file; False if others hold it. Raises InstanceError if it cannot be locked at all."""
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise InstanceError(f"{path}: cannot be locked: {error.strerror}") from None
+    return True
+
+
+def _is_alive(pid: int) -> bool:
+    if pid <= 0:  # for kill that would be a group of processes
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # it is somebody else's
+    return True
 
 
 def create_instance(directory: Path, profile: str) -> list[Path]:

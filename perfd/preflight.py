@@ -9,20 +9,29 @@ import socket
 from pathlib import Path
 
 from perfd.config import Config, ConfigError
-from perfd.instance import Instance
+from perfd.instance import Instance, InstanceError
 from perfd.store.database import StoreError, database_path
 from perfd.store.schema import check_database
 from perfd.values import Address
 
 
-def check_machine(config: Config) -> None:
-    """Raises ConfigError if the daemon could not start as configured."""
+def check_machine(config: Config, *, may_run: bool = False) -> None:
+    """Raises ConfigError if the daemon could not start as configured.
+
+    ``may_run``: that one runs already is no problem. Its port is then not looked at, since it is in use.
+    """
     problems = [f"{config.path}: {problem}" for problem in (*_programs(config), *_directory(config.directory))]
     instance = Instance(config.directory)
-    if instance.is_locked():
-        problems.append(f"{config.directory}: Perfd is already running here (pid {instance.daemon_pid()})")
+    try:
+        running = instance.is_locked()
+    except InstanceError as error:
+        problems.append(str(error))
     else:
-        problems.extend(f"{config.path}: [server] listen: {problem}" for problem in _port(config.server.listen))
+        if not running:
+            problems += [f"{config.path}: [server] listen: {problem}" for problem in _port(config.server.listen)]
+        elif not may_run:
+            pid = instance.recorded_pid() or "unknown"
+            problems.append(f"{config.directory}: Perfd is already running here (pid {pid})")
     try:
         check_database(database_path(config.database, config.directory))
     except StoreError as error:

@@ -80,9 +80,9 @@ class LockService(Service):
         super().startService()
         try:
             self._lock = InstanceLock(self._instance.lock_file)
-        except (InstanceError, OSError) as error:
+            self._lock.write_pid()
+        except InstanceError as error:
             raise StartError(str(error)) from None
-        self._lock.write_pid()
 
     def stopService(self) -> None:
         super().stopService()
@@ -239,6 +239,16 @@ def _make(path: Path) -> Perfd:
     except ConfigError as error:
         raise SystemExit("\n".join(f"perfd: {problem}" for problem in error.problems)) from None
     return Perfd(reactor, Clock(), config)
+
+
+def run_twistd() -> None:
+    """twistd's main function, but what prevents the start is one line on standard error, exit code 1."""
+    from twisted.scripts.twistd import run  # noqa: PLC0415 - only for the process that is to be twistd
+
+    try:
+        run()
+    except (StartError, OSError) as error:
+        raise SystemExit(f"perfd: {error}") from None
 
 
 @implementer(ILogObserver)
