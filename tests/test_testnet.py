@@ -37,7 +37,7 @@ from perfd.tor.processes import (
     run_program,
 )
 from perfd.tor.relays import Relay, State, TestnetError
-from perfd.tor.testnet import Testnet, _until_good_time, network_status
+from perfd.tor.testnet import NetworkEndedError, Testnet, _until_good_time, network_status
 from perfd.tor.testnet_service import CHECK_INTERVAL, TestnetService
 
 CONSENSUS = """network-status-version 3 microdesc
@@ -66,7 +66,7 @@ case "$*" in
     directory=${2%/torrc}
     echo "$*" >> "BIN/started"
     if [ -e "BIN/output" ]; then cat "BIN/output"; exit 1; fi
-    sh -c 'while :; do sleep 1; done' tor "$@" > /dev/null 2>&1 &
+    tail -f -- /dev/null "$@" > /dev/null 2>&1 &
     echo "Nov 23 12:00:00.000 [notice] Bootstrapped 0% (starting): Starting" > "$directory/tor.log"
     if [ -e "BIN/consensus" ]; then
         cp "BIN/consensus" "$directory/cached-microdesc-consensus"
@@ -423,6 +423,12 @@ class FakeTorTestCase(TestCase):
     def running(self) -> list[int]:
         return find_processes([self.network / name / "torrc" for name in ("auth1", "exit1")])
 
+    async def kill_exit(self) -> None:
+        """Let the exit end without a word."""
+        pid = network_status(self.network).pids[1] or 0
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: not command_line(pid))
+
     def _kill_all(self) -> None:
         for pid in self.running():
             os.kill(pid, signal.SIGKILL)
@@ -485,7 +491,7 @@ class NetworkTests(FakeTorTestCase):
         self.tell("consensus", CONSENSUS)
         crashed = self.make(owner=lambda: 99999999)
         await self.start(crashed)
-        crashed.leave()
+        crashed._unlock()
         old = self.running()
         (self.network / "auth1" / "tor.pid").unlink()
         self.assertTrue(await self.start(self.make()))
@@ -493,15 +499,63 @@ class NetworkTests(FakeTorTestCase):
         self.assertEqual(len(self.running()), 2)
 
     async def test_incomplete(self) -> None:
-        """A network of which a relay ended is started anew as a whole."""
+        """A network without an owner of which a relay ended gets that relay back; the others run on."""
+        self.tell("consensus", CONSENSUS)
+        await self.start(self.make())
+        await self.kill_exit()
+        auth1 = network_status(self.network).pids[0]
+        self.assertFalse(network_status(self.network).ready)
+        self.assertFalse(await self.start(self.make(owner=os.getpid)))
+        self.assertEqual(network_status(self.network).pids[0], auth1)
+        self.assertTrue(network_status(self.network).ready)
+        self.assertNotIn("--__OwningControllerProcess", self.told("started")[-1])
+
+    async def test_shared(self) -> None:
+        """A network without an owner is used by several, may be stopped, and is not locked by any of them."""
+        self.tell("consensus", CONSENSUS)
+        await self.start(self.make())
+        daemons = [self.make(owner=os.getpid), self.make(owner=os.getpid)]
+        for daemon in daemons:
+            self.assertFalse(await self.start(daemon))
+        await self.kill_exit()
+        self.assertRegex(await daemons[0].restart_dead_relay(reactor) or "", "^exit1 ended: ")
+        self.assertIsNone(await daemons[1].restart_dead_relay(reactor))
+        self.assertTrue(await self.make().stop(reactor))
+        with self.assertRaises(NetworkEndedError):
+            await daemons[0].restart_dead_relay(reactor)
+        self.assertEqual(self.running(), [])
+
+    async def test_owner_gone(self) -> None:
+        """Relays of another daemon that is gone are not started again for it: they would end at once."""
+        self.tell("consensus", CONSENSUS)
+        crashed = self.make(owner=lambda: 99999999)
+        await self.start(crashed)
+        crashed._unlock()
+        await self.kill_exit()
+        with self.assertRaises(NetworkEndedError):
+            await self.make(owner=os.getpid).restart_dead_relay(reactor)
+        self.assertEqual(len(self.running()), 1)
+
+    async def test_restart_by_another(self) -> None:
+        """While another process has the lock, a relay that ended is left to it."""
+        self.tell("consensus", CONSENSUS)
+        await self.start(self.make())
+        await self.kill_exit()
+        other = self.make()
+        other._lock()
+        self.assertIsNone(await self.make(owner=os.getpid).restart_dead_relay(reactor))
+        other._unlock()
+        self.assertEqual(len(self.running()), 1)
+
+    async def test_shared_not_ready(self) -> None:
+        """A start that fails ends nothing that it did not start, and keeps no lock."""
         self.tell("consensus", CONSENSUS)
         await self.start(self.make())
         pids = self.running()
-        os.kill(pids[0], signal.SIGKILL)
-        await until(lambda: not command_line(pids[0]))
-        self.assertFalse(network_status(self.network).ready)
-        self.assertTrue(await self.start(self.make()))
-        self.assertEqual(set(pids) & set(self.running()), set())
+        (self.network / "exit1" / "cached-microdescs.new").unlink()
+        self.assertIn("exit1 did not know all relays", await self.failure(self.make(owner=os.getpid), 0.5))
+        self.assertEqual(self.running(), pids)
+        self.assertTrue(await self.make().stop(reactor))
 
     async def test_expired_keys(self) -> None:
         """Certificates that will expire soon are made anew."""
@@ -617,15 +671,37 @@ class NetworkTests(FakeTorTestCase):
             f"the private network in {self.network} cannot be started: [Errno 28] No space left on device",
         )
 
+    async def test_first_start_fails(self) -> None:
+        """A first start that fails while keys are made tells its cause, and can be repeated and stopped."""
+        gencert = self.programs / "tor-gencert"
+        script = gencert.read_text()
+        gencert.write_text("#!/bin/sh\necho 'no entropy'; exit 1\n")
+        for _ in range(2):
+            self.assertEqual(await self.failure(self.make()), "tor-gencert failed: no entropy")
+        self.assertFalse(network_status(self.network).running)
+        with self.assertRaises(TestnetError) as raised:
+            _ = self.make().client_options
+        self.assertIn("there is no private network in", str(raised.exception))
+        self.assertFalse(await self.make().stop(reactor))
+        gencert.write_text(script)
+        self.tell("consensus", CONSENSUS)
+        self.assertTrue(await self.start(self.make()))
+
+    async def test_first_start_killed(self) -> None:
+        """A first start that was killed before its state was whole leaves nothing that hinders the next one."""
+        self.network.mkdir()
+        for name in ("lock", "testnet.json.new"):
+            (self.network / name).touch()
+        self.tell("consensus", CONSENSUS)
+        self.assertTrue(await self.start(self.make()))
+
     async def test_restart_of_a_relay(self) -> None:
         """A relay that ended is started again with the same torrc, for the same owner."""
         self.tell("consensus", CONSENSUS)
         testnet = self.make(owner=os.getpid)
         await self.start(testnet)
         self.assertIsNone(await testnet.restart_dead_relay(reactor))
-        pid = network_status(self.network).pids[1] or 0
-        os.kill(pid, signal.SIGKILL)
-        await until(lambda: not command_line(pid))
+        await self.kill_exit()
         ended = await testnet.restart_dead_relay(reactor)
         self.assertRegex(ended or "", "^exit1 ended: ")
         self.assertTrue(network_status(self.network).running)
@@ -684,6 +760,20 @@ class ServiceTests(FakeTorTestCase):
         await service.stopService()
         self.assertEqual(self.running(), pids)
         self.assertTrue(await self.make().stop(reactor))
+
+    async def test_stopped_by_somebody_else(self) -> None:
+        """A network of the command's that is stopped while it is used: not ready, and then one of its own."""
+        self.patch(sys.modules[TestnetService.__module__], "CHECK_INTERVAL", CHECK_INTERVAL / 50)
+        self.tell("consensus", CONSENSUS)
+        await self.start(self.make())
+        service = self.service()
+        service.startService()
+        await service.when_ready()
+        await self.make().stop(reactor)
+        await until(lambda: service.not_ready is not None)
+        self.assertEqual(service.not_ready, "the private network was stopped by somebody else; next try in 1 s")
+        await service.when_ready()
+        self.assertEqual((network_status(self.network).state or State(())).owner, os.getpid())
 
     async def test_lost_relay(self) -> None:
         """A relay that ends is started again."""

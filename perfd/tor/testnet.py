@@ -47,6 +47,9 @@ _PID_FILE_DEADLINE = 5.0
 _VOTING_INTERVAL = 5.0
 _GOOD_TIME_TO_START = 3.0  # seconds into the interval, until its end
 
+_FIRST_FILES = {"lock", relays.STATE_FILE + ".new"}
+"""What a start that was interrupted early may have left, without a state."""
+
 _KEY_MONTHS = 24  # the most that tor-gencert allows
 
 Progress = Callable[[int, int, str], None]
@@ -55,6 +58,14 @@ Progress = Callable[[int, int, str], None]
 
 class _PortTakenError(TestnetError):
     pass
+
+
+class _InUseError(TestnetError):
+    """Another process starts, stops or owns the network."""
+
+
+class NetworkEndedError(TestnetError):
+    """A network that is not ours was stopped by somebody else."""
 
 
 @attrs.frozen
@@ -104,7 +115,8 @@ class Testnet:
 
     ``owner`` tells, when asked at the start, the process with which the relays end (``os.getpid``; not asked
     earlier, since a daemon forks before it starts); None lets them run until ``stop``. One process at a time
-    starts, stops or owns a network: it holds a lock on the directory.
+    starts, stops or owns a network: it holds a lock on the directory. A network without an owner may be used by
+    several processes; each of them replaces relays that ended, and none ends it but with ``stop``.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
@@ -142,24 +154,30 @@ class Testnet:
     async def start(
         self, reactor: Any, *, progress: Progress = lambda *_: None, deadline: float = DEADLINE
     ) -> bool:
-        """Start the network and return when clients can use it; False if it already ran.
+        """Start the network and return when clients can use it; False if it already ran, without an owner.
 
-        Leftovers of a crashed run are ended first. On failure nothing is left running, and ``TestnetError``
-        names the relay, its log file and its last message.
+        Leftovers of a crashed run are ended first. On failure nothing that was started is left running, and
+        ``TestnetError`` names the relay, its log file and its last message.
         """
         until = self._clock.monotonic() + deadline
         programs = _find_programs(self._tor_binary)
         self._make_directory()
         self._lock()
+        ours = False
         try:
             status = self.status()
-            already = status.running and status.state is not None and status.state.owner is None
-            if not already:
+            ours = status.stopped or status.state is None or status.state.owner is not None
+            if ours:
                 await self._start_anew(reactor, programs, progress, until)
+            else:
+                for _ in range(status.pids.count(None)):
+                    await self.restart_dead_relay(reactor)
+                self._unlock()  # others may use it as well
             await self._wait_until_ready(reactor, progress, until, deadline)
         except BaseException as error:
             try:
-                await self._end_relays(reactor)
+                if ours:
+                    await self._end_relays(reactor)
             finally:
                 self._unlock()
             if isinstance(error, OSError):
@@ -167,7 +185,7 @@ class Testnet:
             raise
         if self._owner is None:
             self._unlock()
-        return not already
+        return ours
 
     async def stop(self, reactor: Any) -> bool:
         """End all relays and return when they are gone; False if none ran. Raises ``TestnetError``."""
@@ -182,24 +200,34 @@ class Testnet:
     async def restart_dead_relay(self, reactor: Any) -> str | None:
         """Start a relay that ended since the start again, on the same ports; return how it ended, None if all run.
 
-        Raises ``TestnetError`` if that fails.
+        None also if another process is about to do the same. Raises ``TestnetError`` if that fails, and
+        ``NetworkEndedError`` if it is not ours, and nothing of it is left, or it was another's who is gone.
         """
-        state = State.load(self.directory) or State(())
-        for relay in state.relays:
-            if recorded_process(relay.pid_file, relay.torrc) is None:
-                ended = _ended(relay)
-                await self._start_relay(reactor, _find_programs(self._tor_binary)[0], relay, state.owner)
-                return ended
-        return None
-
-    def leave(self) -> None:
-        """Leave a network that already ran at the start to itself."""
-        self._unlock()
+        if not _dead_relays(State.load(self.directory)):
+            return None
+        locked_before = self._lock_file is not None
+        try:
+            self._lock()
+        except _InUseError:
+            return None
+        try:
+            state = State.load(self.directory) or State(())
+            dead = _dead_relays(state)
+            if not dead:
+                return None
+            if not locked_before and (state.owner is not None or len(dead) == len(state.relays)):
+                raise NetworkEndedError(f"the private network in {self.directory} was stopped")
+            ended = _ended(dead[0])
+            await self._start_relay(reactor, _find_programs(self._tor_binary)[0], dead[0], state.owner)
+            return ended
+        finally:
+            if not locked_before:
+                self._unlock()
 
     def _make_directory(self) -> None:
         directory = self.directory
         try:
-            if directory.is_dir() and State.load(directory) is None and set(os.listdir(directory)) - {"lock"}:
+            if directory.is_dir() and State.load(directory) is None and set(os.listdir(directory)) - _FIRST_FILES:
                 raise TestnetError(f"{directory} is not empty, and holds no private network")
             make_private(directory)
         except OSError as error:
@@ -219,7 +247,7 @@ class Testnet:
             file.seek(0)
             holder = file.read(20).strip()
             file.close()
-            raise TestnetError(f"the private network in {self.directory} is in use by process {holder}") from None
+            raise _InUseError(f"the private network in {self.directory} is in use by process {holder}") from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
@@ -250,11 +278,14 @@ class Testnet:
 
     async def _prepare(self, reactor: Any, programs: tuple[str, str], state: State) -> State:
         """Make everything that the relays of ``state`` need on disk, and return it with what clients need."""
+        owner = self._owner() if self._owner is not None else None
+        # Before anything else is made: whatever interrupts this, the directory is known as ours.
+        State(state.relays, owner=owner).save(self.directory)
         for relay in state.relays:
             relays.clear(relay)
         await _all(self._make_keys(reactor, programs, relay) for relay in state.authorities)
         lines = tuple(relays.dir_authority_line(relay) for relay in state.authorities)
-        state = State(state.relays, lines, self._owner() if self._owner is not None else None)
+        state = State(state.relays, lines, owner)
         for relay in state.relays:
             write_whole(relay.torrc, relays.torrc(relay, state.client_options))
         state.save(self.directory)
@@ -346,6 +377,11 @@ def _find_programs(tor_binary: str) -> tuple[str, str]:
 
 def _until_good_time(wall: float) -> float:
     return max(0.0, _GOOD_TIME_TO_START - wall % _VOTING_INTERVAL)
+
+
+def _dead_relays(state: State | None) -> list[Relay]:
+    found = () if state is None else state.relays
+    return [relay for relay in found if recorded_process(relay.pid_file, relay.torrc) is None]
 
 
 def _ended(relay: Relay) -> str:

@@ -9,7 +9,7 @@ from twisted.internet.task import deferLater
 from perfd.clock import Clock
 from perfd.tor.relays import TestnetError
 from perfd.tor.supervision import SupervisedService
-from perfd.tor.testnet import Testnet
+from perfd.tor.testnet import NetworkEndedError, Testnet
 
 CHECK_INTERVAL = 5.0
 """Seconds between looks at whether every relay runs."""
@@ -18,8 +18,8 @@ CHECK_INTERVAL = 5.0
 class TestnetService(SupervisedService):
     """Keeps ``testnet`` running: the ``Network`` of ``perfd.tor.launch``.
 
-    A network that the command ``perfd testnet start`` left running in the same directory is used as it is, and left
-    running at the end.
+    A network that the command ``perfd testnet start`` left running in the same directory is used as it is, together
+    with others, and left running at the end.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
@@ -50,11 +50,11 @@ class TestnetService(SupervisedService):
             while True:
                 await deferLater(self._reactor, CHECK_INTERVAL)
                 await self._check()
+        except NetworkEndedError:
+            return "was stopped by somebody else"
         finally:
             if started:
                 await self._testnet.stop(self._reactor)
-            else:
-                self._testnet.leave()
 
     def _progressed(self, done: int, steps: int, what: str) -> None:
         self._lost(f"the private network is starting: {what} ({done} of {steps})")
@@ -63,6 +63,8 @@ class TestnetService(SupervisedService):
         """Replace a relay that is gone. The others carry on meanwhile, so a failure costs nothing but itself."""
         try:
             ended = await self._testnet.restart_dead_relay(self._reactor)
+        except NetworkEndedError:
+            raise
         except TestnetError as error:
             self._log.warn("the private network lacks a relay: {error}", error=error)
             return
