@@ -23,6 +23,7 @@ from perfd.tor.guards import (
     NEW_CIRCUITS_TIME,
     READ_SIZE,
     SETTLE,
+    STOP_WAIT,
     Choice,
     Guards,
     guard_states,
@@ -208,6 +209,15 @@ class FakeTor:
             "consensus/valid-after": "2026-11-23 12:00:00",
             "network-liveness": "up",
             "entry-guards": "",
+            "circuit-status": "",
+            "stream-status": "",
+        }
+        self.options = {
+            "UseEntryGuards": "UseEntryGuards=1",
+            "EntryNodes": "EntryNodes",
+            "NumEntryGuards": "NumEntryGuards=0",
+            "FetchUselessDescriptors": "FetchUselessDescriptors=0",
+            "ConfluxEnabled": "ConfluxEnabled=auto",
         }
         self.consensus = [line for number in range(1, 9) for line in status(number, 100 * number)]
         self.descriptors: list[str] = []
@@ -222,6 +232,11 @@ class FakeTor:
     def add_event_listener(self, keyword: str, listener: Callable[[str], None]) -> Deferred:
         self.listeners[keyword] = listener
         return succeed(None)
+
+    def get_conf_raw(self, name: str) -> Deferred:
+        if name not in self.options:
+            return fail(TorProtocolError(552, f'Unrecognized configuration key "{name}"'))
+        return succeed(self.options[name])
 
     def get_info_raw(self, key: str) -> Deferred:
         return succeed(f"{key}={self.info[key]}")
@@ -256,7 +271,7 @@ class Keeping(SynchronousTestCase):
 
         self.patch(guards_module, "open_control", open_side)
 
-    def start(self, policy: str, drop_every: float | None = None) -> Guards:
+    def start(self, policy: str, drop_every: float | None = None, restore: bool = False) -> Guards:
         guards = Guards(
             self.reactor,
             GuardPolicy.parse(policy),
@@ -264,6 +279,7 @@ class Keeping(SynchronousTestCase):
             clock=self.clock,
             turn=self.turn,
             drop_every=drop_every,
+            restore=restore,
         )
         self.connect(guards)
         self.addCleanup(guards.disconnected)
@@ -466,6 +482,31 @@ class Keeping(SynchronousTestCase):
         self.reactor.advance(3600.0)
         self.assertEqual(self.tor.commands.count("DROPGUARDS"), 2)
 
+    def test_drop_closes_what_is_ready(self) -> None:
+        """The circuits that are ready begin with the old guards; those of services and of others are left alone."""
+        relay = f"${fingerprint(1)}"
+        circuits = {
+            1: "PURPOSE=GENERAL",
+            2: "PURPOSE=CONFLUX_LINKED CONFLUX_ID=AB",
+            3: "PURPOSE=CONFLUX_LINKED CONFLUX_ID=AB",
+            4: "PURPOSE=CONFLUX_UNLINKED CONFLUX_ID=CD",
+            5: "PURPOSE=HS_VANGUARDS",
+            6: "PURPOSE=HS_SERVICE_INTRO",
+            7: "PURPOSE=HS_SERVICE_REND",
+            8: "PURPOSE=CONTROLLER",
+            9: "PURPOSE=GENERAL",  # has a stream
+            10: "PURPOSE=CONFLUX_LINKED CONFLUX_ID=EF",  # has a stream
+            11: "PURPOSE=CONFLUX_LINKED CONFLUX_ID=EF",
+        }
+        lines = [f"{circ_id} BUILT {relay} {more}" for circ_id, more in circuits.items()]
+        self.tor.info["circuit-status"] = "\n" + "\n".join([*lines, "nonsense", "12 LAUNCHED PURPOSE=GENERAL"])
+        self.tor.info["stream-status"] = "\n20 SUCCEEDED 9 10.0.0.1:80\n21 SUCCEEDED 10 10.0.0.1:80\nnonsense"
+        self.tor.refused["CLOSECIRCUIT 3"] = TorProtocolError(552, 'Unknown circuit "3"')
+        self.start("default", drop_every=60.0)
+        self.reactor.advance(60.0)
+        closed = [f"CLOSECIRCUIT {circ_id}" for circ_id in (1, 2, 4, 5, 12)]
+        self.assertEqual(self.tor.commands, ["DROPGUARDS", *closed, "DROPTIMEOUTS", "SIGNAL NEWNYM"])
+
     def test_drop_without_droptimeouts(self) -> None:
         """A tor that has no DROPTIMEOUTS drops its guards all the same."""
         self.tor.refused["DROPTIMEOUTS"] = TorProtocolError(510, 'Unrecognized command "DROPTIMEOUTS"')
@@ -533,3 +574,80 @@ class Keeping(SynchronousTestCase):
     def test_choice_is_a_value(self) -> None:
         """The choice can be shown and compared."""
         self.assertEqual(Choice(("A",), "fast"), Choice(("A",), "fast", None))
+
+    def stop(self, guards: Guards) -> None:
+        self.successResultOf(Deferred.fromCoroutine(guards.stop()))
+
+    def test_stop_restores(self) -> None:
+        """A tor that is not ours gets back what it had before, even after reconnections."""
+        self.tor.options["EntryNodes"] = "EntryNodes={se}, {de}"
+        guards = self.start(f"{fingerprint(1)},{fingerprint(2)}", restore=True)
+        guards.disconnected()
+        self.tor.options["EntryNodes"] = f"EntryNodes=${fingerprint(1)},${fingerprint(2)}"
+        self.connect(guards)
+        self.stop(guards)
+        self.assertEqual(
+            self.tor.commands[2:],
+            [
+                'SETCONF UseEntryGuards=1 EntryNodes="{se}, {de}" NumEntryGuards=0 FetchUselessDescriptors=0 '
+                "ConfluxEnabled=auto"
+            ],
+        )
+
+    def test_stop_restores_what_was_not_set(self) -> None:
+        """Options without a value are taken back; those that an older tor has not are not named."""
+        del self.tor.options["ConfluxEnabled"]
+        guards = self.start("none", restore=True)
+        self.stop(guards)
+        self.assertEqual(
+            self.tor.commands[1:],
+            ["SETCONF UseEntryGuards=1 EntryNodes NumEntryGuards=0 FetchUselessDescriptors=0"],
+        )
+
+    def test_stop_changes_nothing(self) -> None:
+        """A tor of our own, one whose guards were left alone, and one that is not connected."""
+        for policy, restore in (("fast", False), ("default", True)):
+            guards = self.start(policy, restore=restore)
+            before = len(self.tor.commands)
+            self.stop(guards)
+            self.assertEqual(len(self.tor.commands), before)
+        guards = self.start("none", restore=True)
+        guards.disconnected()
+        before = len(self.tor.commands)
+        self.stop(guards)
+        self.assertEqual((len(self.tor.commands), self.reactor.getDelayedCalls()), (before, []))
+
+    def test_stop_of_a_tor_that_hangs_or_refuses(self) -> None:
+        """Stopping is not held up by it."""
+        guards = self.start("none", restore=True)
+        self.tor.refused["SETCONF"] = TorProtocolError(553, "no")
+        self.stop(guards)
+        self.tor.refused.clear()
+        guards = self.start("none", restore=True)
+        self.tor.queue_command = lambda _command: Deferred()
+        stopping = Deferred.fromCoroutine(guards.stop())
+        self.assertNoResult(stopping)
+        self.reactor.advance(STOP_WAIT)
+        self.successResultOf(stopping)
+
+    def test_one_guard_and_conflux(self) -> None:
+        """With one guard tor's Conflux is off; it is as before again with more."""
+        self.tor.options["ConfluxEnabled"] = "ConfluxEnabled=1"
+        self.tor.consensus = [*status(1, 100), *status(2, 200)]
+        self.start("fast")
+        self.goes_down(1)
+        self.reactor.advance(SETTLE)
+        self.have_circuits()
+        self.consensus_arrived("2026-11-23 13:00:00")
+        self.assertEqual(
+            [command.partition("NumEntryGuards=")[2] for command in self.tor.commands],
+            ["2", "1 ConfluxEnabled=0", "2 ConfluxEnabled=1"],
+        )
+
+    def test_one_given_guard(self) -> None:
+        """Conflux is off from the beginning, unless tor has none."""
+        self.start(fingerprint(1))
+        self.assertTrue(self.tor.commands[-1].endswith("NumEntryGuards=1 ConfluxEnabled=0"))
+        del self.tor.options["ConfluxEnabled"]
+        self.start(fingerprint(1))
+        self.assertTrue(self.tor.commands[-1].endswith("NumEntryGuards=1"))

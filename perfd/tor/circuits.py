@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import attrs
 
 from perfd.clock import Anchor
 from perfd.record import Circuit, Event, Hop
-from perfd.tor.eventlines import NO_CONGESTION, BuildTimeout, CircuitLine, Congestion, Relay, UnparsedError
+from perfd.tor.eventlines import (
+    NO_CONGESTION,
+    BuildTimeout,
+    CircuitLine,
+    Congestion,
+    Relay,
+    StreamLine,
+    UnparsedError,
+    status_lines,
+)
 
 STATUSES = frozenset(("LAUNCHED", "BUILT", "GUARD_WAIT", "EXTENDED", "FAILED", "CLOSED"))
 CHANGES = frozenset(("PURPOSE_CHANGED", "CANNIBALIZED"))
@@ -20,6 +30,9 @@ PURPOSES = frozenset(
     )
 )
 """The words that tor 0.4.9 has for circuits; others are kept as well, and counted."""
+
+CLIENT_PURPOSES = frozenset(("GENERAL", "CONFLUX_LINKED", "CONFLUX_UNLINKED", "HS_VANGUARDS"))
+"""Circuits that a tor has ready for its clients."""
 
 MAX_EVENTS = 200
 """Events kept of one circuit or stream; its end is always kept."""
@@ -211,6 +224,27 @@ class LiveCircuit:
     def _notify(self) -> None:
         for watcher in tuple(self.watchers):
             watcher()
+
+
+def idle_circuits(circuit_status: str, stream_status: str) -> list[int]:
+    """Client circuits, by tor's two answers, that carry no stream, and neither does their Conflux set.
+
+    While nothing is measured, those with a stream are in use by somebody else.
+    """
+    circuits: list[CircuitLine] = []
+    used: set[int | None] = set()
+    for line in status_lines(circuit_status, "circuit-status"):
+        with suppress(UnparsedError):
+            circuits.append(CircuitLine.parse(line))
+    for line in status_lines(stream_status, "stream-status"):
+        with suppress(UnparsedError):
+            used.add(StreamLine.parse(line).circ_id)
+    sets = {circuit.conflux_id for circuit in circuits if circuit.circ_id in used} - {None}
+    return [
+        circuit.circ_id
+        for circuit in circuits
+        if circuit.purpose in CLIENT_PURPOSES and circuit.circ_id not in used and circuit.conflux_id not in sets
+    ]
 
 
 def _or_none(epoch: Callable[[float], float], stamp: float | None) -> float | None:

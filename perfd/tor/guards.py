@@ -9,6 +9,8 @@
   fetch them (FetchUselessDescriptors 1), which changes nothing in how it builds circuits. If they do not come,
   ``fastratio`` becomes ``fast``, and ``slowratio`` ``slow``, with a warning.
 
+A Conflux set needs two guards: with one, tor would fail to build sets without end, so its Conflux is switched off.
+
 Changing the guards closes all of tor's circuits, and reading a consensus takes time: both wait for the tor's turn,
 so that no measurement runs meanwhile, and leave tor some seconds to have circuits ready again.
 """
@@ -32,6 +34,7 @@ from txtorcon import TorControlProtocol, TorProtocolError
 from txtorcon.torcontrolprotocol import TorDisconnectError
 
 from perfd.clock import Clock
+from perfd.tor.circuits import idle_circuits
 from perfd.tor.control import ControlError, control_endpoint, open_control
 from perfd.tor.eventlines import GuardLine, UnparsedError
 from perfd.tor.routers import DescriptorReader, Router, RouterStatusReader, rank
@@ -63,6 +66,13 @@ READ_SIZE = 8192
 """Bytes of a consensus that are read at once: they take about 1 ms, and then the reactor serves others."""
 
 
+OPTIONS = ("UseEntryGuards", "EntryNodes", "NumEntryGuards", "FetchUselessDescriptors", "ConfluxEnabled")
+"""What is set here, as far as the tor has it."""
+
+STOP_WAIT = 5.0
+"""Seconds that tor may take to get its options back."""
+
+
 @attrs.frozen
 class Choice:
     """The guards that were chosen, and from which consensus (None: they were given)."""
@@ -76,7 +86,8 @@ class Guards:
     """The entry guards of one tor: subscribe ``connected`` and ``disconnected`` to its ``TorService``.
 
     ``turn`` is the tor's: whoever holds it is alone on that tor. ``drop_every`` (seconds) makes tor drop its
-    guards, and what it has learnt about circuit build times, again and again (``drop-guards``).
+    guards, and what it has learnt about circuit build times, again and again (``drop-guards``). With ``restore``,
+    for a tor that lives on without Perfd, ``stop`` gives it back the options that it had when Perfd came.
     """
 
     _log = Logger()
@@ -90,6 +101,7 @@ class Guards:
         clock: Clock,
         turn: DeferredLock | None = None,
         drop_every: float | None = None,
+        restore: bool = False,
     ) -> None:
         self.choice: Choice | None = None
         self._reactor = reactor
@@ -98,6 +110,10 @@ class Guards:
         self._clock = clock
         self._turn = turn or DeferredLock()
         self._drop_every = drop_every
+        self._restore = restore
+        self._protocol: TorControlProtocol | None = None
+        self._before: dict[str, str] | None = None  # tor's options before we came, as SETCONF takes them
+        self._conflux_off = False
         self._next_drop: float | None = None  # monotonic
         self._drops_timeouts = True
         self._trouble: str | None = None
@@ -129,6 +145,9 @@ class Guards:
         Raises what txtorcon raises if the connection is lost meanwhile.
         """
         self._trouble = None
+        if self._policy.mode != "default" and self._before is None:
+            self._before = await read_options(protocol)
+        self._protocol = protocol
         if self._policy.mode == "none":
             await self._configure(protocol, "UseEntryGuards=0 EntryNodes NumEntryGuards")
         elif self._policy.mode == "fixed":
@@ -145,6 +164,7 @@ class Guards:
 
     def disconnected(self) -> None:
         """The control connection is lost."""
+        self._protocol = None
         working, self._working = self._working, None
         if working is not None:
             working.cancel()
@@ -154,6 +174,23 @@ class Guards:
         self._timers.clear()
         self._due.clear()
         self.choice = None
+
+    async def stop(self) -> None:
+        """Look after the guards no longer, because Perfd stops, and give tor its options back (``restore``).
+
+        To be called before the tor's service stops. Takes at most ``STOP_WAIT`` seconds, and never raises.
+        """
+        protocol, before = self._protocol, self._before
+        self.disconnected()
+        if not self._restore or protocol is None or not before:
+            return
+        try:
+            restoring = protocol.queue_command(f"SETCONF {' '.join(before.values())}")
+            await restoring.addTimeout(STOP_WAIT, self._reactor)
+        except (DeferredTimeoutError, TorDisconnectError, TorProtocolError) as error:
+            self._log.warn("tor {tor} did not get its own guards back: {error}", tor=self._tor, error=error)
+        else:
+            self._log.info("tor {tor} has its own guards again", tor=self._tor)
 
     # Doing one thing after the other.
 
@@ -275,12 +312,25 @@ class Guards:
     async def _use(self, protocol: TorControlProtocol, choice: Choice) -> bool:
         nodes = ",".join(f"${fingerprint}" for fingerprint in choice.fingerprints)
         options = f"UseEntryGuards=1 EntryNodes={nodes} NumEntryGuards={len(choice.fingerprints)}"
+        options += self._conflux_for(len(choice.fingerprints))
         if not await self._configure(protocol, options):
             return False
         self._log.info(
             "tor {tor} uses the guards {nodes} ({order})", tor=self._tor, nodes=nodes, order=choice.order
         )
         return True
+
+    def _conflux_for(self, guards: int) -> str:
+        """What SETCONF has to say about Conflux with so many guards."""
+        before = (self._before or {}).get("ConfluxEnabled")
+        if before is None:  # older than 0.4.8
+            return ""
+        was_off, self._conflux_off = self._conflux_off, guards < 2
+        if not self._conflux_off:
+            return f" {before}" if was_off else ""
+        if not was_off:
+            self._log.warn("tor {tor} has one guard only: no Conflux, since that needs two", tor=self._tor)
+        return " ConfluxEnabled=0"
 
     async def _configure(self, protocol: TorControlProtocol, options: str) -> bool:
         try:
@@ -327,15 +377,36 @@ class Guards:
             self._next_drop += self._drop_every
         self._later("drop", self._next_drop - now)
         await protocol.queue_command("DROPGUARDS")
+        await self._close_circuits(protocol)
         if self._drops_timeouts:
             try:
                 await protocol.queue_command("DROPTIMEOUTS")
             except TorProtocolError:  # older than 0.4.5
                 self._drops_timeouts = False
-        # The circuits that are ready begin with the guards of before.
         await protocol.queue_command("SIGNAL NEWNYM")
         self._log.info("tor {tor} dropped its guards", tor=self._tor)
         await deferLater(self._reactor, NEW_CIRCUITS_TIME)
+
+    async def _close_circuits(self, protocol: TorControlProtocol) -> None:
+        """Close what is ready: it begins with the guards of before, and NEWNYM leaves what is still unused."""
+        circuits = await protocol.get_info_raw("circuit-status")
+        streams = await protocol.get_info_raw("stream-status")
+        for circ_id in idle_circuits(circuits, streams):
+            with suppress(TorProtocolError):  # it is gone already
+                await protocol.queue_command(f"CLOSECIRCUIT {circ_id}")
+
+
+async def read_options(protocol: TorControlProtocol) -> dict[str, str]:
+    """The ``OPTIONS`` as they are, each as SETCONF takes it; without those that this tor has not."""
+    options = {}
+    for name in OPTIONS:
+        with suppress(TorProtocolError):
+            answer = await protocol.get_conf_raw(name)
+            value = answer.partition("=")[2].strip()
+            if any(letter.isspace() for letter in value) and not value.startswith('"'):
+                value = f'"{value}"'
+            options[name] = f"{name}={value}" if value else name
+    return options
 
 
 def guard_states(text: str) -> dict[str, str]:
