@@ -165,6 +165,13 @@ class ExportTests(SynchronousTestCase):
             [json.loads(line) for line in lines], [json.loads(json.dumps(m.as_dict())) for m in runs()]
         )
 
+    def test_json_round_trip(self) -> None:
+        """They give back every measurement as it was, skipped slots too; a second import adds nothing."""
+        (self.place / "out").mkdir()
+        for path in (self.export("json", "all.json"), self.export("json", "out").parent / "out"):
+            other = self.imported(path)
+            self.assertEqual(other.measurements(), runs())
+
     def test_csv(self) -> None:
         """A column for each field and count; missing values are empty, times have microseconds."""
         rows = list(csv.DictReader(io.StringIO(self.export("csv", "all.csv").read_text())))

@@ -7,14 +7,16 @@ import json
 import lzma
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
 
-from perfd.formats import legacy, legacy_merge, onionperf_writer, sniff, torperf
+from perfd.formats import legacy, legacy_merge, onionperf_writer, sniff, table, torperf
 from perfd.formats.errors import Damage
 from perfd.formats.sniff import parse_legacy_name, read_path
 from perfd.record import Circuit, Measurement, Stream
-from tests.strategies import typical
+from tests.strategies import INT_64, TEXTS, measurements, typical
 
 DATA = Path(__file__).parent / "data"
 TPF = DATA / "torperf-51200-2016-10-02.tpf"
@@ -40,6 +42,8 @@ def kinds(path: Path, **given: object) -> list[str]:
         ("x", "@type torperf 1.0\n", "tpf"),
         ("x", "CONNECT=1.0 SOURCE=a START=1.0\n", "tpf"),
         ("x.json", ' \n{"data": {}}', "onionperf"),
+        ("x.json", '{"start": 1.5, "socket": null', "json"),
+        ("measurements.json.xz", "", "json"),
         ("x", "1293543301 762678 1293543301 762704 1293", "data"),
         ("x", "CIRC_ID=5 LAUNCH=1.0", "extradata"),
         ("x", "BUILDTIMEOUT_SET COMPUTED", "extradata"),
@@ -68,6 +72,41 @@ def test_sniff(name: str, head: str, found: str | None) -> None:
 def test_legacy_names(name: str, source: str | None, filesize: int | None) -> None:
     """The names of Torperf's files tell their source and size."""
     assert parse_legacy_name(name) == (source, filesize)
+
+
+@given(measurements(filesize=INT_64, **dict.fromkeys(("reason", "hostnameremote"), TEXTS)))
+def test_json_lines(measurement: Measurement) -> None:
+    """A line gives back exactly the measurement that it was made of."""
+    assert list(table.read_json_lines(table.json_lines([measurement]))) == [measurement]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"id": None}, "id: the member is missing"),
+        ({"outcome": "well"}, "outcome: 'well' is no outcome"),
+        ({"start": "now"}, "start: a number is expected"),
+        ({"partial": {"5": None}}, "partial: an object without null is expected"),
+        ({"extra": {"ROUND": None}}, "extra: an object without null is expected"),
+        ({"unknown": 1}, None),
+    ],
+)
+def test_damaged_json_lines(changes: dict[str, Any], message: str | None) -> None:
+    """A line that is no measurement is named and costs itself only."""
+    lines = [json.dumps(typical().as_dict() | changes), "[]", "{", "[" * 50_000, *table.json_lines([typical(1)])]
+    first, *others, last = table.read_json_lines(lines, "x")
+    assert first == (Damage("x", 1, message) if message else typical())
+    assert [type(item) for item in others] == [Damage] * 3
+    assert last == typical(1)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_written_only(tmp_path: Path, ending: str) -> None:
+    """What is for other programs only is refused with a remedy."""
+    path = tmp_path / f"measurements.{ending}"
+    path.write_text("".join([table.csv_header(), *table.csv_lines([typical()])]))
+    (damage,) = read_path(path)
+    assert "export with --format json" in str(damage)
 
 
 @pytest.mark.parametrize("compressed", [False, True])

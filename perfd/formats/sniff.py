@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from perfd.formats import legacy, legacy_merge, onionperf, torperf, values
+from perfd.formats import legacy, legacy_merge, onionperf, table, torperf, values
 from perfd.formats.errors import Damage
 from perfd.record import Circuit, Measurement, Stream
 
@@ -22,7 +22,7 @@ _Opened = io.BufferedReader | lzma.LZMAFile
 MAX_DOCUMENT = 1 << 27
 """Bytes of a JSON document, uncompressed; larger ones are not read."""
 
-FORMATS = ("tpf", "onionperf", "data", "extradata", "mergedata")
+FORMATS = ("tpf", "onionperf", "data", "extradata", "mergedata", "json")
 
 _ENDINGS = {
     ".tpf": "tpf",
@@ -30,8 +30,10 @@ _ENDINGS = {
     ".extradata": "extradata",
     ".mergedata": "mergedata",
     ".data": "data",
+    "measurements.json": "json",  # as perfd export calls it
 }
 _STARTS = {
+    "json": re.compile(r"\{ ?\"start\" ?:"),
     "onionperf": re.compile(r"\{"),
     "data": re.compile(r"[0-9]{9,10} [0-9]{1,6} [0-9]"),
     "mergedata": re.compile(r".*\bSTARTSEC="),
@@ -39,6 +41,7 @@ _STARTS = {
     "tpf": re.compile(r"@type torperf |.* SOURCE=.* START="),
 }
 
+_WRITTEN_ONLY = (".csv", ".parquet")
 _XZ = b"\xfd7zXZ\x00"
 _LEGACY_NAME = re.compile(r"(?:(?P<source>.+?)-)?(?P<number>[0-9]{1,10})(?P<unit>b|kb|mb)?")
 _UNITS = {"b": 1, "kb": 1 << 10, "mb": 1 << 20, None: 1}
@@ -72,12 +75,17 @@ def read_path(path: Path, *, source: str | None = None, filesize: int | None = N
         with _open(path) as opened:
             head = opened.peek(4096)[:4096].decode("utf-8", "replace")
             found = sniff(path.name, head)
-            if found is None:
+            if found is None and path.suffix in _WRITTEN_ONLY:
+                remedy = "export with --format json and import that"
+                yield Damage(str(path), None, f"{path.suffix[1:]} is for other programs and not read; {remedy}")
+            elif found is None:
                 yield Damage(str(path), None, f"the format is not known; these are: {', '.join(FORMATS)}")
             elif found == "onionperf":
                 yield from _read_document(opened, str(path))
             elif found == "tpf":
                 yield from torperf.read(_lines(opened), str(path))
+            elif found == "json":
+                yield from table.read_json_lines(_lines(opened), str(path))
             else:
                 named = parse_legacy_name(path.name)
                 yield from _read_legacy(found, opened, path, source or named[0], filesize or named[1])

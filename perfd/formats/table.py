@@ -1,9 +1,9 @@
-"""Measurements as tables, for other programs: CSV, JSON lines and Parquet. These are written only, never read.
+"""Measurements as tables, for other programs: CSV, JSON lines and Parquet. Of these, only JSON lines are read.
 
 CSV and Parquet have the same columns: one for each of ``record.FIELDS`` that is a single value, named by its
 key, then DATAPERCn and PARTIALn for the counts that Tor Metrics knows, then EXTRA, a JSON object with what belongs
 to one type of experiment and with other counts. What is missing is empty (CSV) or null (Parquet). Times are seconds
-since the epoch, UTC. JSON lines have one object per line, ``Measurement.as_dict``.
+since the epoch, UTC. JSON lines have one object per line, ``Measurement.as_dict``, and give back the same record.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from perfd.record import DECILES, FIELDS, PARTIALS, Kind, Measurement
+from perfd.formats.errors import Damage, FormatError, shown
+from perfd.formats.json_object import JsonObject
+from perfd.formats.values import check_line
+from perfd.record import DECILES, FIELDS, PARTIALS, Kind, Measurement, Outcome
 
 _SINGLE = tuple(field for field in FIELDS if field.kind not in (Kind.TIMES, Kind.EXTRA))
 
@@ -38,6 +41,37 @@ def json_lines(measurements: Iterable[Measurement]) -> Iterator[str]:
     """One JSON object per measurement and line."""
     for measurement in measurements:
         yield json.dumps(measurement.as_dict()) + "\n"
+
+
+def read_json_lines(lines: Iterable[str], file: str = "") -> Iterator[Measurement | Damage]:
+    """The measurements of JSON lines, and a report for each line that is none."""
+    for number, line in enumerate(lines, 1):
+        try:
+            yield parse_json(line)
+        except FormatError as error:
+            yield error.damage(file, number)
+
+
+def parse_json(line: str) -> Measurement:
+    """What ``json_lines`` was given. Members that are no field are passed over. Raises FormatError."""
+    check_line(line)
+    try:
+        members = json.loads(line)
+    except (ValueError, RecursionError):
+        raise FormatError("the line is not JSON") from None
+    if not isinstance(members, dict):
+        raise FormatError("the line is not a JSON object")
+    item = JsonObject(members)
+    fields = {f.name: item.of_kind(f.name, f.kind) for f in FIELDS if members.get(f.name) is not None}
+    for field in FIELDS:
+        if field.required and field.name not in fields:
+            raise item.wrong(field.name, "the member is missing")
+        if isinstance(inner := fields.get(field.name), dict) and None in inner.values():
+            raise item.wrong(field.name, "an object without null is expected")
+    try:
+        return Measurement(**fields | {"outcome": Outcome(fields["outcome"])})
+    except ValueError:
+        raise item.wrong("outcome", f"{shown(fields['outcome'])} is no outcome") from None
 
 
 def csv_header() -> str:
