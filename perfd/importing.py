@@ -2,7 +2,8 @@
 
 Child processes read the files and turn the records into rows; this process inserts them. It writes in short
 transactions, so the daemon can go on writing meanwhile. Every record has the same id whenever it is read, and those
-that are in the database are passed over: nothing else has to be remembered to continue an import.
+that are in the database are passed over: nothing else has to be remembered to continue an import. So are results of
+.data files, which do not tell the local endpoint that is a part of the id, if one of that start is there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from itertools import filterfalse
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -22,6 +25,7 @@ from perfd.formats.errors import Damage
 from perfd.formats.sniff import sniff
 from perfd.import_readers import DONE, TABLES, Readers, Rows, Task, no_rows
 from perfd.store.database import database_path, prepare_for_bulk, transaction
+from perfd.store.rows import MEASUREMENTS, Row, Table, quoted
 from perfd.store.schema import open_database
 from perfd.store.writer import UNSTORABLE
 from perfd.terminal import Progress
@@ -130,15 +134,47 @@ def _insert(connection: sqlite3.Connection, rows_of_tables: Rows, counts: Count)
                     _report([Damage("", None, f"{identity} cannot be stored in {table.name}: {error}")], counts)
 
 
+def _place(column: str) -> int:
+    return MEASUREMENTS.columns.index(column)
+
+
+_NETWORK, _ENDPOINT = _place("network"), _place("endpointlocal")
+_START, _SOURCE, _FILESIZE = (f"?{_place(name) + 1}" for name in ("start", "source", "filesize"))
+
+# The id is made of the local endpoint too, which .data has not: there a result is known by what else is in its id.
+_INSERT_WITHOUT_ENDPOINT = f"""
+    INSERT INTO {MEASUREMENTS.name} ({", ".join(map(quoted, MEASUREMENTS.columns))})
+    SELECT {", ".join(f"?{n}" for n in range(1, len(MEASUREMENTS.columns) + 1))}
+    WHERE NOT EXISTS (
+        SELECT * FROM {MEASUREMENTS.name} WHERE start > {_START} - 0.01 AND start < {_START} + 0.01
+            AND source = {_SOURCE} AND filesize = {_FILESIZE} AND outcome <> 'skipped'
+    )
+    ON CONFLICT (id) DO NOTHING
+"""
+
+
+def _lacks_endpoint(row: Row) -> bool:
+    """Whether it is a measurement of others that is known without its local endpoint."""
+    return row[_NETWORK] is None and row[_ENDPOINT] is None
+
+
+def _insert_new(connection: sqlite3.Connection, table: Table[Any], rows: list[Row]) -> int:
+    """Insert those rows that are new; how many."""
+    lacking = list(filter(_lacks_endpoint, rows)) if table is MEASUREMENTS else []
+    others = list(filterfalse(_lacks_endpoint, rows)) if lacking else rows
+    number = connection.executemany(table.insert_new, others).rowcount if others else 0
+    return number + (connection.executemany(_INSERT_WITHOUT_ENDPOINT, lacking).rowcount if lacking else 0)
+
+
 def _write(connection: sqlite3.Connection, rows_of_tables: Rows, counts: Count) -> None:
-    """Insert the rows whose ids are new, in one transaction, and count them."""
+    """Insert the rows that are new, in one transaction, and count them."""
     tries = TRIES
     while True:
         new = []
         try:
             with transaction(connection):
                 for (_, table), rows in zip(TABLES, rows_of_tables, strict=True):
-                    new.append(connection.executemany(table.insert_new, rows).rowcount if rows else 0)
+                    new.append(_insert_new(connection, table, rows))
             break
         except sqlite3.OperationalError as error:
             tries -= 1

@@ -17,9 +17,9 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from perfd import import_readers, importing
-from perfd.formats import legacy, onionperf_writer, sniff, torperf
+from perfd.formats import legacy, onionperf_writer, sniff, table, torperf
 from perfd.formats.errors import Damage
-from perfd.record import Measurement
+from perfd.record import Measurement, Outcome
 from perfd.store.rows import MEASUREMENTS
 from perfd.store.schema import open_database
 from tests.instance import wait_for
@@ -104,6 +104,28 @@ class ImportTests(SynchronousTestCase):
         out, _ = self.imports(self.files)
         self.assertIn("imported 0 measurements", out)
         self.assertEqual(len(self.instance.measurements()), len(runs))
+
+    def test_data_of_known_results(self) -> None:
+        """A .data file of OnionPerf's results adds nothing, though its ids differ; other results in it do."""
+        self.imports(DATA / "op-nl2.onionperf-2.0.analysis.json")
+        code, _, err = self.instance.perfd("export", "--format", "data", "--output", self.files)
+        self.assertEqual(code, 0, err)
+        before = self.instance.measurements()
+        out, _ = self.imports(self.files)
+        self.assertIn("imported 0 measurements", out)
+        self.assertEqual(self.instance.measurements(), before)
+        path = next(self.files.glob("*.data"))
+        seconds, rest = path.read_text().splitlines()[0].split(" ", 1)
+        path.write_text(f"{int(seconds) - 1} {rest}\n")
+        out, _ = self.imports(path)
+        self.assertIn("imported 1 measurements", out)
+
+    def test_slots_skipped_at_the_same_time(self) -> None:
+        """Different records of Perfd's without an endpoint stay different."""
+        skipped = [typical(0, id=f"{n}", outcome=Outcome.SKIPPED, endpointlocal=None) for n in range(3)]
+        (self.files / "measurements.json").write_text("".join(table.json_lines(skipped)))
+        self.imports(self.files)
+        self.assertEqual(self.instance.measurements(), skipped)
 
     def test_damage(self) -> None:
         """Damaged lines are named with file and line, all others are imported, and the exit code is 1."""
