@@ -31,7 +31,7 @@ class Metrics:
         )
         self._skipped = Counter(
             "perfd_skipped_slots",
-            "Slots of the schedule in which nothing was run, by reason.",
+            "Runs that were skipped, by reason: one for each tor and way to the server in each slot.",
             ("experiment", "errorcode"),
             registry=self._registry,
         )
@@ -93,14 +93,20 @@ class _States(Collector):
         if self.sent is not None:
             yield CounterMetricFamily("perfd_server_sent_bytes", "Bytes that the web server has sent.", self.sent())
         ready = GaugeMetricFamily("perfd_tor_ready", "1 if measurements can run over this tor.", labels=["tor"])
+        bootstrap = GaugeMetricFamily(
+            "perfd_tor_bootstrap_percent", "How far each tor has bootstrapped, once it is known.", labels=["tor"]
+        )
         info = InfoMetricFamily("perfd_tor", "The version of each tor, once it is known.", labels=["tor"])
         unparsed = CounterMetricFamily(
             "perfd_control_events_unparsed", "Events of each tor that were not understood.", labels=["tor"]
         )
         for tor in self.tors:
             ready.add_metric([tor.name], tor.not_ready is None)
+            percent: int | None = getattr(tor, "bootstrap_percent", None)  # a SOCKS proxy has none
+            if percent is not None:
+                bootstrap.add_metric([tor.name], percent)
             if tor.version is not None:
                 info.add_metric([tor.name], {"version": tor.version})
             count = self.unparsed.get(tor.name)
             unparsed.add_metric([tor.name], 0 if count is None else count())
-        yield from (ready, info, unparsed)
+        yield from (ready, bootstrap, info, unparsed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
@@ -24,6 +25,13 @@ def parsed(text: bytes) -> dict[tuple[Any, ...], float]:
         for family in text_string_to_metric_families(text.decode())
         for sample in family.samples
     }
+
+
+@attrs.frozen
+class BootstrappingTor(SomeTor):
+    """One that says how far it has come."""
+
+    bootstrap_percent: int | None
 
 
 class MetricsTests(SynchronousTestCase):
@@ -69,6 +77,13 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual([self.value("perfd_tor_ready", tor=name) for name in "ab"], [1, 0])
         self.assertEqual(self.value("perfd_tor_info", tor="a", version="0.4.9.11"), 1)
         self.assertEqual([self.value("perfd_control_events_unparsed_total", tor=name) for name in "ab"], [7, 0])
+
+    def test_bootstrap(self) -> None:
+        """How far a tor has come, also 0; no series for one that does not say."""
+        tors = [BootstrappingTor(name, None, "starting", n) for name, n in (("a", 0), ("b", 45), ("c", None))]
+        self.metrics.watch_tors([*tors, SomeTor("d", None, None)])  # type: ignore[list-item]
+        found = [self.value("perfd_tor_bootstrap_percent", tor=name) for name in "abcd"]
+        self.assertEqual(found, [0, 45, None, None])
 
     def test_states(self) -> None:
         """Perfd itself, what waits for the database, and the bytes sent, if somebody counts them."""
