@@ -288,10 +288,13 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual(message_of("sh: tor: not found\n"), "sh: tor: not found")
 
     def test_last_words(self) -> None:
-        """The last two different complaints that are not standing ones, else the last line."""
+        """The last two different complaints that are not standing ones, else the last line that tells something."""
         warn = "Nov 23 12:00:00.000 [warn] "
         self.assertEqual(last_words([]), "it said nothing")
         self.assertEqual(last_words([warn + "You are running Tor as root. No.", "x [notice] Hello"]), "Hello")
+        ours = [f"x [notice] {message}" for message in ("Opened Socks listener", "New control connection opened.")]
+        self.assertEqual(last_words(["x [notice] Bootstrapped 5% (conn)", *ours]), "Bootstrapped 5% (conn)")
+        self.assertEqual(last_words(ours), "New control connection opened.")
         self.assertEqual(last_words([warn + "a", warn + "b", warn + "b", "x [notice] c"]), "b")
         self.assertEqual(last_words([warn + "a", warn + "b", "x [err] c"]), "b; c")
 

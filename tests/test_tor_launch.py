@@ -146,6 +146,21 @@ class LaunchTests(TorTestCase):
         self.assertEqual(service.version, "0.4.9.11")
         self.assertIn("tor default was ready: version 0.4.9.11, SOCKS port 127.0.0.1:9050", self.logged)
 
+    def test_bootstrap_percent(self) -> None:
+        """The last percentage that was told; none without a control connection."""
+        service = self.service()
+        self.start(service)
+        self.assertIsNone(service.bootstrap_percent)
+        tor = self.connect()
+        self.assertEqual(service.bootstrap_percent, 0)
+        tor.bootstrapped(45, "loading_descriptors", "Loading relay descriptors")
+        self.assertEqual(service.bootstrap_percent, 45)
+        tor.bootstrapped(*DONE)
+        self.assertEqual(service.bootstrap_percent, 100)
+        self.reactor.process.end(1)
+        self.reactor.settle()
+        self.assertIsNone(service.bootstrap_percent)
+
     def test_ownership(self) -> None:
         """Tor is told to end with the connection before anything else is asked."""
         self.start(self.service())
@@ -262,9 +277,13 @@ class NetworkTests(TorTestCase):
         service.startService()
         self.reactor.settle()
         self.assertEqual(self.reactor.processes, [])
-        self.assertEqual(service.not_ready, "tor default waits for the private network")
+        waits = "tor default waits for the private network: "
+        self.assertEqual(service.not_ready, f"{waits}the private network is starting")
+        network.not_ready = "the private network could not be started: no tor-gencert; next try in 1 s"
+        self.assertEqual(service.not_ready, waits + network.not_ready)
         network.begin()
         self.reactor.settle()
+        self.assertEqual(service.not_ready, "tor default is starting")
         authorities = [line for line in self.reactor.process.torrc if line.startswith("DirAuthority")]
         self.assertEqual(authorities, list(network.client_options[1:]))
         self.assertEqual({p.name for p in (self.directory / "tor").iterdir()}, {"keep", "torrc"})
@@ -274,6 +293,7 @@ class NetworkTests(TorTestCase):
         service = self.service(FakeNetwork())
         service.startService()
         self.successResultOf(self.stop(service))
+        self.assertEqual(service.not_ready, "tor default was stopped")
 
 
 class RelaunchTests(TorTestCase):

@@ -127,8 +127,22 @@ class TorService(SupervisedService):
         self.protocol: TorControlProtocol | None = None
         self._options = options
         self._network = network
+        self._waits_for_network = False
+        self._bootstrap: Bootstrap | None = None
         self._socks: tuple[str, int] | None = None
         self._subscribers: list[tuple[Connected, Disconnected]] = []
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why it cannot be used now, in words for a record; None when it can."""
+        if self._waits_for_network and self._network is not None and self._network.not_ready is not None:
+            return f"{self._what} waits for the private network: {self._network.not_ready}"
+        return super().not_ready
+
+    @property
+    def bootstrap_percent(self) -> int | None:
+        """How far the bootstrap has come, in percent; None while there is no control connection that tells."""
+        return None if self._bootstrap is None else self._bootstrap.percent
 
     def subscribe(self, connected: Connected, disconnected: Disconnected = lambda: None) -> None:
         """Have ``connected`` and ``disconnected`` called from now on; subscribe before the service starts."""
@@ -145,8 +159,11 @@ class TorService(SupervisedService):
         if self._options.control is not None:
             return await self._attach(self._options.control)
         if self._network is not None and self._network.not_ready is not None:
-            self._lost(f"{self._what} waits for the private network")
-            await self._network.when_ready()
+            self._waits_for_network = True
+            try:
+                await self._network.when_ready()
+            finally:
+                self._waits_for_network = False
         return await self._launch()
 
     async def _launch(self) -> str:
@@ -244,6 +261,7 @@ class TorService(SupervisedService):
         if session.over.called:
             return
         before, session.bootstrap = session.bootstrap, bootstrap
+        self._bootstrap = bootstrap
         if before is None or before.percent != bootstrap.percent:
             self._log.info("{what} bootstrapped to {sentence}", what=self._what, sentence=bootstrap.sentence)
         if bootstrap.percent < 100:
@@ -269,7 +287,7 @@ class TorService(SupervisedService):
 
     def _disconnect(self) -> None:
         protocol, self.protocol = self.protocol, None
-        self.version, self._socks = None, None
+        self.version, self._socks, self._bootstrap = None, None, None
         if protocol is None:
             return
         protocol.transport.loseConnection()

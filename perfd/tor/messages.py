@@ -21,6 +21,13 @@ _STANDING_WARNINGS = (
 )
 """Complaints that explain nothing: a tor has them with our settings always."""
 
+_NOTICES_OF_OUR_DOING = (
+    "New control connection opened",
+    "Opening ",
+    "Opened ",
+)
+"""Notices that explain nothing: what a tor says when it opens its ports, and when Perfd comes to them."""
+
 
 def tail(path: Path) -> list[str]:
     """The last lines of a log file; none if it cannot be read."""
@@ -39,9 +46,11 @@ def message_of(line: str) -> str:
 
 
 def last_words(lines: Sequence[str]) -> str:
-    """Why tor ended or stalls, from the end of its log: its last two complaints, else its last line."""
+    """Why tor ended or stalls, from the end of its log: its last two complaints, else its last line that tells."""
     complaints = [message_of(line) for line in lines if "[warn] " in line or "[err] " in line]
     telling = [message for message in complaints if not message.startswith(_STANDING_WARNINGS)]
     if telling:
         return "; ".join(dict.fromkeys(telling[-2:]))
-    return message_of(lines[-1]) if lines else "it said nothing"
+    messages = [message_of(line) for line in lines]
+    own = [message for message in messages if not message.startswith(_NOTICES_OF_OUR_DOING)]
+    return (own or messages or ["it said nothing"])[-1]
