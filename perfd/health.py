@@ -1,8 +1,9 @@
 """Whether Perfd does its work: the last success of each experiment, the state of each tor and of the database.
 
-An experiment is unhealthy when it had no success for three intervals. That goes on over a restart: what was before
-comes out of the database, so a daemon that fails and is started again and again does not look well. After a
-planned stop an experiment is unhealthy, as it was for whoever watched from outside, until its first success.
+An experiment is unhealthy when it had no success for three intervals, unless tor was still learning its circuit
+build timeout (``skip-until-cbt``). That goes on over a restart: what was before comes out of the database, so a
+daemon that fails and is started again and again does not look well. After a planned stop an experiment is
+unhealthy, as it was for whoever watched from outside, until its first success.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from twisted.logger import Logger
 
 from perfd.clock import Clock
 from perfd.interfaces import Tor
-from perfd.record import Measurement, Outcome
+from perfd.record import Error, Measurement, Outcome
 
 INTERVALS_WITHOUT_SUCCESS = 3
 """An experiment without a success for this many intervals makes Perfd unhealthy."""
@@ -55,6 +56,7 @@ class ExperimentHealth:
     interval: float  # seconds
     next_slot: Callable[[], float | None]
     since: float  # raw monotonic seconds: the last success, or when one was first expected
+    moved: bool = False  # ``since`` has moved on, so what was before the start does not matter
     last_success: float | None = None  # seconds since the epoch
     last_outcome: Outcome | None = None
     failures: int = 0  # since the last success
@@ -66,16 +68,23 @@ class ExperimentHealth:
         self.counts[outcome.value] = self.counts.get(outcome.value, 0) + 1
         if outcome is Outcome.OK:
             self.last_success = measurement.end or measurement.start
-            self.since = now
+            self._expect_from(now)
             self.failures = 0
+        elif measurement.errorcode == Error.NOCBT:  # neither a success nor a failure: tor learns, as it should
+            self._expect_from(now)
         elif outcome is not Outcome.CANCELLED:
             self.failures += 1
+
+    def _expect_from(self, now: float) -> None:
+        self.since = now
+        self.moved = True
 
     def remember(self, history: History, started: float) -> None:
         """Take over what was before the start, which was at ``started`` (epoch)."""
         if self.last_success is None:
-            before = history.first if history.last_success is None else history.last_success
-            self.since -= started - before
+            if not self.moved:
+                before = history.first if history.last_success is None else history.last_success
+                self.since -= started - before
             self.last_success = history.last_success
             self.failures += history.failures
 

@@ -144,6 +144,21 @@ class OutageTests(HealthCase):
         self.reactor.advance(1)
         self.assertFalse(self.healthy)
 
+    def test_learning_the_build_timeout(self) -> None:
+        """Slots skipped until tor has learnt it are no failures, and the three intervals begin after them."""
+        self.end(Outcome.FAILED)
+        for _ in range(5):
+            self.reactor.advance(INTERVAL)
+            self.end(Outcome.SKIPPED, errorcode=Error.NOCBT)
+        self.assertEqual((self.healthy, self.experiment["failures"]), (True, 1))
+        self.assertIsNone(self.experiment["last_success"])
+        for _ in range(3):
+            self.reactor.advance(INTERVAL)
+            self.end(Outcome.SKIPPED, errorcode=Error.NOTREADY)
+        self.assertTrue(self.healthy)
+        self.reactor.advance(1)
+        self.assertEqual((self.healthy, self.experiment["failures"]), (False, 4))
+
     def test_wall_clock_steps(self) -> None:
         """Steps of the wall clock by an hour neither raise an alarm nor hide an outage."""
         self.end()
@@ -220,6 +235,15 @@ class RestartTests(HealthCase):
         self.successResultOf(done)
         self.assertEqual((self.healthy, self.experiment["failures"]), (True, 0))
 
+    def test_learning_meanwhile(self) -> None:
+        """Nor does it take back that tor is learning; the last success is remembered all the same."""
+        self.health = self.start()
+        self.end(Outcome.SKIPPED, errorcode=Error.NOCBT)
+        history = History(START - 90000, START - 80000, 9)
+        self.successResultOf(Deferred.fromCoroutine(self.health.remember(lambda *_: succeed(history))))
+        self.assertEqual((self.healthy, self.experiment["failures"]), (True, 9))
+        self.assertEqual(self.experiment["last_success"], iso(START - 80000))
+
 
 class HistoryServiceTests(HealthCase):
     """The service that reads it."""
@@ -266,14 +290,18 @@ def test_status_lines() -> None:
         {"name": "a", "state": "ready", "version": "0.4.9.11"},
         {"name": "b", "state": "starting", "version": None},
     ]
-    assert _health_lines({"tors": tors, "experiments": [experiment], "database": "ok"}) == [
+    assert _health_lines({"tors": tors, "experiments": [experiment], "database": "ok"}, "tor") == [
         "tor a 0.4.9.11: ready",
         "tor b (version unknown): starting",
         "fast: UNHEALTHY, last success never, 3 failures since, next never",
         "database: ok",
     ]
-    assert _health_lines(None) == ["its web server does not answer"]
-    assert _health_lines({"error": {"status": 403, "message": "closed"}}) == ["its health cannot be read: closed"]
+    proxies = [{"name": "a", "state": "ready", "version": None}]
+    assert _health_lines({"tors": proxies, "database": "ok"}, "socks") == ["proxy a: ready", "database: ok"]
+    assert _health_lines(None, "tor") == ["its web server does not answer"]
+    assert _health_lines({"error": {"status": 403, "message": "closed"}}, "tor") == [
+        "its health cannot be read: closed"
+    ]
 
 
 def test_restarted_daemon(tmp_path: Path) -> None:
