@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import pytest
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredLock, gatherResults
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
@@ -23,7 +23,7 @@ from twisted.web.static import Data
 from perfd.clock import Clock, Timeline
 from perfd.tor.control import control_endpoint, open_control
 from perfd.tor.events import ControlEvents
-from perfd.tor.guards import GuardPolicy, Guards, guard_states
+from perfd.tor.guards import OPTIONS, GuardPolicy, Guards, guard_states
 from perfd.tor.join import Joined, error_fields, tor_fields
 from perfd.tor.launch import TorOptions, TorService
 from perfd.tor.processes import find_processes
@@ -63,6 +63,7 @@ class WithEvents(TestCase):
         self.directory = Path(tempfile.mkdtemp(prefix="perfd-")).resolve()
         self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
         self.clock = Clock()
+        self.turn = DeferredLock()
         self.sink = MemoryEventSink()
         self.events = self.hear()
         self.server = self.serve(SIZE)
@@ -99,8 +100,16 @@ class WithEvents(TestCase):
         while not condition():
             await deferLater(reactor, 0.02)
 
-    def guards(self, policy: str, drop_every: float | None = None) -> Guards:
-        return Guards(reactor, GuardPolicy.parse(policy), tor="default", clock=self.clock, drop_every=drop_every)
+    def guards(self, policy: str, drop_every: float | None = None, restore: bool = False) -> Guards:
+        return Guards(
+            reactor,
+            GuardPolicy.parse(policy),
+            tor="default",
+            clock=self.clock,
+            turn=self.turn,
+            drop_every=drop_every,
+            restore=restore,
+        )
 
     async def fetch(self, service: TorService, user: str, url: str = "", wait: float = 2.0) -> tuple[int, Joined]:
         """curl through tor, from a port known beforehand: its exit code, and what tor told about it."""
@@ -254,14 +263,34 @@ class RealGuards(WithEvents):
         self.assertIn(fields["guard"].removeprefix("$"), guards.choice.fingerprints)
 
     async def test_dropped(self) -> None:
-        """DROPGUARDS and DROPTIMEOUTS are understood, and measurements go on."""
-        service = self.tor(self.guards("default", drop_every=3.0))
+        """DROPGUARDS and DROPTIMEOUTS are understood, and no run after them has a circuit of before."""
+        service = self.tor(self.guards("default", drop_every=8.0))
         await service.when_ready()
-        await self.until(
-            lambda: (
-                {"GUARD", "BUILDTIMEOUT_SET"}
-                <= {event.keyword for event in self.sink.events if "DROPPED" in event.text or "RESET" in event.text}
-            )
-        )
+        await self.until(lambda: self.turn.locked)
+        dropped = self.clock.wall()
+        await self.turn.acquire()  # as a run does
+        for number in range(5):
+            fields = await self.fields(service, f"user{number}")
+            self.assertGreaterEqual(fields["launch"], dropped - 0.1)
+        said = {event.keyword for event in self.sink.events if "DROPPED" in event.text or "RESET" in event.text}
+        self.assertEqual(said, {"GUARD", "BUILDTIMEOUT_SET"})
         self.assertIs(self.events.cbt_set, False)
+
+    async def test_restored(self) -> None:
+        """One guard, without Conflux, until Perfd stops; then the tor is configured as before."""
+        guards = self.guards(self.fingerprints[-1], restore=True)
+        service = self.tor(guards)
+        await service.when_ready()
+        conf = service.protocol.get_conf_raw
+        self.assertEqual(await conf("ConfluxEnabled"), "ConfluxEnabled=0")
+        self.assertEqual(await conf("EntryNodes"), f"EntryNodes=${self.fingerprints[-1]}")
+        await guards.stop()
+        found = [await conf(name) for name in OPTIONS]
+        self.assertEqual(
+            found,
+            [
+                *("UseEntryGuards=1", "EntryNodes=", "NumEntryGuards=0", "FetchUselessDescriptors=0"),
+                "ConfluxEnabled=auto",
+            ],
+        )
         self.assertIn("guard", await self.fields(service, "user"))

@@ -214,7 +214,7 @@ class FakeTor:
         }
         self.options = {
             "UseEntryGuards": "UseEntryGuards=1",
-            "EntryNodes": "EntryNodes",
+            "EntryNodes": "EntryNodes=",
             "NumEntryGuards": "NumEntryGuards=0",
             "FetchUselessDescriptors": "FetchUselessDescriptors=0",
             "ConfluxEnabled": "ConfluxEnabled=auto",
