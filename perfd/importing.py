@@ -14,7 +14,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from perfd.formats.errors import Damage
 from perfd.formats.sniff import sniff
 from perfd.import_readers import DONE, TABLES, Readers, Rows, Task, no_rows
 from perfd.store.database import database_path, prepare_for_bulk, transaction
-from perfd.store.rows import MEASUREMENTS, Row, Table, quoted
+from perfd.store.rows import MEASUREMENTS, Row, Table
 from perfd.store.schema import open_database
 from perfd.store.writer import UNSTORABLE
 from perfd.terminal import Progress
@@ -139,31 +138,31 @@ def _place(column: str) -> int:
 
 
 _NETWORK, _ENDPOINT = _place("network"), _place("endpointlocal")
-_START, _SOURCE, _FILESIZE = (f"?{_place(name) + 1}" for name in ("start", "source", "filesize"))
+_START, _SOURCE, _FILESIZE = _place("start"), _place("source"), _place("filesize")
 
 # The id is made of the local endpoint too, which .data has not: there a result is known by what else is in its id.
-_INSERT_WITHOUT_ENDPOINT = f"""
-    INSERT INTO {MEASUREMENTS.name} ({", ".join(map(quoted, MEASUREMENTS.columns))})
-    SELECT {", ".join(f"?{n}" for n in range(1, len(MEASUREMENTS.columns) + 1))}
-    WHERE NOT EXISTS (
-        SELECT * FROM {MEASUREMENTS.name} WHERE start > {_START} - 0.01 AND start < {_START} + 0.01
-            AND source = {_SOURCE} AND filesize = {_FILESIZE} AND outcome <> 'skipped'
-    )
-    ON CONFLICT (id) DO NOTHING
+_SAME_RESULT = f"""
+    SELECT id FROM {MEASUREMENTS.name}
+    WHERE start > ? AND start < ? AND source = ? AND filesize = ? AND outcome <> 'skipped' LIMIT 1
 """
-
-
-def _lacks_endpoint(row: Row) -> bool:
-    """Whether it is a measurement of others that is known without its local endpoint."""
-    return row[_NETWORK] is None and row[_ENDPOINT] is None
 
 
 def _insert_new(connection: sqlite3.Connection, table: Table[Any], rows: list[Row]) -> int:
     """Insert those rows that are new; how many."""
-    lacking = list(filter(_lacks_endpoint, rows)) if table is MEASUREMENTS else []
-    others = list(filterfalse(_lacks_endpoint, rows)) if lacking else rows
-    number = connection.executemany(table.insert_new, others).rowcount if others else 0
-    return number + (connection.executemany(_INSERT_WITHOUT_ENDPOINT, lacking).rowcount if lacking else 0)
+    if table is MEASUREMENTS:
+        rows = [row for row in rows if not (_lacks_endpoint(row) and _is_known(connection, row))]
+    return connection.executemany(table.insert_new, rows).rowcount if rows else 0
+
+
+def _lacks_endpoint(row: Row) -> bool:
+    """Whether it is a measurement of others that does not tell its local endpoint."""
+    return row[_NETWORK] is None and row[_ENDPOINT] is None
+
+
+def _is_known(connection: sqlite3.Connection, row: Row) -> bool:
+    start = row[_START]
+    values = (start - 0.01, start + 0.01, row[_SOURCE], row[_FILESIZE])
+    return connection.execute(_SAME_RESULT, values).fetchone() is not None
 
 
 def _write(connection: sqlite3.Connection, rows_of_tables: Rows, counts: Count) -> None:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from perfd.formats.imported import UNKNOWN_TOR
 from perfd.store.database import transaction
 from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS, TABLES, Table
 
@@ -47,11 +46,12 @@ def delete_old(
     return deleted
 
 
-# Only what this instance measured has a network. Circuits and streams that it saw have ids of the form SESSION-cN.
+# Only what this instance measured has a network, and only circuits and streams that it saw have ids such as
+# SESSION-c5 (tor/fold.py): imported ones are hexadecimal digits.
 _IMPORTED = {
     MEASUREMENTS.name: "network IS NULL",
-    CIRCUITS.name: f"tor = '{UNKNOWN_TOR}' AND id NOT LIKE '%-%'",
-    STREAMS.name: f"tor = '{UNKNOWN_TOR}' AND id NOT LIKE '%-%'",
+    CIRCUITS.name: "id NOT LIKE '%-%'",
+    STREAMS.name: "id NOT LIKE '%-%'",
     EVENTS.name: "FALSE",
 }
 

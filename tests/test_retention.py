@@ -22,11 +22,11 @@ VALUES: dict[str, Any] = {"source": "example", "tor": "default", "status": "CLOS
 
 
 def circuit(at: float, **changes: Any) -> Circuit:
-    return Circuit(**{**VALUES, "id": f"c{at}", "circ_id": 1, "launch": at, **changes})
+    return Circuit(**{**VALUES, "id": f"1-c{at}", "circ_id": 1, "launch": at, **changes})
 
 
 def stream(at: float, **changes: Any) -> Stream:
-    return Stream(**{**VALUES, "id": f"s{at}", "stream_id": 1, "new": at, **changes})
+    return Stream(**{**VALUES, "id": f"1-s{at}", "stream_id": 1, "new": at, **changes})
 
 
 def event(at: float) -> TorEvent:
