@@ -14,17 +14,20 @@ import attrs
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
-from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall, react
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.task import LoopingCall
 
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, ExperimentConfig, parse_config
-from perfd.instance import Instance, InstanceLock
-from perfd.interfaces import Tor
-from perfd.laboratory import Laboratory
+from perfd.experiments.download import Download
+from perfd.instance import Instance, InstanceError, InstanceLock
+from perfd.laboratory import Laboratory, StartError
 from perfd.preflight import check_machine
 from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
 from perfd.terminal import Progress
+from perfd.testnet_command import Interruption, run_reactor
+from perfd.tor import testnet
 from perfd.units import format_size
 from perfd.values import Address
 
@@ -46,22 +49,34 @@ def measure(config: Config | None, request: Request, *, as_json: bool) -> int:
     """Run the measurements and print them; 0 if all of them succeeded.
 
     Nothing is stored but the keys of the private network and the data of tor, which make the next start faster.
-    Raises ConfigError and InstanceError.
+    SIGINT and SIGTERM end them early. Raises ConfigError and InstanceError.
     """
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
     config = _prepared(config, request)
-    config.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        config.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InstanceError(f"{config.directory}: cannot be made: {error.strerror}") from None
     check_machine(config)
     lock = InstanceLock(Instance(config.directory).lock_file)
     lock.write_pid()
     printer = JSONPrinter() if as_json else TablePrinter(request, config.network)
+    laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded())
     try:
-        react(lambda reactor: Deferred.fromCoroutine(_run(reactor, config, request, printer)))
-    except SystemExit as ended:  # the only way in which react ends
-        if ended.code:
-            return 1
+        run_reactor(
+            reactor,
+            lambda interruption: _run(reactor, laboratory, config, request, printer, interruption),
+            laboratory.stopService,
+        )
+    except (StartError, NotPreparedError) as error:
+        raise InstanceError(str(error)) from None
+    except CancelledError:
+        return 1
     finally:
         lock.release()
-    return 0 if printer.measurements and all(m.outcome is Outcome.OK for m in printer.measurements) else 1
+    done = [measurement for measurement in printer.measurements if measurement.outcome is Outcome.OK]
+    return 0 if len(done) == request.count else 1
 
 
 def _prepared(config: Config | None, request: Request) -> Config:
@@ -96,20 +111,23 @@ def _prepared(config: Config | None, request: Request) -> Config:
     )
 
 
-async def _run(reactor: Any, config: Config, request: Request, printer: JSONPrinter | TablePrinter) -> None:
-    laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded())
+async def _run(
+    reactor: Any,
+    laboratory: Laboratory,
+    config: Config,
+    request: Request,
+    printer: JSONPrinter | TablePrinter,
+    interruption: Interruption,
+) -> None:
     laboratory.startService()
-    try:
-        await _prepare(reactor, laboratory.tors[request.tor])
-        download = laboratory.download(_experiment(request), request.tor, "public")
-        with printer:
-            while len(printer.measurements) < request.count:
-                measurement = await download.run(None)
-                printer.add(measurement)
-                if measurement.outcome is Outcome.CANCELLED:
-                    break
-    finally:
-        await laboratory.stopService()
+    patience = _patience(config)
+    download = laboratory.download(_experiment(request), request.tor, "public")
+    await _prepare(reactor, download, patience)
+    with printer:
+        while len(printer.measurements) < request.count and not interruption.came:
+            if download.tor.not_ready is not None:
+                await _prepare(reactor, download, patience)
+            printer.add(await download.run(None))
 
 
 def _experiment(request: Request) -> ExperimentConfig:
@@ -125,14 +143,37 @@ def _experiment(request: Request) -> ExperimentConfig:
     )
 
 
-async def _prepare(reactor: Any, tor: Tor) -> None:
-    """Wait until ``tor`` can be used, and show meanwhile why it cannot."""
+class NotPreparedError(Exception):
+    """The tor cannot be used, and has had its time; the message says why not."""
+
+
+def _patience(config: Config) -> float:
+    """Seconds in which the tor must be ready."""
+    bootstrap = max((tor.bootstrap_timeout for tor in config.tors), default=300.0)
+    return bootstrap + (testnet.DEADLINE if config.network == "testnet" else 0.0)
+
+
+async def _prepare(reactor: Any, download: Download, patience: float) -> None:
+    """Wait until the tor of ``download`` can be used, and show meanwhile why it cannot.
+
+    Raises NotPreparedError after ``patience`` seconds.
+    """
+    tor = download.tor
     with Progress("preparing") as progress:
-        shown = LoopingCall(lambda: progress.update(tor.not_ready or "ready"))
+        over: Deferred[None] = Deferred()
+
+        def look() -> None:
+            progress.update(tor.not_ready or "ready")
+            if tor.not_ready is None and not over.called:
+                over.callback(None)
+
+        shown = LoopingCall(look)
         shown.clock = reactor
         shown.start(0.2)
         try:
-            await tor.when_ready()
+            await over.addTimeout(patience, reactor)
+        except DeferredTimeoutError:
+            raise NotPreparedError(f"given up after {patience:.0f} s: {tor.not_ready}") from None
         finally:
             shown.stop()
 

@@ -6,6 +6,7 @@ the port is bound in ``privilegedStartService``, everything else begins in ``sta
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -248,7 +249,8 @@ def run_twistd() -> None:
     try:
         run()
     except (StartError, OSError) as error:
-        raise SystemExit(f"perfd: {error}") from None
+        os.write(2, f"perfd: {error}\n".encode())  # twistd has put its log in the place of sys.stderr
+        raise SystemExit(1) from None
 
 
 @implementer(ILogObserver)

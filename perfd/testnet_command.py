@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import react
+import attrs
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.python.failure import Failure
 
 from perfd.terminal import Progress
 from perfd.tor.processes import ProgramMissingError
@@ -16,18 +19,70 @@ from perfd.tor.relays import TestnetError
 from perfd.tor.testnet import NetworkStatus, Testnet, network_status
 
 
+@attrs.define
+class Interruption:
+    """Whether the command is to end early: SIGINT or SIGTERM came."""
+
+    came: bool = False
+
+
+def run_reactor(
+    reactor: Any,
+    work: Callable[[Interruption], Coroutine[Any, Any, None]],
+    clean_up: Callable[[], Deferred[None] | None] = lambda: None,
+) -> None:
+    """Run the reactor until ``work`` and then ``clean_up`` are done. Raises what ``work`` raises.
+
+    SIGINT and SIGTERM cancel ``work``, once, and never ``clean_up``; the reactor stops after both. (Twisted's
+    ``react`` stops it under them.)
+    """
+    interruption = Interruption()
+    working: Deferred[None] = Deferred()
+    ended: Deferred[None] = Deferred()
+    failures: list[Failure] = []
+
+    async def whole() -> None:
+        try:
+            await working
+        finally:
+            await maybeDeferred(clean_up)
+
+    def begin() -> None:
+        nonlocal working
+        working = Deferred.fromCoroutine(work(interruption))
+        Deferred.fromCoroutine(whole()).addErrback(failures.append).addBoth(end)
+
+    def end(_: object) -> None:
+        ended.callback(None)
+        if not interruption.came:
+            reactor.stop()
+
+    def interrupt() -> Deferred[None]:
+        if not ended.called:
+            interruption.came = True
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: None)  # it is ending already
+        if not working.called:
+            working.cancel()
+        return ended
+
+    reactor.addSystemEventTrigger("before", "shutdown", interrupt)
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    for failure in failures:
+        failure.raiseException()
+
+
 def run(action: str, directory: Path, tor_binary: str, *, as_json: bool) -> int:
     """Do ``action`` with the network in ``directory``; the exit code."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
     codes: list[int] = []
 
-    async def main(reactor: Any) -> None:
-        try:
-            codes.append(await actions[action](reactor))
-        except (TestnetError, ProgramMissingError) as error:
-            sys.stderr.write(f"perfd: {error}\n")
-            codes.append(1)
+    async def main(_: Interruption) -> None:
+        codes.append(await actions[action]())
 
-    async def start(reactor: Any) -> int:
+    async def start() -> int:
         with Progress("starting the private network") as progress:
             started = await Testnet(directory, tor_binary).start(
                 reactor, progress=lambda done, total, step: progress.update(step, done, total)
@@ -38,22 +93,23 @@ def run(action: str, directory: Path, tor_binary: str, *, as_json: bool) -> int:
             _say(f"  {line}")
         return 0
 
-    async def stop(reactor: Any) -> int:
+    async def stop() -> int:
         stopped = await Testnet(directory, tor_binary).stop(reactor)
         _say(f"the private network in {directory} {'has stopped' if stopped else 'did not run'}")
         return 0
 
-    async def status(reactor: Any) -> int:
+    async def status() -> int:
         state = network_status(directory)
         _say(json.dumps(_as_dict(state)) if as_json else _in_words(state))
         return 0 if state.ready else 1
 
     actions = {"start": start, "stop": stop, "status": status}
     try:
-        react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
-    except SystemExit as ended:  # the only way in which react ends
-        if ended.code:
-            return 1
+        run_reactor(reactor, main)
+    except (TestnetError, ProgramMissingError) as error:
+        sys.stderr.write(f"perfd: {error}\n")
+    except CancelledError:
+        sys.stderr.write(f"perfd: interrupted; perfd testnet status {directory} says what runs\n")
     return codes[0] if codes else 1
 
 

@@ -11,11 +11,14 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from perfd import cli, control, instance
 from perfd.config import ConfigError, load_config
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.laboratory import StartError
+from perfd.measure import NotPreparedError, _prepare
 from perfd.preflight import check_machine
 from perfd.service import LockService, run_twistd
 from tests.instance import SOCKS_CONFIG, free_port
@@ -123,11 +126,11 @@ def test_full_disk_is_a_start_error(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [StartError("no port"), OSError(28, "No space left on device", "perfd.pid")])
-def test_start_errors_are_one_line(error: Exception) -> None:
+def test_start_errors_are_one_line(error: Exception, capfd: pytest.CaptureFixture[str]) -> None:
     """What keeps twistd from starting is one line on standard error, and exit code 1."""
     with mock.patch("twisted.scripts.twistd.run", side_effect=error), pytest.raises(SystemExit) as ended:
         run_twistd()
-    assert ended.value.code == f"perfd: {error}"
+    assert (ended.value.code, capfd.readouterr().err) == (1, f"perfd: {error}\n")
 
 
 def test_mistakes_do_not_keep_it_running(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,3 +231,26 @@ def test_nothing_to_measure(option: str, value: str, capsys: pytest.CaptureFixtu
         cli.main(["measure", option, value])
     assert ended.value.code == 2
     assert "must be greater than 0" in capsys.readouterr().err
+
+
+def test_preparing() -> None:
+    """Measurements begin when the tor is ready; one that never is gets its time, then its reason is told."""
+    reactor = Clock()
+    download = mock.Mock()
+    download.tor.not_ready = "tor default is starting"
+    prepared = Deferred.fromCoroutine(_prepare(reactor, download, 60.0))
+    reactor.advance(1.0)
+    assert not prepared.called
+    download.tor.not_ready = None
+    reactor.advance(1.0)
+    assert prepared.called
+
+    download.tor.not_ready = "tor default has no guards"
+    failures: list[BaseException] = []
+    late = Deferred.fromCoroutine(_prepare(reactor, download, 60.0))
+    late.addErrback(lambda failure: failures.append(failure.value))
+    reactor.pump([1.0] * 61)
+    assert [(type(error), str(error)) for error in failures] == [
+        (NotPreparedError, "given up after 60 s: tor default has no guards")
+    ]
+    assert not reactor.getDelayedCalls()

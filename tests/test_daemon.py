@@ -343,6 +343,84 @@ def test_measure(tmp_path: Path) -> None:
     assert run("--size", "50 kB").returncode == 2
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_measure_is_interrupted(tmp_path: Path, number: int) -> None:
+    """A signal ends `perfd measure` with the rows so far and the summary, and nothing else."""
+    command = [
+        sys.executable,
+        "-m",
+        "perfd",
+        "measure",
+        "--network",
+        "socks",
+        "--size",
+        "1000GiB",
+        "--timeout",
+        "1h",
+    ]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        heading = process.stdout.readline() + process.stdout.readline()
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=30)
+    assert "what happened" in heading
+    row, summary = output.splitlines()
+    assert row.split()[:2] == ["1", "cancelled"]
+    assert summary.startswith("median      0/1 ok")
+    assert (errors, process.returncode) == ("preparing: ready\n", 1)
+
+
+@pytest.mark.tor
+@pytest.mark.parametrize("command", [("measure", "--network", "testnet"), ("testnet", "start", "network")])
+def test_interrupted_start_of_the_network(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """A signal while the private network starts leaves none of its relays behind."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "perfd", *command],
+        cwd=tmp_path,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_for(lambda: [pid for pid in processes_in(tmp_path) if pid != process.pid], "a relay")
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert "GeneratorExit" not in errors
+    assert not processes_in(tmp_path)
+
+
+def test_unusable_cache(tmp_path: Path) -> None:
+    """A cache directory that cannot be made is named."""
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "perfd", "measure", "--network", "socks"],
+        cwd=tmp_path,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "file")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"perfd: {tmp_path}/file/perfd/measure: cannot be made: Not a directory\n"
+
+
+def test_start_error_in_the_foreground(instance: TestInstance) -> None:
+    """What keeps the daemon from starting is one line, also where there is a terminal."""
+    instance.log.mkdir()
+    done = instance.perfd("run")
+    assert done.returncode == 1
+    assert f"perfd: {instance.log}: Is a directory\n" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_commands_explain_themselves() -> None:
     """Every command has its help; no command, or an unknown one, is wrong usage."""
     for command in ("init", "start", "stop", "restart", "status", "run", "measure", "check", "testnet"):
