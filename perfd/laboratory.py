@@ -181,7 +181,13 @@ class Laboratory(OrderedServices):
     def stopService(self) -> Deferred[None]:
         for events in self.events.values():
             events.stop()
-        return super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for measured in self._tors.values():
+            if measured.guards is not None:
+                await measured.guards.stop()
+        await super().stopService()
 
     def _make_web(self, listen: Address, *, is_far: bool) -> WebServer:
         site = make_site(
@@ -236,7 +242,13 @@ class Laboratory(OrderedServices):
         guards = None
         if tor.guards != GuardPolicy() or tor.drop_guards is not None:
             guards = Guards(
-                self._reactor, tor.guards, tor=tor.name, clock=self._clock, turn=turn, drop_every=tor.drop_guards
+                self._reactor,
+                tor.guards,
+                tor=tor.name,
+                clock=self._clock,
+                turn=turn,
+                drop_every=tor.drop_guards,
+                restore=tor.control is not None,
             )
             service.subscribe(guards.connected, guards.disconnected)
         service.setServiceParent(self)
