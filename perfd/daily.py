@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,9 @@ def _delete(config: Config, database: Path, now: float, say: Callable[[str], obj
     events_before = today - config.keep_events * DAY
     unpublished = _oldest_unpublished(config, database, now, say) if config.archive else None
     if unpublished is not None:
+        if unpublished < max(events_before, measurements_before or 0.0):
+            day = datetime.fromtimestamp(unpublished, UTC).date()
+            say(f"nothing from {day} on is deleted before that day is published")
         if measurements_before is not None:
             measurements_before = min(measurements_before, unpublished)
         # Its document has circuits that were launched on the day before.

@@ -290,6 +290,7 @@ class DailyRunTests(ArchiveTestCase):
         with mock.patch.object(Archive, "_publish_day", return_value=0):
             self.assertTrue(daily.run(self.instance.config, NOVEMBER_14 + 9 * DAY, self.said.append))
         self.assertEqual(self.instance.measurements(), [*runs, skipped[1]])
+        self.assertIn("nothing from 2023-11-15 on is deleted before that day is published", self.said)
         self.assertEqual(sorted(circuit.circ_id for circuit in self.instance.circuits()), [1, 2])
         self.assertTrue(daily.run(self.instance.config, NOVEMBER_14 + 9 * DAY, self.said.append))
         self.assertEqual((self.instance.measurements(), self.instance.circuits()), ([], []))
