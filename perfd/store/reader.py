@@ -219,7 +219,7 @@ _HISTORY = """
     SELECT first, last_success, (
         SELECT COUNT(*) FROM measurements
         WHERE experiment = ? AND start < ? AND start >= COALESCE(last_success, first)
-            AND outcome NOT IN ('ok', 'cancelled')
+            AND outcome NOT IN ('ok', 'cancelled') AND COALESCE(errorcode, '') <> 'PERFD/NOCBT'
     )
     FROM bounds
 """
