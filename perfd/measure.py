@@ -21,12 +21,12 @@ from twisted.internet.task import LoopingCall
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, ExperimentConfig, parse_config
 from perfd.experiments.download import Download
+from perfd.foreground import Interruption, run_reactor
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.laboratory import Laboratory, StartError
 from perfd.preflight import check_machine
 from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
 from perfd.terminal import Progress
-from perfd.testnet_command import Interruption, run_reactor
 from perfd.tor import testnet
 from perfd.units import format_size
 from perfd.values import Address

@@ -3,74 +3,17 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import attrs
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.python.failure import Failure
+from twisted.internet.defer import CancelledError
 
+from perfd.foreground import Interruption, run_reactor
 from perfd.terminal import Progress
 from perfd.tor.processes import ProgramMissingError
 from perfd.tor.relays import TestnetError
 from perfd.tor.testnet import NetworkStatus, Testnet, network_status
-
-
-@attrs.define
-class Interruption:
-    """Whether the command is to end early: SIGINT or SIGTERM came."""
-
-    came: bool = False
-
-
-def run_reactor(
-    reactor: Any,
-    work: Callable[[Interruption], Coroutine[Any, Any, None]],
-    clean_up: Callable[[], Deferred[None] | None] = lambda: None,
-) -> None:
-    """Run the reactor until ``work`` and then ``clean_up`` are done. Raises what ``work`` raises.
-
-    SIGINT and SIGTERM cancel ``work``, once, and never ``clean_up``; the reactor stops after both. (Twisted's
-    ``react`` stops it under them.)
-    """
-    interruption = Interruption()
-    working: Deferred[None] = Deferred()
-    ended: Deferred[None] = Deferred()
-    failures: list[Failure] = []
-
-    async def whole() -> None:
-        try:
-            await working
-        finally:
-            await maybeDeferred(clean_up)
-
-    def begin() -> None:
-        nonlocal working
-        working = Deferred.fromCoroutine(work(interruption))
-        Deferred.fromCoroutine(whole()).addErrback(failures.append).addBoth(end)
-
-    def end(_: object) -> None:
-        ended.callback(None)
-        if not interruption.came:
-            reactor.stop()
-
-    def interrupt() -> Deferred[None]:
-        if not ended.called:
-            interruption.came = True
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda *_: None)  # it is ending already
-        if not working.called:
-            working.cancel()
-        return ended
-
-    reactor.addSystemEventTrigger("before", "shutdown", interrupt)
-    reactor.callWhenRunning(begin)
-    reactor.run()
-    for failure in failures:
-        failure.raiseException()
 
 
 def run(action: str, directory: Path, tor_binary: str, *, as_json: bool) -> int:
