@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from perfd import __version__, control
+from perfd.arguments import argument, config_option
 from perfd.config import NETWORKS, Config, ConfigError, load_config
 from perfd.data_commands import add_commands
 from perfd.instance import CONFIG_FILE, PROFILES, Instance, InstanceError, create_instance
@@ -58,20 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-T = TypeVar("T")
-
 if TYPE_CHECKING:
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
-
-def _config_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config",
-        type=Path,
-        default=Path(CONFIG_FILE),
-        metavar="FILE",
-        help="perfd.conf, or the directory it is in",
-    )
 
 
 def _load(options: argparse.Namespace) -> Config:
@@ -107,16 +96,16 @@ def _add_daemon_commands(commands: _Commands) -> None:
         ("run", "run in the foreground; Ctrl-C stops it"),
     ):
         parser = commands.add_parser(name, help=text)
-        _config_option(parser)
+        config_option(parser)
         parser.add_argument("--uid", help="the user to become once the port is bound (started as root)")
         parser.add_argument("--gid", help="the group to become once the port is bound (started as root)")
         after = "; perfd was left as it is" if name == "restart" else "; nothing was started"
         parser.set_defaults(command=_daemon, action=getattr(control, name), after_mistakes=after)
     parser = commands.add_parser("stop", help="stop the daemon")
-    _config_option(parser)
+    config_option(parser)
     parser.set_defaults(command=lambda options: control.stop(_instance(options)))
     parser = commands.add_parser("status", help="say whether the daemon runs, and how its parts are")
-    _config_option(parser)
+    config_option(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(command=_status)
 
@@ -136,7 +125,7 @@ def _status(options: argparse.Namespace) -> int:
 
 def _add_check(commands: _Commands) -> None:
     parser = commands.add_parser("check", help="find mistakes in perfd.conf")
-    _config_option(parser)
+    config_option(parser)
     parser.set_defaults(command=_check)
 
 
@@ -156,16 +145,16 @@ def _add_measure(commands: _Commands) -> None:
         description="Runs measurements at once, without a daemon, and prints them. Nothing is stored.",
     )
     parser.add_argument(
-        "--size", type=_argument(positive(parse_size)), default=51200, help="payload, such as 50KiB (default)"
+        "--size", type=argument(positive(parse_size)), default=51200, help="payload, such as 50KiB (default)"
     )
-    parser.add_argument("--count", type=_argument(_count), default=5, metavar="N", help="how many (default 5)")
+    parser.add_argument("--count", type=argument(_count), default=5, metavar="N", help="how many (default 5)")
     parser.add_argument(
-        "--timeout", type=_argument(positive(parse_duration)), default=60.0, help="of each (default 1min)"
+        "--timeout", type=argument(positive(parse_duration)), default=60.0, help="of each (default 1min)"
     )
     parser.add_argument("--network", choices=NETWORKS, help="default: as in perfd.conf, or testnet without one")
     parser.add_argument("--tor", default="default", metavar="NAME", help="the tor of perfd.conf to measure")
     parser.add_argument("--json", action="store_true", help="a JSON object per line instead of the table")
-    _config_option(parser)
+    config_option(parser)
     parser.set_defaults(command=_measure, after_mistakes="; nothing was started")
 
 
@@ -200,18 +189,6 @@ def _testnet(options: argparse.Namespace) -> int:
     from perfd.testnet_command import run
 
     return run(options.action, options.directory, options.tor, as_json=options.json)
-
-
-def _argument(read: Callable[[str], T]) -> Callable[[str], T]:
-    """``read`` for argparse, which shows a ValueError's message only if it is an ArgumentTypeError."""
-
-    def convert(text: str) -> T:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return convert
 
 
 def _count(text: str) -> int:

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
+from perfd.arguments import argument, config_option
 from perfd.config import load_config
-from perfd.instance import CONFIG_FILE
 from perfd.record import Outcome
 from perfd.units import parse_size
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("tpf", "onionperf", "data", "csv", "json", "parquet")
 
-T = TypeVar("T")
 
 _EPOCH = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 
@@ -41,7 +40,7 @@ def _add_export(commands: _Commands) -> None:
         description="Writes measurements out of the database, the oldest first, also while the daemon runs. "
         "A file appears only when it is complete.",
     )
-    _instance_option(parser)
+    config_option(parser)
     parser.add_argument(
         "--format",
         choices=FORMATS,
@@ -56,7 +55,7 @@ def _add_export(commands: _Commands) -> None:
         "as the format has it; onionperf and data need one, and parquet needs a file or a directory",
     )
     _filter_options(parser)
-    parser.add_argument("--limit", type=_argument(_count), metavar="N", help="at most so many")
+    parser.add_argument("--limit", type=argument(_count), metavar="N", help="at most so many")
     parser.set_defaults(command=_guarded(_export))
 
 
@@ -86,9 +85,9 @@ def _add_import(commands: _Commands) -> None:
         metavar="FILE",
         help="a file, or a directory in which all files with one of the formats' endings are read",
     )
-    _instance_option(parser)
+    config_option(parser)
     parser.add_argument("--source", help="the source of .data files whose names do not tell it")
-    parser.add_argument("--size", type=_argument(parse_size), help="their file size, such as 50KiB")
+    parser.add_argument("--size", type=argument(parse_size), help="their file size, such as 50KiB")
     parser.set_defaults(command=_guarded(_import))
 
 
@@ -106,10 +105,10 @@ def _add_results(commands: _Commands) -> None:
         "and quartiles of the seconds from the start to the first byte and to the last. Without --since that is "
         "the day before the latest measurement.",
     )
-    _instance_option(parser)
+    config_option(parser)
     _filter_options(parser)
     parser.add_argument(
-        "--limit", type=_argument(_count), default=20, metavar="N", help="measurements to list (default 20)"
+        "--limit", type=argument(_count), default=20, metavar="N", help="measurements to list (default 20)"
     )
     parser.add_argument("--json", action="store_true", help="as one JSON object")
     parser.set_defaults(command=_guarded(_results))
@@ -121,29 +120,19 @@ def _results(options: argparse.Namespace) -> int:
     return show_results(load_config(options.config), _filter(options), as_json=options.json)
 
 
-def _instance_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config",
-        type=Path,
-        default=Path(CONFIG_FILE),
-        metavar="FILE",
-        help="perfd.conf, or the directory it is in",
-    )
-
-
 def _filter_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", help="only those of this source")
     parser.add_argument("--experiment", metavar="NAME", help="only those of this experiment")
     parser.add_argument("--type", help="only those of this type of experiment")
-    parser.add_argument("--size", type=_argument(parse_size), help="only those of this size, such as 50KiB")
+    parser.add_argument("--size", type=argument(parse_size), help="only those of this size, such as 50KiB")
     parser.add_argument(
         "--outcome", choices=[outcome.value for outcome in Outcome], help="only those that ended so"
     )
     parser.add_argument(
-        "--since", type=_argument(a_time), metavar="TIME", help="such as 2026-11-23 or 2026-11-23T12:00, UTC"
+        "--since", type=argument(a_time), metavar="TIME", help="such as 2026-11-23 or 2026-11-23T12:00, UTC"
     )
     parser.add_argument(
-        "--until", type=_argument(a_time), metavar="TIME", help="the time after the last one's start"
+        "--until", type=argument(a_time), metavar="TIME", help="the time after the last one's start"
     )
 
 
@@ -203,15 +192,3 @@ def _count(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) == 0:
         raise ValueError(f"{text!r} is not a number from 1")
     return int(text)
-
-
-def _argument(read: Callable[[str], T]) -> Callable[[str], Any]:
-    """``read`` for argparse, which shows a ValueError's message only if it is an ArgumentTypeError."""
-
-    def convert(text: str) -> T:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return convert

@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "instance": set(),
     "web": {*READERS, "store", "formats", "logfile"},
     "terminal": set(),
+    "arguments": {"instance"},
     "foreground": set(),
     "control": {"config", "instance", "values"},
     "preflight": {"config", "instance", "store", "values"},
