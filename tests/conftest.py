@@ -26,7 +26,7 @@ class TestnetFixture:
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> None:
-    """A shell starts what runs in its background with SIGINT ignored, and children inherit that; not our daemons."""
+    """A shell starts background jobs with SIGINT ignored, and children inherit that; our daemons shall not."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
