@@ -54,6 +54,13 @@ class Error:
     NOTREADY = "PERFD/NOTREADY"  # skipped: tor was not ready
     BUSY = "PERFD/BUSY"  # skipped: the run before it was still going on
     NOCBT = "PERFD/NOCBT"  # skipped: tor had not learnt its circuit build timeout (skip-until-cbt)
+    BROWSER = "PERFD/BROWSER"  # the browser could not be started, or died or hung during the load
+    CRASH = "PERFD/CRASH"  # the browser's process for the page crashed
+    PAGE = "PERFD/PAGE"  # the page could not be loaded: the browser showed an error page, or something else
+    DOWNLOAD = "PERFD/DOWNLOAD"  # the address led to a download, not to a page
+    REDIRECTS = "PERFD/REDIRECTS"  # too many redirects
+    TLS = "PERFD/TLS"  # the server's certificate was not accepted
+    DIGEST = "PERFD/DIGEST"  # what the server received is not what was sent
     LATE = "PERFD/LATE"  # skipped: the process was held up past the slot
     INTERNAL = "PERFD/INTERNAL"  # an error in Perfd itself; please report it
 

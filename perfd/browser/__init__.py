@@ -1,0 +1,1 @@
+"""Page loads in a real browser: what drives it, and what it tells."""
