@@ -103,7 +103,7 @@ class Browser(Protocol):
 
     @property
     def not_ready(self) -> str | None:
-        """Why no page can be loaded now (for example: Firefox is not installed; what to install); None when one can."""
+        """Why no page can be loaded now, and what to install if that is why; None when one can."""
 
     async def load(self, task: PageTask) -> PageLoad:
         """Load a page in a fresh context: no cache, cookies or connections of another load.
