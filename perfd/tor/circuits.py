@@ -74,6 +74,7 @@ class LiveCircuit:
     build_flags: tuple[str, ...] = ()
     hs_state: str | None = None
     rend_query: str | None = None
+    user: str | None = None  # the SOCKS user name that it is for
     hops: list[_Hop] = attrs.field(factory=list)
     failure_local: str | None = None
     failure_remote: str | None = None
@@ -197,6 +198,7 @@ class LiveCircuit:
         self.build_flags = line.build_flags or self.build_flags
         self.hs_state = line.hs_state
         self.rend_query = line.rend_query or self.rend_query
+        self.user = line.user if line.user is not None else self.user
         self.conflux_id = line.conflux_id or self.conflux_id
         self.conflux_rtt = line.conflux_rtt or self.conflux_rtt
         if self.created is None and line.time_created is not None:

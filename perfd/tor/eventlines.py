@@ -19,6 +19,9 @@ MAX_LINE = 64 * 1024
 MAX_WORD = 128
 """Characters of a status, a purpose, a reason: what tor sends has at most 32."""
 
+MAX_USER = 1024
+"""Characters of a SOCKS user name: 255 bytes, each of which tor may escape."""
+
 MAX_HOPS = 16
 """Relays in a path; tor builds at most 8."""
 
@@ -97,6 +100,12 @@ def _number(text: str) -> int:
     return int(text)
 
 
+def _user(words: Words) -> str | None:
+    """The SOCKS user name, for comparison: as tor quotes it."""
+    user = words.keywords.get("SOCKS_USERNAME")
+    return None if user is None else user[:MAX_USER]
+
+
 def epoch_of(text: str | None) -> float | None:
     """Seconds since the epoch of an ISOTime2Frac (``2026-11-23T12:21:14.087624``); None if it is none."""
     try:
@@ -133,6 +142,7 @@ class CircuitLine:
     build_flags: tuple[str, ...]
     hs_state: str | None
     rend_query: str | None
+    user: str | None  # the SOCKS user name that it is for
     time_created: float | None  # seconds since the epoch, by tor's clock
     reason: str | None
     remote_reason: str | None
@@ -158,6 +168,7 @@ class CircuitLine:
             build_flags=tuple(flags.split(",")) if flags else (),
             hs_state=words.word("HS_STATE"),
             rend_query=words.word("REND_QUERY"),
+            user=_user(words),
             time_created=epoch_of(words.keywords.get("TIME_CREATED")),
             reason=words.word("REASON"),
             remote_reason=words.word("REMOTE_REASON"),
@@ -178,6 +189,7 @@ class StreamLine:
     reason: str | None
     remote_reason: str | None
     source_addr: str | None
+    user: str | None  # the SOCKS user name
 
     @classmethod
     def parse(cls, text: str) -> StreamLine:
@@ -196,7 +208,24 @@ class StreamLine:
             reason=words.word("REASON"),
             remote_reason=words.word("REMOTE_REASON"),
             source_addr=None if source_addr is None else source_addr[:128],
+            user=_user(words),
         )
+
+
+@attrs.frozen(kw_only=True)
+class DescriptorLine:
+    """HS_DESC (4.1.25): what became of the descriptor of an onion service; ``address`` is without ``.onion``."""
+
+    action: str
+    address: str
+    reason: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> DescriptorLine:
+        """Raises ``UnparsedError``."""
+        words = split_words(text, 4)
+        action, address = words.places[:2]
+        return cls(action=_word(action), address=_word(address), reason=words.word("REASON"))
 
 
 @attrs.frozen(kw_only=True)

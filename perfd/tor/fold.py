@@ -21,9 +21,18 @@ from perfd.clock import Anchor
 from perfd.record import TorEvent, new_id
 from perfd.tor import circuits, streams
 from perfd.tor.circuits import LiveCircuit
-from perfd.tor.eventlines import BuildTimeout, CircuitLine, GuardLine, StreamLine, UnparsedError, status_lines
+from perfd.tor.eventlines import (
+    BuildTimeout,
+    CircuitLine,
+    DescriptorLine,
+    GuardLine,
+    StreamLine,
+    UnparsedError,
+    status_lines,
+)
 from perfd.tor.eventsink import EventCounts, EventSink
 from perfd.tor.join import Join, Joined, address_of, normal_address
+from perfd.tor.rendezvous import INTRO, REND, Rendezvous
 from perfd.tor.streams import LiveStream
 
 R = TypeVar("R")
@@ -45,6 +54,7 @@ BANDWIDTH_INTERVAL = 0.9
 
 GUARD_STATUSES = frozenset(("NEW", "UP", "DOWN", "BAD", "GOOD", "DROPPED", "BAD_L2", "GOOD_L2"))
 TIMEOUT_TYPES = frozenset(("COMPUTED", "RESET", "SUSPENDED", "DISCARD", "RESUME"))
+DESCRIPTOR_ACTIONS = frozenset(("REQUESTED", "UPLOAD", "RECEIVED", "UPLOADED", "IGNORE", "FAILED", "CREATED"))
 
 _SECRET = re.compile(r"^(\S*(?:Password|Authenticator|HidServAuth)|Bridge)=.+", re.MULTILINE | re.IGNORECASE)
 
@@ -79,6 +89,7 @@ class EventFold:
             "STREAM_BW": self._stream_bandwidth,
             "BUILDTIMEOUT_SET": self._build_timeout_set,
             "GUARD": self._guard_changed,
+            "HS_DESC": self._descriptor_happened,
             "CONF_CHANGED": self._configuration_changed,
         }
 
@@ -190,6 +201,7 @@ class EventFold:
         if stream is None:
             return Joined(build_timeout=join.build_timeout, cbt_set=join.cbt_set)
         circuit, legs = stream.circuit, {leg.circ_id: leg for leg in stream.legs}
+        epoch = (anchor or stream.anchor).epoch
         if circuit is not None and circuit.conflux_id is not None:
             legs |= {leg.circ_id: leg for leg in self._conflux.get(circuit.conflux_id, ())}
         return Joined(
@@ -199,6 +211,7 @@ class EventFold:
             legs=tuple(legs[circ_id].record(self._source, self._tor, anchor) for circ_id in sorted(legs)),
             build_timeout=join.build_timeout,
             cbt_set=join.cbt_set,
+            hs={} if join.rendezvous is None else join.rendezvous.steps(circuit, stream.end, epoch),
         )
 
     # Circuits.
@@ -275,6 +288,9 @@ class EventFold:
             legs = self._conflux.setdefault(circuit.conflux_id, [])
             if circuit not in legs:
                 legs.append(circuit)
+        if circuit.purpose in (INTRO, REND):
+            for rendezvous in self._rendezvous():
+                rendezvous.circuit_happened(circuit)
 
     def _finish_circuit(self, circuit: LiveCircuit) -> None:
         del self._circuits[str(circuit.circ_id)]
@@ -289,6 +305,21 @@ class EventFold:
             self.counts.unfinished += 1
         self._give(self._sink.record_circuit, circuit.record(self._source, self._tor))
         circuit.finished()
+
+    # Onion services.
+
+    def _descriptor_happened(self, stamp: float, text: str) -> None:
+        line = DescriptorLine.parse(text)
+        if line.action not in DESCRIPTOR_ACTIONS:
+            self.counts.count_unknown(f"HS_DESC {line.action}")
+        for rendezvous in self._rendezvous():
+            rendezvous.descriptor_happened(stamp, line)
+        self._give_event("HS_DESC", text, stamp)
+
+    def _rendezvous(self) -> list[Rendezvous]:
+        """Those of the measurements whose streams live."""
+        found = ((join.rendezvous, join.stream) for join in self._joins)
+        return [way for way, stream in found if way is not None and stream is not None and stream.end is None]
 
     # Streams.
 

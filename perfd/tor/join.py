@@ -7,6 +7,7 @@ it. The next STREAM NEW with that SOURCE_ADDR is its own, whatever used the port
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -14,6 +15,7 @@ from twisted.internet.defer import Deferred
 
 from perfd.record import Circuit, Stream
 from perfd.tor.eventlines import BuildTimeout
+from perfd.tor.rendezvous import Rendezvous, onion_address
 from perfd.tor.streams import LiveStream
 
 Address = tuple[str, int]
@@ -58,6 +60,7 @@ class Join:
         self.build_timeout = build_timeout
         self.cbt_set = cbt_set
         self.stream: LiveStream | None = None
+        self.rendezvous: Rendezvous | None = None  # if it goes to an onion service
         self._given_up = False
         self._waiting: list[Deferred[None]] = []
 
@@ -65,6 +68,9 @@ class Join:
         """This is the stream."""
         self.stream = stream
         stream.measured, stream.measurement, stream.watcher = True, self.measurement, self._stream_ended
+        address = onion_address(stream.target)
+        if address is not None:
+            self.rendezvous = Rendezvous(address, self.since if stream.new is None else stream.new, stream.user)
 
     @property
     def complete(self) -> bool:
@@ -117,7 +123,8 @@ class Join:
 class Joined:
     """What tor told about a measurement, by the measurement's own clock; None and empty if nothing.
 
-    ``legs`` are all circuits of the Conflux set, the measurement's own among them.
+    ``legs`` are all circuits of the Conflux set, the measurement's own among them. ``hs`` is how it reached an
+    onion service: the keys of ``perfd.tor.rendezvous``, times in seconds since the epoch.
     """
 
     stream: Stream | None = None
@@ -126,6 +133,7 @@ class Joined:
     legs: tuple[Circuit, ...] = ()
     build_timeout: BuildTimeout | None = None  # in force when the measurement began
     cbt_set: bool | None = None
+    hs: Mapping[str, float | int | str] = attrs.Factory(dict)
 
 
 def tor_fields(joined: Joined) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class LiveStream:
     purpose: str | None = None
     target: str | None = None
     source_addr: str | None = None
+    user: str | None = None  # the SOCKS user name
     measurement: str | None = None
     measured: bool = False  # it belongs to a measurement
     circuit: LiveCircuit | None = None  # the last one that it was attached to
@@ -130,6 +131,7 @@ class LiveStream:
         self.purpose = self.purpose or line.purpose
         self.target = self.target or line.target
         self.source_addr = self.source_addr or line.source_addr
+        self.user = line.user if self.user is None else self.user
 
     def _detach(self, stamp: float, reason: str | None, remote_reason: str | None) -> None:
         if self.attaches and self.attaches[-1].detached is None:
