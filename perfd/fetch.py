@@ -1,7 +1,7 @@
 """The measuring HTTP client: one request over any endpoint, with every step stamped and nothing kept.
 
 `fetch` opens a fresh connection, hands over the request, and counts and drops what comes back. Every read is
-stamped once, by the first statement of ``_Client.dataReceived``: all that is derived from a read has that stamp.
+stamped once, by the first statement of ``Client.dataReceived``: all that is derived from a read has that stamp.
 There are no redirects, no decompression, no pool and no buffering. Network trouble is a result, never an exception.
 """
 
@@ -21,20 +21,16 @@ from twisted.python.failure import Failure
 
 from perfd import __version__
 from perfd.clock import Phase, Timeline
-from perfd.record import DECILES, EMPTY, PARTIALS, Error, Outcome
-
-HEAD_LIMIT = 16 * 1024
-"""The most bytes that a response's head may have, interim responses included."""
+from perfd.http_response import TOKEN, Response, ResponseError
+from perfd.progress import Progress
+from perfd.record import EMPTY, Error, Outcome
 
 STALL_AFTER = 30.0
 """Seconds without a byte after which a run that meets its deadline stalled; half of its time if that is less."""
 
 _READ_SIZE = 128 * 1024  # at a time; twice Twisted's, which costs a third less on a fast path
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?")
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
-_LENGTH = re.compile(rb"[0-9]{1,15}")
 
 
 class Ending(NamedTuple):
@@ -70,137 +66,23 @@ def get_request(host: str, path: str, headers: Mapping[str, str] = EMPTY) -> byt
 
     Raises ValueError for what cannot stand in a request's head.
     """
+    return request_head("GET", host, path, headers)
+
+
+def request_head(method: str, host: str, path: str, headers: Mapping[str, str]) -> bytes:
+    """The head of a request that asks for a plain response and the end of the connection.
+
+    Raises ValueError for what cannot stand there.
+    """
     lines = {"Host": host, "User-Agent": f"perfd/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
     lines |= {"Connection": "close", **headers}
     if not (path.startswith("/") and _VALUE.fullmatch(path)) or " " in path:
         raise ValueError(f"{path!r} is not a path")
     for name, value in lines.items():
-        if not _VALUE.fullmatch(value) or not _TOKEN.fullmatch(name.encode()):
+        if not _VALUE.fullmatch(value) or not TOKEN.fullmatch(name.encode()):
             raise ValueError(f"{name}: {value!r} is not a header")
-    head = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in lines.items())]
+    head = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in lines.items())]
     return ("\r\n".join(head) + "\r\n\r\n").encode("ascii")
-
-
-class ResponseError(Exception):
-    """The response is not what was asked for; ``errorcode`` is one of `perfd.record.Error`."""
-
-    def __init__(self, errorcode: str, reason: str) -> None:
-        super().__init__(reason)
-        self.errorcode = errorcode
-
-
-class Response:
-    """An HTTP/1.1 response that should carry ``expect`` bytes, fed in pieces as they were read.
-
-    Does no input or output. Only the head is kept, and only until it is complete. ``ended`` is true once the whole
-    response is there.
-    """
-
-    def __init__(self, expect: int) -> None:
-        self.expect = expect
-        self.status: int | None = None
-        self.payload = 0  # bytes of the body so far, of a response with status 200
-        self.ended = False
-        self._head: bytearray | None = bytearray()  # None: the head is complete
-        self._head_room = HEAD_LIMIT
-        self._length: int | None = None  # Content-Length; None: the body ends with the connection
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes. Raises `ResponseError`; progress up to there is kept."""
-        body = len(data) if self._head is None else self._feed_head(self._head, data)
-        if body is None:
-            return
-        self.payload += body
-        if self._length is not None and self.payload >= self._length:
-            self.payload = self._length  # what follows the response on its connection is not payload
-            self._end()
-        elif self.payload > self.expect:
-            raise ResponseError(Error.LONG, f"more than the {self.expect} bytes that were asked for")
-
-    def close(self) -> None:
-        """The server closed the connection. Raises `ResponseError` if the response was not complete."""
-        if self._head is not None:
-            raise ResponseError(Error.CLOSED, "the connection was closed before the response's head was complete")
-        if self._length is not None:
-            raise ResponseError(
-                Error.CLOSED, f"the connection was closed after {self.payload} of {self._length} bytes"
-            )
-        self._end()
-
-    def _end(self) -> None:
-        self.ended = True
-        if self.payload != self.expect:
-            raise ResponseError(Error.SHORT, f"the whole response has {self.payload} of {self.expect} bytes")
-
-    def _feed_head(self, head: bytearray, data: bytes) -> int | None:
-        """Take bytes of the head. Returns how many of the body came with its end, None if it goes on."""
-        seen = max(0, len(head) - 3)
-        head += data
-        while True:
-            end = head.find(b"\r\n\r\n", seen, self._head_room)
-            if end < 0:
-                if not head.startswith(b"HTTP/1."[: len(head)]):
-                    raise ResponseError(
-                        Error.HTTP, f"the response starts with {bytes(head[:16])!r}, not with HTTP/1.1"
-                    )
-                if len(head) >= self._head_room:
-                    raise ResponseError(Error.HTTP, f"the response's head is over {HEAD_LIMIT} bytes")
-                return None
-            status = self._read_head(bytes(head[:end]))
-            del head[: end + 4]
-            if status >= 200:
-                self._head = None
-                return len(head)
-            # An interim response (RFC 9110 section 15.2): the real one follows.
-            self._head_room -= end + 4
-            seen = 0
-
-    def _read_head(self, head: bytes) -> int:
-        first, *lines = head.split(b"\r\n")
-        match = _STATUS_LINE.fullmatch(first)
-        if match is None:
-            raise ResponseError(Error.HTTP, f"{first[:64]!r} is not an HTTP/1.1 status line")
-        status = int(match.group(1))
-        if status < 200:
-            return status
-        self.status = status
-        if status != 200:
-            raise ResponseError(Error.STATUS, f"HTTP status {status}")
-        for line in lines:
-            name, colon, value = line.partition(b":")
-            if not colon or not _TOKEN.fullmatch(name):
-                raise ResponseError(Error.HTTP, f"{line[:64]!r} is not an HTTP header")
-            self._read_header(name.lower(), value.strip(b" \t"))
-        if self._length is not None and self._length > self.expect:
-            raise ResponseError(Error.LONG, f"Content-Length is {self._length}, {self.expect} bytes asked for")
-        return status
-
-    def _read_header(self, name: bytes, value: bytes) -> None:
-        if name == b"content-length":
-            if not _LENGTH.fullmatch(value) or self._length not in (None, int(value)):
-                raise ResponseError(Error.HTTP, f"Content-Length {value[:32]!r} is not one number")
-            self._length = int(value)
-        elif name == b"transfer-encoding":
-            raise ResponseError(Error.HTTP, f"Transfer-Encoding {value[:32]!r}: only plain bytes can be measured")
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            raise ResponseError(Error.HTTP, f"Content-Encoding {value[:32]!r} was not asked for")
-
-
-class Progress:
-    """When each DATAPERCn and PARTIALn of ``expect`` bytes was reached, as monotonic stamps."""
-
-    def __init__(self, expect: int) -> None:
-        self.dataperc: dict[int, float] = {}
-        self.partial: dict[int, float] = {}
-        steps = [(max(1, -(-expect * n // 100)), self.dataperc, n) for n in DECILES if expect]
-        steps += [(n, self.partial, n) for n in PARTIALS if n <= expect]
-        self._steps = sorted(steps, key=lambda step: step[0], reverse=True)
-
-    def reached(self, payload: int, stamp: float) -> None:
-        """``payload`` bytes had come at ``stamp``."""
-        while self._steps and payload >= self._steps[-1][0]:
-            _, stamps, n = self._steps.pop()
-            stamps[n] = stamp
 
 
 _ENDINGS: tuple[tuple[tuple[type[BaseException], ...], Outcome, str], ...] = (
@@ -230,24 +112,37 @@ def classify(failure: Failure) -> Ending:
     return Ending(Outcome.FAILED, Error.INTERNAL, f"{type(value).__name__}: {reason}")
 
 
-class _Client(Protocol):
-    """One exchange on one connection, from before the connection is made until the exchange has ended."""
+class Client(Protocol):
+    """One exchange on one connection, from before the connection is made until the exchange has ended.
+
+    Here is what every exchange has; a subclass says what it sends and what it makes of what comes back.
+    """
 
     transport: Any  # None, then an ITCPTransport
     _log = Logger()
 
-    def __init__(self, request: bytes, expect: int, timeline: Timeline) -> None:
-        self._request = request
-        self._timeline = timeline
-        self._response = Response(expect)
-        self._progress = Progress(expect)
+    def __init__(self, request: bytes, response: Response, timeline: Timeline) -> None:
+        self.request = request
+        self.response = response
+        self.timeline = timeline
+        self.last_moved = 0.0  # when the socket last gave something, or took some of a request's body
         self._connecting: Deferred[IProtocol] | None = None
         self._addresses: tuple[IAddress, IAddress] | None = None
         self._read = 0
-        self._last_read = 0.0
-        self.ended: Deferred[Exchange] = Deferred(lambda _: self.stop())
+        self.ended: Deferred[Any] = Deferred(lambda _: self.stop())
 
-    def connect(self, endpoint: IStreamClientEndpoint) -> None:
+    async def exchange(self, reactor: IReactorTime, endpoint: IStreamClientEndpoint, timeout: float) -> Any:
+        """The exchange over ``endpoint``, with the one deadline ``timeout`` seconds after the timeline's START."""
+        remaining = self.timeline.stamps[Phase.START] + timeout - self.timeline.now()
+        deadline = reactor.callLater(max(0.0, remaining), self.expire)
+        try:
+            self._connect(endpoint)
+            return await self.ended
+        finally:
+            if deadline.active():
+                deadline.cancel()
+
+    def _connect(self, endpoint: IStreamClientEndpoint) -> None:
         factory = Factory.forProtocol(lambda: self)
         factory.noisy = False
         self._connecting = maybeDeferred(endpoint.connect, factory)
@@ -259,33 +154,41 @@ class _Client(Protocol):
             return
         self.transport.bufferSize = _READ_SIZE
         self._addresses = self.transport.getHost(), self.transport.getPeer()
-        self._timeline.mark(Phase.DATAREQUEST)
-        self.transport.write(self._request)
+        self.timeline.mark(Phase.DATAREQUEST)
+        self.send()
+
+    def send(self) -> None:
+        """Hand over the request."""
+        self.transport.write(self.request)
 
     def dataReceived(self, data: bytes) -> None:
-        stamp = self._timeline.now()
+        stamp = self.timeline.now()
         if self.ended.called:
             return
-        self._timeline.mark(Phase.DATARESPONSE, stamp)
-        self._last_read = stamp
+        self.last_moved = stamp
         self._read += len(data)
-        self._advance(self._response.feed, data)
+        self.received(stamp)
+        self._advance(self.response.feed, data)
+
+    def received(self, stamp: float) -> None:
+        """Something was read at ``stamp``; the response has not seen it yet."""
+        self.timeline.mark(Phase.DATARESPONSE, stamp)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.ended.called:
             return
         if reason.check(error.ConnectionDone):
-            self._advance(self._response.close)
+            self._advance(self.response.close)
         else:
-            self._end(classify(reason))
+            self.end(classify(reason))
 
     def expire(self) -> None:
         """The deadline has passed."""
-        self._end(self._expired(self._timeline.now()))
+        self.end(self._expired(self.timeline.now()))
 
     def stop(self) -> None:
         """The operator has stopped the run."""
-        self._end(Ending(Outcome.CANCELLED, Error.STOPPED, "stopped"))
+        self.end(Ending(Outcome.CANCELLED, Error.STOPPED, "stopped"))
 
     def _advance(self, take: Callable[..., None], *data: bytes) -> None:
         """Let the response ``take`` what happened, and see how far it got."""
@@ -294,12 +197,19 @@ class _Client(Protocol):
             take(*data)
         except ResponseError as problem:
             ending = Ending(Outcome.FAILED, problem.errorcode, str(problem))
-        self._progress.reached(self._response.payload, self._last_read)
-        if self._response.ended:
-            self._timeline.mark(Phase.DATACOMPLETE, self._last_read)
-            ending = ending or Ending(Outcome.OK)
+        self.taken()
+        if self.response.ended:
+            self.timeline.mark(Phase.DATACOMPLETE, self.last_moved)
+            ending = ending or self.completed()
         if ending is not None:
-            self._end(ending)
+            self.end(ending)
+
+    def taken(self) -> None:
+        """The response has seen all that was read."""
+
+    def completed(self) -> Ending:
+        """The whole response is there, and it is what was asked for as far as `Response` can tell."""
+        return Ending(Outcome.OK)
 
     def _failed(self, failure: Failure) -> None:
         """The connection was not made."""
@@ -308,39 +218,27 @@ class _Client(Protocol):
         ending = classify(failure)
         if ending.errorcode == Error.INTERNAL:
             self._log.failure("Connecting failed in an unexpected way", failure=failure)
-        self._end(ending)
+        self.end(ending)
 
     def _expired(self, now: float) -> Ending:
-        requested = self._timeline.stamps.get(Phase.DATAREQUEST)
+        requested = self.timeline.stamps.get(Phase.DATAREQUEST)
         if requested is None:
             return Ending(Outcome.TIMEOUT, Error.TIMEOUT, "no connection before the deadline")
-        if not self._read:
+        if not self.last_moved:
             return Ending(Outcome.TIMEOUT, Error.TIMEOUT, "no response before the deadline")
-        silence = now - self._last_read
-        progress = f"{self._response.payload} of {self._response.expect} bytes before the deadline"
+        silence = now - self.last_moved
+        progress = f"{self.progress()} before the deadline"
         if silence >= min(STALL_AFTER, (now - requested) / 2):
             return Ending(Outcome.TIMEOUT, Error.STALL, f"{progress}, and none in its last {silence:.1f} s")
         return Ending(Outcome.TIMEOUT, Error.TIMEOUT, progress)
 
-    def _end(self, ending: Ending) -> None:
+    def progress(self) -> str:
+        """How far it got, in words."""
+        return f"{self.response.payload} of {self.response.expect} bytes"
+
+    def end(self, ending: Ending) -> None:
         """Report how it ended and close the connection, orderly only if all is well."""
-        connected = self._addresses is not None
-        local, remote = self._addresses or (None, None)
-        epoch = self._timeline.anchor.epoch
-        exchange = Exchange(
-            outcome=ending.outcome,
-            errorcode=ending.errorcode,
-            reason=ending.reason,
-            status=self._response.status,
-            dataperc={n: epoch(stamp) for n, stamp in self._progress.dataperc.items()},
-            partial={n: epoch(stamp) for n, stamp in self._progress.partial.items()},
-            writebytes=len(self._request) if connected else None,
-            readbytes=self._read if connected else None,
-            payloadbytes=self._response.payload if connected else None,
-            local=local,
-            remote=remote,
-        )
-        self.ended.callback(exchange)
+        self.ended.callback(self.result(self._account(ending)))
         if self.transport is None:
             if self._connecting is not None:
                 self._connecting.cancel()
@@ -348,6 +246,42 @@ class _Client(Protocol):
             self.transport.loseConnection()
         else:
             self.transport.abortConnection()
+
+    def result(self, account: dict[str, Any]) -> Exchange:
+        """What the exchange gave. ``account`` is what every exchange has, as the arguments of `Exchange`."""
+        return Exchange(**account)
+
+    def _account(self, ending: Ending) -> dict[str, Any]:
+        connected = self._addresses is not None
+        local, remote = self._addresses or (None, None)
+        return {
+            **ending._asdict(),
+            "status": self.response.status,
+            "writebytes": len(self.request) if connected else None,
+            "readbytes": self._read if connected else None,
+            "payloadbytes": self.response.payload if connected else None,
+            "local": local,
+            "remote": remote,
+        }
+
+
+class _Download(Client):
+    """A request without a body, and the progress of what comes back."""
+
+    def __init__(self, request: bytes, expect: int, timeline: Timeline) -> None:
+        super().__init__(request, Response(expect), timeline)
+        self._progress = Progress(expect)
+
+    def taken(self) -> None:
+        self._progress.reached(self.response.payload, self.last_moved)
+
+    def result(self, account: dict[str, Any]) -> Exchange:
+        epoch = self.timeline.anchor.epoch
+        return Exchange(
+            **account,
+            dataperc={n: epoch(stamp) for n, stamp in self._progress.dataperc.items()},
+            partial={n: epoch(stamp) for n, stamp in self._progress.partial.items()},
+        )
 
 
 async def fetch(
@@ -368,12 +302,5 @@ async def fetch(
 
     Never raises for what the network does. Cancelling it closes the connection and gives the outcome ``cancelled``.
     """
-    client = _Client(request, expect, timeline)
-    remaining = timeline.stamps[Phase.START] + timeout - timeline.now()
-    deadline = reactor.callLater(max(0.0, remaining), client.expire)
-    try:
-        client.connect(endpoint)
-        return await client.ended
-    finally:
-        if deadline.active():
-            deadline.cancel()
+    exchange: Exchange = await _Download(request, expect, timeline).exchange(reactor, endpoint, timeout)
+    return exchange

@@ -20,16 +20,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from perfd.clock import Clock, Phase, Timeline
-from perfd.fetch import (
-    HEAD_LIMIT,
-    Exchange,
-    Progress,
-    Response,
-    ResponseError,
-    classify,
-    fetch,
-    get_request,
-)
+from perfd.fetch import Exchange, classify, fetch, get_request
+from perfd.http_response import HEAD_LIMIT, Response, ResponseError
+from perfd.progress import Progress
 from perfd.record import Error, Outcome
 from perfd.socks.errors import (
     ConnectionLostEarly,

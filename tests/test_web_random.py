@@ -8,9 +8,8 @@ import zlib
 from twisted.internet import main
 from twisted.python.failure import Failure
 
-from perfd.web import random
-from perfd.web.body import PIECE
-from perfd.web.random import Keystream
+from perfd import keystream
+from perfd.keystream import PIECE, Keystream
 from tests.web_client import GIB, LIMIT, SiteTestCase, get
 
 
@@ -66,9 +65,9 @@ class RandomBytesTests(SiteTestCase):
 
     def test_keystream(self) -> None:
         """No byte is given twice, over the ends of blocks and of keys."""
-        self.patch(random, "REKEY_AFTER", 3 * PIECE)
-        keystream = Keystream()
-        taken = b"".join(keystream.take(size) for size in [PIECE, 16, PIECE - 16, 51200, 51200, 51200] * 5)
+        self.patch(keystream, "REKEY_AFTER", 3 * PIECE)
+        stream = Keystream()
+        taken = b"".join(stream.take(size) for size in [PIECE, 16, PIECE - 16, 51200, 51200, 51200] * 5)
         blocks = [taken[place : place + 16] for place in range(0, len(taken), 16)]
         self.assertEqual(len(set(blocks)), len(blocks))
 

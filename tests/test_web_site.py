@@ -20,8 +20,8 @@ from twisted.web.server import NOT_DONE_YET
 
 from perfd.clock import Clock, Phase, Timeline
 from perfd.fetch import fetch, get_request
+from perfd.keystream import PIECE
 from perfd.record import Outcome
-from perfd.web.body import PIECE
 from perfd.web.random import random_resources
 from perfd.web.site import RESERVE, Request, WebError, make_site
 from perfd.web.stamps import SendMeter, Served, ServerStamps

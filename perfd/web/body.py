@@ -7,10 +7,8 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from perfd.keystream import PIECE
 from perfd.web.site import Request
-
-PIECE = 128 * 1024
-"""The bytes that are made, and written to a connection, at a time: as many as Twisted gives to ``send`` at once."""
 
 
 @implementer(IPushProducer)
