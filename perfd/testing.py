@@ -60,6 +60,9 @@ class SOCKSAnswers:
     close_after: str | None = None
     """The answer (``method``, ``login`` or ``reply``) after which the connection is closed."""
 
+    optimistic: bool = False
+    """Whether the application's bytes may come with the request, before the reply."""
+
     payload: bytes = b""
     """The first bytes from behind the proxy, sent in the same segment as the reply."""
 
@@ -139,7 +142,7 @@ class FakeSOCKSServer:
         if self.connected:
             self.received += data
             return b""
-        _require(not self.closing, f"the client goes on after a refusal with {data!r}")
+        _require(not self.closing or self.answers.optimistic, f"the client goes on after a refusal with {data!r}")
         self._buffer += data
         cursor = _Cursor(self._buffer)
         try:
@@ -147,6 +150,8 @@ class FakeSOCKSServer:
         except _IncompleteError:
             return b""
         self._buffer = cursor.rest()
+        if self.request is not None and self.answers.optimistic:
+            self.received, self._buffer = self._buffer, b""
         _require(not self._buffer, f"the client did not wait for the answer, but sent {self._buffer!r}")
         return answer
 

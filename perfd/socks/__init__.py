@@ -5,12 +5,12 @@ Code written for txsocksx works after its import is changed: the modules ``clien
 """
 
 from perfd.socks.client import (
-    Hooks,
     SOCKS4ClientEndpoint,
     SOCKS4ClientFactory,
     SOCKS5ClientEndpoint,
     SOCKS5ClientFactory,
 )
+from perfd.socks.connection import Hooks
 from perfd.socks.errors import (
     AddressNotSupported,
     CommandNotSupported,

@@ -6,8 +6,28 @@ from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from perfd.socks.errors import SOCKSError
+
+
+class _TLSProtocol(TLSMemoryBIOProtocol):
+    """TLS that passes on why an optimistic connection failed, rather than call it an unexpected end."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if reason.check(SOCKSError):
+            self.connected = False
+            ProtocolWrapper.connectionLost(self, reason)
+        else:
+            super().connectionLost(reason)
+
+
+class _TLSFactory(TLSMemoryBIOFactory):
+    protocol = _TLSProtocol
 
 
 @implementer(IStreamClientEndpoint)
@@ -27,7 +47,7 @@ class TLSWrapClientEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect; fires with the application's protocol, whose transport speaks TLS."""
-        wrapping = TLSMemoryBIOFactory(self.contextFactory, True, protocolFactory, clock=self._clock)
+        wrapping = _TLSFactory(self.contextFactory, True, protocolFactory, clock=self._clock)
         return self.wrappedEndpoint.connect(wrapping).addCallback(_unwrapped)
 
 
