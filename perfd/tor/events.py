@@ -10,8 +10,10 @@ from contextlib import suppress
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from txtorcon import TorControlProtocol, TorProtocolError
 
@@ -22,7 +24,7 @@ from perfd.tor.join import Join, Joined
 
 EVENTS = (
     *("CIRC", "CIRC_MINOR", "STREAM", "BUILDTIMEOUT_SET", "GUARD", "CIRC_BW", "STREAM_BW", "HS_DESC"),
-    *("NETWORK_LIVENESS", "STATUS_CLIENT", "CONF_CHANGED"),
+    *("NETWORK_LIVENESS", "STATUS_CLIENT", "CONF_CHANGED", "SIGNAL"),
 )
 """What is listened to, as far as the tor has it."""
 
@@ -31,6 +33,9 @@ LAST_EVENTS_WAIT = 2.0
 
 ANSWER_WAIT = 2.0
 """Seconds for an answer of tor that a measurement's record waits for."""
+
+NEWNYM_WAIT = 20.0
+"""Seconds for tor to act on a NEWNYM: it does so at most once in 10 s, and puts off what comes earlier."""
 
 UPTIME_ERROR = 5.0
 """Seconds by which tor's uptime may be wrong, when it is asked whether it is still the same process."""
@@ -64,6 +69,7 @@ class ControlEvents:
         self._fold = EventFold(source=source, tor=tor, sink=sink, anchor=clock.anchor)
         self._process: _Process | None = None
         self._protocol: TorControlProtocol | None = None
+        self._newnyms: list[Deferred[None]] = []  # of those who wait for one
         self._mistakes = 0
 
     @property
@@ -84,6 +90,8 @@ class ControlEvents:
         for keyword in EVENTS:
             if keyword in protocol.valid_events:
                 await protocol.add_event_listener(keyword, self._listener(keyword))
+        if "SIGNAL" in protocol.valid_events:
+            await protocol.add_event_listener("SIGNAL", self._signalled)
         self._protocol = protocol
         self._fold.circuit_status(await protocol.get_info_raw("circuit-status"), whole=True)
         self._fold.stream_status(await protocol.get_info_raw("stream-status"))
@@ -91,6 +99,9 @@ class ControlEvents:
     def disconnected(self) -> None:
         """The control connection is lost: no measurement waits for its events any longer."""
         self._protocol = None
+        for newnym in self._newnyms:
+            if not newnym.called:
+                newnym.errback(RuntimeError("the control connection is lost"))
         self._fold.pause()
 
     def stop(self) -> None:
@@ -128,6 +139,39 @@ class ControlEvents:
             return self._fold.joined(join, anchor)
         finally:
             self._fold.release(join)
+
+    async def forget_descriptors(self, wait: float = NEWNYM_WAIT) -> bool:
+        """Make tor forget the descriptors of onion services that it has as a client (SIGNAL NEWNYM).
+
+        True when it has; False if it did not say so within ``wait`` seconds, or cannot be asked. Its circuits are
+        not used for new streams either after that. Never raises but when it is cancelled.
+        """
+        protocol = self._protocol
+        if protocol is None:
+            return False
+        done: Deferred[None] = Deferred()
+        self._newnyms.append(done)
+        try:
+            await Deferred.fromCoroutine(self._signal_newnym(protocol, done)).addTimeout(wait, self._reactor)
+        except (DeferredTimeoutError, RuntimeError):  # txtorcon's own errors are RuntimeErrors
+            return False
+        finally:
+            self._newnyms.remove(done)
+        return True
+
+    async def _signal_newnym(self, protocol: TorControlProtocol, done: Deferred[None]) -> None:
+        await protocol.queue_command("SIGNAL NEWNYM")
+        await done
+        # Others act on a NEWNYM too, as by giving keys again. Tor does one command after the other, so once it has
+        # answered this one it has done theirs.
+        await deferLater(self._reactor, 0)
+        await protocol.get_info_raw("process/pid")
+
+    def _signalled(self, text: str) -> None:
+        if text.split() == ["NEWNYM"]:
+            for done in self._newnyms:
+                if not done.called:
+                    done.callback(None)
 
     def _listener(self, keyword: str) -> Any:
         monotonic, event = self._clock.monotonic, self._fold.event

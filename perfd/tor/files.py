@@ -1,4 +1,4 @@
-"""Files and directories that a tor reads: private, written whole, and quoted where a torrc names them."""
+"""Files and directories for tor, and keys: private, written whole, and quoted where a torrc names them."""
 
 from __future__ import annotations
 
@@ -22,3 +22,30 @@ def write_whole(path: Path, text: str) -> None:
     scratch = path.with_name(path.name + ".new")
     scratch.write_text(text, encoding="utf-8")
     os.replace(scratch, path)
+
+
+def read_key(path: Path) -> str | None:
+    """The text of the file with a key, which only its owner can read from now on; None if there is none.
+
+    What is not ASCII gives an empty text. Raises ``OSError``.
+    """
+    try:
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        return ""
+
+
+def write_key(path: Path, key: str) -> None:
+    """Write the file with a key in one step; only its owner can ever read it. Raises ``OSError``."""
+    make_private(path.parent)
+    scratch = path.with_name(path.name + ".new")
+    scratch.unlink(missing_ok=True)
+    with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(key + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)

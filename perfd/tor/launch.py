@@ -52,6 +52,9 @@ from perfd.tor.supervision import SupervisedService
 Connected = Callable[[TorControlProtocol], Awaitable[None]]
 Disconnected = Callable[[], None]
 
+SINGLE_ONION = ("HiddenServiceSingleHopMode 1", "HiddenServiceNonAnonymousMode 1", "SocksPort 0")
+"""The torrc lines of a tor for single onion services: such a tor takes no other SocksPort than 0."""
+
 _POLL = 0.05
 _SOCKS_CONNECT_TIMEOUT = 30.0
 _LAST_WORDS_TIME = 1.0
@@ -69,6 +72,7 @@ class TorOptions:
     bootstrap_timeout: float = 300.0  # seconds
     control: str | None = None  # host:port, or the path of a socket
     control_password: str | None = None
+    single_onion: bool = False  # for a single onion service: it is not anonymous, and has no SOCKS port for clients
 
 
 class Network(Protocol):
@@ -168,11 +172,12 @@ class TorService(SupervisedService):
 
     async def _launch(self) -> str:
         directory = TorDirectory(self._options.data_directory)
+        options = [*self._options.torrc.splitlines(), *(SINGLE_ONION if self._options.single_onion else ())]
         network_options = [] if self._network is None else self._network.client_options
         try:
             binary = find_program(self._options.binary)
             await directory.end_leftovers(self._reactor)
-            directory.prepare(self._options.torrc.splitlines(), network_options)
+            directory.prepare(options, network_options)
             process = TorProcess.launch(self._reactor, binary, directory)
         except (ProgramMissingError, DirectoryInUseError, OSError) as error:
             return f"cannot be launched: {error}"
@@ -250,7 +255,7 @@ class TorService(SupervisedService):
     async def _use(self, session: _Session, protocol: TorControlProtocol) -> None:
         """Learn what is needed of an authenticated tor, tell the subscribers, and follow its bootstrap."""
         self._socks = await socks_listener(protocol)
-        if self._socks is None:
+        if self._socks is None and not self._options.single_onion:
             session.end("has no SocksPort on TCP; it needs one in its torrc")
             return
         for connected, _ in self._subscribers:
@@ -272,7 +277,7 @@ class TorService(SupervisedService):
                 "{what} was ready: version {version}, SOCKS port {socks}",
                 what=self._what,
                 version=self.version,
-                socks=":".join(map(str, self._socks or ())),
+                socks=":".join(map(str, self._socks or ("none",))),
             )
             self._gained()
 

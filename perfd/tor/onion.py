@@ -6,38 +6,52 @@ control connection does, and is added again with each new one.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from twisted.logger import Logger
-from txtorcon import TorControlProtocol
+from txtorcon import TorControlProtocol, TorProtocolError
+
+from perfd.tor.eventlines import DescriptorLine, UnparsedError
+from perfd.tor.files import read_key, write_key
+from perfd.tor.onion_client import ClientKey, OnionError
 
 VIRTUAL_PORT = 80
 
 _KEY = re.compile(r"ED25519-V3:[A-Za-z0-9+/=]{80,100}")
 _ADDRESS = re.compile(r"[a-z2-7]{56}")
 
-
-class OnionError(Exception):
-    """The onion service cannot be published; the message says why, and what to do."""
+_NOT_RUNNING = "the onion service is not published: its tor is not running"
 
 
 class OnionService:
     """The onion service with the key in ``key_file``, to be subscribed to a ``TorService``.
 
-    ``target_port`` gives the port of 127.0.0.1 that it leads to.
+    ``target_port`` gives the port of 127.0.0.1 that its port 80 leads to, and ``more_ports`` the same for other
+    ports of it. ``single_onion``: its tor is one with ``TorOptions.single_onion``. With a ``client_key`` only tors
+    that have the key reach it (see ``OnionClient``).
     """
 
     _log = Logger()
 
-    def __init__(self, key_file: Path, target_port: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        key_file: Path,
+        target_port: Callable[[], int],
+        *,
+        more_ports: Mapping[int, Callable[[], int]] | None = None,
+        single_onion: bool = False,
+        client_key: ClientKey | None = None,
+    ) -> None:
         self._key_file = key_file
-        self._target_port = target_port
+        self._ports = {VIRTUAL_PORT: target_port, **(more_ports or {})}
+        self._single_onion = single_onion
+        self._client_key = client_key
         self._name: str | None = None
-        self._not_ready: str | None = "the onion service is not published: its tor is not running"
+        self._not_ready: str | None = _NOT_RUNNING
+        self._refusals = 0
+        self._watchers: list[Callable[[str], None]] = []
 
     @property
     def not_ready(self) -> str | None:
@@ -51,14 +65,17 @@ class OnionService:
             raise RuntimeError("the onion service was not published yet")
         return f"{self._name}.onion"
 
+    def watch(self, named: Callable[[str], None]) -> None:
+        """Call ``named`` with its address (without ``.onion``): now, if it is known, and when tor has taken it."""
+        self._watchers.append(named)
+        if self._name is not None:
+            named(self._name)
+
     async def connected(self, protocol: TorControlProtocol) -> None:
         """Publish it over a control connection; it is ready when a directory has taken its descriptor."""
         try:
             key = self._read_key()
-            flags = " Flags=DiscardPK" if key is not None else ""
-            answer = await protocol.queue_command(
-                f"ADD_ONION {key or 'NEW:ED25519-V3'}{flags} Port={VIRTUAL_PORT},127.0.0.1:{self._target_port()}"
-            )
+            answer = await protocol.queue_command(self._command(key))
             values = dict(line.partition("=")[::2] for line in answer.splitlines())
             name = values.get("ServiceID", "")
             if not _ADDRESS.fullmatch(name):
@@ -66,32 +83,60 @@ class OnionService:
             if key is None:
                 self._write_key(values.get("PrivateKey", ""))
         except (OnionError, OSError) as error:
-            self._not_ready = f"the onion service is not published: {error}"
-            self._log.error("{reason}", reason=self._not_ready)
+            self._fail(str(error))
             return
-        self._name = name
+        except TorProtocolError as error:
+            self._fail(f"tor refused it: {' '.join(error.text.split())}")
+            return
+        self._name, self._refusals = name, 0
         self._not_ready = f"the onion service {name}.onion is being published"
-        await protocol.add_event_listener("HS_DESC", self._descriptor_event)
+        for named in self._watchers:
+            named(name)
+        await protocol.add_event_listener("HS_DESC", self._descriptor_happened)
 
     def disconnected(self) -> None:
-        """The control connection is lost, and the onion service with it."""
-        self._not_ready = "the onion service is not published: its tor is not running"
+        """The control connection is lost, and the onion service with it: tor removes it."""
+        self._not_ready = _NOT_RUNNING
 
-    def _descriptor_event(self, text: Any) -> None:
-        """HS_DESC (control-spec 4.1.25): action, address, ...; other services' events come here too."""
-        words = str(text).split()
-        if words[:2] == ["UPLOADED", self._name] and self._not_ready is not None:
+    def _command(self, key: str | None) -> str:
+        flags = [
+            *(["DiscardPK"] if key is not None else []),
+            *(["NonAnonymous"] if self._single_onion else []),
+            *(["V3Auth"] if self._client_key is not None else []),
+        ]
+        words = ["ADD_ONION", key or "NEW:ED25519-V3"]
+        if flags:
+            words.append(f"Flags={','.join(flags)}")
+        words += [f"Port={port},127.0.0.1:{target()}" for port, target in self._ports.items()]
+        if self._client_key is not None:
+            words.append(f"ClientAuthV3={self._client_key.public}")
+        return " ".join(words)
+
+    def _fail(self, reason: str) -> None:
+        self._not_ready = f"the onion service is not published: {reason}"
+        self._log.error("{reason}", reason=self._not_ready)
+
+    def _descriptor_happened(self, text: str) -> None:
+        """HS_DESC; other services' events come here too, and so do those of clients of this one in the same tor."""
+        try:
+            line = DescriptorLine.parse(text)
+        except UnparsedError:
+            return  # counted where all events are
+        if line.address != self._name or self._not_ready is None:
+            return
+        if line.action == "UPLOADED":
             self._not_ready = None
             self._log.info("the onion service {name}.onion was published", name=self._name)
+        elif line.action == "FAILED":
+            self._refusals += 1
+            self._not_ready = (
+                f"the onion service {self._name}.onion is being published, "
+                f"but directories did not take its descriptor ({self._refusals} so far): {line.reason}"
+            )
 
     def _read_key(self) -> str | None:
-        try:
-            key = self._key_file.read_text(encoding="ascii").strip()
-        except FileNotFoundError:
-            return None
-        except UnicodeDecodeError:
-            key = ""
-        if not _KEY.fullmatch(key):
+        key = read_key(self._key_file)
+        if key is not None and not _KEY.fullmatch(key):
             raise OnionError(
                 f"{self._key_file} is not an onion service's key; restore it, or delete it for a new one"
             )
@@ -100,8 +145,4 @@ class OnionService:
     def _write_key(self, key: str) -> None:
         if not _KEY.fullmatch(key):
             raise OnionError("tor gave no key that could be kept")
-        self._key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        unfinished = self._key_file.with_name(self._key_file.name + ".new")
-        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
-            file.write(key + "\n")
-        unfinished.replace(self._key_file)
+        write_key(self._key_file, key)
