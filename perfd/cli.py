@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 from perfd import __version__, control
 from perfd.arguments import argument, config_option
-from perfd.config import NETWORKS, Config, ConfigError, load_config
+from perfd.config import Config, ConfigError, load_config
+from perfd.config.reader import NETWORKS
 from perfd.data_commands import add_commands
 from perfd.instance import CONFIG_FILE, PROFILES, Instance, InstanceError, create_instance
-from perfd.units import parse_duration, parse_size
-from perfd.values import positive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,14 +144,27 @@ def _add_measure(commands: _Commands) -> None:
         description="Runs measurements at once, without a daemon, and prints them. Nothing is stored.",
     )
     parser.add_argument(
-        "--size", type=argument(positive(parse_size)), default=51200, help="payload, such as 50KiB (default)"
+        "--experiment", metavar="NAME", help="an experiment of perfd.conf; what follows changes its options"
+    )
+    for name, metavar, text in (
+        ("type", "TYPE", "download (default), upload, series, rtt or pageload"),
+        ("size", "SIZE", "payload, such as 50KiB (default)"),
+        ("timeout", "TIME", "of each (default 1min)"),
+        ("tor", "NAME,...", "the tors of perfd.conf to measure; none: without Tor"),
+        ("server", "WAY,...", "public (default), onion or both"),
+        ("url", "URL", "the page, for type pageload"),
+    ):
+        parser.add_argument(f"--{name}", metavar=metavar, help=text)
+    parser.add_argument(
+        *("-o", "--option"),
+        type=argument(_pair),
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="any option of an experiment, as in perfd.conf",
     )
     parser.add_argument("--count", type=argument(_count), default=5, metavar="N", help="how many (default 5)")
-    parser.add_argument(
-        "--timeout", type=argument(positive(parse_duration)), default=60.0, help="of each (default 1min)"
-    )
     parser.add_argument("--network", choices=NETWORKS, help="default: as in perfd.conf, or testnet without one")
-    parser.add_argument("--tor", default="default", metavar="NAME", help="the tor of perfd.conf to measure")
     parser.add_argument("--json", action="store_true", help="a JSON object per line instead of the table")
     config_option(parser)
     parser.set_defaults(command=_measure, after_mistakes="; nothing was started")
@@ -162,11 +174,11 @@ def _measure(options: argparse.Namespace) -> int:
     from perfd.measure import Request, measure
 
     is_default = options.config == Path(CONFIG_FILE)
-    config = None if is_default and not options.config.exists() else load_config(options.config)
-    request = Request(
-        size=options.size, count=options.count, timeout=options.timeout, network=options.network, tor=options.tor
-    )
-    return measure(config, request, as_json=options.json)
+    path = None if is_default and not options.config.exists() else options.config
+    named = {name: getattr(options, name) for name in ("type", "size", "timeout", "tor", "server", "url")}
+    given = {name: value for name, value in named.items() if value is not None} | dict(options.option)
+    request = Request(experiment=options.experiment, options=given, count=options.count, network=options.network)
+    return measure(path, request, as_json=options.json)
 
 
 def _add_testnet(commands: _Commands) -> None:
@@ -189,6 +201,13 @@ def _testnet(options: argparse.Namespace) -> int:
     from perfd.testnet_command import run
 
     return run(options.action, options.directory, options.tor, as_json=options.json)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ValueError(f"{text!r} is not OPTION=VALUE")
+    return name.strip(), value.strip()
 
 
 def _count(text: str) -> int:

@@ -9,28 +9,24 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
-from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
-from twisted.logger import Logger
 from twisted.web.resource import IResource
-from twisted.web.server import Site
 
 from perfd.clock import Clock
 from perfd.config import Config, ExperimentConfig, TorConfig
-from perfd.experiments.download import Download, ip_address
-from perfd.experiments.tor import MeasuredTor
+from perfd.experiments.run import Setup, ip_address
+from perfd.experiments.tor import NO_TOR, MeasuredTor, NoTor, WayIn
+from perfd.experiments.types import Prepared, make_experiment
 from perfd.instance import Instance
-from perfd.interfaces import Tor, WayToServer
+from perfd.interfaces import Sink, Tor, WayToServer
+from perfd.servers import OnionAddress, OrderedServices, PublicAddress, WebServer
 from perfd.tor.embedded import EmbeddedSocks, OutsideSocks
 from perfd.tor.events import ControlEvents
 from perfd.tor.eventsink import EventSink
 from perfd.tor.guards import Guards
 from perfd.tor.launch import TorOptions, TorService
-from perfd.tor.onion import VIRTUAL_PORT, OnionService
+from perfd.tor.onion import OnionService
 from perfd.tor.testnet import Testnet
 from perfd.tor.testnet_service import TestnetService
 from perfd.values import Address, GuardPolicy
@@ -39,104 +35,28 @@ from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
 
 
-class StartError(Exception):
-    """The daemon cannot start; the message is for the operator."""
-
-
-class OrderedServices(MultiService):
-    """Services that start one after the other, and stop in the opposite order, each when the one before is done."""
-
-    _log = Logger()
-
-    def stopService(self) -> Deferred[None]:
-        Service.stopService(self)
-        return Deferred.fromCoroutine(self._stop_all())
-
-    async def _stop_all(self) -> None:
-        for service in reversed(list(self)):
-            await maybeDeferred(service.stopService).addErrback(
-                lambda failure: self._log.failure("stopping failed", failure)
-            )
-
-
-class WebServer(Service):
-    """Listens with ``site``; privileged ports too, if it is started privileged."""
-
-    def __init__(self, reactor: Any, site: Site, listen: Address) -> None:
-        self._reactor = reactor
-        self._site = site
-        self._listen = listen
-        self._port: IListeningPort | None = None
-
-    def privilegedStartService(self) -> None:
-        try:
-            self._port = self._reactor.listenTCP(self._listen.port, self._site, interface=self._listen.host)
-        except CannotListenError as error:
-            raise StartError(f"cannot listen on {self._listen}: {error.socketError}") from None
-
-    def startService(self) -> None:
-        super().startService()
-        if self._port is None:
-            self.privilegedStartService()
-
-    def stopService(self) -> Deferred[None] | None:
-        super().stopService()
-        port, self._port = self._port, None
-        return None if port is None else port.stopListening()
-
-    @property
-    def port(self) -> int:
-        """The port that is listened on, also when any free one was asked for."""
-        assert self._port is not None
-        return int(self._port.getHost().port)  # type: ignore[attr-defined]
-
-
-@attrs.frozen
-class PublicAddress:
-    """The way to our server over an exit: its public address; the port is known when it is bound."""
-
-    name: str = attrs.field(default="public", init=False)
-    not_ready: str | None = attrs.field(default=None, init=False)
-    host: str
-    configured_port: int
-    web: WebServer
-
-    @property
-    def port(self) -> int:
-        return self.configured_port or self.web.port
-
-
-@attrs.frozen
-class OnionAddress:
-    """The way to our server over its onion service."""
-
-    name: str = attrs.field(default="onion", init=False)
-    port: int = attrs.field(default=VIRTUAL_PORT, init=False)
-    service: OnionService
-
-    @property
-    def not_ready(self) -> str | None:
-        return self.service.not_ready
-
-    @property
-    def host(self) -> str:
-        return self.service.host
-
-
 class Laboratory(OrderedServices):
     """The web server, with ``pages`` besides the random bytes, and the tors that ``config`` asks for.
 
-    ``event_sink`` takes the records of circuits, streams and other control events.
+    ``event_sink`` takes the records of circuits, streams and other control events, ``parts`` the measurements that
+    a run consists of, where that is more than one.
     """
 
     def __init__(
-        self, reactor: Any, clock: Clock, config: Config, pages: Mapping[str, IResource], event_sink: EventSink
+        self,
+        reactor: Any,
+        clock: Clock,
+        config: Config,
+        pages: Mapping[str, IResource],
+        event_sink: EventSink,
+        parts: Sink,
     ) -> None:
         super().__init__()
         self._reactor = reactor
         self._clock = clock
         self._config = config
         self._event_sink = event_sink
+        self._parts = parts
         self._stamps = ServerStamps(clock.monotonic)
         self._children = {**random_resources(config.server.max_size), **pages}
         self._web = self._make_web(config.server.listen, is_far=False)
@@ -144,6 +64,7 @@ class Laboratory(OrderedServices):
             "public": PublicAddress(config.server.public_address.host, config.server.public_address.port, self._web)
         }
         self._tors = self._make_tors()
+        self._direct_turn = DeferredLock()  # measurements without Tor do not disturb each other either
 
     @property
     def tors(self) -> dict[str, Tor]:
@@ -159,24 +80,31 @@ class Laboratory(OrderedServices):
         """The control events of each tor that has them."""
         return {name: measured.events for name, measured in self._tors.items() if measured.events is not None}
 
-    def download(self, experiment: ExperimentConfig, tor: str, server: str) -> Download:
-        """The variant of ``experiment`` over one tor and one way to the server."""
-        measured = self._tors[tor]
-        return Download(
-            name=experiment.name,
+    def experiments(self, config: ExperimentConfig) -> list[Prepared]:
+        """The variants of an experiment: one for each of its tors and ways to the server."""
+        return [self._experiment(config, tor, server) for tor in config.tors for server in config.servers]
+
+    def _experiment(self, config: ExperimentConfig, tor: str, server: str) -> Prepared:
+        ways: dict[str, WayIn] = {**self._tors, NO_TOR: NoTor(self._reactor, self._direct_turn)}
+        setup = Setup(
+            name=config.name,
+            type=config.type,
             source=self._config.source,
             network=self._config.network,
             source_address=ip_address(self._config.server.public_address.host),
             server=self._servers[server],
-            size=experiment.size,
-            timeout=experiment.timeout,
-            fresh_circuits=experiment.fresh_circuits,
-            skip_until_cbt=experiment.skip_until_cbt,
-            tor=measured,
+            size=config.size,
+            timeout=config.timeout,
+            fresh_circuits=config.fresh_circuits,
+            skip_until_cbt=config.skip_until_cbt,
+            fresh_descriptor=config.fresh_descriptor and server == "onion",
+            tor=ways[tor],
             stamps=self._stamps,
             clock=self._clock,
             reactor=self._reactor,
+            parts=self._parts,
         )
+        return make_experiment(config, setup)
 
     def stopService(self) -> Deferred[None]:
         for events in self.events.values():

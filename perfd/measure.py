@@ -6,7 +6,7 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.task import LoopingCall
 
 from perfd.clock import Clock
-from perfd.config import Config, ConfigError, ExperimentConfig, parse_config
-from perfd.experiments.download import Download
+from perfd.config import Config, ConfigError, load_config, parse_config
+from perfd.experiments.types import Prepared
 from perfd.foreground import Interruption, run_reactor
 from perfd.instance import Instance, InstanceError, InstanceLock
-from perfd.laboratory import Laboratory, StartError
+from perfd.laboratory import Laboratory
 from perfd.preflight import check_machine
 from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
+from perfd.servers import StartError
 from perfd.terminal import Progress
 from perfd.tor import testnet
 from perfd.units import format_size
@@ -33,27 +34,32 @@ from perfd.values import Address
 
 FREE_PORT = Address("127.0.0.1", 0)
 
+NAME = "measure"
+"""The experiment's name if it is not one of perfd.conf."""
+
 
 @attrs.frozen(kw_only=True)
 class Request:
-    """What to measure. ``network`` None: as configured."""
+    """What to measure: an ``experiment`` of perfd.conf, or one of its own; ``options`` count more than the file's.
 
-    size: int  # bytes
+    ``network`` None: as configured. ``count`` rounds are run, each over every tor and way of the experiment.
+    """
+
+    experiment: str | None
+    options: Mapping[str, str]
     count: int
-    timeout: float  # seconds
     network: str | None
-    tor: str
 
 
-def measure(config: Config | None, request: Request, *, as_json: bool) -> int:
-    """Run the measurements and print them; 0 if all of them succeeded.
+def measure(path: Path | None, request: Request, *, as_json: bool) -> int:
+    """Run the measurements and print them; 0 if all of them succeeded. ``path`` is a perfd.conf, if there is one.
 
     Nothing is stored but the keys of the private network and the data of tor, which make the next start faster.
     SIGINT and SIGTERM end them early. Raises ConfigError and InstanceError.
     """
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    config = _prepared(config, request)
+    config = _prepared(path, request)
     try:
         config.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -61,12 +67,12 @@ def measure(config: Config | None, request: Request, *, as_json: bool) -> int:
     check_machine(config)
     lock = InstanceLock(Instance(config.directory).lock_file)
     lock.write_pid()
-    printer = JSONPrinter() if as_json else TablePrinter(request, config.network)
-    laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded())
+    printer = JSONPrinter() if as_json else TablePrinter(config, request.count)
+    laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded(), printer)
     try:
         run_reactor(
             reactor,
-            lambda interruption: _run(reactor, laboratory, config, request, printer, interruption),
+            lambda interruption: _run(reactor, laboratory, config, request.count, printer, interruption),
             laboratory.stopService,
         )
     except (StartError, NotPreparedError) as error:
@@ -75,96 +81,88 @@ def measure(config: Config | None, request: Request, *, as_json: bool) -> int:
         return 1
     finally:
         lock.release()
-    done = [measurement for measurement in printer.measurements if measurement.outcome is Outcome.OK]
-    return 0 if len(done) == request.count else 1
+    complete = printer.rounds == request.count
+    return 0 if complete and all(m.outcome is Outcome.OK for m in printer.measurements) else 1
 
 
-def _prepared(config: Config | None, request: Request) -> Config:
+def _prepared(path: Path | None, request: Request) -> Config:
     """The configuration for this one time, in a directory of its own, so that a running daemon is left alone."""
-    if config is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perfd"
+    name = request.experiment or NAME
+    options = dict(request.options)
+    if request.experiment is not None:
+        known = [each.name for each in load_config(path).experiments] if path is not None else []
+        if name not in known:
+            there = f"; there is {', '.join(known)}" if known else ""
+            raise ConfigError([f"{path or 'perfd.conf'}: no experiment is named {name!r}{there}"])
+    if request.experiment is None:
+        options = {"timeout": "60 s", "interval": "366 d", **options}
+    overrides = {f"experiment:{name}": options}
+    if request.network is not None:
+        overrides["perfd"] = {"network": request.network}
+    if path is None:
         # The public network needs the address of this machine, which only a perfd.conf can tell.
-        config = parse_config(f"[perfd]\nnetwork = {request.network or 'testnet'}", cache / "perfd.conf")
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perfd"
+        config = parse_config("", cache / "perfd.conf", overrides)
+    else:
+        config = load_config(path, overrides)
+    experiments = tuple(each for each in config.experiments if each.name == name)
     directory = config.directory / "measure"
-    config = attrs.evolve(
-        config,
-        network=request.network or config.network,
-        directory=directory,
-        testnet=directory / "testnet",
-        experiments=(),
+    config = attrs.evolve(config, directory=directory, testnet=directory / "testnet", experiments=experiments)
+    used = {*experiments[0].tors, *([config.server.onion_tor] if "onion" in experiments[0].servers else [])}
+    config = attrs.evolve(config, tors=tuple(tor for tor in config.tors if tor.name in used))
+    if config.network == "tor":
+        return config
+    server = attrs.evolve(
+        config.server, listen=FREE_PORT, public_address=FREE_PORT, page_ports=(0,) * len(config.server.page_ports)
     )
-    if config.network == "socks":
-        config = attrs.evolve(config, tors=())
-    if config.network != "tor":
-        config = attrs.evolve(
-            config, server=attrs.evolve(config.server, listen=FREE_PORT, public_address=FREE_PORT)
-        )
-    elif config.server.public_address.is_loopback:
-        raise ConfigError([f"{config.path}: [server] public-address: needed to measure the public Tor network"])
-    names = [tor.name for tor in config.tors] or ["default"]
-    if request.tor not in names:
-        raise ConfigError([f"{config.path}: no tor is named {request.tor!r}; there is {', '.join(names)}"])
-    return attrs.evolve(
-        config,
-        tors=tuple(tor for tor in config.tors if tor.name == request.tor),
-        server=attrs.evolve(config.server, max_size=max(config.server.max_size, request.size)),
-    )
+    return attrs.evolve(config, server=server)
 
 
 async def _run(
     reactor: Any,
     laboratory: Laboratory,
     config: Config,
-    request: Request,
+    rounds: int,
     printer: JSONPrinter | TablePrinter,
     interruption: Interruption,
 ) -> None:
     laboratory.startService()
     patience = _patience(config)
-    download = laboratory.download(_experiment(request), request.tor, "public")
-    await _prepare(reactor, download, patience)
+    variants = laboratory.experiments(config.experiments[0])
+    for variant in variants:
+        await _prepare(reactor, variant, patience)
     with printer:
-        while len(printer.measurements) < request.count and not interruption.came:
-            if download.tor.not_ready is not None:
-                await _prepare(reactor, download, patience)
-            printer.add(await download.run(None))
-
-
-def _experiment(request: Request) -> ExperimentConfig:
-    return ExperimentConfig(
-        name="measure",
-        type="download",
-        size=request.size,
-        interval=request.timeout,
-        offset=0.0,
-        timeout=request.timeout,
-        tors=(request.tor,),
-        servers=("public",),
-    )
+        for _ in range(rounds):
+            for variant in variants:
+                if interruption.came:
+                    return
+                if variant.not_ready is not None:
+                    await _prepare(reactor, variant, patience)
+                printer.record(await variant.run(None))
+            printer.rounds += 1
 
 
 class NotPreparedError(Exception):
-    """The tor cannot be used, and has had its time; the message says why not."""
+    """No measurement can be run, and there was time to get ready; the message says why not."""
 
 
 def _patience(config: Config) -> float:
-    """Seconds in which the tor must be ready."""
+    """Seconds in which all must be ready."""
     bootstrap = max((tor.bootstrap_timeout for tor in config.tors), default=300.0)
     return bootstrap + (testnet.DEADLINE if config.network == "testnet" else 0.0)
 
 
-async def _prepare(reactor: Any, download: Download, patience: float) -> None:
-    """Wait until the tor of ``download`` can be used, and show meanwhile why it cannot.
+async def _prepare(reactor: Any, variant: Prepared, patience: float) -> None:
+    """Wait until ``variant`` can be run, and show meanwhile why it cannot.
 
     Raises NotPreparedError after ``patience`` seconds.
     """
-    tor = download.tor
     with Progress("preparing") as progress:
         over: Deferred[None] = Deferred()
 
         def look() -> None:
-            progress.update(tor.not_ready or "ready")
-            if tor.not_ready is None and not over.called:
+            progress.update(variant.not_ready or "ready")
+            if variant.not_ready is None and not over.called:
                 over.callback(None)
 
         shown = LoopingCall(look)
@@ -173,7 +171,7 @@ async def _prepare(reactor: Any, download: Download, patience: float) -> None:
         try:
             await over.addTimeout(patience, reactor)
         except DeferredTimeoutError:
-            raise NotPreparedError(f"given up after {patience:.0f} s: {tor.not_ready}") from None
+            raise NotPreparedError(f"given up after {patience:.0f} s: {variant.not_ready}") from None
         finally:
             shown.stop()
 
@@ -196,6 +194,7 @@ class JSONPrinter:
 
     def __init__(self) -> None:
         self.measurements: list[Measurement] = []
+        self.rounds = 0
 
     def __enter__(self) -> JSONPrinter:
         return self
@@ -203,7 +202,7 @@ class JSONPrinter:
     def __exit__(self, *exception: object) -> None:
         pass
 
-    def add(self, measurement: Measurement) -> None:
+    def record(self, measurement: Measurement) -> None:
         self.measurements.append(measurement)
         sys.stdout.write(json.dumps(measurement.as_dict()) + "\n")
         sys.stdout.flush()
@@ -214,10 +213,14 @@ class TablePrinter:
 
     HEADINGS = ("#", "outcome", "circuit", "first byte", "complete", "speed", "what happened")
 
-    def __init__(self, request: Request, network: str) -> None:
+    def __init__(self, config: Config, rounds: int) -> None:
         self.measurements: list[Measurement] = []
-        self._request = request
-        self._title = f"{request.count} x {format_size(request.size)} over {request.tor}, network {network}"
+        self.rounds = 0
+        experiment = config.experiments[0]
+        ways = ", ".join((*experiment.tors, *(way for way in experiment.servers if way != "public")))
+        what = f"{experiment.type} {format_size(experiment.size)}" if experiment.size else experiment.type
+        self._several = len(experiment.tors) * len(experiment.servers) * len(experiment.browsers) > 1
+        self._title = f"{rounds} x {what} over {ways}, network {config.network}"
         self._console = Console(highlight=False)
         self._live: Live | None = None
 
@@ -238,22 +241,22 @@ class TablePrinter:
             sys.stdout.write(_line(_summary(self.measurements)))
             sys.stdout.flush()
 
-    def add(self, measurement: Measurement) -> None:
+    def record(self, measurement: Measurement) -> None:
         self.measurements.append(measurement)
         if self._live is not None:
             self._live.update(self._table(), refresh=True)
         else:
-            sys.stdout.write(_line(_row(len(self.measurements), measurement)))
+            sys.stdout.write(_line(_row(len(self.measurements), measurement, named=self._several)))
             sys.stdout.flush()
 
     def _table(self) -> Table:
         done = len(self.measurements)
-        table = Table(title=f"{self._title}: {done} of {self._request.count} done")
+        table = Table(title=f"{self._title}: {done} done")
         for heading in self.HEADINGS:
             table.add_column(heading, justify="left" if heading in ("outcome", "what happened") else "right")
         shown = self.measurements[-(self._console.height - 8) :] if self._console.height > 12 else []
         for number, measurement in enumerate(shown, start=done - len(shown) + 1):
-            table.add_row(*_row(number, measurement))
+            table.add_row(*_row(number, measurement, named=self._several))
         if self.measurements:
             table.add_section()
             table.add_row(*_summary(self.measurements))
@@ -261,10 +264,27 @@ class TablePrinter:
 
 
 def _line(cells: Iterable[str]) -> str:
-    return "".join(f"{cell:<12}" for cell in cells).rstrip() + "\n"
+    return "".join(f"{cell:<11} " for cell in cells).rstrip() + "\n"
 
 
-def _row(number: int, m: Measurement) -> tuple[str, ...]:
+HIGHLIGHTS = {
+    "download": ("OPTIMISTIC", "PARALLEL", "THROUGHPUT", "JAIN", "HSRENDJOINED", "FRESHDESCRIPTOR"),
+    "upload": ("UPLOADBYTES",),
+    "series": ("REQUESTSOK", "CIRCUITS", "REUSED", "CIRCUITWAITMEDIAN", "FAILURES"),
+    "request": ("REQUESTNUMBER", "GROUP", "ATTACHEDTO"),
+    "rtt": ("RTTIDLEMEDIAN", "RTTLOADMEDIAN", "RTTLOST"),
+    "pageload": ("FIRSTCONTENTFULPAINT", "LOAD", "FULLYLOADED", "REQUESTS", "SPEEDINDEX"),
+}
+"""Of each type, the keys that the table shows."""
+
+
+def _details(m: Measurement, *, named: bool) -> str:
+    ways = [word for word in (m.tor, m.server) if word] if named else []
+    pairs = [f"{key}={m.extra[key]}" for key in HIGHLIGHTS.get(m.type, ()) if key in m.extra]
+    return " ".join(filter(None, (*ways, *pairs, m.errorcode, m.reason)))
+
+
+def _row(number: int, m: Measurement, *, named: bool) -> tuple[str, ...]:
     return (
         str(number),
         m.outcome.value,
@@ -272,7 +292,7 @@ def _row(number: int, m: Measurement) -> tuple[str, ...]:
         _seconds(_since(m.start, m.dataresponse)),
         _seconds(_since(m.start, m.datacomplete)),
         _speed(m.filesize, _since(m.dataresponse, m.datacomplete)),
-        " ".join(filter(None, (m.errorcode, m.reason))),
+        _details(m, named=named),
     )
 
 

@@ -27,12 +27,13 @@ from perfd.config import Config, ConfigError, load_config
 from perfd.daily import DailyService
 from perfd.health import Health, HealthHistory
 from perfd.instance import Instance, InstanceError, InstanceLock
-from perfd.laboratory import Laboratory, OrderedServices, StartError
+from perfd.laboratory import Laboratory
 from perfd.logfile import LogSink
 from perfd.logobserver import LogFile, reopen_on_signal
 from perfd.metrics import Metrics
 from perfd.preflight import check_machine
 from perfd.schedule import Grid, Schedule
+from perfd.servers import OrderedServices, StartError
 from perfd.sinks import FanOut
 from perfd.store.database import StoreError, database_path
 from perfd.store.reader import AsyncReader, History
@@ -144,7 +145,7 @@ class Perfd(OrderedServices):
             "metrics": MetricsPage(metrics.exposition, access),
             "openapi.json": DocumentPage(document(config.server.max_size)),
         }
-        laboratory = Laboratory(reactor, clock, config, pages, store)
+        laboratory = Laboratory(reactor, clock, config, pages, store, sinks)
         health.watch_tors(list(laboratory.tors.values()))
         unparsed = {name: partial(count_unparsed, events) for name, events in laboratory.events.items()}
         metrics.watch_tors(list(laboratory.tors.values()), unparsed)
@@ -156,11 +157,7 @@ class Perfd(OrderedServices):
         HealthHistory(reactor, health, partial(read_history, reader)).setServiceParent(self)
         laboratory.setServiceParent(self)
         for experiment in config.experiments:
-            variants = [
-                laboratory.download(experiment, tor, server)
-                for tor in experiment.tors
-                for server in experiment.servers
-            ]
+            variants = laboratory.experiments(experiment)
             grid = Grid(experiment.interval, experiment.offset)
             schedule = Schedule(reactor, clock, experiment.name, grid, variants, sinks)
             health.watch(experiment.name, experiment.interval, partial(getattr, schedule, "next_slot"))

@@ -163,6 +163,14 @@ def address(text: str) -> Address:
     return Address(match.group(1) or match.group(2), int(match.group(3)))
 
 
+def ports(text: str) -> tuple[int, ...]:
+    """TCP ports, with commas between; 0 is any free one."""
+    found = tuple(whole_number(word.strip()) for word in text.split(",") if word.strip())
+    if any(port > 65535 for port in found) or len(found) > 4:
+        raise ValueError(f"{text!r} is not a list of up to four ports such as 8081, 8082")
+    return found
+
+
 def control_port(text: str) -> str:
     """The control port of a tor: host and port, or the path of its socket."""
     if "/" not in text:

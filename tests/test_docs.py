@@ -7,6 +7,7 @@ import pytest
 
 from perfd.cli import _parser
 from perfd.config import parse_config
+from perfd.config.experiment import OPTIONS
 from perfd.logfile import parse, render
 from perfd.record import FIELDS, Error, Kind, Outcome
 
@@ -16,8 +17,8 @@ README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 
 def options() -> set[str]:
     """All options that perfd.conf may have, as the source asks for them."""
-    source = (CHECKOUT / "perfd" / "config.py").read_text(encoding="utf-8")
-    return set(re.findall(r'\.get\(\s*"([a-z-]+)"', source))
+    source = "".join(path.read_text(encoding="utf-8") for path in (CHECKOUT / "perfd" / "config").glob("*.py"))
+    return set(re.findall(r'\.get\(\s*"([a-z-]+)"', source)) | set(OPTIONS)
 
 
 def test_log_line() -> None:

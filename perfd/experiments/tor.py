@@ -1,13 +1,25 @@
-"""A tor as experiments see it."""
+"""A tor as experiments see it, and what stands in its place when there is none."""
 
 from __future__ import annotations
 
-import attrs
-from twisted.internet.defer import DeferredLock
+from collections.abc import Callable
+from typing import Any
 
+import attrs
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from zope.interface import implementer
+
+from perfd.clock import Phase, Timeline
 from perfd.interfaces import Tor
+from perfd.socks import SOCKS5ClientEndpoint
 from perfd.tor.events import ControlEvents
 from perfd.tor.guards import Guards
+
+NO_TOR = "none"
+"""The name that stands for no tor at all: a direct connection, the baseline."""
 
 
 @attrs.frozen
@@ -21,6 +33,110 @@ class MeasuredTor:
     transport: str | None = None
 
     @property
+    def name(self) -> str:
+        return str(self.tor.name)
+
+    @property
+    def version(self) -> str | None:
+        return self.tor.version
+
+    @property
     def not_ready(self) -> str | None:
         """Why no measurement can run now; None when one can."""
         return self.tor.not_ready or (self.guards.not_ready if self.guards is not None else None)
+
+    def endpoint(
+        self,
+        host: str,
+        port: int,
+        user: str,
+        *,
+        timeline: Timeline,
+        connected: Callable[[IAddress], None],
+        optimistic: bool,
+    ) -> IStreamClientEndpoint:
+        """The way to ``host`` through this tor.
+
+        Tor carries streams with the same ``user`` on the same circuits, and no others (IsolateSOCKSAuth).
+        ``connected`` is called with our address before anything is written to the SOCKS port.
+        """
+        return SOCKS5ClientEndpoint(
+            host,
+            port,
+            self.tor.socks_endpoint(),
+            {"login": (user, "perfd")},
+            timeline=timeline,
+            connected=connected,
+            optimistic=optimistic,
+        )
+
+
+@attrs.frozen
+class NoTor:
+    """``tor = none``: what ``MeasuredTor`` does, by a direct connection."""
+
+    reactor: Any
+    turn: DeferredLock = attrs.Factory(DeferredLock)
+    name: str = attrs.field(default=NO_TOR, init=False)
+    version: None = attrs.field(default=None, init=False)
+    events: None = attrs.field(default=None, init=False)
+    guards: None = attrs.field(default=None, init=False)
+    transport: None = attrs.field(default=None, init=False)
+    not_ready: None = attrs.field(default=None, init=False)
+
+    def endpoint(
+        self,
+        host: str,
+        port: int,
+        user: str,
+        *,
+        timeline: Timeline,
+        connected: Callable[[IAddress], None],
+        optimistic: bool,
+    ) -> IStreamClientEndpoint:
+        """The direct way to ``host``: there is nothing to isolate, and no reply to wait for."""
+        kind = TCP6ClientEndpoint if ":" in host else TCP4ClientEndpoint
+        return _Direct(kind(self.reactor, host, port), timeline, connected)
+
+
+WayIn = MeasuredTor | NoTor
+"""What an experiment measures through."""
+
+
+@implementer(IStreamClientEndpoint)
+@attrs.frozen
+class _Direct:
+    """An endpoint that stamps SOCKET and CONNECT, as those of SOCKS do."""
+
+    endpoint: IStreamClientEndpoint
+    timeline: Timeline
+    connected: Callable[[IAddress], None]
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        def build(addr: IAddress) -> IProtocol | None:
+            stamp = self.timeline.now()
+            self.timeline.mark(Phase.SOCKET, stamp)
+            self.timeline.mark(Phase.CONNECT, stamp)
+            return factory.buildProtocol(addr)
+
+        stamping = _StampingFactory(build)
+        connecting = maybeDeferred(self.endpoint.connect, stamping)
+        self.timeline.mark(Phase.SOCKET)
+        return connecting.addCallback(self._tell)
+
+    def _tell(self, protocol: Any) -> Any:
+        if getattr(protocol, "transport", None) is not None:
+            self.connected(protocol.transport.getHost())
+        return protocol
+
+
+class _StampingFactory(Factory):
+    """Stamps when the connection is there, and has the protocol built."""
+
+    noisy = False
+
+    def __init__(self, build: Callable[[IAddress], IProtocol | None]) -> None:
+        self._build = build
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return self._build(addr)

@@ -7,14 +7,14 @@ the option, and says what would be right.
 from __future__ import annotations
 
 import configparser
-import difflib
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from types import MappingProxyType
 
-import attrs
-
+from perfd.config.experiment import NO_TOR, Known, read_experiment
+from perfd.config.records import BrowserConfig, Config, ServerConfig, TorConfig
+from perfd.config.section import ConfigError, Section, suggestion
 from perfd.units import format_size, parse_duration, parse_size
 from perfd.values import (
     NAME,
@@ -25,113 +25,31 @@ from perfd.values import (
     control_port,
     database_url,
     lines,
-    names,
     nonempty,
     one_of,
+    ports,
     positive,
-    several_of,
     transport_of,
     whole_days,
     whole_number,
     yes_or_no,
 )
 
-T = TypeVar("T")
-
 NETWORKS = ("testnet", "tor", "socks")
 RESULTS = ("all", "local", "none")
-TYPES = ("download",)
-SERVERS = ("public", "onion")
-CIRCUITS = ("fresh", "reuse")
+DRIVERS = ("bidi", "selenium")
+PROCESSES = ("warm", "fresh")
 
-
-LONGEST_INTERVAL = 366 * 86400.0
 LARGEST_SIZE = 2**40
 
-
-class ConfigError(Exception):
-    """Everything that is wrong with a configuration; ``problems`` has a line for each."""
-
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
+EMPTY: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 
 
-@attrs.frozen(kw_only=True)
-class ServerConfig:
-    """``[server]``: our own web server."""
-
-    listen: Address
-    public_address: Address
-    results: str
-    max_size: int  # bytes
-    max_connections: int
-    onion_tor: str  # the tor that publishes the server as an onion service
+Overrides = Mapping[str, Mapping[str, str]]
+"""Options that take the place of those in the file, by section; a section that is not there is added."""
 
 
-@attrs.frozen(kw_only=True)
-class TorConfig:
-    """``[tor:NAME]``: a tor to launch, or (``control``) a running one to attach to."""
-
-    name: str
-    binary: str
-    torrc: str
-    control: str | None  # host:port, or the path of a socket
-    bootstrap_timeout: float  # seconds
-    bridges: tuple[str, ...]
-    transport_plugins: tuple[str, ...]
-    transport: str | None  # the label of the bridges' transport in records
-    guards: GuardPolicy
-    drop_guards: float | None  # seconds
-
-    @property
-    def torrc_lines(self) -> tuple[str, ...]:
-        """All lines for the torrc of this tor."""
-        return (
-            *self.torrc.splitlines(),
-            *(["UseBridges 1"] if self.bridges else []),
-            *(f"ClientTransportPlugin {plugin}" for plugin in self.transport_plugins),
-            *(f"Bridge {bridge}" for bridge in self.bridges),
-        )
-
-
-@attrs.frozen(kw_only=True)
-class ExperimentConfig:
-    """``[experiment:NAME]``: a kind of measurement and its schedule."""
-
-    name: str
-    type: str
-    size: int  # bytes
-    interval: float  # seconds
-    offset: float  # seconds
-    timeout: float  # seconds
-    tors: tuple[str, ...]
-    servers: tuple[str, ...]
-    fresh_circuits: bool = True
-    skip_until_cbt: bool = False
-
-
-@attrs.frozen(kw_only=True)
-class Config:
-    """A whole perfd.conf. Relative paths in it are relative to ``directory``."""
-
-    path: Path
-    directory: Path
-    source: str
-    network: str
-    socks_proxy: Address | None
-    testnet: Path
-    database: str
-    keep_logs: int  # days
-    keep: int | None  # days of measurements; None: for ever
-    keep_events: int  # days of circuits, streams and events
-    archive: bool
-    server: ServerConfig
-    tors: tuple[TorConfig, ...]
-    experiments: tuple[ExperimentConfig, ...]
-
-
-def load_config(path: Path) -> Config:
+def load_config(path: Path, overrides: Overrides = EMPTY) -> Config:
     """The configuration in the file ``path``, or the perfd.conf in that directory. Raises ``ConfigError``."""
     if path.is_dir():
         path /= "perfd.conf"
@@ -141,46 +59,20 @@ def load_config(path: Path) -> Config:
         raise ConfigError([f"{path}: no such file; `perfd init DIR` writes one"]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from None
-    return parse_config(text, path)
+    return parse_config(text, path, overrides)
 
 
-def parse_config(text: str, path: Path) -> Config:
+def parse_config(text: str, path: Path, overrides: Overrides = EMPTY) -> Config:
     """The configuration ``text``; ``path`` names it in messages. Raises ``ConfigError``."""
     parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#",), default_section="")
     try:
         parser.read_string(text, source=str(path))
     except configparser.Error as error:
         raise ConfigError([f"{path}: {' '.join(str(error).split())}"]) from None
-    return _Reader(path, {name: dict(parser[name]) for name in parser.sections()}).config()
-
-
-class _Section:
-    """One section while it is read: hands out options, collects problems, and knows what was asked for."""
-
-    def __init__(self, path: Path, name: str, values: Mapping[str, str], problems: list[str]) -> None:
-        self._place = f"{path}: [{name}]"
-        self._values = values
-        self._problems = problems
-        self._known: set[str] = set()
-
-    def get(self, option: str, read: Callable[[str], T], default: T) -> T:
-        self._known.add(option)
-        if option not in self._values:
-            return default
-        try:
-            return read(self._values[option].strip())
-        except ValueError as error:
-            self.problem(option, str(error))
-            return default
-
-    def problem(self, option: str, message: str) -> None:
-        self._problems.append(f"{self._place} {option}: {message}")
-
-    def finish(self) -> None:
-        """Report the options that nothing asked for."""
-        for option in self._values:
-            if option not in self._known:
-                self.problem(option, f"unknown option{_suggestion(option, self._known)}")
+    sections = {name: dict(parser[name]) for name in parser.sections()}
+    for name, options in overrides.items():
+        sections[name] = {**sections.get(name, {}), **options}
+    return _Reader(path, sections).config()
 
 
 class _Reader:
@@ -193,11 +85,19 @@ class _Reader:
 
     def config(self) -> Config:
         self._check_section_names()
-        server = self._server()
-        tors = self._tors()
         perfd = self._section("perfd")
         network = perfd.get("network", one_of(NETWORKS), "testnet")
+        server = self._server(network)
+        tors = self._tors()
         directory = self._path.absolute().parent
+        browsers = self._browsers(directory)
+        known = Known(
+            max_size=server.max_size,
+            network=network,
+            tors={"default"} if network == "socks" else {tor.name for tor in tors},
+            browsers={browser.name for browser in browsers},
+            single_onion_tor=server.onion_tor if server.single_onion else None,
+        )
         config = Config(
             path=self._path,
             directory=directory,
@@ -209,11 +109,13 @@ class _Reader:
             keep_logs=perfd.get("keep-logs", whole_days, 14),
             keep=perfd.get("keep", whole_days, None),
             keep_events=perfd.get("keep-events", whole_days, 30),
+            keep_har=perfd.get("keep-har", whole_days, 30),
             archive=perfd.get("archive", yes_or_no, True),
             server=server,
             tors=tors if network != "socks" else (),
+            browsers=browsers,
             experiments=tuple(
-                self._experiment(section, server.max_size, network, {tor.name for tor in tors})
+                read_experiment(self._section(section), section.partition(":")[2], known)
                 for section in self._sections
                 if section.startswith("experiment:")
             ),
@@ -228,25 +130,28 @@ class _Reader:
             raise ConfigError(self._problems)
         return config
 
-    def _section(self, name: str, *, defaults: str | None = None) -> _Section:
+    def _section(self, name: str, *, defaults: str | None = None) -> Section:
         values = {**self._sections.get(defaults or name, {}), **self._sections.get(name, {})}
-        return _Section(self._path, name, values, self._problems)
+        return Section(self._path, name, values, self._problems)
 
     def _check_section_names(self) -> None:
-        plain = ("perfd", "server", "tor")
+        plain = ("perfd", "server", "tor", "browser")
+        kinds = ("tor", "browser", "experiment")
         for section in self._sections:
             kind, colon, name = section.partition(":")
             if section in plain:
                 continue
-            if kind not in ("tor", "experiment") or not colon:
-                hint = _suggestion(section, (*plain, "tor:NAME", "experiment:NAME"))
+            if kind not in kinds or not colon:
+                hint = suggestion(section, (*plain, *(f"{kind}:NAME" for kind in kinds)))
                 self._problems.append(f"{self._path}: [{section}]: unknown section{hint}")
             elif not NAME.fullmatch(name):
                 self._problems.append(
                     f"{self._path}: [{section}]: the name must be letters, digits and hyphens, at most 64"
                 )
+            elif section == f"tor:{NO_TOR}":
+                self._problems.append(f"{self._path}: [{section}]: tor = {NO_TOR} stands for no tor at all")
 
-    def _server(self) -> ServerConfig:
+    def _server(self, network: str) -> ServerConfig:
         section = self._section("server")
         listen = section.get("listen", address, Address("127.0.0.1", 8080))
         config = ServerConfig(
@@ -255,12 +160,17 @@ class _Reader:
             results=section.get("results", one_of(RESULTS), "all"),
             max_size=section.get("max-size", positive(parse_size), 2**30),
             max_connections=section.get("max-connections", positive(whole_number), 500),
+            page_ports=section.get("page-ports", ports, () if network == "tor" else (0, 0)),
             onion_tor=section.get("onion-tor", a_name, "default"),
+            single_onion=section.get("single-onion", yes_or_no, False),
+            onion_auth=section.get("onion-auth", yes_or_no, False),
         )
         if config.max_size > LARGEST_SIZE:
             section.problem("max-size", f"must be at most {format_size(LARGEST_SIZE)}")
         if config.public_address.is_any:
             section.problem("public-address", f"needed, since {listen.host} is no address that others can reach")
+        if network == "tor" and 0 in config.page_ports:
+            section.problem("page-ports", "must be ports that the internet can reach, so 0 will not do")
         section.finish()
         return config
 
@@ -289,50 +199,40 @@ class _Reader:
         section.finish()
         return config
 
-    def _experiment(self, section_name: str, max_size: int, network: str, tors: set[str]) -> ExperimentConfig:
-        section = self._section(section_name)
-        interval = section.get("interval", positive(parse_duration), 300.0)
-        config = ExperimentConfig(
-            name=section_name.partition(":")[2],
-            type=section.get("type", one_of(TYPES), "download"),
-            size=section.get("size", positive(parse_size), 51200),
-            interval=interval,
-            offset=section.get("offset", parse_duration, 0.0),
-            timeout=section.get("timeout", positive(parse_duration), max(1.0, interval - 5.0)),
-            tors=section.get("tor", names, ("default",)),
-            servers=section.get("server", several_of(SERVERS), ("public",)),
-            fresh_circuits=section.get("circuit", one_of(CIRCUITS), "fresh") == "fresh",
-            skip_until_cbt=section.get("skip-until-cbt", yes_or_no, False),
+    def _browsers(self, directory: Path) -> tuple[BrowserConfig, ...]:
+        """The browser named default, whose options are the defaults of all, and the named ones."""
+        named = [section for section in self._sections if section.startswith("browser:")]
+        default = () if "browser:default" in named else (self._browser("browser", "default", directory),)
+        return (*default, *(self._browser(name, name.partition(":")[2], directory) for name in named))
+
+    def _browser(self, section_name: str, name: str, directory: Path) -> BrowserConfig:
+        section = self._section(section_name, defaults="browser")
+        profile = section.get("profile", nonempty, None)
+        config = BrowserConfig(
+            name=name,
+            driver=section.get("driver", one_of(DRIVERS), "bidi"),
+            binary=section.get("binary", nonempty, "firefox-esr"),
+            profile=None if profile is None else directory / profile,
+            is_warm=section.get("process", one_of(PROCESSES), "warm") == "warm",
+            geckodriver=section.get("geckodriver", nonempty, "geckodriver"),
+            selenium_url=section.get("selenium-url", nonempty, None),
         )
-        if not 1 <= interval <= LONGEST_INTERVAL:
-            section.problem("interval", "must be from 1 s to 366 d")
-        if config.offset >= interval:
-            section.problem("offset", "must be smaller than the interval")
-        if config.size > max_size:
-            section.problem("size", f"larger than max-size of [server], which is {format_size(max_size)}")
-        if network == "socks" and "onion" in config.servers:
-            section.problem("server", "there are no onion services with network = socks")
-        known = {"default"} if network == "socks" else tors
-        for tor in config.tors:
-            if tor not in known:
-                section.problem("tor", f"no tor is named {tor!r}; there is {', '.join(sorted(known))}")
+        if config.driver == "bidi":
+            for option in ("geckodriver", "selenium-url"):
+                if option in section:
+                    section.problem(option, "only used with driver = selenium")
         section.finish()
         return config
 
     def _check_reachable(self, config: Config) -> None:
         address = config.server.public_address
-        public = not config.experiments or any("public" in each.servers for each in config.experiments)
+        used = [each for each in config.experiments if "public" in each.servers and each.url is None]
+        public = not config.experiments or any(set(each.tors) != {NO_TOR} for each in used)
         if config.network == "tor" and address.is_loopback and public and not self._problems:
             self._problems.append(
                 f"{self._path}: [server] public-address: {address} cannot be reached over the public Tor network; "
                 "give the address at which the internet reaches this server, or use network = testnet"
             )
-
-
-def _suggestion(word: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
 
 
 def _host_label() -> str:

@@ -1,0 +1,61 @@
+"""One section of perfd.conf while it is read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class ConfigError(Exception):
+    """Everything that is wrong with a configuration; ``problems`` has a line for each."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class Section:
+    """Hands out options, collects problems, and knows what was asked for."""
+
+    def __init__(self, path: Path, name: str, values: Mapping[str, str], problems: list[str]) -> None:
+        self._place = f"{path}: [{name}]"
+        self._values = values
+        self._problems = problems
+        self._known: set[str] = set()
+
+    def __contains__(self, option: str) -> bool:
+        return option in self._values
+
+    def get(self, option: str, read: Callable[[str], T], default: T) -> T:
+        self._known.add(option)
+        if option not in self._values:
+            return default
+        try:
+            return read(self._values[option].strip())
+        except ValueError as error:
+            self.problem(option, str(error))
+            return default
+
+    def problem(self, option: str, message: str) -> None:
+        self._problems.append(f"{self._place} {option}: {message}")
+
+    def finish(self, elsewhere: Mapping[str, str] | None = None) -> None:
+        """Report the options that nothing asked for; ``elsewhere`` says where some of them belong."""
+        for option in self._values:
+            if option in self._known:
+                continue
+            if elsewhere is not None and option in elsewhere:
+                self.problem(option, f"only used with {elsewhere[option]}")
+            else:
+                self.problem(option, f"unknown option{suggestion(option, self._known)}")
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """What was meant by an unknown ``word``, for the end of a message."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"

@@ -1,0 +1,128 @@
+"""``parallel = K``: K downloads at once, over one circuit or over K, and how fairly they shared it.
+
+The steps of the record are those of the stream that was first with each, up to DATARESPONSE, and of the last one
+for DATACOMPLETE; the counts are sums. Lists have one member for each stream, with nothing between two commas for
+what did not happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+
+from perfd.experiments.run import Extra, Run, Setup, Transfer
+from perfd.record import EMPTY, Measurement, Outcome
+
+FIRSTS = ("start", "socket", "connect", "negotiate", "request", "response", "datarequest", "dataresponse")
+FIRSTS_OF_SERVER = ("serverrequest", "serverresponse")
+LASTS = ("datacomplete", "end", "servercomplete")
+SUMS = ("writebytes", "readbytes", "payloadbytes")
+
+
+class ParallelRun(Run):
+    """``streams`` downloads at once. ``one_circuit``: all isolated under one name, so that they share circuits."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        slot: float | None,
+        extra: Extra = EMPTY,
+        *,
+        streams: int,
+        one_circuit: bool,
+        optimistic: bool | None = None,
+    ) -> None:
+        super().__init__(setup, slot, extra)
+        self.extra["PARALLEL"] = streams
+        if optimistic is not None:
+            self.extra["OPTIMISTIC"] = int(optimistic)
+        self._streams = streams
+        self._one_circuit = one_circuit
+        self._optimistic = bool(optimistic)
+
+    async def exchange(self) -> None:
+        self._transfers = [self._transfer(number) for number in range(self._streams)]
+        await together([transfer.fetch(self.setup.size, self.setup.timeout) for transfer in self._transfers])
+
+    async def finish(self) -> Measurement:
+        parts = await together([transfer.fields(self.slot) for transfer in self._transfers])
+        return Measurement(**combined(parts) | {"id": self.id, "extra": {**self.extra, **shares(parts)}})
+
+    def _transfer(self, number: int) -> Transfer:
+        user = self.setup.user(self.id)
+        if not self._one_circuit:
+            user += f"-{number}"
+        return Transfer(self.setup, f"{self.id}-{number}", user, optimistic=self._optimistic)
+
+
+async def together(coroutines: Iterable[Any]) -> list[Any]:
+    """The results of all, which run at the same time. A cancellation reaches each; their results count."""
+    everything = gatherResults([Deferred.fromCoroutine(each) for each in coroutines], consumeErrors=True)
+    try:
+        found: list[Any] = await everything
+    except FirstError as error:
+        error.subFailure.raiseException()
+        raise
+    return found
+
+
+def combined(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One record's fields for several streams; ``parts`` are those of each."""
+    fields = dict(parts[0])
+    for names, choose in ((FIRSTS, min), (FIRSTS_OF_SERVER, min), (LASTS, max), (SUMS, sum)):
+        for name in names:
+            known = [part[name] for part in parts if part.get(name) is not None]
+            fields[name] = choose(known) if known else None
+    failed = [part for part in parts if part["outcome"] is not Outcome.OK]
+    worst = failed[0] if failed else parts[0]
+    fields |= {name: worst.get(name) for name in ("outcome", "errorcode", "reason", "status")}
+    if failed:
+        fields["datacomplete"] = None
+        fields["reason"] = f"{len(failed)} of {len(parts)} streams: {worst.get('reason')}"
+    return fields | {"dataperc": EMPTY, "partial": EMPTY}
+
+
+def shares(parts: Sequence[dict[str, Any]]) -> dict[str, str | int | float]:
+    """Each stream's part, and the fairness between them."""
+    rates = [rate(part) for part in parts]
+    start = min(part["start"] for part in parts)
+    asked = [part["datarequest"] for part in parts if part.get("datarequest") is not None]
+    ended = [part["datacomplete"] or part["end"] for part in parts if part.get("payloadbytes")]
+    total = sum(part["payloadbytes"] or 0 for part in parts)
+
+    def times(name: str) -> str:
+        return listed(parts, name, lambda value: f"{value - start:.6f}")
+
+    return {
+        "STREAMSOK": sum(part["outcome"] is Outcome.OK for part in parts),
+        **({"THROUGHPUT": round(total / (max(ended) - min(asked)), 1)} if total and asked else {}),
+        **({"JAIN": round(jain(rates), 6)} if any(rates) else {}),
+        "STREAMRATES": ",".join(f"{each:.0f}" for each in rates),
+        "STREAMRESPONSES": times("dataresponse"),
+        "STREAMCOMPLETES": times("datacomplete"),
+        "STREAMBYTES": listed(parts, "payloadbytes", str),
+        "STREAMCIRCS": listed(parts, "circ_id", str),
+        "STREAMIDS": listed(parts, "used_by", str),
+        "STREAMERRORS": listed(parts, "errorcode", str),
+    }
+
+
+def listed(parts: Sequence[dict[str, Any]], name: str, write: Callable[[Any], str]) -> str:
+    """A comma list of one field of each part."""
+    values = (part.get(name) for part in parts)
+    return ",".join("" if value is None else write(value) for value in values)
+
+
+def rate(part: dict[str, Any]) -> float:
+    """Payload per second from DATAREQUEST to the last byte, or to the end if that never came; bytes/s."""
+    asked, ended = part.get("datarequest"), part.get("datacomplete") or part.get("end")
+    if not part.get("payloadbytes") or asked is None or ended is None or ended <= asked:
+        return 0.0
+    return float(part["payloadbytes"] / (ended - asked))
+
+
+def jain(values: Sequence[float]) -> float:
+    """Jain's fairness index: 1 if all have the same, 1/n if one has everything (Jain, Chiu, Hawe 1984)."""
+    return sum(values) ** 2 / (len(values) * sum(value**2 for value in values))

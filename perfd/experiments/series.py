@@ -1,0 +1,160 @@
+"""``type = series``: several requests, and to which circuits tor attached their streams (Tor's ticket #5830).
+
+Each request has a record of its own (type ``request``), which goes to ``parts``; the run's record is of the series.
+The id of a request is that of its series, a hyphen and its number.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import deferLater
+
+from perfd.experiments.parallel import together
+from perfd.experiments.run import Extra, Run, Setup, Transfer
+from perfd.record import EMPTY, Error, Measurement, Outcome
+from perfd.tor.join import Joined
+
+REQUEST = "request"
+"""The type of the records of a series' requests."""
+
+
+class SeriesRun(Run):
+    """``requests`` downloads in ``groups`` isolation groups, in turn.
+
+    ``stagger`` None: one after the other. Otherwise each begins so many seconds after the one before, whether that
+    has ended or not. The experiment's timeout is that of the whole series.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        slot: float | None,
+        extra: Extra = EMPTY,
+        *,
+        requests: int,
+        groups: int,
+        stagger: float | None,
+    ) -> None:
+        super().__init__(setup, slot, extra)
+        self._requests = requests
+        self._groups = groups
+        self._stagger = stagger
+        self._transfers: dict[int, Transfer] = {}
+        self._stopped = False
+
+    async def exchange(self) -> None:
+        self._anchor = self.setup.clock.anchor()
+        if self._stagger is not None:
+            await together([self._late(number, number * self._stagger) for number in range(self._requests)])
+            return
+        for number in range(self._requests):
+            if not self._stopped:
+                await self._fetch(number)
+
+    async def finish(self) -> Measurement:
+        parts = await together([self._part(number) for number in range(self._requests)])
+        for part in parts:
+            self.setup.parts.record(part)
+        return self._summary(parts)
+
+    async def _late(self, number: int, seconds: float) -> None:
+        try:
+            await deferLater(self.setup.reactor, seconds)
+        except CancelledError:
+            self._stopped = True
+            return
+        await self._fetch(number)
+
+    async def _fetch(self, number: int) -> None:
+        remaining = self._anchor.monotonic + self.setup.timeout - self.setup.clock.monotonic()
+        if remaining <= 0:
+            return
+        user = f"{self.setup.user(self.id)}-g{number % self._groups}"
+        self._transfers[number] = transfer = Transfer(self.setup, f"{self.id}-{number:04}", user)
+        exchange = await transfer.fetch(self.setup.size, remaining)
+        if exchange.outcome is Outcome.CANCELLED:
+            self._stopped = True
+
+    async def _part(self, number: int) -> Measurement:
+        """The record of one request."""
+        extra: dict[str, Any] = {"SERIES": self.id, "REQUESTNUMBER": number, "GROUP": number % self._groups}
+        transfer = self._transfers.get(number)
+        if transfer is None:
+            return Measurement(
+                **self.setup.identity(f"{self.id}-{number:04}", self.slot) | {"type": REQUEST},
+                start=self._anchor.wall,
+                outcome=Outcome.CANCELLED if self._stopped else Outcome.TIMEOUT,
+                errorcode=Error.STOPPED if self._stopped else Error.TIMEOUT,
+                reason="Perfd was stopped before it" if self._stopped else "the series was over time before it",
+                extra=extra,
+            )
+        fields = await transfer.fields(self.slot)
+        extra |= {**allocation(transfer.joined), **fields["extra"]}
+        return Measurement(**fields | {"type": REQUEST, "extra": extra})
+
+    def _summary(self, parts: Sequence[Measurement]) -> Measurement:
+        """The record of the series."""
+        failed = [part for part in parts if part.outcome is not Outcome.OK]
+        worst = failed[0] if failed else parts[0]
+        complete = [part.datacomplete for part in parts if part.datacomplete is not None]
+        return Measurement(
+            **self.setup.identity(self.id, self.slot),
+            start=self._anchor.wall,
+            datacomplete=max(complete) if complete and not failed else None,
+            end=max((part.end for part in parts if part.end is not None), default=None),
+            outcome=worst.outcome,
+            errorcode=worst.errorcode,
+            reason=f"{len(failed)} of {len(parts)} requests: {worst.reason}" if failed else None,
+            payloadbytes=sum(part.payloadbytes or 0 for part in parts),
+            readbytes=sum(part.readbytes or 0 for part in parts),
+            writebytes=sum(part.writebytes or 0 for part in parts),
+            extra={**self.extra, "GROUPS": self._groups, **summary(parts)},
+        )
+
+
+def allocation(joined: Joined | None) -> dict[str, str | int | float]:
+    """To which circuits tor attached a stream, for how long it waited, and why it was detached."""
+    stream = joined.stream if joined is not None else None
+    if stream is None:
+        return {}
+    found: dict[str, str | int | float] = {
+        "ATTACHES": len(stream.attaches),
+        "ATTACHEDTO": ",".join(str(attach.circ_id) for attach in stream.attaches),
+        "DETACHES": sum(attach.detached is not None for attach in stream.attaches),
+    }
+    reasons = [reason(attach.reason, attach.remote_reason) for attach in stream.attaches if attach.reason]
+    if reasons:
+        found["DETACHREASONS"] = ",".join(reasons)
+    if stream.new is not None and stream.attaches:
+        found["CIRCUITWAIT"] = round(stream.attaches[-1].at - stream.new, 6)
+    return found
+
+
+def reason(local: str | None, remote: str | None) -> str:
+    """Tor's reason, with that of the far end after a slash."""
+    return "/".join(filter(None, (local, remote)))
+
+
+def summary(parts: Sequence[Measurement]) -> dict[str, str | int | float]:
+    """What a series' requests have in common; a request that used a circuit after another one reused it."""
+    used = [part.circ_id for part in parts if part.circ_id is not None]
+    waits = [float(part.extra["CIRCUITWAIT"]) for part in parts if "CIRCUITWAIT" in part.extra]
+    failures = Counter(part.errorcode for part in parts if part.outcome is not Outcome.OK)
+    found: dict[str, str | int | float] = {
+        "REQUESTS": len(parts),
+        "REQUESTSOK": sum(part.outcome is Outcome.OK for part in parts),
+        "CIRCUITS": len(set(used)),
+        "REUSED": len(used) - len(set(used)),
+        "ATTACHES": sum(int(part.extra.get("ATTACHES", 0)) for part in parts),
+        "DETACHES": sum(int(part.extra.get("DETACHES", 0)) for part in parts),
+    }
+    if waits:
+        found |= {"CIRCUITWAITMEDIAN": round(statistics.median(waits), 6), "CIRCUITWAITMAX": round(max(waits), 6)}
+    if failures:
+        found["FAILURES"] = ",".join(f"{code}:{count}" for code, count in failures.most_common())
+    return found

@@ -1,0 +1,47 @@
+"""From an experiment's configuration to what runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from perfd.config import ExperimentConfig
+from perfd.experiments.download import DownloadRun, Pair
+from perfd.experiments.parallel import ParallelRun
+from perfd.experiments.run import Run, Setup, TorExperiment
+from perfd.experiments.series import SeriesRun
+
+Prepared = TorExperiment | Pair
+"""What runs an experiment over one tor and one way to the server."""
+
+
+def make_experiment(config: ExperimentConfig, setup: Setup) -> Prepared:
+    """What runs the experiment of ``config``."""
+    if config.type == "download" and config.optimistic == "both":
+        return Pair(
+            TorExperiment(setup, _download(config, optimistic=False)),
+            TorExperiment(setup, _download(config, optimistic=True)),
+        )
+    return TorExperiment(setup, _MAKERS[config.type](config))
+
+
+def _plain_download(config: ExperimentConfig) -> Callable[..., Run]:
+    return _download(config, optimistic=None if config.optimistic is None else config.optimistic == "yes")
+
+
+def _download(config: ExperimentConfig, *, optimistic: bool | None) -> Callable[..., Run]:
+    if config.parallel > 1:
+        return partial(
+            ParallelRun, streams=config.parallel, one_circuit=config.is_on_one_circuit, optimistic=optimistic
+        )
+    return partial(DownloadRun, optimistic=optimistic)
+
+
+def _series(config: ExperimentConfig) -> Callable[..., Run]:
+    return partial(SeriesRun, requests=config.requests, groups=config.groups, stagger=config.stagger)
+
+
+_MAKERS: dict[str, Callable[[ExperimentConfig], Callable[..., Run]]] = {
+    "download": _plain_download,
+    "series": _series,
+}
