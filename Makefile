@@ -24,7 +24,7 @@ types: setup
 	$(BIN)/mypy
 
 unit: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 bench: packages-bench setup
 	$(BIN)/python -m bench

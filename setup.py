@@ -16,6 +16,7 @@ EXTRAS = {
         "mypy-zope>=1.0.9",
         "openapi-spec-validator>=0.7",
         "pytest>=8.3",
+        "pytest-xdist>=3.6",
         "ruff>=0.8",
         "schemathesis>=4.0",
     ],

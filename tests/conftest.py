@@ -1,17 +1,28 @@
-"""What all tests share: one private Tor network per run, and a place for trial's temporary directories."""
+"""What all tests share: one private Tor network per run, and a place for trial's temporary directories.
+
+With pytest-xdist (``-n``) each worker is a session of its own. The network is started by the first one that needs
+it, and stopped at the end by the process that runs the workers, or the only one.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
+
+RUN = pytest.StashKey[Path]()
+"""The directory that all processes of this test run share; its end is that of the run."""
 
 
 @attrs.frozen
@@ -41,15 +52,17 @@ def _working_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 
 @pytest.fixture(scope="session")
-def testnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestnetFixture]:
-    """The private network; started when the first test asks for it."""
-    directory = tmp_path_factory.mktemp("testnet")
-    _testnet("start", directory)
-    try:
-        status = json.loads(_testnet("status", directory, "--json"))
-        yield TestnetFixture(directory, tuple(status["client_options"]))
-    finally:
-        _testnet("stop", directory)
+def testnet(pytestconfig: pytest.Config) -> TestnetFixture:
+    """The private network; started when the first test of all workers asks for it."""
+    run = pytestconfig.stash[RUN]
+    directory = run / "testnet"
+    with (run / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Does nothing if it runs already. A machine that is very busy can miss the deadline once.
+        if _testnet("start", directory).returncode:
+            _succeed("start", directory)
+    status = json.loads(_succeed("status", directory, "--json"))
+    return TestnetFixture(directory, tuple(status["client_options"]))
 
 
 @pytest.fixture(scope="class")
@@ -58,8 +71,49 @@ def with_testnet(request: pytest.FixtureRequest, testnet: TestnetFixture) -> Non
     request.cls.testnet = testnet
 
 
-def _testnet(action: str, directory: Path, *options: str) -> str:
-    done = subprocess.run(
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Agree on a directory for what the workers share."""
+    given = getattr(session.config, "workerinput", {}).get("run")
+    session.config.stash[RUN] = Path(given or tempfile.mkdtemp(prefix="perfd-tests-")).resolve()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker the directory."""
+    node.workerinput["run"] = str(node.config.stash[RUN])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let workers begin with the tests that take long; those that share a fixture stay in one worker."""
+    if not hasattr(config, "workerinput"):
+        return
+    items.sort(key=lambda item: item.get_closest_marker("tor") is None)
+    for item in items:
+        definitions = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009 - it has no public name
+        names = [name for name in definitions if name != "with_testnet" and not name.startswith("_unittest_")]
+        scopes = {definition.scope for name in names for definition in definitions[name]}
+        if "module" in scopes:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+        elif "class" in scopes:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.rpartition("::")[0]))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Stop the network once no worker is left. After a failure its logs are kept."""
+    if hasattr(session.config, "workerinput"):
+        return
+    run = session.config.stash[RUN]
+    started = (run / "testnet").exists()
+    if started:
+        _succeed("stop", run / "testnet")
+    if not (started and exitstatus):
+        shutil.rmtree(run)
+
+
+def _testnet(action: str, directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "perfd", "testnet", action, str(directory), *options],
         capture_output=True,
         text=True,
@@ -67,5 +121,9 @@ def _testnet(action: str, directory: Path, *options: str) -> str:
         timeout=180,
         stdin=subprocess.DEVNULL,
     )
+
+
+def _succeed(action: str, directory: Path, *options: str) -> str:
+    done = _testnet(action, directory, *options)
     assert done.returncode == 0, f"perfd testnet {action}: {done.stdout}{done.stderr}"
     return done.stdout

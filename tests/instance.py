@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -11,7 +12,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +34,30 @@ timeout = 900 ms
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody uses now, and nobody is likely to take before the test does.
+
+    It is none that the system gives to who asks for any port, and none of another worker of pytest-xdist.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 12000 + worker % 10 * 2000
+    while True:
+        port = first + secrets.randbelow(2000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout: float = 60.0) -> Any:
+@contextmanager
+def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A process that does not outlive the block, also if the test fails in it."""
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(condition: Callable[[], Any], what: str, timeout: float = 120.0) -> Any:
     """The first true value of ``condition``; fails the test when there is none in time."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -75,7 +94,7 @@ class TestInstance:
             stdin=subprocess.DEVNULL,
         )
 
-    def twistd(self, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def twistd(self, *arguments: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run twistd in the instance's directory."""
         return subprocess.run(
             self.twistd_command(*arguments),
@@ -131,7 +150,7 @@ class TestInstance:
         assert all(isinstance(each, Measurement) for each in found), found
         return [each for each in found if isinstance(each, Measurement)]
 
-    def wait_for_measurements(self, count: int, timeout: float = 60.0, **wanted: Any) -> list[Measurement]:
+    def wait_for_measurements(self, count: int, timeout: float = 120.0, **wanted: Any) -> list[Measurement]:
         """At least ``count`` measurements in the log with the given fields."""
 
         def matching() -> list[Measurement]:

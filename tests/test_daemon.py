@@ -20,7 +20,7 @@ from twisted.plugin import getPlugins
 from perfd.config import ConfigError, load_config
 from perfd.logfile import parse
 from perfd.record import Error, Outcome
-from tests.instance import SOCKS_CONFIG, TestInstance, is_alive, processes_in, wait_for
+from tests.instance import SOCKS_CONFIG, TestInstance, is_alive, processes_in, running, wait_for
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -134,12 +134,12 @@ def test_foreground(instance: TestInstance) -> None:
     """`twistd -n perfd` and `perfd run` measure in the foreground, log to both places, and end on SIGINT."""
     for command in (instance.twistd_command("-n", "perfd"), [sys.executable, "-m", "perfd", "run"]):
         seen = len(instance.logged())
-        with subprocess.Popen(
+        with running(
             command, cwd=instance.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
             instance.wait_for_measurements(seen + 1)
             process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=30)
+            output, _ = process.communicate(timeout=120)
         assert "OUTCOME=ok" in output
         assert not processes_in(instance.directory)
 
@@ -147,11 +147,12 @@ def test_foreground(instance: TestInstance) -> None:
 def test_application_file(instance: TestInstance) -> None:
     """perfd.tac builds the same service from the perfd.conf beside it."""
     (instance.directory / "perfd.tac").write_text((CHECKOUT / "perfd.tac").read_text())
-    with subprocess.Popen(
+    with running(
         instance.twistd_command("-n", "-y", "perfd.tac"), cwd=instance.directory, stdout=subprocess.DEVNULL
     ) as process:
         instance.wait_for_measurements(1, outcome=Outcome.OK)
         process.send_signal(signal.SIGTERM)
+        process.wait(120)
 
 
 def test_second_daemon(instance: TestInstance) -> None:
@@ -328,7 +329,7 @@ def test_measure(tmp_path: Path) -> None:
             check=False,
             cwd=tmp_path,
             env=environment,
-            timeout=60,
+            timeout=120,
         )
 
     done = run("--json")
@@ -358,7 +359,7 @@ def test_measure_is_interrupted(tmp_path: Path, number: int) -> None:
         "--timeout",
         "1h",
     ]
-    with subprocess.Popen(
+    with running(
         command,
         cwd=tmp_path,
         env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
@@ -369,7 +370,7 @@ def test_measure_is_interrupted(tmp_path: Path, number: int) -> None:
         assert process.stdout is not None
         heading = process.stdout.readline() + process.stdout.readline()
         process.send_signal(number)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=120)
     assert "what happened" in heading
     row, summary = output.splitlines()
     assert row.split()[:2] == ["1", "cancelled"]
@@ -381,7 +382,7 @@ def test_measure_is_interrupted(tmp_path: Path, number: int) -> None:
 @pytest.mark.parametrize("command", [("measure", "--network", "testnet"), ("testnet", "start", "network")])
 def test_interrupted_start_of_the_network(tmp_path: Path, command: tuple[str, ...]) -> None:
     """A signal while the private network starts leaves none of its relays behind."""
-    with subprocess.Popen(
+    with running(
         [sys.executable, "-m", "perfd", *command],
         cwd=tmp_path,
         env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
@@ -390,7 +391,7 @@ def test_interrupted_start_of_the_network(tmp_path: Path, command: tuple[str, ..
     ) as process:
         wait_for(lambda: [pid for pid in processes_in(tmp_path) if pid != process.pid], "a relay")
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "Traceback" not in errors
     assert "GeneratorExit" not in errors
