@@ -33,6 +33,13 @@ SMALL = 51200
 SMALL_RUNS = 200
 
 
+class Parts:
+    """Takes the records of parts; these experiments have none."""
+
+    def record(self, measurement: Measurement) -> None:
+        raise AssertionError(measurement)
+
+
 def experiment(size: int) -> ExperimentConfig:
     """Downloads of ``size`` bytes."""
     return ExperimentConfig(
@@ -52,7 +59,7 @@ def laboratory(reactor: Any, network: str, directory: Path) -> Laboratory:
     config = parse_config(f"[perfd]\nnetwork = {network}", directory / "perfd.conf")
     anywhere = Address("127.0.0.1", 0)
     server = attrs.evolve(config.server, listen=anywhere, public_address=anywhere)
-    return Laboratory(reactor, Clock(), attrs.evolve(config, server=server), {}, Unrecorded())
+    return Laboratory(reactor, Clock(), attrs.evolve(config, server=server), {}, Unrecorded(), Parts())
 
 
 async def curl(port: int, address: str, size: int) -> dict[str, float]:
@@ -76,8 +83,10 @@ async def compare_with_curl(reactor: Any, directory: Path) -> None:
     lab.startService()
     try:
         await lab.tors["default"].when_ready()
-        download = lab.download(experiment(LARGE), "default", "public")
-        port = port_of(await download.run(None))
+        download = lab.experiments(experiment(LARGE))[0]
+        first_one = await download.run(None)
+        port = port_of(first_one)
+        address = first_one.endpointremote.partition(":")[2]
         ours: list[Measurement] = []
         theirs: list[dict[str, float]] = []
         for _ in range(ROUNDS):
@@ -88,7 +97,7 @@ async def compare_with_curl(reactor: Any, directory: Path) -> None:
             assert measured.outcome is Outcome.OK, measured
             ours.append(measured)
             await deferLater(reactor, PAUSE)
-            theirs.append(await curl(port, f"{download.server.host}:{download.server.port}", LARGE))
+            theirs.append(await curl(port, address, LARGE))
     finally:
         await lab.stopService()
     total = statistics.median(m.datacomplete - m.start for m in ours if m.datacomplete)
@@ -110,7 +119,7 @@ async def small_over_socks(reactor: Any, directory: Path) -> None:
     lab = laboratory(reactor, "socks", directory)
     lab.startService()
     try:
-        download = lab.download(experiment(SMALL), "default", "public")
+        download = lab.experiments(experiment(SMALL))[0]
         measured = [await download.run(None) for _ in range(SMALL_RUNS)]
     finally:
         await lab.stopService()

@@ -56,6 +56,10 @@ class Instance:
     def onion_key(self) -> Path:
         return self.directory / "onion" / "key"
 
+    @property
+    def onion_client_key(self) -> Path:
+        return self.directory / "onion" / "client-key"
+
     def tor_data(self, name: str) -> Path:
         return self.directory / "tor" / name
 

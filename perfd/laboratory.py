@@ -27,6 +27,7 @@ from perfd.tor.eventsink import EventSink
 from perfd.tor.guards import Guards
 from perfd.tor.launch import TorOptions, TorService
 from perfd.tor.onion import OnionService
+from perfd.tor.onion_client import ClientKey, OnionClient
 from perfd.tor.testnet import Testnet
 from perfd.tor.testnet_service import TestnetService
 from perfd.values import Address, GuardPolicy
@@ -63,6 +64,9 @@ class Laboratory(OrderedServices):
         self._servers: dict[str, WayToServer] = {
             "public": PublicAddress(config.server.public_address.host, config.server.public_address.port, self._web)
         }
+        self._client_key = ClientKey(Instance(config.directory).onion_client_key)
+        if self._is_onion_wanted():
+            self._onion = self._make_onion()
         self._tors = self._make_tors()
         self._direct_turn = DeferredLock()  # measurements without Tor do not disturb each other either
 
@@ -154,18 +158,18 @@ class Laboratory(OrderedServices):
             torrc="\n".join(tor.torrc_lines),
             bootstrap_timeout=tor.bootstrap_timeout,
             control=tor.control,
+            single_onion=self._config.server.single_onion and self._publishes(tor.name),
         )
         service = TorService(self._reactor, options, network, self._clock)
         events = ControlEvents(
             self._reactor, self._clock, source=self._config.source, tor=tor.name, sink=self._event_sink
         )
         service.subscribe(events.connected, events.disconnected)
-        if tor.name == self._config.server.onion_tor and self._is_onion_wanted():
-            # A port of its own tells the clients of the onion service from those of this machine.
-            far = self._make_web(Address("127.0.0.1", 0), is_far=True)
-            onion = OnionService(instance.onion_key, lambda: far.port)
-            service.subscribe(onion.connected, onion.disconnected)
-            self._servers["onion"] = OnionAddress(onion)
+        if self._publishes(tor.name):
+            service.subscribe(self._onion.connected, self._onion.disconnected)
+        if self._config.server.onion_auth and self._is_onion_wanted():
+            client = OnionClient(self._onion, self._client_key, tor=tor.name)
+            service.subscribe(client.connected, client.disconnected)
         turn = DeferredLock()
         guards = None
         if tor.guards != GuardPolicy() or tor.drop_guards is not None:
@@ -181,6 +185,23 @@ class Laboratory(OrderedServices):
             service.subscribe(guards.connected, guards.disconnected)
         service.setServiceParent(self)
         return MeasuredTor(service, turn, events=events, guards=guards, transport=tor.transport)
+
+    def _make_onion(self) -> OnionService:
+        instance, server = Instance(self._config.directory), self._config.server
+        # A port of its own tells the clients of the onion service from those of this machine.
+        far = self._make_web(Address("127.0.0.1", 0), is_far=True)
+        onion = OnionService(
+            instance.onion_key,
+            lambda: far.port,
+            single_onion=server.single_onion,
+            client_key=self._client_key if server.onion_auth else None,
+        )
+        self._servers["onion"] = OnionAddress(onion)
+        return onion
+
+    def _publishes(self, tor: str) -> bool:
+        """Whether this is the tor of our onion service."""
+        return tor == self._config.server.onion_tor and self._is_onion_wanted()
 
     def _is_onion_wanted(self) -> bool:
         return any("onion" in experiment.servers for experiment in self._config.experiments)
