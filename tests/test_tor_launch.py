@@ -97,7 +97,7 @@ class LaunchTests(TorTestCase):
         process = self.start(self.service(torrc=torrc))
         lines = process.torrc
         self.assertEqual([line for line in lines if line.startswith("Bridge")], torrc.splitlines()[:2])
-        self.assertIn("SocksPort 127.0.0.1:auto IsolateSOCKSAuth", lines)
+        self.assertIn("SocksPort 127.0.0.1:auto IsolateSOCKSAuth ExtendedErrors", lines)
         directories = [line for line in lines if line.startswith("DataDirectory")]
         self.assertEqual(directories[-1], f'DataDirectory "{self.directory / "tor"}"')
         self.assertGreater(lines.index("RunAsDaemon 0"), lines.index("RunAsDaemon 1"))

@@ -317,9 +317,8 @@ class EventFold:
         self._give_event("HS_DESC", text, stamp)
 
     def _rendezvous(self) -> list[Rendezvous]:
-        """Those of the measurements whose streams live."""
-        found = ((join.rendezvous, join.stream) for join in self._joins)
-        return [way for way, stream in found if way is not None and stream is not None and stream.end is None]
+        """Those of the measurements that are not finished."""
+        return [join.rendezvous for join in self._joins if join.rendezvous is not None]
 
     # Streams.
 

@@ -27,8 +27,8 @@ class OnionError(Exception):
 class ClientKey:
     """The x25519 key of an onion service's clients, in the file ``path``, made when it is needed and there is none.
 
-    The file holds ``descriptor:x25519:KEY``: with ``ADDRESS:`` before it, that is an ``.auth_private`` file of tor's
-    ClientOnionAuthDir. Both properties raise ``OnionError`` if the file holds something else, and ``OSError``.
+    The file holds ``descriptor:x25519:KEY``: with ``ADDRESS:`` before it, that is an ``.auth_private`` file of
+    tor's ClientOnionAuthDir. Both properties raise ``OSError``, and ``OnionError`` if it holds something else.
     """
 
     def __init__(self, path: Path) -> None:

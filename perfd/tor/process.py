@@ -32,8 +32,9 @@ _LONGEST_SOCKET_PATH = 100
 
 _OWNER_OPTION = "--__OwningControllerProcess"
 
-# IsolateSOCKSAuth is what gives every measurement a circuit of its own.
-_SOCKS_PORT = "SocksPort 127.0.0.1:auto IsolateSOCKSAuth"
+# IsolateSOCKSAuth is what gives every measurement a circuit of its own; ExtendedErrors has tor say why it did not
+# reach an onion service.
+_SOCKS_PORT = "SocksPort 127.0.0.1:auto IsolateSOCKSAuth ExtendedErrors"
 
 
 class DirectoryInUseError(Exception):
