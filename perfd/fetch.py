@@ -125,7 +125,7 @@ class Client(Protocol):
         self.request = request
         self.response = response
         self.timeline = timeline
-        self.last_moved = 0.0  # when the socket last gave something, or took some of a request's body
+        self.last_read = 0.0
         self._connecting: Deferred[IProtocol] | None = None
         self._addresses: tuple[IAddress, IAddress] | None = None
         self._read = 0
@@ -165,10 +165,15 @@ class Client(Protocol):
         stamp = self.timeline.now()
         if self.ended.called:
             return
-        self.last_moved = stamp
+        self.last_read = stamp
         self._read += len(data)
         self.received(stamp)
         self._advance(self.response.feed, data)
+
+    @property
+    def last_moved(self) -> float:
+        """When the socket last gave or took something that shows progress; 0 if it never did."""
+        return self.last_read
 
     def received(self, stamp: float) -> None:
         """Something was read at ``stamp``; the response has not seen it yet."""
@@ -199,7 +204,7 @@ class Client(Protocol):
             ending = Ending(Outcome.FAILED, problem.errorcode, str(problem))
         self.taken()
         if self.response.ended:
-            self.timeline.mark(Phase.DATACOMPLETE, self.last_moved)
+            self.timeline.mark(Phase.DATACOMPLETE, self.last_read)
             ending = ending or self.completed()
         if ending is not None:
             self.end(ending)
@@ -273,7 +278,7 @@ class _Download(Client):
         self._progress = Progress(expect)
 
     def taken(self) -> None:
-        self._progress.reached(self.response.payload, self.last_moved)
+        self._progress.reached(self.response.payload, self.last_read)
 
     def result(self, account: dict[str, Any]) -> Exchange:
         epoch = self.timeline.anchor.epoch

@@ -30,6 +30,7 @@ class Socket(FileDescriptor):
 
     room = LIMIT * 2
     aborted = False
+    shut = False  # the server has said all that it will say
     broken = False  # sending fails
 
     def __init__(self, reactor: Any, keep: bool = True) -> None:
@@ -81,6 +82,9 @@ class Socket(FileDescriptor):
 
     def getPeer(self) -> IPv4Address:
         return IPv4Address("TCP", "127.0.0.1", 50000)
+
+    def _closeWriteConnection(self) -> None:
+        self.shut = True
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         pass

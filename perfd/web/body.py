@@ -10,6 +10,8 @@ from zope.interface import implementer
 from perfd.keystream import PIECE
 from perfd.web.site import Request
 
+__all__ = ["PIECE", "Body"]
+
 
 @implementer(IPushProducer)
 class Body:

@@ -1,8 +1,8 @@
 """The web site: limits, deadlines, stamps and errors of all requests, in one place.
 
 Twisted Web does HTTP; the classes here bound what strangers can do to it. A request's head has a deadline that
-trickled bytes do not move, a client that takes nothing is dropped, connections are counted, bodies are refused, and
-pipelined requests end the connection instead of queueing their answers in memory.
+trickled bytes do not move, a client that takes nothing is dropped, connections are counted, bodies are refused
+or go to a sink, and pipelined requests end the connection instead of queueing their answers in memory.
 Errors are JSON: ``{"error": {"status": 404, "message": "..."}}``.
 
 There is no access log: a stranger must not be able to fill the disk that the measurements are written to.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
@@ -24,9 +23,9 @@ from twisted.web.error import UnsupportedMethod
 from twisted.web.resource import IResource, Resource
 
 from perfd import __version__
+from perfd.web.errors import SERVER, error_document, refusal
+from perfd.web.receiving import DRAIN, DRAIN_TIMEOUT, BodyResource, Receiving, Sink
 from perfd.web.stamps import SendMeter, Served, ServerStamps
-
-SERVER = f"perfd/{__version__}".encode()
 
 RESERVE = 32
 """Connections beyond the limit, so that strangers cannot keep our own measurements out: others get 503 there."""
@@ -57,21 +56,6 @@ def json_body(request: http.Request, document: object) -> bytes:
     return json.dumps(document).encode() + b"\n"
 
 
-def error_document(status: int, message: str) -> dict[str, object]:
-    """The one shape that errors have."""
-    return {"error": {"status": status, "message": message}}
-
-
-def refusal(status: int, message: str) -> bytes:
-    """A whole response, for when there is no request that it could be written to."""
-    body = json.dumps(error_document(status, message)).encode() + b"\n"
-    head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nServer: {SERVER.decode()}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
 class Node(Resource):
     """A resource with children. A path that leads nowhere is a JSON error."""
 
@@ -96,21 +80,42 @@ class Request(server.Request):
     channel: Channel
     defaultContentType = None
     served: Served | None = None
+    sink: Sink | None = None  # where the body went, if there is one
 
     def gotLength(self, length: int | None) -> None:
         """The head is complete; ``length`` is that of the body, None if it is chunked."""
         self.content = BytesIO()
-        if length != 0:
+        if length == 0:
+            return
+        try:
+            self._open_sink(length)
+        except WebError as error:
             self.requestHeaders.removeHeader(b"Expect")
-            self.channel.refuse(413, "this server takes no request bodies")
+            self.channel.refuse(error.status, error.message)
 
-    def process(self) -> None:
+    def _open_sink(self, length: int | None) -> None:
+        resource = self.channel.target()
+        if resource is None:
+            raise WebError(413, "no request bodies are taken here")
+        self._claim()
+        if self.served is None and self.channel.is_reserve:
+            raise WebError(503, TOO_MANY)
+        self.sink = resource.sink(self, length)
+        self.channel.receive(self.sink, trusted=self.served is not None)
+
+    def _claim(self) -> None:
+        """See whether this is a measurement's request."""
         stamps = self.channel.site.stamps
         if len(stamps):
-            ids = self.requestHeaders.getRawHeaders(_ID_HEADER) or self.args.get(b"id") or [b""]
+            ids = self.requestHeaders.getRawHeaders(_ID_HEADER) or (self.args or {}).get(b"id") or [b""]
             self.served = stamps.claim(ids[0].decode("latin-1"))
         if self.served is not None:
             self.served.request = self.channel.received
+
+    def process(self) -> None:
+        if self.sink is None:
+            self._claim()
+        if self.served is not None:
             self.channel.meter.begin(self.served)
         elif self.channel.is_reserve:
             self.channel.persistent = 0
@@ -175,7 +180,8 @@ class Channel(http.HTTPChannel):
         self.meter = SendMeter(self.transport, self.site.stamps)
         self.received = self.site.monotonic()  # when the socket last gave something
         self._deadline = self.received + (RESERVE_TIMEOUT if self.is_reserve else self.site.head_timeout)
-        self._answering = False
+        self._receiving: Receiving | None = None  # the request's body is on its way
+        self._drain: int | None = None  # bytes that may still come after a refusal
         self.site.opened(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -190,6 +196,29 @@ class Channel(http.HTTPChannel):
     def lineLengthExceeded(self, line: bytes) -> None:
         self.refuse(431, "a line of the request's head is too long")
 
+    def headerReceived(self, line: bytes) -> bool:
+        try:
+            return bool(super().headerReceived(line))
+        except ValueError:  # a Content-Length of more digits than Python reads
+            self.refuse(400, "the request's head cannot be understood")
+            return False
+
+    def allHeadersReceived(self) -> None:
+        super().allHeadersReceived()
+        if self.meter.unsent:  # 100 Continue, which is no part of the response that is stamped
+            self.meter.flush()
+
+    def target(self) -> BodyResource | None:
+        """The resource that takes the body of the request whose head is complete, if there is one."""
+        # Twisted gives these to the request only when its body is complete.
+        command, path = self._command, self._path.partition(b"?")[0]
+        resource = self.site.resource.getStaticEntity(path[1:])
+        return resource if command == b"POST" and isinstance(resource, BodyResource) else None
+
+    def receive(self, sink: Sink, *, trusted: bool) -> None:
+        """The body that follows goes to ``sink``. ``trusted``: it is a measurement's, which ends by itself."""
+        self._receiving = Receiving(sink, self.received, self.site.idle_timeout, trusted=trusted)
+
     def allContentReceived(self) -> None:
         """A request is complete.
 
@@ -199,18 +228,29 @@ class Channel(http.HTTPChannel):
         if self.meter.unsent:
             self.loseConnection()
             return
-        self._answering = True
         self._deadline = self.received + self.site.idle_timeout
         if self.clearLineBuffer():
-            self.persistent = 0
-            self.requests[-1].setHeader(b"Connection", b"close")
+            self._answer_and_close()
         super().allContentReceived()
 
+    def _answer_and_close(self) -> None:
+        self.persistent = 0
+        self.requests[-1].setHeader(b"Connection", b"close")
+
     def rawDataReceived(self, data: bytes) -> None:
-        if self._answering:
+        if self._drain is not None:
+            self._drain -= len(data)
+            if self._drain < 0:
+                self.transport.abortConnection()
+        elif self._receiving is None:
             self.persistent = 0
         else:
-            super().rawDataReceived(data)
+            pipelined = self._receiving.take(data, self.received)
+            if self._receiving.is_complete:
+                self._receiving = None
+                if pipelined:
+                    self._answer_and_close()
+                self.allContentReceived()
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: http_headers.Headers) -> None:
         """Write the head in one piece: Twisted's way, in some thirty, takes a tenth of a small response's time."""
@@ -219,24 +259,39 @@ class Channel(http.HTTPChannel):
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n")
 
     def requestDone(self, request: Request) -> None:
-        self._answering = False
         if request.served is not None:
             self.meter.end()
         super().requestDone(request)
 
     def refuse(self, status: int, message: str) -> None:
-        """Answer before the request is complete, and close the connection."""
+        """Answer before the request is complete, and close the connection when the client has, or soon after."""
+        self._receiving = None
+        self._drain = DRAIN
+        self._deadline = self.received + DRAIN_TIMEOUT
         self.transport.write(refusal(status, message))
-        self.loseConnection()
+        self.transport.loseWriteConnection()
+        self.setRawMode()
 
     def is_overdue(self, now: float) -> bool:
         """Whether a deadline has passed.
 
         The first request's head has ``head_timeout`` from the start of the connection. From then on, the socket
-        must take something, or the next head be complete, within ``idle_timeout``.
+        must take something, or the next head be complete, within ``idle_timeout``. A body has its own deadline.
         """
+        if self._receiving is not None:
+            return now >= self._receiving.deadline
         sent = self.meter.last_sent
-        return now >= (max(self._deadline, sent + self.site.idle_timeout) if sent else self._deadline)
+        if self._drain is not None or not sent:
+            return now >= self._deadline
+        return now >= max(self._deadline, sent + self.site.idle_timeout)
+
+    def expire(self) -> None:
+        """A deadline has passed: say so if a body is too slow, close the connection in all other cases."""
+        if self._receiving is None:
+            self.transport.abortConnection()
+        else:
+            self.received = self.site.monotonic()
+            self.refuse(408, "the request's body comes too slowly")
 
 
 class _Full(Protocol):
@@ -312,7 +367,7 @@ class Site(server.Site):
         now = self.monotonic()
         for channel in tuple(self._channels):
             if channel.is_overdue(now):
-                channel.transport.abortConnection()
+                channel.expire()
         self._sweeping = self.reactor.callLater(_SWEEP, self._sweep) if self._channels else None
 
 

@@ -17,12 +17,30 @@ ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @attrs.define
+class Received:
+    """What came of a request's body; stamps in raw monotonic seconds. None: it did not happen, or not yet."""
+
+    size: int  # what was announced, in bytes
+    count: int = 0  # bytes that came
+    first: float | None = None  # the read with the first byte had returned
+    last: float | None = None  # the read with the last one had
+    dataperc: dict[int, float] = attrs.Factory(dict)  # n percent had come
+    partial: dict[int, float] = attrs.Factory(dict)  # n bytes had come
+    digest: str | None = None  # SHA-256 of the whole body
+
+    def copy(self) -> Received:
+        """The same, which stays as it is now."""
+        return attrs.evolve(self, dataperc=dict(self.dataperc), partial=dict(self.partial))
+
+
+@attrs.define
 class Served:
     """The server's stamps of one exchange, in raw monotonic seconds. None: it did not happen, or not yet."""
 
     request: float | None = None  # the read that completed the request's head had returned
     response: float | None = None  # the send that took the first byte of the response's head had returned
     complete: float | None = None  # the send that took the last byte of the response had returned
+    received: Received | None = None  # the request's body, if it has one
 
 
 class ServerStamps:
@@ -68,7 +86,10 @@ class ServerStamps:
     def take(self, measurement: str) -> Served:
         """The stamps of ``measurement`` as they are now; its id is forgotten. All None if no request named it."""
         _, served = self._expected.pop(measurement, (0.0, None))
-        return Served() if served is None else attrs.evolve(served)
+        if served is None:
+            return Served()
+        received = served.received
+        return attrs.evolve(served, received=None if received is None else received.copy())
 
 
 class SendMeter:

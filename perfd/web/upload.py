@@ -1,0 +1,101 @@
+"""``/upload``: counts, hashes and discards what is sent to it, and answers with what it saw."""
+
+from __future__ import annotations
+
+import hashlib
+
+from twisted.web.resource import Resource
+
+from perfd.clock import Clock
+from perfd.progress import Progress
+from perfd.units import format_size
+from perfd.web.receiving import BodyResource
+from perfd.web.site import Request, WebError, json_body
+from perfd.web.stamps import Received
+
+
+class UploadSink:
+    """Takes a body of ``size`` bytes, whose head had come at ``begun``, and keeps none of it."""
+
+    def __init__(self, size: int, begun: float) -> None:
+        self.begun = begun
+        self.left = size
+        self._hash = hashlib.sha256()
+        self._progress = Progress(size)
+        self.received = Received(size, dataperc=self._progress.dataperc, partial=self._progress.partial)
+        self._finish()
+
+    def take(self, data: bytes, stamp: float) -> None:
+        received = self.received
+        self.left -= len(data)
+        received.count += len(data)
+        if received.first is None:
+            received.first = stamp
+        self._progress.reached(received.count, stamp)
+        self._hash.update(data)
+        if not self.left:
+            received.last = stamp
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self.left:
+            self.received.digest = self._hash.hexdigest()
+
+
+class UploadPage(BodyResource):
+    """``POST /upload``: at most ``max_size`` bytes, whose number must be told before.
+
+    The times in the answer are seconds since the read that completed the request's head had returned. When that
+    was, as seconds since the epoch, is told to measurements of ours only.
+    """
+
+    isLeaf = True
+
+    def __init__(self, max_size: int, clock: Clock) -> None:
+        super().__init__()
+        self._max_size = max_size
+        self._clock = clock
+
+    def sink(self, request: Request, size: int | None) -> UploadSink:
+        if size is None:
+            raise WebError(411, "say with Content-Length how many bytes are to come")
+        if size > self._max_size:
+            raise WebError(413, f"at most {format_size(self._max_size)} can be sent")
+        sink = UploadSink(size, request.channel.received)
+        if request.served is not None:
+            request.served.received = sink.received
+        return sink
+
+    def render_GET(self, request: Request) -> bytes:
+        raise WebError(405, "only POST can be used here", {b"Allow": b"POST"})
+
+    def render_POST(self, request: Request) -> bytes:
+        if request.postpath:
+            raise WebError(404, "there is nothing below this path")
+        sink = request.sink
+        if sink is None:
+            has_length = request.requestHeaders.hasHeader(b"Content-Length")
+            sink = self.sink(request, 0 if has_length else None)
+        assert isinstance(sink, UploadSink)
+        received = sink.received
+
+        def since(stamp: float | None) -> float | None:
+            return None if stamp is None else round(stamp - sink.begun, 6)
+
+        anchor = self._clock.anchor()
+        return json_body(
+            request,
+            {
+                "bytes": received.count,
+                "sha256": received.digest,
+                "request": anchor.epoch(sink.begun) if request.served is not None else None,
+                "first": since(received.first),
+                "last": since(received.last),
+                "dataperc": {str(n): since(stamp) for n, stamp in received.dataperc.items()},
+            },
+        )
+
+
+def upload_resources(max_size: int, clock: Clock) -> dict[str, Resource]:
+    """The child of a site that takes uploads: ``upload``."""
+    return {"upload": UploadPage(max_size, clock)}
