@@ -13,6 +13,7 @@ from perfd import __version__
 from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
 from perfd.web import parameters
 from perfd.web.archive import CONTENT_TYPES
+from perfd.web.page import HTML, TYPES, VARIANTS, VERSION
 from perfd.web.pages import METRICS_TYPE
 from perfd.web.parameters import Parameter
 from perfd.web.random import ALIASES
@@ -85,6 +86,7 @@ def document(max_size: int) -> Schema:
         "paths": {
             "/": _get("What there is", {JSON: _object({"perfd": _TEXT, "resources": _array(_TEXT)})}),
             **_random(max_size),
+            **_canonical(),
             **_records(),
             **_archive(),
             "/health": _health(),
@@ -110,6 +112,21 @@ def _random(max_size: int) -> Schema:
     for name, count in ALIASES.items():
         paths[f"/{name}"] = _get(f"{count} random bytes", {BYTES: None})
     return paths
+
+
+def _canonical() -> Schema:
+    """The page to load in a browser."""
+    variant = Parameter("variant", "how large the page is", str, {"type": "string", "enum": list(VARIANTS)})
+    name = Parameter("name", "a file, as the page's links have it", str, _TEXT)
+    page: dict[str, Any] = {HTML.partition(";")[0]: _TEXT}
+    files: dict[str, Any] = dict.fromkeys(each.partition(";")[0] for each in TYPES.values())
+    return {
+        "/page/": _get("A page to load in a browser, always the same", page, errors=(400, 404)),
+        "/page/{variant}/": _get("The same in another size", page, path=(variant,), errors=(400, 404)),
+        f"/page/{VERSION}/{{variant}}/{{name}}": _get(
+            "One of its files", files, path=(variant, name), errors=(404,)
+        ),
+    }
 
 
 def _records() -> Schema:

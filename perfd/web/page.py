@@ -1,0 +1,122 @@
+"""``/page/``: the canonical page, to measure how a browser loads a page like today's.
+
+``/page/``, ``/page/light/`` and ``/page/heavy/`` are today's version of the page's variants. They are also found as
+``/page/VERSION/VARIANT/``, where their files are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from io import BytesIO
+
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from perfd.keystream import PIECE
+from perfd.web.body import Body
+from perfd.web.page_plan import (
+    CANONICAL,
+    MOST_ORIGINS,
+    VARIANTS,
+    VERSION,
+    Part,
+    make_document,
+    make_part,
+    page_version,
+)
+from perfd.web.site import Request, WebError
+
+__all__ = ["CANONICAL", "VARIANTS", "VERSION", "page_resource", "page_version"]
+
+HTML = "text/html; charset=utf-8"
+
+TYPES = {
+    "style": "text/css; charset=utf-8",
+    "script": "text/javascript; charset=utf-8",
+    "image": "image/png",
+    "font": "font/ttf",
+    "data": "application/json",
+}
+"""The Content-Type of each kind of part."""
+
+_HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
+
+_HEADERS = {
+    b"Cache-Control": b"no-store",
+    b"X-Content-Type-Options": b"nosniff",
+    b"Timing-Allow-Origin": b"*",
+    b"Access-Control-Allow-Origin": b"*",  # fonts and fetched data come from other origins
+}
+
+
+class Page(Resource):
+    """The page and its files.
+
+    Files are made when they are first asked for, and then kept: eleven megabytes if all are.
+    """
+
+    isLeaf = True
+
+    def __init__(self, origins: Callable[[], Sequence[int]]) -> None:
+        super().__init__()
+        self._origins = origins
+        self._documents = {"": CANONICAL}
+        self._parts: dict[str, tuple[str, Part]] = {}
+        self._made: dict[str, bytes] = {}
+        for variant, plan in VARIANTS.items():
+            self._documents |= dict.fromkeys((f"{variant}/", f"{VERSION}/{variant}/"), variant)
+            self._parts |= {f"{VERSION}/{variant}/{part.name}": (variant, part) for part in plan.parts()}
+
+    def render_GET(self, request: Request) -> bytes | int:
+        path = b"/".join(request.postpath or []).decode("ascii", "replace")
+        if path in self._documents:
+            return self._document(request, self._documents[path])
+        if path in self._parts:
+            return self._part(request, path)
+        raise WebError(404, "the page has no such part")
+
+    def _document(self, request: Request, variant: str) -> bytes:
+        host, ports = self._others(request)
+        version = page_version(variant, ports)
+        _describe(request, HTML)
+        return make_document(variant, version, ["", *(f"//{host}:{port}" for port in ports)])
+
+    def _others(self, request: Request) -> tuple[str, Sequence[int]]:
+        """The host that the client knows us by, and our other ports."""
+        header = request.getHeader(b"host")
+        if header is None:
+            return "", ()
+        found = _HOST.fullmatch(header.decode("ascii", "replace"))
+        if found is None:
+            raise WebError(400, "the Host header is no host and port")
+        own = int(found[2] or 80)
+        return found[1], [port for port in self._origins() if port != own][: MOST_ORIGINS - 1]
+
+    def _part(self, request: Request, path: str) -> bytes | int:
+        variant, part = self._parts[path]
+        if path not in self._made:
+            self._made[path] = make_part(variant, part)
+        body = self._made[path]
+        _describe(request, TYPES[part.kind])
+        if len(body) <= PIECE or request.method == b"HEAD":
+            return body
+        request.setHeader(b"Content-Length", b"%d" % len(body))
+        Body(request, BytesIO(body).read, len(body)).start()
+        return NOT_DONE_YET
+
+
+def _describe(request: Request, content_type: str) -> None:
+    request.setHeader(b"Content-Type", content_type.encode())
+    for name, value in _HEADERS.items():
+        request.setHeader(name, value)
+
+
+def page_resource(origins: Callable[[], Sequence[int]]) -> Page:
+    """The child ``page`` of a site.
+
+    ``origins`` gives the other ports under which the same site is reached by the host name of the request; those of
+    them that differ from the request's own port become further origins, at most two. Without any, all parts come
+    from the one origin, and the page's version says so.
+    """
+    return Page(origins)
