@@ -261,7 +261,7 @@ class SocksServerProtocol(Protocol):
 
     def _failed(self, failure: Failure, request: Request) -> None:
         if not failure.check(CancelledError, error.ConnectingCancelledError):
-            self._refuse(reply(request.version, _reply_code(failure)))
+            self._refuse(reply(request.version, reply_code(failure)))
 
     def _refuse(self, answer: bytes) -> None:
         self._in_time()
@@ -302,7 +302,8 @@ def _end(transport: Any, reason: Failure) -> None:
         transport.abortConnection()
 
 
-def _reply_code(failure: Failure) -> int:
+def reply_code(failure: Failure) -> int:
+    """The SOCKS 5 code that says why a destination could not be connected to."""
     for kind, code in _REPLY_OF_ERROR:
         if failure.check(kind):
             return code

@@ -1,0 +1,101 @@
+"""One end of a proxied connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+
+@attrs.frozen
+class Listener:
+    """Who is told what happens at an end."""
+
+    connected: Callable[[], None]
+    heard: Callable[[bytes], None]  # bytes that came before the end forwards
+    closed: Callable[[], None]  # the peer sends no more
+    lost: Callable[[Failure], None]
+
+
+@implementer(IHalfCloseableProtocol)
+class End(Protocol):
+    """A connection, to the program or to tor: it counts what comes from there, and forwards it once it may.
+
+    ``count`` bytes came from the peer for the other side, the first and the last of them at the monotonic
+    stamps ``first`` and ``last``. ``over``: the peer sends no more; ``lost``: the connection is gone.
+    """
+
+    transport: Any  # ITCPTransport, IHalfCloseableDescriptor, and both sides of back-pressure
+
+    def __init__(self, name: str, now: Callable[[], float], listener: Listener) -> None:
+        self.name = name
+        self.count = 0
+        self.first: float | None = None
+        self.last: float | None = None
+        self.over = False
+        self.lost = False
+        self.forward: Callable[[bytes], None] | None = None
+        self._now = now
+        self._listener = listener
+
+    @property
+    def alive(self) -> bool:
+        return self.transport is not None and not self.lost
+
+    def connectionMade(self) -> None:
+        self.transport.setTcpNoDelay(True)
+        self._listener.connected()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.forward is None:
+            self._listener.heard(data)
+        else:
+            self.note(data)
+            self.forward(data)
+
+    def note(self, data: bytes) -> None:
+        """Count ``data``, which has just come."""
+        self.last = self._now()
+        if self.first is None:
+            self.first = self.last
+        self.count += len(data)
+
+    def forward_to(self, other: End) -> None:
+        """From now on the other end gets what comes; who sends faster than it takes is not read from."""
+        if self.alive and not self.over:
+            other.transport.registerProducer(self.transport, streaming=True)
+        self.forward = other.transport.write
+
+    def close_writing(self) -> None:
+        """Deliver what is to be sent, and tell the peer that it was the last."""
+        if self.alive:
+            self.transport.unregisterProducer()  # a producer would be resumed instead
+            self.transport.loseWriteConnection()
+
+    def close(self) -> None:
+        """Deliver what is to be sent, and close."""
+        if self.alive:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Close at once; the peer sees a reset."""
+        if self.alive:
+            self.transport.unregisterProducer()
+            self.transport.abortConnection()
+
+    def readConnectionLost(self) -> None:
+        self.over = True
+        self._listener.closed()
+
+    def writeConnectionLost(self) -> None:
+        """We closed our side; nothing follows from it."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.over = self.lost = True
+        self._listener.lost(reason)

@@ -1,0 +1,405 @@
+"""One connection of a program: what it asks for, the way there through tor, the copying, and the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from perfd.proxy.end import End, Listener
+from perfd.proxy.records import ProxyConnection
+from perfd.proxy.route import Route, opening
+from perfd.record import Error
+from perfd.socks.errors import ReplyError, SOCKSError
+from perfd.socks.machine import Connected, Event, Failed, Negotiated, RequestSent, Send, SOCKS5Machine
+from perfd.tor.join import Join, Joined, error_fields
+from perfd.tor.socks_server import (
+    GENERAL_FAILURE,
+    NEGOTIATION_TIMEOUT,
+    SUCCEEDED,
+    TTL_EXPIRED,
+    Request,
+    SocksRefusedError,
+    SocksServerMachine,
+    reply,
+    reply_code,
+)
+
+ANSWER_TIMEOUT = 180.0
+"""Seconds for connecting and tor's reply together; tor's own SocksTimeout is 120 s."""
+
+LINGER_TIMEOUT = 300.0
+"""Seconds of silence after which a connection that one side has closed is broken off."""
+
+FIRST_BYTES_WAIT = 0.01
+"""Seconds that an optimistic SOCKS request waits for the program's first bytes, to go out in one write."""
+
+MOST_EARLY = 65536
+"""Bytes that are kept of what a program sends before they may be forwarded; then it is not read from."""
+
+_SEEN_BY_TOR = (None, Error.CLOSED, Error.RESET, Error.SOCKS)
+"""What we only see the outside of: where tor gives a reason, that one counts. So with every TOR/... code."""
+
+
+class Passage:
+    """One program's connection. ``over`` is called when both ends are closed."""
+
+    def __init__(
+        self, route: Route, number: int, address: IAddress | None, over: Callable[[Passage], None]
+    ) -> None:
+        self.join: Join | None = None
+        self.anchor = route.anchor or route.clock.anchor()
+        now = route.clock.monotonic
+        self.client = End("client", now, self._listener(lambda: self.client, self._accepted, self._asked))
+        self._remote = End("remote", now, self._listener(lambda: self._remote, self._connected, self._answered))
+        self._route = route
+        self._number = number
+        self._address = address
+        self._over = over
+        self._stamps: dict[str, float] = {}
+        self._server = SocksServerMachine()
+        self._request: Request | None = None
+        self._machine: SOCKS5Machine | None = None
+        self._opening = b""  # greeting, login and request, where they are sent at once
+        self._early = b""
+        self._connecting: Deferred[Any] | None = None
+        self._timer: IDelayedCall | None = None
+        self._local_port: int | None = None
+        self._code: int | None = None
+        self._closed: tuple[str, str] | None = None  # who, how
+        self._error: tuple[str, str] | None = None
+        self._given_up = False
+
+    def abort(self) -> None:
+        """Break off both sides."""
+        self._note_close("proxy", "aborted")
+        self._give_up()
+        self.client.abort()
+
+    def record(self, joined: Joined | None) -> ProxyConnection:
+        """The record, when it is over."""
+        epoch, stamps, request = self.anchor.epoch, dict(self._stamps), self._request
+        for end, first, last in (
+            (self.client, "datarequest", "datasent"),
+            (self._remote, "dataresponse", "datacomplete"),
+        ):
+            if end.first is not None and end.last is not None:
+                stamps |= {first: end.first, last: end.last}
+        times: dict[str, Any] = {name: epoch(stamp) for name, stamp in stamps.items()}
+        closed_by, how = self._closed or (None, None)
+        errorcode, reason = self._error or (None, None)
+        seen_by_tor = error_fields(joined) if joined is not None else None
+        outside = errorcode in _SEEN_BY_TOR or errorcode.startswith("TOR/")
+        if seen_by_tor is not None and closed_by == "remote" and outside:
+            errorcode, reason = seen_by_tor
+        return ProxyConnection(
+            **times,
+            number=self._number,
+            client=_address_text(self._address),
+            version=request.version if request is not None else None,
+            host=request.host if request is not None else None,
+            port=request.port if request is not None else None,
+            optimistic=self._route.optimistic,
+            username=self._username(),
+            writebytes=self.client.count,
+            readbytes=self._remote.count,
+            closedby=closed_by,
+            how=how,
+            code=self._code,
+            localport=self._local_port,
+            errorcode=errorcode,
+            reason=reason,
+            joined=joined,
+        )
+
+    # The program's request.
+
+    def _accepted(self) -> None:
+        self._mark("start")
+        self._expect_within(NEGOTIATION_TIMEOUT, "the client did not say where it wants to go")
+
+    def _asked(self, data: bytes) -> None:
+        """Bytes from the program, before they may be forwarded."""
+        if self._given_up:
+            return
+        if self._request is None:
+            try:
+                to_send, self._request = self._server.feed(data)
+            except SocksRefusedError as refused:
+                self.client.transport.write(refused.reply)
+                self._fail(Error.SOCKS, f"the client's request: {refused}", None)
+                return
+            if to_send:
+                self.client.transport.write(to_send)
+            if self._request is None:
+                return
+            self._mark("asked")
+            self._take_early(self._server.rest)
+            self._connect(self._request)
+        else:
+            self._take_early(data)
+            if self._opening and self._remote.alive:
+                self._send_all()
+
+    def _take_early(self, data: bytes) -> None:
+        if not data:
+            return
+        self.client.note(data)
+        self._early += data
+        if len(self._early) > MOST_EARLY:
+            self.client.transport.pauseProducing()
+
+    # The way there.
+
+    def _connect(self, request: Request) -> None:
+        self._expect_within(ANSWER_TIMEOUT, "no reply from the SOCKS port")
+        optimistic = self._route.optimistic
+        try:
+            if self._route.socks is not None:
+                methods = self._route.methods(request)
+                self._machine = SOCKS5Machine(request.host, request.port, methods)
+                self._opening = opening(request, methods) if optimistic else b""
+            endpoint = self._route.endpoint(request)
+        except (RuntimeError, ValueError) as error:
+            self._fail(Error.CONNECT, str(error), GENERAL_FAILURE)
+            return
+        if optimistic:
+            self._reply(SUCCEEDED)
+        factory = Factory.forProtocol(lambda: self._remote)
+        factory.noisy = False
+        connecting = self._connecting = maybeDeferred(endpoint.connect, factory)
+        self._mark("socket")
+        connecting.addCallbacks(self._connecting_ended, self._not_connected)
+
+    def _connecting_ended(self, _: object) -> None:
+        self._connecting = None
+
+    def _not_connected(self, failure: Failure) -> None:
+        self._connecting = None
+        code = GENERAL_FAILURE if self._route.socks is not None else reply_code(failure)
+        self._fail(Error.CONNECT, failure.getErrorMessage(), code)
+        self._check_over()
+
+    def _connected(self) -> None:
+        stamp = self._mark("connect")
+        self._stamps.setdefault("socket", stamp)  # an endpoint that connects at once
+        if self._given_up:
+            self._remote.abort()
+            return
+        local = self._remote.transport.getHost()
+        self._local_port = getattr(local, "port", None)
+        if self._route.events is not None and self._route.socks is not None:
+            # Before anything is written, so before tor can tell about the stream.
+            address = (getattr(local, "host", ""), self._local_port or 0)
+            self.join = self._route.events.join(address, stamp, self._route.measurement)
+        if self._machine is None:
+            self._established(b"")
+        elif not self._opening:
+            self._act(self._machine.start())
+        elif self._early or self.client.over:
+            self._send_all()
+        else:
+            self._set_timer(FIRST_BYTES_WAIT, self._send_all)
+
+    def _send_all(self) -> None:
+        """The optimistic request: all that tor needs, and the program's first bytes."""
+        assert self._machine is not None
+        self._expect_within(ANSWER_TIMEOUT, "no reply from the SOCKS port")
+        self._machine.start()
+        opening, self._opening = self._opening, b""
+        self._early = opening + self._early
+        self._mark("request")
+        self._forward_from_client()
+
+    def _answered(self, data: bytes) -> None:
+        """Bytes from tor, before they may be forwarded."""
+        if self._machine is not None and not self._given_up:
+            self._act(self._machine.receive(data))
+
+    def _act(self, events: Iterable[Event]) -> None:
+        for event in events:
+            match event:
+                case Send(data):
+                    if not self._route.optimistic:
+                        self._remote.transport.write(data)
+                case Negotiated():
+                    self._mark("negotiate")
+                case RequestSent():
+                    self._mark("request")
+                case Connected(answer, leftover):
+                    self._mark("response")
+                    self._code = answer.code
+                    self._established(leftover)
+                case Failed(error):
+                    self._refused(error)
+
+    def _established(self, leftover: bytes) -> None:
+        self._cancel_timer()
+        if not self._route.optimistic:
+            self._reply(SUCCEEDED)
+        if self.client.forward is None:
+            self._forward_from_client()
+        self._remote.forward_to(self.client)
+        if leftover:
+            self._remote.dataReceived(leftover)
+
+    def _forward_from_client(self) -> None:
+        early, self._early = self._early, b""
+        if len(early) > MOST_EARLY and not self.client.over:
+            self.client.transport.resumeProducing()
+        self.client.forward_to(self._remote)
+        if early:
+            self._remote.transport.write(early)
+        if self.client.over:
+            self._remote.close_writing()
+            self._linger()
+
+    def _refused(self, error: SOCKSError) -> None:
+        """Tor's reply refuses the request, or it is none."""
+        if isinstance(error, ReplyError):
+            self._mark("response")
+            self._code = error.code
+            self._note_close("remote", "refused")
+            self._fail(error.errorcode, str(error), error.code)
+        else:
+            self._fail(Error.SOCKS, str(error), GENERAL_FAILURE)
+
+    # The end.
+
+    def _half_closed(self, end: End) -> None:
+        """The peer of ``end`` sends no more."""
+        self._note_close(end.name, "closed")
+        other = self._remote if end is self.client else self.client
+        if end.forward is not None and other.over:
+            self.client.close()
+            self._remote.close()
+        elif end.forward is not None:
+            other.close_writing()
+            self._linger()
+        elif end is self._remote:
+            self._lost_early()
+        elif self._route.optimistic and self._request is not None:
+            pass  # it has said all that it wants to say; that will be forwarded
+        else:
+            self._give_up()
+            self.client.close()
+
+    def _lost(self, end: End, reason: Failure) -> None:
+        clean = reason.check(ConnectionDone) is not None
+        self._note_close(end.name, "closed" if clean else "reset")
+        other = self._remote if end is self.client else self.client
+        if end is self._remote and end.forward is None:
+            self._lost_early()
+        elif end is self._remote and not clean and self._closed == ("remote", "reset"):
+            self._error = self._error or (Error.RESET, "the connection from tor was reset")
+        if not self._given_up and clean and other.alive:
+            other.close()
+            self._linger()
+        elif not self._given_up:
+            self._give_up()
+            other.abort()
+        self._check_over()
+
+    def _lost_early(self) -> None:
+        """Tor closed its connection before its reply; so the program gets none."""
+        reset = self._closed is not None and self._closed[1] == "reset"
+        self._fail(Error.RESET if reset else Error.CLOSED, "tor closed the connection before its reply", None)
+
+    def _fail(self, errorcode: str, reason: str, code: int | None) -> None:
+        """The request cannot be fulfilled: say so with ``code``, or break off if success was said already."""
+        if self._given_up:
+            return
+        self._note_close("proxy", "refused")
+        if self._closed is not None and self._closed[0] != "client":
+            self._error = (errorcode, reason)
+        self._give_up()
+        if "replied" in self._stamps:
+            self.client.abort()
+            return
+        if code is not None and self._request is not None:
+            self._reply(code)
+        self.client.close()
+
+    def _expired(self, reason: str) -> None:
+        self._note_close("proxy", "aborted")
+        self._fail(Error.TIMEOUT, reason, TTL_EXPIRED)
+
+    def _give_up(self) -> None:
+        """Nothing goes to tor or comes from it any more."""
+        self._given_up = True
+        self._cancel_timer()
+        if self._connecting is not None:
+            self._connecting.cancel()
+        self._remote.abort()
+        if self.client.alive:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Break off when nothing moves any more for too long."""
+        counts = (self.client.count, self._remote.count)
+
+        def look() -> None:
+            if counts == (self.client.count, self._remote.count):
+                self.abort()
+                self._cancel_timer()
+            else:
+                self._linger()
+
+        self._set_timer(LINGER_TIMEOUT, look)
+
+    def _check_over(self) -> None:
+        if self.client.lost and self._connecting is None and not self._remote.alive and "end" not in self._stamps:
+            self._cancel_timer()
+            self._mark("end")
+            self._over(self)
+
+    # What all of this needs.
+
+    def _listener(
+        self, end: Callable[[], End], connected: Callable[[], None], heard: Callable[[bytes], None]
+    ) -> Listener:
+        return Listener(
+            connected, heard, lambda: self._half_closed(end()), lambda reason: self._lost(end(), reason)
+        )
+
+    def _mark(self, name: str) -> float:
+        return self._stamps.setdefault(name, self._route.clock.monotonic())
+
+    def _note_close(self, by: str, how: str) -> None:
+        """The first one counts."""
+        if self._closed is None:
+            self._closed = (by, how)
+            self._mark("closed")
+
+    def _reply(self, code: int) -> None:
+        assert self._request is not None
+        self.client.transport.write(reply(self._request.version, code))
+        self._mark("replied")
+
+    def _username(self) -> str | None:
+        if self._request is None or self._route.socks is None:
+            return None
+        login = self._route.methods(self._request).get("login")
+        return None if login is None else login[0].decode("latin-1")  # type: ignore[union-attr]
+
+    def _expect_within(self, seconds: float, complaint: str) -> None:
+        self._set_timer(seconds, partial(self._expired, f"{complaint} within {seconds:g} s"))
+
+    def _set_timer(self, seconds: float, function: Callable[[], None]) -> None:
+        self._cancel_timer()
+        self._timer = self._route.reactor.callLater(seconds, function)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+
+def _address_text(address: Any) -> str | None:
+    host, port = getattr(address, "host", None), getattr(address, "port", None)
+    return None if host is None else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,58 @@
+"""What the proxy knows about a connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from perfd.tor.join import Joined, tor_fields
+
+
+@attrs.frozen(kw_only=True)
+class ProxyConnection:
+    """One connection of a program through the proxy, however it ended.
+
+    All times are seconds since the epoch; None: it did not happen. The steps towards tor have Torperf's names.
+    ``optimistic`` connections are answered before tor's reply, so ``request`` may be before ``negotiate``. Without
+    a SOCKS proxy behind this one, there is no ``negotiate``, ``request``, ``response`` and ``code``.
+    """
+
+    number: int  # in the order of arrival at its port, from 1
+    client: str | None = None  # the program's end, ip:port
+    version: int | None = None  # the SOCKS version that the program speaks
+    host: str | None = None  # where it wants to go, as it said
+    port: int | None = None
+    optimistic: bool = False
+    username: str | None = None  # what tor was given, for isolation
+    start: float  # the program connected
+    asked: float | None = None  # its request was complete
+    socket: float | None = None  # the socket to the SOCKS port was created
+    connect: float | None = None  # it was connected
+    negotiate: float | None = None  # SOCKS 5 authentication was negotiated
+    request: float | None = None  # the SOCKS request was sent
+    response: float | None = None  # the SOCKS reply was received
+    replied: float | None = None  # the program was given the reply
+    datarequest: float | None = None  # the first byte from the program
+    datasent: float | None = None  # the last one
+    dataresponse: float | None = None  # the first byte for it
+    datacomplete: float | None = None  # the last one
+    closed: float | None = None  # the first of both ends began to close
+    end: float | None = None  # both were closed
+    writebytes: int = 0  # from the program, after its request
+    readbytes: int = 0  # for the program, after the reply
+    closedby: str | None = None  # who closed first: client, remote (tor or what is behind it), or proxy
+    how: str | None = None  # closed, reset, refused (the request) or aborted
+    code: int | None = None  # tor's reply code, as it came
+    localport: int | None = None  # our port towards tor
+    errorcode: str | None = None  # TOR/... or PERFD/..., as in a measurement
+    reason: str | None = None  # the same in words
+    joined: Joined | None = attrs.field(default=None, repr=False)  # what tor told; None without control events
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, ready for JSON; of what tor told, the fields that a measurement has, and both ids."""
+        values = attrs.asdict(self, recurse=False)
+        joined = values.pop("joined") or Joined()
+        values["stream"] = joined.stream.id if joined.stream is not None else None
+        values["circuit"] = joined.circuit.id if joined.circuit is not None else None
+        return values | tor_fields(joined)

@@ -1,0 +1,850 @@
+"""The measuring proxy: negotiation, order of events, records, back-pressure, ends; then over real sockets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet import error
+from twisted.internet import reactor as global_reactor
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IHalfCloseableProtocol, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock as FakeReactor
+from twisted.internet.task import deferLater
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
+
+from perfd.clock import Clock
+from perfd.proxy import MeasuringProxy, OpenPort, ProxyConnection
+from perfd.proxy.passage import ANSWER_TIMEOUT, FIRST_BYTES_WAIT, LINGER_TIMEOUT, MOST_EARLY
+from perfd.proxy.port import MOST_CONNECTIONS
+from perfd.proxy.route import Route
+from perfd.socks import (
+    AddressNotSupported,
+    ConnectionLostEarly,
+    ConnectionRefused,
+    ReplyError,
+    RequestRejectedOrFailed,
+    SOCKS4ClientEndpoint,
+    SOCKS5ClientEndpoint,
+    TTLExpired,
+)
+from perfd.testing import FakeSOCKSFactory, SOCKSAnswers
+from perfd.tor.embedded import EmbeddedSocks
+from perfd.tor.endpoints import tcp_endpoint
+from perfd.tor.socks_server import NEGOTIATION_TIMEOUT
+
+reactor: Any = global_reactor
+
+HERE = IPv4Address("TCP", "127.0.0.1", 40001)
+
+GREETING = b"\x05\x01\x00"
+NAME = b"\x05\x01\x00\x03\x0bexample.com\x00\x50"
+SOCKS4A = b"\x04\x01\x00\x50\x00\x00\x00\x01spam\0example.com\0"
+GRANTED = b"\x05\x00\x00\x01" + bytes(6)
+
+LOGIN = ("user", "perfd")
+LOGIN_METHODS = b"\x05\x01\x02"
+LOGIN_BYTES = b"\x01\x04user\x05perfd"
+OPENING = LOGIN_METHODS + LOGIN_BYTES + NAME
+
+STEPS = (
+    *("start", "asked", "socket", "connect", "negotiate", "request", "response", "replied"),
+    *("datarequest", "datasent", "dataresponse", "datacomplete", "closed", "end"),
+)
+
+
+class Transport(StringTransport):
+    """A transport that knows what TCP has besides bytes, and that loses its connection when the test says so."""
+
+    nodelay = False
+    half_closed = False
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__(hostAddress=IPv4Address("TCP", "127.0.0.1", 50001), peerAddress=HERE)
+        self.aborted = False
+        self._protocol = protocol
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        self.nodelay = enabled
+
+    def unregisterProducer(self) -> None:
+        self.producer = None  # as TCP, which does not mind if there is none
+
+    def loseWriteConnection(self) -> None:
+        self.half_closed = True
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+    @property
+    def ending(self) -> bool:
+        return self.aborted or self.disconnecting
+
+
+@implementer(IStreamClientEndpoint)
+class FakeEndpoint:
+    """Connects when the test says so."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.factory: Any = None
+        self._connecting: Deferred[Any] = Deferred(lambda _: setattr(self, "cancelled", True))
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        self.factory = protocolFactory
+        return self._connecting
+
+    def succeed(self) -> Any:
+        """Be connected; the protocol, on a `Transport`."""
+        protocol = self.factory.buildProtocol(HERE)
+        protocol.makeConnection(Transport(protocol))
+        self._connecting.callback(protocol)
+        return protocol
+
+    def fail(self, reason: Exception) -> None:
+        self._connecting.errback(reason)
+
+
+class InMemory(SynchronousTestCase):
+    """A port in memory, with a clock that goes one second on with each stamp."""
+
+    def setUp(self) -> None:
+        self.records: list[ProxyConnection] = []
+        self.now = 0.0
+        self.open()
+
+    def open(self, **options: Any) -> OpenPort:
+        self.endpoint, self.reactor = FakeEndpoint(), FakeReactor()
+        values: dict[str, Any] = {
+            "reactor": self.reactor,
+            "clock": Clock(wall=lambda: 1000.0, monotonic=self.tick),
+            "socks": lambda: self.endpoint,
+            "events": None,
+            "login": LOGIN,
+            "optimistic": False,
+            "measurement": None,
+            "anchor": None,
+        }
+        self.port = OpenPort(Route(**(values | options)), self.records.append)
+        return self.port
+
+    def tick(self) -> float:
+        self.now += 1.0
+        return self.now
+
+    def client(self) -> tuple[Any, Transport]:
+        """A protocol that a program has connected to, and its transport."""
+        protocol = self.port.buildProtocol(HERE)
+        transport = Transport(protocol)
+        protocol.makeConnection(transport)
+        return protocol, transport
+
+    def connected(self, **options: Any) -> tuple[Any, Transport, Any, Transport]:
+        """Both ends and their transports, tor having granted the request."""
+        self.open(**options)
+        client, near = self.client()
+        client.dataReceived(GREETING + NAME)
+        remote = self.endpoint.succeed()
+        if not options.get("optimistic"):
+            for answer in (b"\x05\x02", b"\x01\x00", GRANTED):
+                remote.dataReceived(answer)
+            near.clear()
+            remote.transport.clear()
+        return client, near, remote, remote.transport
+
+    def end(self, *protocols: Any, reason: Failure = connectionDone) -> ProxyConnection:
+        """Both connections are gone; the record."""
+        for protocol in protocols:
+            if not protocol.lost:
+                protocol.connectionLost(reason)
+        (record,) = self.records
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        return record
+
+    def assert_order(self, record: ProxyConnection, *steps: str) -> None:
+        times = [getattr(record, step) for step in steps]
+        self.assertEqual(times, sorted(times))
+
+
+RESET = Failure(error.ConnectionLost())
+
+
+class Strict(InMemory):
+    """What a program sees is what tor says, when tor says it."""
+
+    def test_forwards(self) -> None:
+        """The request goes to tor with our login; the program is answered when tor has; all stamps are in order."""
+        client, near = self.client()
+        client.dataReceived(GREETING)
+        self.assertEqual(near.value(), b"\x05\x00")
+        client.dataReceived(NAME)
+        remote = self.endpoint.succeed()
+        far = remote.transport
+        self.assertTrue(near.nodelay and far.nodelay)
+        for said, answer in ((LOGIN_METHODS, b"\x05\x02"), (LOGIN_BYTES, b"\x01\x00"), (NAME, GRANTED)):
+            self.assertEqual((far.value(), near.value()), (said, b"\x05\x00"))
+            far.clear()
+            remote.dataReceived(answer)
+        self.assertEqual(near.value(), b"\x05\x00" + GRANTED)
+        near.clear()
+        for data in (b"one", b"two"):
+            client.dataReceived(data)
+        for data in (b"three", b"four"):
+            remote.dataReceived(data)
+        self.assertEqual((far.value(), near.value()), (b"onetwo", b"threefour"))
+        client.readConnectionLost()
+        remote.readConnectionLost()
+        record = self.end(client, remote)
+        times = [getattr(record, step) for step in STEPS]
+        self.assertEqual(times, sorted(times))
+        self.assertEqual(len(set(times)), len(STEPS))
+        self.assertEqual((record.host, record.port, record.version), ("example.com", 80, 5))
+        self.assertEqual((record.writebytes, record.readbytes, record.code), (6, 9, 0))
+        self.assertEqual((record.closedby, record.how, record.errorcode), ("client", "closed", None))
+        self.assertEqual((record.client, record.localport, record.username), ("127.0.0.1:40001", 50001, "user"))
+        self.assertEqual(json.loads(json.dumps(record.as_dict()))["start"], record.start)
+
+    def test_login(self) -> None:
+        """Without a login of our own, tor gets the program's, also that of SOCKS 4; or none."""
+        login = b"\x05\x01\x02\x01\x04spam\x04\xe4ggs"
+        for said, methods, username in (
+            (GREETING + NAME, b"\x05\x01\x00", None),
+            (login + NAME, LOGIN_METHODS, "spam"),
+            (SOCKS4A, LOGIN_METHODS, "spam"),
+        ):
+            self.records.clear()
+            self.open(login=None)
+            client, _ = self.client()
+            client.dataReceived(said)
+            remote = self.endpoint.succeed()
+            self.assertEqual(remote.transport.value(), methods)
+            remote.dataReceived(b"\x05" + methods[-1:])
+            if said.startswith(login):
+                self.assertEqual(remote.transport.value(), methods + login[3:])
+            self.assertEqual(self.end(client, remote).username, username)
+
+    def test_refusals(self) -> None:
+        """Tor's reply code reaches the program as it is, and the record, also those that only tor has."""
+        for code, errorcode in (
+            (5, "TOR/CONNECTION_REFUSED"),
+            (0xF2, "TOR/ONION_INTRODUCTION_FAILED"),
+            (0x77, None),
+        ):
+            self.records.clear()
+            self.open(login=None)
+            client, near = self.client()
+            client.dataReceived(GREETING + NAME)
+            remote = self.endpoint.succeed()
+            near.clear()
+            remote.dataReceived(b"\x05\x00" + bytes((5, code, 0, 1)) + bytes(6))
+            self.assertEqual(near.value(), bytes((5, code, 0, 1)) + bytes(6))
+            self.assertTrue(near.disconnecting)
+            record = self.end(client, remote)
+            self.assertEqual((record.code, record.closedby, record.how), (code, "remote", "refused"))
+            self.assertEqual(record.errorcode, errorcode or "TOR/UNKNOWN_REPLY")
+            self.assertIsNotNone(record.replied)
+
+    def test_socks4(self) -> None:
+        """A SOCKS 4a program is answered in its own words."""
+        for answer, said in ((GRANTED, b"\x00\x5a"), (b"\x05\x04\x00\x01" + bytes(6), b"\x00\x5b")):
+            self.open(login=None)
+            client, near = self.client()
+            client.dataReceived(SOCKS4A)
+            remote = self.endpoint.succeed()
+            remote.dataReceived(b"\x05\x02")
+            remote.dataReceived(b"\x01\x00")
+            remote.dataReceived(answer)
+            self.assertEqual(near.value(), said + bytes(6))
+
+    def test_no_tor(self) -> None:
+        """Without a SOCKS port the program is told a general failure, whatever the reason."""
+        client, near = self.client()
+        client.dataReceived(GREETING + NAME)
+        near.clear()
+        self.endpoint.fail(error.ConnectionRefusedError())
+        self.assertEqual(near.value(), b"\x05\x01\x00\x01" + bytes(6))
+        record = self.end(client)
+        self.assertEqual((record.errorcode, record.closedby, record.how), ("PERFD/CONNECT", "proxy", "refused"))
+
+        def not_ready() -> IStreamClientEndpoint:
+            raise RuntimeError("tor default has no SOCKS port now")
+
+        self.records.clear()
+        self.open(socks=not_ready)
+        client, near = self.client()
+        client.dataReceived(GREETING + NAME)
+        self.assertIn(b"\x05\x01\x00\x01", near.value())
+        self.assertEqual(self.end(client).reason, "tor default has no SOCKS port now")
+
+    def test_port_0(self) -> None:
+        """What SOCKS cannot ask for is refused."""
+        client, near = self.client()
+        client.dataReceived(GREETING + NAME[:-2] + b"\0\0")
+        self.assertIn(b"\x05\x01\x00\x01", near.value())
+        self.assertEqual(self.end(client).errorcode, "PERFD/CONNECT")
+
+    def test_tor_breaks_off(self) -> None:
+        """A tor that goes before its reply: the program gets none either."""
+        for reason, code in ((connectionDone, "PERFD/CLOSED"), (RESET, "PERFD/RESET")):
+            self.records.clear()
+            self.open()
+            client, near = self.client()
+            client.dataReceived(GREETING + NAME)
+            remote = self.endpoint.succeed()
+            near.clear()
+            remote.connectionLost(reason)
+            self.assertEqual(near.value(), b"")
+            self.assertTrue(near.ending)
+            record = self.end(client)
+            self.assertEqual((record.errorcode, record.closedby, record.code), (code, "remote", None))
+
+    def test_tor_talks_nonsense(self) -> None:
+        """Bytes that are not SOCKS end the connection, with their own error code."""
+        client, near = self.client()
+        client.dataReceived(GREETING + NAME)
+        remote = self.endpoint.succeed()
+        remote.dataReceived(b"HTTP/1.1 400")
+        self.assertTrue(remote.transport.aborted)
+        self.assertIn(b"\x05\x01\x00\x01", near.value())
+        self.assertEqual(self.end(remote, client).errorcode, "PERFD/SOCKS")
+
+    def test_client_talks_nonsense(self) -> None:
+        """Malformed requests are answered as SOCKS has it, recorded, and cost nothing."""
+        for said, answer in (
+            (b"GET / HTTP/1.1\r\n\r\n", b""),
+            (b"\x05\x01\x09", b"\x05\xff"),
+            (GREETING + b"\x05\x02\x00\x01" + bytes(6), b"\x05\x00\x05\x07\x00\x01" + bytes(6)),
+            (GREETING + b"\x05\x01\x00\x09", b"\x05\x00\x05\x08\x00\x01" + bytes(6)),
+        ):
+            self.records.clear()
+            self.open()
+            client, near = self.client()
+            for at in range(len(said)):
+                client.dataReceived(said[at : at + 1])
+            self.assertEqual(near.value(), answer)
+            self.assertTrue(near.disconnecting)
+            record = self.end(client)
+            self.assertEqual((record.errorcode, record.host, record.socket), ("PERFD/SOCKS", None, None))
+
+    def test_deadlines(self) -> None:
+        """A program that does not ask, and a tor that does not answer, get their time."""
+        client, near = self.client()
+        client.dataReceived(GREETING)
+        self.reactor.advance(NEGOTIATION_TIMEOUT)
+        self.assertTrue(near.ending)
+        self.assertEqual(self.end(client).errorcode, "PERFD/TIMEOUT")
+        self.records.clear()
+        self.open()
+        client, near = self.client()
+        client.dataReceived(GREETING + NAME)
+        remote = self.endpoint.succeed()
+        near.clear()
+        self.reactor.advance(ANSWER_TIMEOUT)
+        self.assertEqual(near.value(), b"\x05\x06\x00\x01" + bytes(6))
+        self.assertTrue(remote.transport.aborted)
+        record = self.end(remote, client)
+        self.assertEqual((record.errorcode, record.closedby, record.how), ("PERFD/TIMEOUT", "proxy", "aborted"))
+
+    def test_client_gives_up(self) -> None:
+        """A program that goes while tor is at work ends that, before and after the connection to tor."""
+        client, _ = self.client()
+        client.dataReceived(GREETING + NAME)
+        client.readConnectionLost()
+        self.assertTrue(self.endpoint.cancelled)
+        record = self.end(client)
+        self.assertEqual((record.closedby, record.how, record.errorcode), ("client", "closed", None))
+        self.records.clear()
+        self.open()
+        client, _ = self.client()
+        client.dataReceived(GREETING + NAME)
+        remote = self.endpoint.succeed()
+        client.connectionLost(RESET)
+        self.assertTrue(remote.transport.aborted)
+        record = self.end(remote)
+        self.assertEqual((record.closedby, record.how, record.response), ("client", "reset", None))
+
+    def test_early_data(self) -> None:
+        """What a program sends before it is answered arrives in order; only so much of it is kept."""
+        client, near = self.client()
+        client.dataReceived(GREETING + NAME + b"one ")
+        client.dataReceived(b"two")
+        self.assertEqual(near.producerState, "producing")
+        client.dataReceived(bytes(MOST_EARLY))
+        self.assertEqual(near.producerState, "paused")
+        remote = self.endpoint.succeed()
+        remote.dataReceived(b"\x05\x02")
+        remote.dataReceived(b"\x01\x00")
+        remote.transport.clear()
+        remote.dataReceived(GRANTED + b"three")
+        self.assertEqual(near.producerState, "producing")
+        self.assertEqual(remote.transport.value(), b"one two" + bytes(MOST_EARLY))
+        self.assertTrue(near.value().endswith(b"three"))
+        record = self.end(client, remote)
+        self.assertEqual((record.writebytes, record.readbytes), (7 + MOST_EARLY, 5))
+        self.assert_order(record, "datarequest", "replied")
+
+    @given(st.data())
+    @settings(max_examples=60, deadline=None)
+    def test_chunks(self, draw: st.DataObject) -> None:
+        """However the bytes are cut on both sides, what arrives and what is recorded is the same."""
+        self.records.clear()
+        self.open()
+        said, sent = GREETING + NAME + b"hello world", b""
+        client, near = self.client()
+        for piece in _cut(draw, said):
+            client.dataReceived(piece)
+        tor = FakeSOCKSFactory(SOCKSAnswers(payload=b"and back")).buildProtocol(HERE).server
+        remote = self.endpoint.succeed()
+        while len(sent) < len(OPENING + b"hello world"):
+            asked = remote.transport.value()
+            remote.transport.clear()
+            sent += asked
+            for piece in _cut(draw, tor.receive(asked)):
+                remote.dataReceived(piece)
+        self.assertEqual(sent, OPENING + b"hello world")
+        self.assertEqual(near.value(), b"\x05\x00" + GRANTED + b"and back")
+        record = self.end(client, remote)
+        self.assertEqual((record.writebytes, record.readbytes, record.code, record.errorcode), (11, 8, 0, None))
+
+
+def _cut(draw: st.DataObject, data: bytes) -> list[bytes]:
+    """``data`` in pieces, none of them empty."""
+    marks = sorted(draw.draw(st.sets(st.integers(1, max(1, len(data) - 1)))))
+    edges = [0, *marks, len(data)]
+    return [piece for a, b in pairwise(edges) if (piece := data[a:b])]
+
+
+class Optimistic(InMemory):
+    """Success is said at once, and tor gets all in one write."""
+
+    def test_one_write(self) -> None:
+        """The program is answered before there is a connection to tor; its first bytes go with the request."""
+        self.open(optimistic=True)
+        client, near = self.client()
+        client.dataReceived(GREETING + NAME)
+        self.assertEqual(near.value(), b"\x05\x00" + GRANTED)
+        remote = self.endpoint.succeed()
+        self.assertEqual(remote.transport.value(), b"")
+        client.dataReceived(b"hello")
+        self.assertEqual(remote.transport.io.getvalue(), OPENING + b"hello")
+        client.dataReceived(b" again")
+        remote.dataReceived(b"\x05\x02\x01")
+        remote.dataReceived(b"\x00" + GRANTED + b"answer")
+        self.assertEqual(remote.transport.value(), OPENING + b"hello again")
+        self.assertEqual(near.value(), b"\x05\x00" + GRANTED + b"answer")
+        record = self.end(client, remote)
+        self.assertTrue(record.optimistic)
+        self.assert_order(record, "replied", "connect", "request", "response")
+        self.assertEqual((record.code, record.writebytes, record.readbytes), (0, 11, 6))
+
+    def test_bytes_came_before(self) -> None:
+        """Bytes that came before tor was connected to are in the one write."""
+        self.open(optimistic=True)
+        client, _ = self.client()
+        client.dataReceived(GREETING + NAME + b"hello")
+        remote = self.endpoint.succeed()
+        self.assertEqual(remote.transport.value(), OPENING + b"hello")
+
+    def test_silent_client(self) -> None:
+        """The request does not wait long for a program that says nothing."""
+        self.open(optimistic=True)
+        client, near = self.client()
+        client.dataReceived(GREETING + NAME)
+        remote = self.endpoint.succeed()
+        self.reactor.advance(FIRST_BYTES_WAIT)
+        self.assertEqual(remote.transport.value(), OPENING)
+        remote.dataReceived(b"\x05\x02\x01\x00" + GRANTED + b"220 hello")
+        self.assertTrue(near.value().endswith(b"220 hello"))
+
+    def test_failures(self) -> None:
+        """What fails after success was said is a reset for the program, and its reason is in the record."""
+        refused = b"\x05\x02\x01\x00\x05\x05\x00\x01" + bytes(6)
+        for fail, errorcode, code in (
+            (lambda remote: remote.dataReceived(refused), "TOR/CONNECTION_REFUSED", 5),
+            (lambda remote: remote.connectionLost(connectionDone), "PERFD/CLOSED", None),
+            (lambda remote: remote.dataReceived(b"\x00"), "PERFD/SOCKS", None),
+        ):
+            self.records.clear()
+            client, near, remote, _ = self.connected(optimistic=True)
+            client.dataReceived(b"hello")
+            fail(remote)
+            self.assertEqual(near.value(), b"\x05\x00" + GRANTED)
+            self.assertTrue(near.aborted)
+            record = self.end(remote, client)
+            self.assertEqual((record.errorcode, record.code), (errorcode, code))
+        self.records.clear()
+        self.open(optimistic=True)
+        client, near = self.client()
+        client.dataReceived(GREETING + NAME)
+        self.endpoint.fail(error.ConnectionRefusedError())
+        self.assertTrue(near.aborted)
+        self.assertEqual(self.end(client).errorcode, "PERFD/CONNECT")
+
+    def test_closed_while_waiting(self) -> None:
+        """A tor that goes while the program's first bytes are waited for."""
+        client, near, remote, _ = self.connected(optimistic=True)
+        remote.readConnectionLost()
+        self.assertTrue(near.aborted)
+        self.assertEqual(self.end(remote, client).errorcode, "PERFD/CLOSED")
+
+    def test_half_closed_at_once(self) -> None:
+        """A program that says all and closes its side: tor gets that, then the end."""
+        self.open(optimistic=True)
+        client, _ = self.client()
+        client.dataReceived(GREETING + NAME + b"all")
+        client.readConnectionLost()
+        remote = self.endpoint.succeed()
+        self.assertEqual(remote.transport.value(), OPENING + b"all")
+        self.assertTrue(remote.transport.half_closed)
+
+
+class Flow(InMemory):
+    """Back-pressure, and how connections end."""
+
+    def test_back_pressure(self) -> None:
+        """Each side is not read from while the other side cannot be written to."""
+        _, near, _, far = self.connected()
+        self.assertTrue(near.streaming and far.streaming)
+        near.producer.pauseProducing()  # as a transport does whose buffer is full
+        self.assertEqual((near.producerState, far.producerState), ("producing", "paused"))
+        far.producer.pauseProducing()
+        self.assertEqual((near.producerState, far.producerState), ("paused", "paused"))
+        near.producer.resumeProducing()
+        far.producer.resumeProducing()
+        self.assertEqual((near.producerState, far.producerState), ("producing", "producing"))
+
+    def test_half_close(self) -> None:
+        """A side that sends no more can still receive; when both are done, both are closed."""
+        client, near, remote, far = self.connected()
+        client.readConnectionLost()
+        self.assertTrue(far.half_closed)
+        self.assertFalse(near.ending or far.ending)
+        self.assertIsNone(far.producer)
+        remote.dataReceived(b"late answer")
+        self.assertEqual(near.value(), b"late answer")
+        remote.readConnectionLost()
+        self.assertTrue(near.disconnecting and far.disconnecting)
+        record = self.end(client, remote)
+        self.assertEqual((record.closedby, record.how, record.readbytes), ("client", "closed", 11))
+
+    def test_remote_closes(self) -> None:
+        """The end from the other side reaches the program after all bytes."""
+        client, near, remote, far = self.connected()
+        remote.dataReceived(b"all")
+        remote.readConnectionLost()
+        self.assertTrue(near.half_closed)
+        client.readConnectionLost()
+        self.assertTrue(near.disconnecting and far.disconnecting)
+        record = self.end(client, remote)
+        self.assertEqual((record.closedby, record.how, record.errorcode), ("remote", "closed", None))
+
+    def test_resets(self) -> None:
+        """A reset on one side is a reset on the other."""
+        client, near, remote, _ = self.connected()
+        remote.connectionLost(RESET)
+        self.assertTrue(near.aborted)
+        record = self.end(client)
+        self.assertEqual((record.closedby, record.how, record.errorcode), ("remote", "reset", "PERFD/RESET"))
+        self.records.clear()
+        client, _, remote, far = self.connected()
+        client.connectionLost(RESET)
+        self.assertTrue(far.aborted)
+        record = self.end(remote)
+        self.assertEqual((record.closedby, record.how, record.errorcode), ("client", "reset", None))
+
+    def test_half_closed_for_ever(self) -> None:
+        """A connection that one side has closed lives on while bytes move, and is broken off when none do."""
+        client, near, remote, far = self.connected()
+        client.readConnectionLost()
+        self.reactor.advance(LINGER_TIMEOUT - 1)
+        remote.dataReceived(b"still")
+        self.reactor.advance(1)
+        self.assertFalse(near.aborted or far.aborted)
+        self.reactor.advance(LINGER_TIMEOUT)
+        self.assertTrue(near.aborted and far.aborted)
+        self.assertEqual(self.end(client, remote).closedby, "client")
+
+    def test_direct(self) -> None:
+        """Without a tor the proxy connects itself, and says in its own reply why it could not."""
+        memory: list[Any] = []
+        self.open(socks=None)
+        self.reactor.connectTCP = lambda *arguments, **_: memory.append(arguments)
+        client, near = self.client()
+        client.dataReceived(GREETING + b"\x05\x01\x00\x01\x7f\x00\x00\x01\x1f\x90")
+        host, port, factory, *_ = memory[0]
+        self.assertEqual((host, port), ("127.0.0.1", 8080))
+        near.clear()
+        factory.clientConnectionFailed(None, Failure(error.ConnectionRefusedError()))
+        self.assertEqual(near.value(), b"\x05\x05\x00\x01" + bytes(6))
+        record = self.end(client)
+        self.assertEqual((record.code, record.request, record.username), (None, None, None))
+        self.assertEqual(record.errorcode, "PERFD/CONNECT")
+
+    def test_who_may_connect(self) -> None:
+        """Programs on this machine, and only so many."""
+        for host in ("10.0.0.1", "192.0.2.1"):
+            self.assertIsNone(self.port.buildProtocol(IPv4Address("TCP", host, 40001)))
+        self.assertIsNone(self.port.buildProtocol(IPv6Address("TCP", "2001:db8::1", 40001)))
+        self.assertIsNotNone(self.port.buildProtocol(IPv6Address("TCP", "::1", 40001)))
+        clients = [self.client() for _ in range(MOST_CONNECTIONS - 1)]
+        self.assertIsNone(self.port.buildProtocol(HERE))
+        self.assertEqual(self.port.turned_away, 4)
+        clients[0][0].connectionLost(connectionDone)
+        self.assertIsNotNone(self.port.buildProtocol(HERE))
+
+    def test_where_to_listen(self) -> None:
+        """Only where nobody else can reach it."""
+        proxy = MeasuringProxy(self.reactor, Clock(), None)
+        self.assertRaises(ValueError, proxy.open, host="0.0.0.0")
+
+    def test_close(self) -> None:
+        """Closing the port breaks off what is connected, and waits for that."""
+        client, near, remote, far = self.connected()
+        asking, third = self.client()
+        closing = Deferred.fromCoroutine(self.port.close())
+        self.assertTrue(near.aborted and far.aborted and third.aborted)
+        self.assertNoResult(closing)
+        self.assertIsNone(self.port.buildProtocol(HERE))
+        for end in (client, remote, asking):
+            end.connectionLost(RESET)
+        self.assertEqual(self.successResultOf(closing), ())  # they went to the test's own list
+        self.assertEqual([(r.closedby, r.how, r.errorcode) for r in self.records], [("proxy", "aborted", None)] * 2)
+
+
+class Echo(Protocol):
+    """Sends back what it gets, with back-pressure, and the end too."""
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        self.transport.registerProducer(self.transport, streaming=True)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+@implementer(IHalfCloseableProtocol)
+class Talker(Protocol):
+    """Sends ``data`` and keeps a digest of what comes back; ``heard`` fires when as much has come."""
+
+    transport: Any
+
+    def __init__(self, data: bytes, pause: float = 0.0) -> None:
+        self.data = data
+        self.digest = hashlib.sha256()
+        self.length = 0
+        self.pause = pause
+        self.heard: Deferred[None] = Deferred()
+        self.ended: Deferred[None] = Deferred()
+        self.lost: Deferred[Any] = Deferred()
+
+    def connectionMade(self) -> None:
+        self.transport.write(self.data)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.digest.update(data)
+        before, self.length = self.length, self.length + len(data)
+        if before < len(self.data) <= self.length:
+            self.heard.callback(None)
+        elif self.pause and self.length // 2**20 > before // 2**20:
+            self.transport.pauseProducing()
+            reactor.callLater(self.pause, self.transport.resumeProducing)
+
+    def readConnectionLost(self) -> None:
+        self.ended.callback(None)
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost.callback(reason.value)
+
+
+class Upload(Protocol):
+    """Answers with the digest of what it got once the client sends no more."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.digest.update(data)
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfCloseUpload(Upload):
+    """... and so can be closed to on one side."""
+
+    def readConnectionLost(self) -> None:
+        self.transport.write(self.digest.digest())
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+
+class Loopback(TestCase):
+    """With Perfd's own SOCKS client, through the embedded SOCKS server, over real sockets."""
+
+    timeout = 120
+
+    def setUp(self) -> None:
+        self.socks = EmbeddedSocks(reactor, "default")
+        self.socks.startService()
+        self.addCleanup(self.socks.stopService)
+        self.proxy = MeasuringProxy(reactor, Clock(), self.socks.socks_endpoint)
+
+    def listen(self, protocol: Callable[[], Protocol]) -> int:
+        port = reactor.listenTCP(0, Factory.forProtocol(protocol), interface="127.0.0.1", backlog=500)
+        self.addCleanup(port.stopListening)
+        return int(port.getHost().port)
+
+    def open(self, **options: Any) -> OpenPort:
+        opened = self.proxy.open(**options)
+        self.addCleanup(lambda: Deferred.fromCoroutine(opened.close()))
+        return opened
+
+    async def talk(self, endpoint: Any, data: bytes, pause: float = 0.0) -> Talker:
+        talker = Talker(data, pause)
+        await endpoint.connect(Factory.forProtocol(lambda: talker))
+        return talker
+
+    def through(self, opened: OpenPort, port: int, host: str = "127.0.0.1") -> SOCKS5ClientEndpoint:
+        return SOCKS5ClientEndpoint(host, port, tcp_endpoint(reactor, "127.0.0.1", opened.port, 30.0))
+
+    async def test_200_at_once(self) -> None:
+        """200 connections at the same time: all bytes right, each with its own record."""
+        opened, port = self.open(login=("user", "perfd")), self.listen(Echo)
+        data = [os.urandom(50_000 + number) for number in range(200)]
+        endpoint = self.through(opened, port)
+        talkers = await gatherResults([Deferred.fromCoroutine(self.talk(endpoint, each)) for each in data])
+        await gatherResults([talker.heard for talker in talkers])
+        for talker, each in zip(talkers, data, strict=True):
+            self.assertEqual(talker.digest.digest(), hashlib.sha256(each).digest())
+        records = await opened.close()
+        await gatherResults([talker.lost for talker in talkers])
+        self.assertEqual([record.number for record in records], list(range(1, 201)))
+        self.assertEqual(len({record.localport for record in records}), 200)
+        self.assertEqual(sorted(record.writebytes for record in records), [len(each) for each in data])
+        for record in records:
+            self.assertEqual((record.code, record.readbytes, record.closedby), (0, record.writebytes, "proxy"))
+
+    async def test_slow_reader(self) -> None:
+        """16 MiB there and back for a program that often stops reading: no more is held than the buffers."""
+        opened, port = self.open(), self.listen(Echo)
+        data = os.urandom(2**20) * 16
+        most = 0
+
+        def look() -> None:
+            nonlocal most
+            for passage in opened._live:
+                for end in (passage.client, passage._remote):
+                    if end.alive:
+                        held = len(end.transport.dataBuffer) + end.transport._tempDataLen
+                        most = max(most, held)
+            if not talker.heard.called:
+                reactor.callLater(0.002, look)
+
+        talker = Talker(data, 0.01)
+        await self.through(opened, port).connect(Factory.forProtocol(lambda: talker))
+        look()
+        await talker.heard
+        self.assertEqual(talker.digest.digest(), hashlib.sha256(data).digest())
+        self.assertGreater(most, 0)
+        self.assertLess(most, 2**20)
+
+    async def test_half_close(self) -> None:
+        """Directly, a program can close its side and still get its answer, and then the end."""
+        self.proxy = MeasuringProxy(reactor, Clock(), None)
+        opened, port = self.open(), self.listen(HalfCloseUpload)
+        data = os.urandom(3 * 2**20)
+        talker = await self.talk(self.through(opened, port), data)
+        talker.transport.loseWriteConnection()
+        await talker.ended
+        self.assertIsInstance(await talker.lost, error.ConnectionDone)
+        self.assertEqual(talker.length, 32)
+        (record,) = await opened.close()
+        self.assertEqual((record.closedby, record.how, record.writebytes), ("client", "closed", len(data)))
+        self.assertIsNone(record.errorcode)
+
+    async def test_ways_to_ask(self) -> None:
+        """SOCKS 4a and 5, by name; optimistic or not; with a SOCKS server behind the proxy or without."""
+        port = self.listen(Echo)
+        for proxy in (self.proxy, MeasuringProxy(reactor, Clock(), None)):
+            self.proxy = proxy
+            for optimistic in (False, True):
+                opened = self.open(optimistic=optimistic)
+                near = tcp_endpoint(reactor, "127.0.0.1", opened.port, 30.0)
+                for endpoint in (
+                    self.through(opened, port, "localhost"),
+                    SOCKS4ClientEndpoint("localhost", port, near, "spam"),
+                ):
+                    talker = await self.talk(endpoint, b"hello")
+                    await talker.heard
+                    talker.transport.loseConnection()
+                    await talker.lost
+                records = await opened.close()
+                self.assertEqual([record.version for record in records], [5, 4])
+                for record in records:
+                    self.assertEqual((record.host, record.readbytes, record.errorcode), ("localhost", 5, None))
+
+    async def test_refused(self) -> None:
+        """A port where nobody listens: tor's code strictly, a reset when success was said already."""
+        listening = reactor.listenTCP(0, Factory.forProtocol(Echo), interface="127.0.0.1")
+        port = listening.getHost().port
+        await listening.stopListening()
+        opened = self.open()
+        await self.assertFailure(self.through(opened, port).connect(Factory()), ConnectionRefused)
+        (record,) = await opened.close()
+        self.assertEqual((record.code, record.errorcode), (5, "TOR/CONNECTION_REFUSED"))
+        opened = self.open(optimistic=True)
+        talker = await self.talk(self.through(opened, port), b"hello")
+        self.assertIsInstance(await talker.lost, error.ConnectionLost)
+        (record,) = await opened.close()
+        self.assertEqual((record.code, record.how, record.writebytes), (5, "refused", 5))
+
+    async def test_all_reply_codes(self) -> None:
+        """Every code that the SOCKS proxy behind may answer is what the program gets."""
+        for code, kind in ((1, ReplyError), (5, ConnectionRefused), (6, TTLExpired), (8, AddressNotSupported)):
+            behind = FakeSOCKSFactory(SOCKSAnswers(code=code))
+            listening = reactor.listenTCP(0, behind, interface="127.0.0.1")
+            self.addCleanup(listening.stopListening)
+            far = tcp_endpoint(reactor, "127.0.0.1", listening.getHost().port, 30.0)
+            self.proxy = MeasuringProxy(reactor, Clock(), lambda far=far: far)
+            opened = self.open(login=("a", "b"))
+            failed = await self.assertFailure(self.through(opened, 80).connect(Factory()), kind)
+            self.assertEqual(failed.code, code)
+            self.assertEqual(behind.peers[0].server.request.user, b"a")
+            (record,) = await opened.close()
+            self.assertEqual(record.code, code)
+            await behind.peers[0].closed
+
+    async def test_tor_goes(self) -> None:
+        """A SOCKS port that closes before its reply; and SOCKS 4's answer when nobody listens there."""
+        behind = FakeSOCKSFactory(SOCKSAnswers(close_after="login", raw={"login": b""}))
+        listening = reactor.listenTCP(0, behind, interface="127.0.0.1")
+        far = tcp_endpoint(reactor, "127.0.0.1", listening.getHost().port, 30.0)
+        self.proxy = MeasuringProxy(reactor, Clock(), lambda: far)
+        opened = self.open(login=("a", "b"))
+        await self.assertFailure(self.through(opened, 80).connect(Factory()), ConnectionLostEarly)
+        await behind.peers[0].closed
+        await listening.stopListening()
+        near = tcp_endpoint(reactor, "127.0.0.1", opened.port, 30.0)
+        four = SOCKS4ClientEndpoint("localhost", 80, near)
+        await self.assertFailure(four.connect(Factory()), RequestRejectedOrFailed)
+        await deferLater(reactor, 0)
+        records = await opened.close()
+        self.assertEqual([record.errorcode for record in records], ["PERFD/CLOSED", "PERFD/CONNECT"])
