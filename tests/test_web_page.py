@@ -14,9 +14,9 @@ from urllib.parse import urljoin, urlsplit
 from twisted.web.resource import IResource
 
 from perfd.keystream import PIECE
-from perfd.web.page import TYPES, VERSION, page_resource, page_version
+from perfd.web.page import TYPES, page_resource
 from perfd.web.page_material import font, image, image_size, script
-from perfd.web.page_plan import VARIANTS, When, make_document, make_part
+from perfd.web.page_plan import VARIANTS, VERSION, When, make_document, make_part, page_version
 from tests.web_client import SiteTestCase, get
 
 PORTS = [8081, 8082]
@@ -239,7 +239,8 @@ class PageTests(SiteTestCase):
 
     def test_aliases(self) -> None:
         """The short paths give the documents themselves, not redirects."""
-        self.assertEqual(self.load("/page/"), self.load(f"/page/{VERSION}/canonical/"))
+        for path in ("/page", "/page/"):
+            self.assertEqual(self.load(path), self.load(f"/page/{VERSION}/canonical/"))
         for name in VARIANTS:
             self.assertEqual(self.load(f"/page/{name}/"), self.load(f"/page/{VERSION}/{name}/"))
 

@@ -13,7 +13,8 @@ from perfd import __version__
 from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
 from perfd.web import parameters
 from perfd.web.archive import CONTENT_TYPES
-from perfd.web.page import HTML, TYPES, VARIANTS, VERSION
+from perfd.web.page import HTML, TYPES
+from perfd.web.page_plan import VARIANTS, VERSION
 from perfd.web.pages import METRICS_TYPE
 from perfd.web.parameters import Parameter
 from perfd.web.random import ALIASES

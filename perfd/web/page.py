@@ -27,8 +27,6 @@ from perfd.web.page_plan import (
 )
 from perfd.web.site import Request, WebError
 
-__all__ = ["CANONICAL", "VARIANTS", "VERSION", "page_resource", "page_version"]
-
 HTML = "text/html; charset=utf-8"
 
 TYPES = {

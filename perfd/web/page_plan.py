@@ -176,8 +176,8 @@ def make_document(variant: str, version: str, hosts: Sequence[str]) -> bytes:
     plan = VARIANTS[variant]
     parts = list(plan.parts())
 
-    def urls(kind: str, *when: When) -> list[str]:
-        return [url(part) for part in parts if part.kind == kind and part.when in when]
+    def urls(kind: str, when: When) -> list[str]:
+        return [url(part) for part in parts if part.kind == kind and part.when is when]
 
     def url(part: Part) -> str:
         return f"{hosts[min(part.origin, len(hosts) - 1)]}/page/{VERSION}/{variant}/{part.name}"
