@@ -31,6 +31,7 @@ from perfd.tor.onion_client import ClientKey, OnionClient
 from perfd.tor.testnet import Testnet
 from perfd.tor.testnet_service import TestnetService
 from perfd.values import Address, GuardPolicy
+from perfd.web.echo import Echo
 from perfd.web.random import random_resources
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
@@ -59,7 +60,7 @@ class Laboratory(OrderedServices):
         self._event_sink = event_sink
         self._parts = parts
         self._stamps = ServerStamps(clock.monotonic)
-        self._children = {**random_resources(config.server.max_size), **pages}
+        self._children = {**random_resources(config.server.max_size), "echo": Echo(), **pages}
         self._web = self._make_web(config.server.listen, is_far=False)
         self._servers: dict[str, WayToServer] = {
             "public": PublicAddress(config.server.public_address.host, config.server.public_address.port, self._web)

@@ -8,6 +8,7 @@ from functools import partial
 from perfd.config import ExperimentConfig
 from perfd.experiments.download import DownloadRun, Pair
 from perfd.experiments.parallel import ParallelRun
+from perfd.experiments.rtt import RTTRun
 from perfd.experiments.run import Run, Setup, TorExperiment
 from perfd.experiments.series import SeriesRun
 
@@ -41,7 +42,12 @@ def _series(config: ExperimentConfig) -> Callable[..., Run]:
     return partial(SeriesRun, requests=config.requests, groups=config.groups, stagger=config.stagger)
 
 
+def _rtt(config: ExperimentConfig) -> Callable[..., Run]:
+    return partial(RTTRun, rate=config.rate, duration=config.duration)
+
+
 _MAKERS: dict[str, Callable[[ExperimentConfig], Callable[..., Run]]] = {
     "download": _plain_download,
     "series": _series,
+    "rtt": _rtt,
 }

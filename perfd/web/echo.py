@@ -1,0 +1,53 @@
+"""``/echo``: sends back what it gets, to measure round-trip times with.
+
+``GET /echo`` with ``Upgrade: perfd-echo`` (RFC 9110 section 7.8) makes the connection a plain stream of bytes. Only
+measurements of this instance get one, so strangers can neither use it as a relay nor keep it busy.
+"""
+
+from __future__ import annotations
+
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from perfd.web.errors import SERVER
+from perfd.web.site import Request, WebError
+
+PROTOCOL = b"perfd-echo"
+
+MOST_BYTES = 2**20
+"""Bytes that one connection may send."""
+
+MOST_UNSENT = 2**16
+"""Bytes that may wait for a client that does not read."""
+
+
+class Echo(Resource):
+    """The upgrade of a connection to an echo."""
+
+    isLeaf = True
+
+    def render_GET(self, request: Request) -> int:
+        if request.getHeader(b"Upgrade") != PROTOCOL:
+            upgrade = {b"Upgrade": PROTOCOL, b"Connection": b"Upgrade"}
+            raise WebError(426, "only Upgrade: perfd-echo can be had here", upgrade)
+        if request.served is None:
+            raise WebError(403, "only for measurements of this instance")
+        channel = request.channel
+        left = MOST_BYTES
+
+        def echo(data: bytes) -> None:
+            nonlocal left
+            left -= len(data)
+            if left < 0 or channel.meter.unsent > MOST_UNSENT:
+                channel.transport.abortConnection()
+                return
+            channel.transport.write(data)
+            channel.meter.flush()
+
+        channel.echo = echo
+        channel.transport.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nServer: %b\r\nUpgrade: %b\r\nConnection: Upgrade\r\n\r\n"
+            % (SERVER, PROTOCOL)
+        )
+        channel.meter.flush()
+        return NOT_DONE_YET
