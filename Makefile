@@ -48,7 +48,7 @@ packages-test:
 	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor curl:curl"
 
 packages-bench:
-	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor curl:curl nginx:nginx-light wrk:wrk"
+	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor curl:curl nginx:nginx-light wrk:wrk tcpdump:tcpdump"
 
 .PHONY: need apt
 need:
