@@ -95,7 +95,7 @@ class DelayedEndpoint:
 
 
 class DelayLine:
-    """The SOCKS server; it listens at once, on a free port of loopback. A round trip takes ``rtt`` seconds longer."""
+    """The SOCKS server; listens at once, on a free port of loopback. A round trip takes ``rtt`` seconds longer."""
 
     def __init__(self, reactor: Any, rtt: float) -> None:
         self._reactor = reactor
@@ -123,6 +123,9 @@ class DelayLine:
 
 
 def optimistic_data(log: str) -> list[bool]:
-    """For each stream in a tor's log (``Log [app]info``): whether its circuit allowed optimistic data."""
+    """For each stream in a tor's log (``Log [app]info``): whether its circuit allowed optimistic data.
+
+    Tor's own streams, by which it fetches from directories, are among them; their circuits always allow it.
+    """
     lines = [line for line in log.splitlines() if "allow optimistic data" in line]
     return [" does allow " in line for line in lines]
