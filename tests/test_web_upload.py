@@ -297,7 +297,7 @@ class SlowTests(UploadTestCase):
         self.refused(socket, 408)
 
     def test_measurement(self) -> None:
-        """A measurement has its own deadline, so a stall is measured and not cut off; only silence can be too long."""
+        """A measurement has its own deadline, so a stall is measured, not cut off; only silence can be too long."""
         self.stamps.expect("ours")
         socket = self.open()
         socket.receive(post(1000, "X-Perfd-Measurement: ours"))
