@@ -8,14 +8,15 @@ from perfd.record import Circuit, Stream, TorEvent
 from perfd.tor.fold import EventFold
 
 RECORDING = Path(__file__).parent / "data" / "control-events.txt"
+ONION_RECORDING = Path(__file__).parent / "data" / "onion-events.txt"
 
 ANCHOR = Anchor(wall=1_795_436_480.0, monotonic=3653.0)
 """Close to the clocks of the recording."""
 
 
-def recorded() -> Iterator[tuple[float | None, str, str]]:
+def recorded(recording: Path = RECORDING) -> Iterator[tuple[float | None, str, str]]:
     """Stamp (None: an answer to GETINFO), name and text of what was recorded."""
-    for line in RECORDING.read_text(encoding="ascii").splitlines():
+    for line in recording.read_text(encoding="ascii").splitlines():
         if not line.startswith("#"):
             stamp, keyword, text = line.split(" ", 2)
             yield None if stamp == "-" else float(stamp), keyword, text.replace("\\n", "\n")

@@ -135,7 +135,7 @@ class ControlEvents:
                 with suppress(DeferredTimeoutError):
                     await join.when_complete().addTimeout(wait, self._reactor)
                 if join.rendezvous is not None:
-                    # A descriptor of no use to us fails the stream first: tor tells in the same breath that it came.
+                    # A descriptor that is of no use fails the stream, and tor tells after it that it came.
                     await deferLater(self._reactor, 0)
             if self._lacks_round_trip(join):
                 await self._ask_round_trip()

@@ -317,8 +317,9 @@ class EventFold:
         self._give_event("HS_DESC", text, stamp)
 
     def _rendezvous(self) -> list[Rendezvous]:
-        """Those of the measurements that are not finished."""
-        return [join.rendezvous for join in self._joins if join.rendezvous is not None]
+        """Those of the measurements whose streams live, or failed without a circuit: then the reason may follow."""
+        found = ((join.rendezvous, join.stream) for join in self._joins)
+        return [way for way, stream in found if way and stream and (stream.end is None or stream.circuit is None)]
 
     # Streams.
 
