@@ -45,7 +45,7 @@ packages-run:
 	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor"
 
 packages-test:
-	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor curl:curl"
+	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor curl:curl firefox-esr:firefox-esr"
 
 packages-bench:
 	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor curl:curl nginx:nginx-light wrk:wrk tcpdump:tcpdump"

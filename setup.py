@@ -43,6 +43,7 @@ setup(
         "cryptography>=43",
         "rich>=13.7",
         "prometheus_client>=0.20",
+        "wsproto>=1.2",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["perfd = perfd.cli:main"]},

@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "logfile": {"record", "interfaces"},
     "logobserver": {"clock"},
     "store": {"record", "interfaces", "sinks"},
-    "browser": {"clock", "record"},
+    "browser": {"clock", "record", "tor"},
     "formats": {"clock", "record", "browser"},  # of browser its records only
     "health": READERS,
     "metrics": READERS,

@@ -1,0 +1,250 @@
+"""A Firefox process: its profile, its environment, its launch, and its end with all of its children."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IProcessTransport
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from perfd.browser.prefs import PREFS, Prefs, user_js
+from perfd.record import EMPTY
+from perfd.tor.processes import describe_exit, exit_code
+
+SWEEP_LIMIT = 10.0
+"""Seconds within which all processes of a killed Firefox must be gone."""
+
+_LISTENING = re.compile(rb"WebDriver BiDi listening on ws://\S+?:([0-9]{1,5})\s")
+_MOST_LINES = 20
+_MOST_IN_LINE = 500
+_POLL = 0.02
+
+_T = TypeVar("_T")
+
+
+class BrowserError(Exception):
+    """The browser could not be started, or it did not do what every browser does."""
+
+
+@attrs.frozen(kw_only=True)
+class FirefoxOptions:
+    """Which Firefox, and how it is run."""
+
+    name: str = "firefox"  # in messages
+    binary: str = "firefox-esr"  # a program in PATH, or a path; Tor Browser's firefox too
+    profile: Path | None = None  # a profile that every process gets a copy of; None: an empty one
+    warm: bool = True  # one process for many loads; else each load has a fresh one
+    loads_per_process: int = 30  # a warm process grows, and is replaced after so many
+    directory: Path | None = None  # where the profiles of running processes are; None: the system's for such
+    prefs: Prefs = EMPTY  # over Perfd's own
+
+
+class Profiles:
+    """The profile directories of this process's browsers. All but ``reserve`` take time, and may run in threads."""
+
+    def __init__(self, options: FirefoxOptions) -> None:
+        self._options = options
+        self._parent = options.directory or Path(tempfile.gettempdir())
+        self._one_at_a_time = threading.Lock()
+
+    def reserve(self) -> Path:
+        """An empty directory for a profile. Raises ``OSError``."""
+        self._parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f"perfd-firefox-{os.getpid()}-", dir=self._parent))
+
+    def fill(self, profile: Path) -> None:
+        """Make the directory a profile. Raises ``OSError``."""
+        with self._one_at_a_time:
+            if self._options.profile is not None:
+                shutil.copytree(self._options.profile, profile, dirs_exist_ok=True, ignore=_locks)
+            (profile / "user.js").write_text(user_js({**PREFS, **self._options.prefs}), encoding="utf-8")
+
+    def remove(self, profile: Path) -> None:
+        """Remove a profile that no Firefox was started with."""
+        with self._one_at_a_time:
+            shutil.rmtree(profile, ignore_errors=True)
+
+    def remove_leftovers(self) -> None:
+        """Remove the profiles that a Perfd which was killed left behind."""
+        for path in self._parent.glob("perfd-firefox-*-*"):
+            owner = path.name.split("-")[2]
+            with contextlib.suppress(OSError):
+                if owner.isdigit() and not _exists(int(owner)) and path.stat().st_uid == os.getuid():
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def _locks(directory: str, names: list[str]) -> list[str]:
+    return [name for name in names if name in ("lock", ".parentlock", "WebDriverBiDiServer.json")]
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+class FirefoxProcess(ProcessProtocol):
+    """A running Firefox that waits for one WebDriver BiDi session; it dies with this process.
+
+    ``setpriv --pdeathsig`` (util-linux, Linux only) ends it when this process is killed: Firefox itself would not
+    notice, but its children notice the end of Firefox. ``setsid`` gives it and most of its children a session, by
+    which they can be found and ended.
+    """
+
+    transport: IProcessTransport
+    _log = Logger()
+
+    def __init__(self, reactor: Any, profile: Path) -> None:
+        self.profile = profile
+        self.pid = 0
+        self.exit_code: int | None = None
+        self.listening: Deferred[int] = Deferred()
+        """Fires with the port of its WebDriver BiDi; fails with ``BrowserError`` if it ends instead."""
+        self._reactor = reactor
+        self._lines: deque[bytes] = deque(maxlen=_MOST_LINES)
+        self._partial = b""
+        self._waiting: list[Deferred[None]] = []
+
+    @classmethod
+    def launch(cls, reactor: Any, binary: str, profile: Path) -> FirefoxProcess:
+        """Start Firefox with ``profile``, which is removed at its end. Raises ``OSError``."""
+        self = cls(reactor, profile)
+        argv = [*_tied_to_this_process(), binary, "--headless", "--no-remote", "--new-instance"]
+        argv += ["--remote-debugging-port", "0", "--profile", str(profile)]
+        reactor.spawnProcess(self, argv[0], args=argv, env=environment(profile), path=str(profile))
+        return self
+
+    def describe_end(self) -> str:
+        """How it ended: ``killed by SIGKILL``, or its exit code and its last words."""
+        code = self.exit_code or 0
+        words = self._lines[-1].decode("utf-8", "replace").strip() if self._lines and code > 0 else ""
+        return f"{describe_exit(code)}: {words}" if words else describe_exit(code)
+
+    async def end(self) -> None:
+        """Kill it with all of its children, and remove its profile. Returns when all are gone; never raises."""
+        self._kill()
+        await self._when_exited()
+        self.transport.loseConnection()  # a child that is about to end may hold its output open
+        left = await in_thread(self._reactor, lambda: _sweep(self.pid, self.profile))
+        if left:
+            self._log.error("processes of Firefox do not end: {left}", left=left)
+
+    def _kill(self) -> None:
+        if self.exit_code is None:
+            with contextlib.suppress(ProcessExitedAlready):
+                self.transport.signalProcess("KILL")
+
+    def _when_exited(self) -> Deferred[None]:
+        if self.exit_code is not None:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred(self._waiting.remove)
+        self._waiting.append(waiting)
+        return waiting
+
+    def connectionMade(self) -> None:
+        self.pid = int(self.transport.pid or 0)
+        self.transport.closeStdin()
+
+    def outReceived(self, data: bytes) -> None:
+        """Nothing of interest is written there."""
+
+    def errReceived(self, data: bytes) -> None:
+        data = self._partial + data
+        found = _LISTENING.search(data)
+        if found and not self.listening.called:
+            self.listening.callback(int(found[1]))
+        *whole, partial = data.split(b"\n")
+        self._partial = partial[:_MOST_IN_LINE]
+        self._lines.extend(line[:_MOST_IN_LINE] for line in whole if line.strip())
+
+    def processExited(self, reason: Failure) -> None:
+        # Not processEnded, which waits until all children have closed its output.
+        self.exit_code = exit_code(reason)
+        if not self.listening.called:
+            self.listening.errback(BrowserError(f"it ended at its start: {self.describe_end()}"))
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+
+
+def _tied_to_this_process() -> list[str]:
+    """The programs in front of Firefox, as far as the system has them; each execs the next, so the pid stays."""
+    found = {name: shutil.which(name) for name in ("setsid", "setpriv")}
+    setsid = [found["setsid"]] if found["setsid"] else []
+    return setsid + ([found["setpriv"], "--pdeathsig", "KILL"] if found["setpriv"] else [])
+
+
+def environment(profile: Path) -> Mapping[str, str]:
+    """Firefox's environment: its files go to the profile, and no display, bus or setting of the user reaches it."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
+    return kept | {
+        "HOME": str(profile),
+        "TMPDIR": str(profile),
+        "MOZ_HEADLESS": "1",
+        "MOZ_CRASHREPORTER_DISABLE": "1",
+        "MOZ_REMOTE_SETTINGS_DEVTOOLS": "1",  # else services.settings.server is ignored
+        "TOR_SKIP_LAUNCH": "1",  # Tor Browser starts no tor of its own
+    }
+
+
+def _sweep(pid: int, profile: Path) -> list[int]:
+    """Kill all processes of a Firefox, and remove its profile when they are gone. Blocks; returns what is left."""
+    give_up = time.monotonic() + SWEEP_LIMIT
+    while (left := processes_of(pid, profile)) and time.monotonic() < give_up:
+        for each in left:
+            with contextlib.suppress(OSError):
+                os.kill(each, signal.SIGKILL)
+        time.sleep(_POLL)
+    shutil.rmtree(profile, ignore_errors=True)
+    return left
+
+
+def processes_of(pid: int, profile: Path) -> list[int]:
+    """All living processes of the Firefox ``pid``: those of its session, and those whose home is ``profile``.
+
+    A helper may leave the session, and a sandboxed process may hide its environment; none does both.
+    """
+    home = b"HOME=" + os.fsencode(profile)
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()] if os.path.isdir("/proc") else []
+    return [each for each in pids if _belongs(each, pid, home)]
+
+
+def _belongs(pid: int, session: int, home: bytes) -> bool:
+    try:
+        state, _, _, its_session = Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()[:4]
+    except (OSError, ValueError):
+        return False
+    if state in ("Z", "X"):
+        return False
+    if int(its_session) == session > 0:
+        return True
+    try:
+        return home in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def in_thread(reactor: Any, work: Callable[[], _T]) -> Deferred[_T]:
+    """The result of ``work``, which touches many files, without holding the reactor up."""
+    return deferToThreadPool(reactor, reactor.getThreadPool(), work)
