@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -72,6 +73,30 @@ class WayToServer(Protocol):
     def port(self) -> int: ...
 
 
+class ReceivedBody(Protocol):
+    """What came of a request's body, with stamps in raw monotonic seconds; None: it did not happen."""
+
+    @property
+    def count(self) -> int:
+        """The bytes that came."""
+
+    @property
+    def first(self) -> float | None: ...
+
+    @property
+    def last(self) -> float | None: ...
+
+    @property
+    def dataperc(self) -> Mapping[int, float]: ...
+
+    @property
+    def partial(self) -> Mapping[int, float]: ...
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 of the whole body, in hexadecimal."""
+
+
 class ServerTimes(Protocol):
     """What our web server stamped for one measurement, in raw monotonic seconds; None: it did not happen."""
 
@@ -83,6 +108,10 @@ class ServerTimes(Protocol):
 
     @property
     def complete(self) -> float | None: ...
+
+    @property
+    def received(self) -> ReceivedBody | None:
+        """The body of the request, if it had one."""
 
 
 class ServerStamps(Protocol):

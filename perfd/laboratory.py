@@ -35,6 +35,7 @@ from perfd.web.echo import Echo
 from perfd.web.random import random_resources
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
+from perfd.web.upload import upload_resources
 
 
 class Laboratory(OrderedServices):
@@ -60,7 +61,13 @@ class Laboratory(OrderedServices):
         self._event_sink = event_sink
         self._parts = parts
         self._stamps = ServerStamps(clock.monotonic)
-        self._children = {**random_resources(config.server.max_size), "echo": Echo(), **pages}
+        max_size = config.server.max_size
+        self._children = {
+            **random_resources(max_size),
+            **upload_resources(max_size, clock),
+            "echo": Echo(),
+            **pages,
+        }
         self._web = self._make_web(config.server.listen, is_far=False)
         self._servers: dict[str, WayToServer] = {
             "public": PublicAddress(config.server.public_address.host, config.server.public_address.port, self._web)

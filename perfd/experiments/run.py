@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEnd
 from perfd.clock import Clock, Timeline
 from perfd.experiments.tor import NoTor, WayIn
 from perfd.fetch import Exchange, fetch, get_request
-from perfd.interfaces import ServerStamps, Sink, WayToServer
+from perfd.interfaces import ServerStamps, ServerTimes, Sink, WayToServer
 from perfd.record import EMPTY, Error, Measurement, Outcome, new_id, phase_times
 from perfd.tor.join import Join, Joined, error_fields, tor_fields
 
@@ -161,6 +161,7 @@ class Transfer:
         self.timeline = Timeline(setup.clock)
         self.exchange: Exchange | None = None
         self.joined: Joined | None = None
+        self.served: ServerTimes | None = None  # what our server stamped, once it was asked
         self.host, self.port = setup.server.host, setup.server.port
         self._identity = setup.identity(measurement, None)  # as it is now: the tor may be another afterwards
         self._user = user
@@ -265,7 +266,7 @@ class Transfer:
         }
 
     def _server_times(self) -> dict[str, Any]:
-        seen = self.setup.stamps.take(self.measurement)
+        self.served = seen = self.setup.stamps.take(self.measurement)
 
         def epoch(stamp: float | None) -> float | None:
             return None if stamp is None else self.timeline.anchor.epoch(stamp)

@@ -11,6 +11,7 @@ from perfd.experiments.parallel import ParallelRun
 from perfd.experiments.rtt import RTTRun
 from perfd.experiments.run import Run, Setup, TorExperiment
 from perfd.experiments.series import SeriesRun
+from perfd.experiments.upload import UploadRun
 
 Prepared = TorExperiment | Pair
 """What runs an experiment over one tor and one way to the server."""
@@ -46,8 +47,13 @@ def _rtt(config: ExperimentConfig) -> Callable[..., Run]:
     return partial(RTTRun, rate=config.rate, duration=config.duration)
 
 
+def _upload(config: ExperimentConfig) -> Callable[..., Run]:
+    return partial(UploadRun, expect_continue=config.expect_continue)
+
+
 _MAKERS: dict[str, Callable[[ExperimentConfig], Callable[..., Run]]] = {
     "download": _plain_download,
     "series": _series,
+    "upload": _upload,
     "rtt": _rtt,
 }

@@ -87,6 +87,7 @@ def document(max_size: int) -> Schema:
         "paths": {
             "/": _get("What there is", {JSON: _object({"perfd": _TEXT, "resources": _array(_TEXT)})}),
             **_random(max_size),
+            "/upload": _upload(),
             **_canonical(),
             **_records(),
             **_archive(),
@@ -128,6 +129,28 @@ def _canonical() -> Schema:
             "One of its files", files, path=(variant, name), errors=(404,)
         ),
     }
+
+
+def _upload() -> Schema:
+    """The one request that has a body."""
+    seconds = {"type": ["number", "null"]}
+    received = _object(
+        {
+            "bytes": _COUNT,
+            "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+            "request": seconds | {"description": "when the request's head had come; only measurements are told"},
+            "first": seconds | {"description": "the first byte had come, in seconds since the head"},
+            "last": seconds | {"description": "the last byte had"},
+            "dataperc": {
+                "type": "object",
+                "description": "so many percent had",
+                "patternProperties": {"^[0-9]{1,3}$": {"type": "number"}},
+                "additionalProperties": False,
+            },
+        }
+    )
+    operation = _operation("Bytes to measure with are counted and discarded", {JSON: received}, (408, 411, 413))
+    return {"post": operation | {"requestBody": {"required": True, "content": {BYTES: {}}}}}
 
 
 def _records() -> Schema:
@@ -224,17 +247,21 @@ def _get(
     path: Sequence[Parameter] = (),
     errors: Iterable[int] = (),
 ) -> Schema:
-    operation: Schema = {
+    operation = _operation(summary, content, errors)
+    given = [_parameter(each, "path") for each in path] + [_parameter(each, "query") for each in query]
+    if given:
+        operation["parameters"] = given
+    return {"get": operation}
+
+
+def _operation(summary: str, content: Mapping[str, Any], errors: Iterable[int]) -> Schema:
+    return {
         "summary": summary,
         "responses": {
             "200": _response("What was asked for", content),
             **{str(status): _response(_ERRORS[status], {JSON: {"$ref": _ERROR}}) for status in errors},
         },
     }
-    given = [_parameter(each, "path") for each in path] + [_parameter(each, "query") for each in query]
-    if given:
-        operation["parameters"] = given
-    return {"get": operation}
 
 
 def _parameter(parameter: Parameter, place: str) -> Schema:
@@ -286,6 +313,8 @@ _ERRORS = {
     400: "It is asked for wrongly; the message says how",
     403: "Results cannot be read from here",
     404: "There is no such record",
-    413: "It is larger than this server gives",
+    408: "The body came too slowly",
+    411: "It has no Content-Length",
+    413: "It is larger than this server gives or takes",
     503: "The database cannot be read now, or too many read it",
 }

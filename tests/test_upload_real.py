@@ -1,0 +1,154 @@
+"""``type = upload`` from the configuration to the record: over real tor on the private network, and directly."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from perfd.clock import Clock
+from perfd.config import parse_config
+from perfd.laboratory import Laboratory
+from perfd.logfile import parse, render
+from perfd.measure import Unrecorded
+from perfd.record import DECILES, Error, Measurement, Outcome
+from perfd.sinks import MemorySink
+from perfd.values import Address
+from tests.instance import free_port
+
+MIB = 2**20
+
+CONFIG = """
+[perfd]
+network = {network}
+testnet = {testnet}
+[server]
+max-size = 4 MiB
+[experiment:upload]
+type = upload
+size = {size}
+timeout = {timeout}
+{options}
+"""
+
+
+class UploadTestCase(TestCase):
+    """Runs of experiments."""
+
+    timeout = 150
+
+    def setUp(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="perfd-")).resolve()
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+
+    def start(self, options: str = "", server_port: int = 0, **values: Any) -> Any:
+        """The experiment, in a laboratory of its own that was started.
+
+        ``server_port`` is where the server is said to be, if it is not where it is.
+        """
+        values = {
+            "network": "socks",
+            "testnet": self.directory / "none",
+            "size": "1 MiB",
+            "timeout": "60 s",
+        } | values
+        config = parse_config(CONFIG.format(options=options, **values), self.directory / "perfd.conf")
+        listen, public = Address("127.0.0.1", 0), Address("127.0.0.1", server_port)
+        server = attrs.evolve(config.server, listen=listen, public_address=public)
+        config = attrs.evolve(config, server=server)
+        laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded(), MemorySink())
+        self.addCleanup(laboratory.stopService)
+        laboratory.startService()
+        self.laboratory = laboratory
+        return laboratory.experiments(config.experiments[0])[0]
+
+    def check(self, m: Measurement, size: int = MIB) -> None:
+        """What holds for each upload that went well."""
+        self.assertEqual((m.outcome, m.errorcode, m.reason, m.status), (Outcome.OK, None, None, 200))
+        self.assertEqual((m.type, m.filesize, m.payloadbytes), ("upload", size, size))
+        self.assertEqual((m.extra["UPLOADBYTES"], len(str(m.extra["UPLOADDIGEST"]))), (size, 64))
+        self.assertEqual(sorted(m.dataperc), list(DECILES))
+        self.assertEqual(list(m.dataperc.values()), sorted(m.dataperc.values()))
+        self.assertEqual(max(m.partial), size)
+        steps = [m.start, m.datarequest, m.serverrequest, m.extra["UPLOADFIRST"], m.dataperc[50]]
+        steps += [m.extra["UPLOADLAST"], m.serverresponse, m.dataresponse, m.datacomplete, m.end]
+        self.assertEqual(steps, sorted(steps), m)
+        self.assertEqual((m.dataperc[0], m.dataperc[100]), (m.extra["UPLOADFIRST"], m.extra["UPLOADLAST"]))
+        sent = [m.extra["SENTFIRST"], *(m.extra[f"SENTPERC{n}"] for n in range(10, 101, 10)), m.extra["SENTLAST"]]
+        self.assertEqual(sent, sorted(sent))
+        self.assertLessEqual(m.datarequest, sent[0])
+        self.assertEqual(parse(render(m)), m)
+
+
+@pytest.mark.tor
+class TorTests(UploadTestCase):
+    """Over the private network."""
+
+    @pytest.fixture(autouse=True)
+    def _use_testnet(self, testnet: Any) -> None:
+        self.testnet = testnet.directory
+
+    async def test_upload(self) -> None:
+        """1 MiB arrives as it was sent, joined to its stream and circuit, also when the server is asked first."""
+        experiment = self.start(network="testnet", testnet=self.testnet, options="expect-continue = yes")
+        await self.laboratory.tors["default"].when_ready()
+        m = await experiment.run(None)
+        for _ in range(10):
+            if m.outcome is Outcome.OK:
+                break
+            # The private network has moments in which tor sees no exit.
+            await deferLater(reactor, 2.0)
+            m = await experiment.run(None)
+        self.check(m)
+        self.assertEqual(m.extra["EXPECT"], 1)
+        steps = [m.serverrequest, m.extra["CONTINUE"], m.extra["SENTFIRST"], m.extra["UPLOADFIRST"]]
+        self.assertEqual(steps, sorted(steps))
+        # The first cells fill buffers at once; what comes out at the other end comes later.
+        self.assertLess(m.extra["SENTLAST"], m.extra["UPLOADLAST"])
+        self.assertEqual((m.server, len(m.path or ()), m.used_by is not None), ("public", 3, True))
+
+
+class DirectTests(UploadTestCase):
+    """Over the embedded SOCKS proxy, and without any."""
+
+    async def test_socks(self) -> None:
+        """Over a SOCKS proxy the record is complete, and has no key for what was not asked for."""
+        m = await self.start().run(1_700_000_000.0)
+        self.check(m)
+        self.assertEqual(m.slot, 1_700_000_000.0)
+        self.assertFalse({"EXPECT", "CONTINUE"} & set(m.extra))
+
+    async def test_direct(self) -> None:
+        """Without Tor it is the baseline."""
+        m = await self.start(size="51200", options="tor = none\nexpect-continue = yes").run(None)
+        self.check(m, 51200)
+        self.assertEqual((m.tor, m.endpointproxy), ("none", None))
+
+    async def test_no_server(self) -> None:
+        """A run that the server never saw has a record without its stamps."""
+        m = await self.start("tor = none", server_port=free_port()).run(None)
+        self.assertEqual((m.outcome, m.payloadbytes, m.extra), (Outcome.FAILED, None, {}))
+
+    async def test_cancelled(self) -> None:
+        """A run that is stopped has what was known by then."""
+        running = Deferred.fromCoroutine(self.start("tor = none", size="4 MiB").run(None))
+        while not self.laboratory._stamps._expected:
+            await deferLater(reactor, 0)
+        running.cancel()
+        m = await running
+        self.assertEqual((m.outcome, m.errorcode), (Outcome.CANCELLED, Error.STOPPED))
+        self.assertEqual(parse(render(m)), m)
+
+    async def test_too_late(self) -> None:
+        """At the deadline the record has what the server had received."""
+        m = await self.start("tor = none", size="4 MiB", timeout="1 ms").run(None)
+        self.assertEqual((m.outcome, m.datacomplete), (Outcome.TIMEOUT, None))
+        self.assertLess(m.payloadbytes or 0, 4 * MIB)
