@@ -186,6 +186,16 @@ class Ways(SynchronousTestCase):
             },
         )
 
+    def test_acknowledged_late(self) -> None:
+        """The service may come before the acknowledgement does."""
+        join = self.begin()
+        self.introduce(1, acknowledged=False)  # 2, 3
+        self.meet(2)  # 4, 5, 6
+        self.attach(2)
+        self.circuit(1, "PURPOSE_CHANGED", "HS_CLIENT_INTRO", "HSCI_DONE")  # 8
+        way = self.way(join)
+        self.assertEqual((way["HSINTROBUILT"], way["HSRENDJOINED"], way["HSINTROACK"]), (2.0, 6.0, 8.0))
+
     def test_circuit_extended_to_another_introduction_point(self) -> None:
         """It is built twice: what came before the acknowledgement counts."""
         join = self.begin()

@@ -9,7 +9,8 @@ tor told so, in seconds since the epoch, unless it says something else here:
   stream it asks: runs that wait for the same descriptor at the same time share these.
 - ``HSDESCFAILED``: text, why directories gave none, or none that could be read (REASON of HS_DESC, by commas).
 - ``HSINTROBUILT``, ``HSINTROACK``: the circuit to the introduction point was built, and the introduction was
-  acknowledged; of the last introduction that was acknowledged before the rendezvous.
+  acknowledged; of the last introduction that was acknowledged before the service came, if any was (an
+  acknowledgement takes another way than the service, and may come later).
 - ``HSRENDBUILT``, ``HSRENDESTABLISHED``, ``HSRENDJOINED``: the circuit to the rendezvous point was built (or one
   that was there was taken for it), the rendezvous point waits, the service came.
 - ``HSINTROS``, ``HSRENDS``: numbers, how many circuits of either kind were tried for this run; 0 if it went over a
@@ -88,9 +89,12 @@ class Rendezvous:
         stamps = dict(self._descriptor)
         rends = [self._rend(circuit, until) for circuit in self._circuits[REND] if used in (None, circuit)]
         stamps |= _furthest(rends)
-        joined = stamps.get("HSRENDJOINED", until)
-        intros = [self._intro(circuit, joined) for circuit in self._circuits[INTRO]]
-        stamps |= _furthest(intros)
+        intros = self._circuits[INTRO]
+        intro = _furthest([self._intro(circuit, stamps.get("HSRENDJOINED", until)) for circuit in intros])
+        if "HSINTROACK" not in intro:
+            # The service comes another way, and may have been quicker than the acknowledgement.
+            intro = _furthest([self._intro(circuit, until) for circuit in intros])
+        stamps |= intro
         steps: dict[str, float | int | str] = {key: epoch(stamp) for key, stamp in stamps.items()}
         if self._reasons:
             steps["HSDESCFAILED"] = ",".join(self._reasons)
