@@ -6,34 +6,39 @@ The daemon is a laboratory with a schedule and sinks; ``perfd measure`` is one w
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.web.resource import IResource
 
+from perfd.browser.make import make_browser
 from perfd.clock import Clock
 from perfd.config import Config, ExperimentConfig, TorConfig
-from perfd.experiments.run import Setup, ip_address
+from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, Page
+from perfd.experiments.run import Setup, authority, ip_address
 from perfd.experiments.tor import NO_TOR, MeasuredTor, NoTor, WayIn
-from perfd.experiments.types import Prepared, make_experiment
+from perfd.experiments.types import Prepared, make_experiment, make_page_load
 from perfd.instance import Instance
 from perfd.interfaces import Sink, Tor, WayToServer
-from perfd.servers import OnionAddress, OrderedServices, PublicAddress, WebServer
+from perfd.proxy import MeasuringProxy
+from perfd.servers import Front, OnionAddress, OrderedServices, PublicAddress, elsewhere
 from perfd.tor.embedded import EmbeddedSocks, OutsideSocks
 from perfd.tor.events import ControlEvents
 from perfd.tor.eventsink import EventSink
 from perfd.tor.guards import Guards
 from perfd.tor.launch import TorOptions, TorService
-from perfd.tor.onion import OnionService
+from perfd.tor.onion import VIRTUAL_PORT, OnionService
 from perfd.tor.onion_client import ClientKey, OnionClient
 from perfd.tor.testnet import Testnet
 from perfd.tor.testnet_service import TestnetService
 from perfd.values import Address, GuardPolicy
 from perfd.web.echo import Echo
+from perfd.web.page_plan import page_size, page_version
 from perfd.web.random import random_resources
-from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
 from perfd.web.upload import upload_resources
 
@@ -42,7 +47,7 @@ class Laboratory(OrderedServices):
     """The web server, with ``pages`` besides the random bytes, and the tors that ``config`` asks for.
 
     ``event_sink`` takes the records of circuits, streams and other control events, ``parts`` the measurements that
-    a run consists of, where that is more than one.
+    a run consists of, where that is more than one, ``material`` what page loads leave besides their records.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Laboratory(OrderedServices):
         pages: Mapping[str, IResource],
         event_sink: EventSink,
         parts: Sink,
+        material: Material | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor
@@ -68,14 +74,18 @@ class Laboratory(OrderedServices):
             "echo": Echo(),
             **pages,
         }
-        self._web = self._make_web(config.server.listen, is_far=False)
+        self._public = self._make_front(config.server.listen, config.server.page_ports)
         self._servers: dict[str, WayToServer] = {
-            "public": PublicAddress(config.server.public_address.host, config.server.public_address.port, self._web)
+            "public": PublicAddress(
+                config.server.public_address.host, config.server.public_address.port, self._public.web
+            )
         }
         self._client_key = ClientKey(Instance(config.directory).onion_client_key)
         if self._is_onion_wanted():
             self._onion = self._make_onion()
         self._tors = self._make_tors()
+        self._browsers = self._make_browsers()
+        self._material = material
         self._direct_turn = DeferredLock()  # measurements without Tor do not disturb each other either
 
     @property
@@ -93,30 +103,69 @@ class Laboratory(OrderedServices):
         return {name: measured.events for name, measured in self._tors.items() if measured.events is not None}
 
     def experiments(self, config: ExperimentConfig) -> list[Prepared]:
-        """The variants of an experiment: one for each of its tors and ways to the server."""
-        return [self._experiment(config, tor, server) for tor in config.tors for server in config.servers]
+        """The variants of an experiment: one for each of its tors, ways to the server, and browsers."""
+        if config.type == "pageload":
+            return [
+                self._page_load(config, tor, server, browser)
+                for tor in config.tors
+                for server in config.servers
+                for browser in config.browsers
+            ]
+        return [
+            make_experiment(config, self._setup(config, tor, self._servers[server]))
+            for tor in config.tors
+            for server in config.servers
+        ]
 
-    def _experiment(self, config: ExperimentConfig, tor: str, server: str) -> Prepared:
+    def _page_load(self, config: ExperimentConfig, tor: str, server: str, browser: str) -> Prepared:
+        way = self._servers[server] if config.url is None else elsewhere(config.url)
+        measured = self._browsers[browser]
+        size = page_size(config.page) if config.url is None else 0
+        setup = attrs.evolve(self._setup(config, tor, BrowsedWay(way, measured)), size=size)
+        socks = None if isinstance(setup.tor, NoTor) else setup.tor.tor.socks_endpoint
+        proxy = MeasuringProxy(self._reactor, self._clock, socks, setup.tor.events)
+        path = "/page/" if config.page == "canonical" else f"/page/{config.page}/"
+        page = Page(
+            url=lambda: config.url or f"http://{authority(way)}{path}",
+            label=lambda: config.url or page_version(config.page, self._public.origins),
+            quiet=config.quiet,
+            screenshot=config.screenshot,
+            filmstrip=config.filmstrip,
+            insecure=config.insecure,
+        )
+        return make_page_load(config, setup, browser=measured, proxy=proxy, page=page, material=self._material)
+
+    def _setup(self, config: ExperimentConfig, tor: str, server: WayToServer) -> Setup:
         ways: dict[str, WayIn] = {**self._tors, NO_TOR: NoTor(self._reactor, self._direct_turn)}
-        setup = Setup(
+        return Setup(
             name=config.name,
             type=config.type,
             source=self._config.source,
             network=self._config.network,
             source_address=ip_address(self._config.server.public_address.host),
-            server=self._servers[server],
+            server=server,
             size=config.size,
             timeout=config.timeout,
             fresh_circuits=config.fresh_circuits,
             skip_until_cbt=config.skip_until_cbt,
-            fresh_descriptor=config.fresh_descriptor and server == "onion",
+            fresh_descriptor=config.fresh_descriptor and server.name == "onion",
             tor=ways[tor],
             stamps=self._stamps,
             clock=self._clock,
             reactor=self._reactor,
             parts=self._parts,
         )
-        return make_experiment(config, setup)
+
+    def _make_browsers(self) -> dict[str, MeasuredBrowser]:
+        """Those that experiments use; a browser is launched when its first page is loaded."""
+        used = {name for each in self._config.experiments if each.type == "pageload" for name in each.browsers}
+        return {
+            browser.name: MeasuredBrowser(
+                browser.name, browser.driver, make_browser(self._reactor, self._clock, browser)
+            )
+            for browser in self._config.browsers
+            if browser.name in used
+        }
 
     def stopService(self) -> Deferred[None]:
         for events in self.events.values():
@@ -124,22 +173,32 @@ class Laboratory(OrderedServices):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        for browser in self._browsers.values():
+            await browser.browser.close()
         for measured in self._tors.values():
             if measured.guards is not None:
                 await measured.guards.stop()
         await super().stopService()
 
-    def _make_web(self, listen: Address, *, is_far: bool) -> WebServer:
-        site = make_site(
+    def _make_front(
+        self,
+        listen: Address,
+        page_ports: Sequence[int],
+        *,
+        is_far: bool = False,
+        origins: Sequence[int] | None = None,
+    ) -> Front:
+        return Front(
+            self._reactor,
+            self,
             self._children,
-            reactor=self._reactor,
-            stamps=self._stamps,
+            self._stamps,
             max_connections=self._config.server.max_connections,
+            listen=listen,
+            page_ports=page_ports if self._is_page_wanted() else (),
             is_far=is_far,
+            origins=origins,
         )
-        web = WebServer(self._reactor, site, listen)
-        web.setServiceParent(self)
-        return web
 
     def _make_tors(self) -> dict[str, MeasuredTor]:
         config = self._config
@@ -197,10 +256,16 @@ class Laboratory(OrderedServices):
     def _make_onion(self) -> OnionService:
         instance, server = Instance(self._config.directory), self._config.server
         # A port of its own tells the clients of the onion service from those of this machine.
-        far = self._make_web(Address("127.0.0.1", 0), is_far=True)
+        origins = tuple(VIRTUAL_PORT + number for number in range(1, 1 + len(server.page_ports)))
+        far = self._make_front(Address("127.0.0.1", 0), [0] * len(origins), is_far=True, origins=origins)
         onion = OnionService(
             instance.onion_key,
-            lambda: far.port,
+            lambda: far.web.port,
+            more_ports={
+                port: partial(lambda number: far.page_ports[number], number)
+                for number, port in enumerate(origins)
+                if self._is_page_wanted()
+            },
             single_onion=server.single_onion,
             client_key=self._client_key if server.onion_auth else None,
         )
@@ -210,6 +275,9 @@ class Laboratory(OrderedServices):
     def _publishes(self, tor: str) -> bool:
         """Whether this is the tor of our onion service."""
         return tor == self._config.server.onion_tor and self._is_onion_wanted()
+
+    def _is_page_wanted(self) -> bool:
+        return any(each.type == "pageload" and each.url is None for each in self._config.experiments)
 
     def _is_onion_wanted(self) -> bool:
         return any("onion" in experiment.servers for experiment in self._config.experiments)

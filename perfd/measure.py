@@ -267,6 +267,8 @@ def _line(cells: Iterable[str]) -> str:
     return "".join(f"{cell:<11} " for cell in cells).rstrip() + "\n"
 
 
+A_YEAR = 366 * 86400.0
+
 HIGHLIGHTS = {
     "download": ("OPTIMISTIC", "PARALLEL", "THROUGHPUT", "JAIN", "HSRENDJOINED", "FRESHDESCRIPTOR"),
     "upload": ("UPLOADBYTES",),
@@ -278,9 +280,15 @@ HIGHLIGHTS = {
 """Of each type, the keys that the table shows."""
 
 
+def _shown(value: str | float, start: float) -> str:
+    """A value for the table; a time as the seconds since START."""
+    is_time = isinstance(value, float) and abs(value - start) < A_YEAR
+    return f"{value - start:.3f}s" if is_time else str(value)  # type: ignore[operator]
+
+
 def _details(m: Measurement, *, named: bool) -> str:
     ways = [word for word in (m.tor, m.server) if word] if named else []
-    pairs = [f"{key}={m.extra[key]}" for key in HIGHLIGHTS.get(m.type, ()) if key in m.extra]
+    pairs = [f"{key}={_shown(m.extra[key], m.start)}" for key in HIGHLIGHTS.get(m.type, ()) if key in m.extra]
     return " ".join(filter(None, (*ways, *pairs, m.errorcode, m.reason)))
 
 

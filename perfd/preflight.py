@@ -6,9 +6,10 @@ import errno
 import os
 import shutil
 import socket
+from importlib.util import find_spec
 from pathlib import Path
 
-from perfd.config import Config, ConfigError
+from perfd.config import BrowserConfig, Config, ConfigError
 from perfd.instance import Instance, InstanceError
 from perfd.store.database import StoreError, database_path
 from perfd.store.schema import check_database
@@ -48,15 +49,38 @@ def _programs(config: Config) -> list[str]:
     ]
     if config.network == "testnet" and (trouble := program_trouble("tor-gencert")):
         problems.append(f"[perfd] network: testnet needs tor-gencert: {trouble}")
-    return problems
+    used = {
+        name for experiment in config.experiments if experiment.type == "pageload" for name in experiment.browsers
+    }
+    return problems + [
+        f"[browser:{browser.name}] {trouble}"
+        for browser in config.browsers
+        if browser.name in used and (trouble := browser_trouble(browser))
+    ]
 
 
-def program_trouble(name: str) -> str | None:
-    """Why the program ``name`` cannot be run, None if it can."""
+def browser_trouble(browser: BrowserConfig) -> str | None:
+    """What the browser lacks, and how to get it; None if it can be driven."""
+    library, extra = ("wsproto", "browser") if browser.driver == "bidi" else ("selenium", "selenium")
+    if find_spec(library) is None:
+        return f"driver: {browser.driver} needs the library {library}: pip install 'perfd[{extra}]'"
+    if browser.selenium_url is not None:
+        return None
+    if trouble := program_trouble(browser.binary, package="firefox-esr"):
+        return f"binary: {trouble}"
+    if browser.driver == "selenium" and (trouble := program_trouble(browser.geckodriver, package=None)):
+        return f"geckodriver: {trouble}"
+    return None
+
+
+def program_trouble(name: str, package: str | None = "tor") -> str | None:
+    """Why the program ``name`` cannot be run, None if it can; Debian has it in ``package``."""
     if shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") is not None:
         return None
     if "/" not in name:
-        return f"there is no program {name}; install it (Debian: apt-get install tor)"
+        return f"there is no program {name}; install it" + (
+            f" (Debian: apt-get install {package})" if package else ""
+        )
     if not Path(name).exists():
         return f"{name} does not exist"
     return f"{name} is not an executable program"

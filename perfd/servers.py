@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 from twisted.application.service import MultiService, Service
@@ -10,10 +12,14 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
+from twisted.web.resource import IResource
 from twisted.web.server import Site
 
 from perfd.tor.onion import VIRTUAL_PORT, OnionService
 from perfd.values import Address
+from perfd.web.page import page_resource
+from perfd.web.site import make_site
+from perfd.web.stamps import ServerStamps
 
 
 class StartError(Exception):
@@ -68,6 +74,49 @@ class WebServer(Service):
         return int(self._port.getHost().port)  # type: ignore[attr-defined]
 
 
+class Front:
+    """Our site on its own port, and on those of the canonical page's other origins.
+
+    ``origins`` are the ports by which clients know the latter, if not by their own. ``is_far``: see ``make_site``.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        parent: MultiService,
+        children: Mapping[str, IResource],
+        stamps: ServerStamps,
+        *,
+        max_connections: int,
+        listen: Address,
+        page_ports: Sequence[int],
+        is_far: bool = False,
+        origins: Sequence[int] | None = None,
+    ) -> None:
+        self._origins = origins
+        site = make_site(
+            {**children, "page": page_resource(lambda: self.origins)},
+            reactor=reactor,
+            stamps=stamps,
+            max_connections=max_connections,
+            is_far=is_far,
+        )
+        self.web = WebServer(reactor, site, listen)
+        self._others = [WebServer(reactor, site, Address(listen.host, port)) for port in page_ports]
+        for web in (self.web, *self._others):
+            web.setServiceParent(parent)
+
+    @property
+    def page_ports(self) -> tuple[int, ...]:
+        """The ports of the page's other origins."""
+        return tuple(web.port for web in self._others)
+
+    @property
+    def origins(self) -> Sequence[int]:
+        """The same, as clients know them."""
+        return self.page_ports if self._origins is None else self._origins
+
+
 @attrs.frozen
 class PublicAddress:
     """The way to our server over an exit: its public address; the port is known when it is bound."""
@@ -98,3 +147,19 @@ class OnionAddress:
     @property
     def host(self) -> str:
         return self.service.host
+
+
+@attrs.frozen
+class Elsewhere:
+    """In the place of a way to our server, for pages that are not ours."""
+
+    name: str = attrs.field(default="url", init=False)
+    not_ready: None = attrs.field(default=None, init=False)
+    host: str
+    port: int
+
+
+def elsewhere(url: str) -> Elsewhere:
+    """Where the page ``url`` is."""
+    parts = urlsplit(url)
+    return Elsewhere(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))

@@ -190,8 +190,7 @@ class Transfer:
     @property
     def authority(self) -> str:
         """The server as the Host header names it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return authority(self.setup.server)
 
     async def fetch(self, size: int, timeout: float) -> Exchange:
         """Download ``size`` random bytes within ``timeout`` seconds."""
@@ -276,6 +275,12 @@ class Transfer:
             "serverresponse": epoch(seen.response),
             "servercomplete": epoch(seen.complete),
         }
+
+
+def authority(server: WayToServer) -> str:
+    """A server as the Host header and URLs name it."""
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return f"{host}:{server.port}"
 
 
 def _progress(exchange: Exchange) -> dict[str, Any]:

@@ -7,11 +7,13 @@ from functools import partial
 
 from perfd.config import ExperimentConfig
 from perfd.experiments.download import DownloadRun, Pair
+from perfd.experiments.pageload import Material, MeasuredBrowser, Page, PageLoadRun
 from perfd.experiments.parallel import ParallelRun
 from perfd.experiments.rtt import RTTRun
 from perfd.experiments.run import Run, Setup, TorExperiment
 from perfd.experiments.series import SeriesRun
 from perfd.experiments.upload import UploadRun
+from perfd.proxy import MeasuringProxy
 
 Prepared = TorExperiment | Pair
 """What runs an experiment over one tor and one way to the server."""
@@ -25,6 +27,28 @@ def make_experiment(config: ExperimentConfig, setup: Setup) -> Prepared:
             TorExperiment(setup, _download(config, optimistic=True)),
         )
     return TorExperiment(setup, _MAKERS[config.type](config))
+
+
+def make_page_load(
+    config: ExperimentConfig,
+    setup: Setup,
+    *,
+    browser: MeasuredBrowser,
+    proxy: MeasuringProxy,
+    page: Page,
+    material: Material | None,
+) -> Prepared:
+    """What runs the page loads of ``config`` in one browser."""
+
+    def loads(*, optimistic: bool | None) -> TorExperiment:
+        return TorExperiment(
+            setup,
+            partial(PageLoadRun, browser=browser, proxy=proxy, page=page, material=material, optimistic=optimistic),
+        )
+
+    if config.optimistic == "both":
+        return Pair(loads(optimistic=False), loads(optimistic=True))
+    return loads(optimistic=None if config.optimistic is None else config.optimistic == "yes")
 
 
 def _plain_download(config: ExperimentConfig) -> Callable[..., Run]:

@@ -151,6 +151,12 @@ def page_version(variant: str, ports: Sequence[int]) -> str:
     return f"{VERSION}-{variant}-{count}origin{'s' if count > 1 else ''}"
 
 
+def page_size(variant: str) -> int:
+    """The bytes of the document and of all its files."""
+    plan = VARIANTS[variant]
+    return plan.html + sum(part.size for part in plan.parts())
+
+
 def make_part(variant: str, part: Part) -> bytes:
     """The bytes of a file, which takes a millisecond or two."""
     seed = f"perfd/{VERSION}/{variant}/{part.name}"

@@ -11,7 +11,7 @@ There is no access log: a stranger must not be able to fill the disk that the me
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -174,6 +174,7 @@ class Channel(http.HTTPChannel):
     totalHeadersSize = MAX_LENGTH = 8192
 
     is_reserve = False  # beyond the limit, for a measurement of our own only
+    echo: Callable[[bytes], None] | None = None  # takes all further bytes, once the connection was upgraded
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -191,7 +192,10 @@ class Channel(http.HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         self.received = self.site.monotonic()
-        super().dataReceived(data)
+        if self.echo is not None:
+            self.echo(data)
+        else:
+            super().dataReceived(data)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         self.refuse(431, "a line of the request's head is too long")

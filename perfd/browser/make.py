@@ -1,0 +1,17 @@
+"""From a browser's configuration to what drives it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perfd.browser.bidi_browser import BidiBrowser
+from perfd.browser.firefox import FirefoxOptions
+from perfd.browser.records import Browser
+from perfd.clock import Clock
+from perfd.config import BrowserConfig
+
+
+def make_browser(reactor: Any, clock: Clock, config: BrowserConfig) -> Browser:
+    """The browser of ``config``; nothing is launched yet."""
+    options = FirefoxOptions(name=config.name, binary=config.binary, profile=config.profile, warm=config.is_warm)
+    return BidiBrowser(reactor, clock, options)

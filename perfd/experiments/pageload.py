@@ -1,0 +1,255 @@
+"""``type = pageload``: a whole page in a real browser, through the measuring proxy, tied to Tor's circuits.
+
+The record's steps: START when the browser was told to load, DATARESPONSE with the first byte of the page's own
+response, DATACOMPLETE with the last byte of all that belongs to the page. What tor tells is of the connection that
+asked for the page itself. The browser stamps with the wall clock of this machine, the proxy with Perfd's.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import attrs
+from twisted.internet.defer import CancelledError, DeferredLock
+from twisted.logger import Logger
+
+from perfd.browser.records import Browser, PageLoad, PageTask
+from perfd.experiments.run import Extra, Run, Setup, ip_address
+from perfd.interfaces import WayToServer
+from perfd.proxy import MeasuringProxy, ProxyConnection
+from perfd.record import EMPTY, Error, Measurement, Outcome
+from perfd.tor.join import error_fields, tor_fields
+
+SEEN_BY_TOR = (Error.PAGE, Error.CLOSED, Error.RESET, Error.SOCKS, Error.CONNECT)
+"""What the browser only sees the outside of: where tor gives a reason for the page's connection, that counts."""
+
+
+class Material(Protocol):
+    """Keeps what a page load leaves besides its record: the HAR file and the pictures."""
+
+    async def write(
+        self, load: PageLoad, connections: Sequence[ProxyConnection], measurement: str
+    ) -> Mapping[str, int | float | str]:
+        """Keep it; the keys that the record gets. Never raises."""
+
+
+@attrs.frozen
+class MeasuredBrowser:
+    """A browser with its turn: it loads one page at a time."""
+
+    name: str
+    driver: str
+    browser: Browser
+    turn: DeferredLock = attrs.Factory(DeferredLock)
+
+
+@attrs.frozen
+class BrowsedWay:
+    """A way to a server that needs a browser to be gone."""
+
+    way: WayToServer
+    measured: MeasuredBrowser
+
+    @property
+    def name(self) -> str:
+        return self.way.name
+
+    @property
+    def host(self) -> str:
+        return self.way.host
+
+    @property
+    def port(self) -> int:
+        return self.way.port
+
+    @property
+    def not_ready(self) -> str | None:
+        return self.measured.browser.not_ready or self.way.not_ready
+
+
+@attrs.frozen(kw_only=True)
+class Page:
+    """What is loaded. ``url`` is known when the server listens; ``label`` is what records name it by."""
+
+    url: Callable[[], str]
+    label: Callable[[], str]
+    quiet: float
+    screenshot: bool
+    filmstrip: bool
+    insecure: bool
+
+
+class PageLoadRun(Run):
+    """One page load."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        setup: Setup,
+        slot: float | None,
+        extra: Extra = EMPTY,
+        *,
+        browser: MeasuredBrowser,
+        proxy: MeasuringProxy,
+        page: Page,
+        material: Material | None,
+        optimistic: bool | None = None,
+    ) -> None:
+        super().__init__(setup, slot, extra)
+        self.extra |= {"BROWSER": browser.name, "DRIVER": browser.driver, "PAGE": page.label()}
+        if optimistic is not None:
+            self.extra["OPTIMISTIC"] = int(optimistic)
+        self._browser = browser
+        self._proxy = proxy
+        self._page = page
+        self._material = material
+        self._optimistic = bool(optimistic)
+
+    async def exchange(self) -> None:
+        """Load the page; over a port of the proxy that nothing else uses."""
+        self._identity = self.setup.identity(self.id, self.slot)
+        await self._browser.turn.acquire()
+        try:
+            self._port = self._proxy.open(
+                login=(self.setup.user(self.id), "perfd"), optimistic=self._optimistic, measurement=self.id
+            )
+            self._load = await self._browser.browser.load(
+                PageTask(
+                    url=self._page.url(),
+                    proxy_port=self._port.port,
+                    timeout=self.setup.timeout,
+                    quiet=self._page.quiet,
+                    screenshot=self._page.screenshot,
+                    filmstrip=self._page.filmstrip,
+                    insecure=self._page.insecure,
+                )
+            )
+        finally:
+            self._browser.turn.release()
+
+    async def finish(self) -> Measurement:
+        connections: Sequence[ProxyConnection] = ()
+        material: Mapping[str, Any] = {}
+        try:
+            if self._load.outcome is Outcome.CANCELLED:
+                connections = await self._port.close(wait=0)
+            else:
+                connections = await self._port.close()
+                if self._material is not None:
+                    material = await self._material.write(self._load, connections, self.id)
+        except CancelledError:
+            pass  # Perfd stops, and the load itself is complete
+        return Measurement(**self._fields(self._load, connections, material))
+
+    def _fields(
+        self, load: PageLoad, connections: Sequence[ProxyConnection], material: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            **self._identity,
+            "start": round(load.start, 6),
+            "end": round(load.end, 6),
+            "dataresponse": load.first_byte,
+            "datacomplete": load.fully_loaded or load.load if load.outcome is Outcome.OK else None,
+            "outcome": load.outcome,
+            "errorcode": load.errorcode,
+            "reason": load.reason,
+            "status": load.status,
+            "writebytes": sum(connection.writebytes for connection in connections) or None,
+            "readbytes": sum(connection.readbytes for connection in connections) or None,
+            "payloadbytes": sum(request.body_size or 0 for request in load.requests) or None,
+            "hostnamelocal": socket.gethostname(),
+            "hostnameremote": urlsplit(load.task.url).hostname,
+            "sourceaddress": self.setup.source_address,
+        }
+        own = own_connection(load, connections)
+        if own is not None:
+            fields |= _tor_view(own, load)
+        extra = {**self.extra, **figures(load), **_connections(connections), **material}
+        if own is not None and own.joined is not None:
+            extra |= own.joined.hs
+        if self._optimistic:
+            extra["OPTIMISTICUSED"] = self._used(connections)
+        return fields | {"extra": extra}
+
+    def _used(self, connections: Sequence[ProxyConnection]) -> int:
+        """How many connections tor may have carried optimistic data of: those that are on no Conflux circuit."""
+        circuits = [c.joined.circuit for c in connections if c.joined is not None and c.joined.circuit is not None]
+        used = sum(circuit.conflux_id is None for circuit in circuits)
+        if circuits and not used:
+            self._log.warn(
+                "{name}: optimistic data cannot help over tor {tor}: tor does not allow it on Conflux circuits; "
+                "give that tor ConfluxEnabled 0 in torrc",
+                name=self.setup.name,
+                tor=self.setup.tor.name,
+            )
+        return used
+
+
+def own_connection(load: PageLoad, connections: Sequence[ProxyConnection]) -> ProxyConnection | None:
+    """The connection that carried the request for the page itself: the first one to its host and port."""
+    parts = urlsplit(load.task.url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    for connection in connections:
+        if connection.port == port and (connection.host or "").lower() == (parts.hostname or "").lower():
+            return connection
+    return None
+
+
+def _tor_view(own: ProxyConnection, load: PageLoad) -> dict[str, Any]:
+    """The steps of the page's own connection, and what tor tells about it."""
+    fields: dict[str, Any] = {
+        name: getattr(own, name)
+        for name in ("socket", "connect", "negotiate", "request", "response", "datarequest")
+    }
+    address = ip_address(own.host or "") or "0.0.0.0"
+    fields["endpointremote"] = f"{own.host}:{address}:{own.port}"
+    if own.localport is not None:
+        fields["endpointlocal"] = f"localhost:127.0.0.1:{own.localport}"
+    if own.joined is None:
+        return fields
+    fields |= {key: value for key, value in tor_fields(own.joined).items() if value is not None}
+    seen_by_tor = error_fields(own.joined)
+    if load.outcome is Outcome.FAILED and seen_by_tor is not None and load.errorcode in SEEN_BY_TOR:
+        fields["errorcode"], fields["reason"] = seen_by_tor
+    return fields
+
+
+def figures(load: PageLoad) -> dict[str, str | int | float]:
+    """The page's key figures: times since the epoch, and counts."""
+    times = {
+        "NAVIGATIONSTART": load.navigation_start,
+        "LASTBYTE": load.last_byte,
+        "FIRSTCONTENTFULPAINT": load.first_contentful_paint,
+        "LARGESTCONTENTFULPAINT": load.largest_contentful_paint,
+        "DOMCONTENTLOADED": load.dom_content_loaded,
+        "LOAD": load.load,
+        "FULLYLOADED": load.fully_loaded,
+    }
+    found: dict[str, str | int | float] = {key: round(at, 6) for key, at in times.items() if at is not None}
+    if load.browser_version:
+        found["BROWSERVERSION"] = load.browser_version
+    if load.url is not None and load.url != load.task.url:
+        found["REDIRECTEDTO"] = load.url
+    found["REQUESTS"] = len(load.requests)
+    found["REQUESTSFAILED"] = sum(request.error is not None for request in load.requests)
+    return found
+
+
+def _connections(connections: Sequence[ProxyConnection]) -> dict[str, str | int | float]:
+    joined = [connection.joined for connection in connections if connection.joined is not None]
+    circuits = {each.circuit.circ_id for each in joined if each.circuit is not None}
+    found: dict[str, str | int | float] = {
+        "CONNECTIONS": len(connections),
+        "CONNECTIONSUNUSED": sum(not connection.readbytes for connection in connections),
+    }
+    if circuits:
+        found["CIRCUITS"] = len(circuits)
+    failures = Counter(connection.errorcode for connection in connections if connection.errorcode is not None)
+    if failures:
+        found["CONNECTIONERRORS"] = ",".join(f"{code}:{count}" for code, count in failures.most_common())
+    return found
