@@ -17,6 +17,7 @@ from perfd.config import Config, ConfigError, load_config
 from perfd.config.reader import NETWORKS
 from perfd.data_commands import add_commands
 from perfd.instance import CONFIG_FILE, PROFILES, Instance, InstanceError, create_instance
+from perfd.values import Address, address, control_port
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_daemon_commands(commands)
     _add_check(commands)
     _add_measure(commands)
+    _add_proxy(commands)
     _add_testnet(commands)
     add_commands(commands)
     return parser
@@ -179,6 +181,58 @@ def _measure(options: argparse.Namespace) -> int:
     given = {name: value for name, value in named.items() if value is not None} | dict(options.option)
     request = Request(experiment=options.experiment, options=given, count=options.count, network=options.network)
     return measure(path, request, as_json=options.json)
+
+
+def _add_proxy(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "proxy",
+        help="be a SOCKS proxy that measures each connection of any program",
+        description="A SOCKS proxy for programs on this machine, in front of a tor. It measures each "
+        "connection, and writes a JSON object about it, with tor's stream and circuit. Ctrl-C stops it.",
+    )
+    parser.add_argument(
+        "--listen",
+        type=argument(_loopback),
+        default=Address("127.0.0.1", 9150),
+        metavar="HOST:PORT",
+        help="where programs connect to (default 127.0.0.1:9150)",
+    )
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--socks",
+        type=argument(address),
+        metavar="HOST:PORT",
+        help="the SOCKS port of a running tor; without control port, streams and circuits are not known",
+    )
+    ways.add_argument(
+        "--control",
+        type=argument(control_port),
+        metavar="HOST:PORT|PATH",
+        help="the control port of a running tor",
+    )
+    ways.add_argument("--network", choices=NETWORKS, help="default: as in perfd.conf, or testnet without one")
+    parser.add_argument("--tor", default="default", metavar="NAME", help="the tor of perfd.conf to use")
+    parser.add_argument("--optimistic", action="store_true", help="tell programs at once that they are connected")
+    parser.add_argument("--log", default="-", metavar="FILE", help="default: -, standard output")
+    config_option(parser)
+    parser.set_defaults(command=_proxy, after_mistakes="; nothing was started")
+
+
+def _proxy(options: argparse.Namespace) -> int:
+    from perfd.proxy_command import Request, proxy
+
+    is_default = options.config == Path(CONFIG_FILE)
+    path = None if is_default and not options.config.exists() else options.config
+    names = ("listen", "socks", "control", "network", "tor", "optimistic", "log")
+    return proxy(path, Request(**{name: getattr(options, name) for name in names}))
+
+
+def _loopback(text: str) -> Address:
+    """An address that only programs on this machine can reach."""
+    listen = address(text)
+    if not listen.is_loopback:
+        raise ValueError(f"{text} is not a loopback address; the proxy serves this machine only")
+    return Address("127.0.0.1", listen.port) if listen.host == "localhost" else listen
 
 
 def _add_testnet(commands: _Commands) -> None:

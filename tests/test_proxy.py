@@ -56,7 +56,7 @@ GRANTED = b"\x05\x00\x00\x01" + bytes(6)
 LOGIN = ("user", "perfd")
 LOGIN_METHODS = b"\x05\x01\x02"
 LOGIN_BYTES = b"\x01\x04user\x05perfd"
-OPENING = LOGIN_METHODS + LOGIN_BYTES + NAME
+OPENING = LOGIN_BYTES + NAME
 
 STEPS = (
     *("start", "asked", "socket", "connect", "negotiate", "request", "response", "replied"),
@@ -406,13 +406,13 @@ class Strict(InMemory):
             client.dataReceived(piece)
         tor = FakeSOCKSFactory(SOCKSAnswers(payload=b"and back")).buildProtocol(HERE).server
         remote = self.endpoint.succeed()
-        while len(sent) < len(OPENING + b"hello world"):
+        while len(sent) < len(LOGIN_METHODS + OPENING + b"hello world"):
             asked = remote.transport.value()
             remote.transport.clear()
             sent += asked
             for piece in _cut(draw, tor.receive(asked)):
                 remote.dataReceived(piece)
-        self.assertEqual(sent, OPENING + b"hello world")
+        self.assertEqual(sent, LOGIN_METHODS + OPENING + b"hello world")
         self.assertEqual(near.value(), b"\x05\x00" + GRANTED + b"and back")
         record = self.end(client, remote)
         self.assertEqual((record.writebytes, record.readbytes, record.code, record.errorcode), (11, 8, 0, None))
@@ -435,11 +435,14 @@ class Optimistic(InMemory):
         client.dataReceived(GREETING + NAME)
         self.assertEqual(near.value(), b"\x05\x00" + GRANTED)
         remote = self.endpoint.succeed()
+        self.assertEqual(remote.transport.value(), LOGIN_METHODS)
+        remote.transport.clear()
+        remote.dataReceived(b"\x05\x02")
         self.assertEqual(remote.transport.value(), b"")
         client.dataReceived(b"hello")
-        self.assertEqual(remote.transport.io.getvalue(), OPENING + b"hello")
+        self.assertEqual(remote.transport.value(), OPENING + b"hello")
         client.dataReceived(b" again")
-        remote.dataReceived(b"\x05\x02\x01")
+        remote.dataReceived(b"\x01")
         remote.dataReceived(b"\x00" + GRANTED + b"answer")
         self.assertEqual(remote.transport.value(), OPENING + b"hello again")
         self.assertEqual(near.value(), b"\x05\x00" + GRANTED + b"answer")
@@ -454,7 +457,21 @@ class Optimistic(InMemory):
         client, _ = self.client()
         client.dataReceived(GREETING + NAME + b"hello")
         remote = self.endpoint.succeed()
-        self.assertEqual(remote.transport.value(), OPENING + b"hello")
+        remote.dataReceived(b"\x05\x02")
+        self.assertEqual(remote.transport.value(), LOGIN_METHODS + OPENING + b"hello")
+
+    def test_no_login(self) -> None:
+        """The same without a login."""
+        self.open(optimistic=True, login=None)
+        client, near = self.client()
+        client.dataReceived(GREETING + NAME + b"hello")
+        remote = self.endpoint.succeed()
+        remote.dataReceived(b"\x05")
+        remote.dataReceived(b"\x00")
+        self.assertEqual(remote.transport.value(), GREETING + NAME + b"hello")
+        remote.dataReceived(GRANTED + b"answer")
+        self.assertTrue(near.value().endswith(b"answer"))
+        self.assert_order(self.end(client, remote), "negotiate", "request", "response")
 
     def test_silent_client(self) -> None:
         """The request does not wait long for a program that says nothing."""
@@ -462,14 +479,15 @@ class Optimistic(InMemory):
         client, near = self.client()
         client.dataReceived(GREETING + NAME)
         remote = self.endpoint.succeed()
+        remote.dataReceived(b"\x05\x02")
         self.reactor.advance(FIRST_BYTES_WAIT)
-        self.assertEqual(remote.transport.value(), OPENING)
-        remote.dataReceived(b"\x05\x02\x01\x00" + GRANTED + b"220 hello")
+        self.assertEqual(remote.transport.value(), LOGIN_METHODS + OPENING)
+        remote.dataReceived(b"\x01\x00" + GRANTED + b"220 hello")
         self.assertTrue(near.value().endswith(b"220 hello"))
 
     def test_failures(self) -> None:
         """What fails after success was said is a reset for the program, and its reason is in the record."""
-        refused = b"\x05\x02\x01\x00\x05\x05\x00\x01" + bytes(6)
+        refused = b"\x01\x00\x05\x05\x00\x01" + bytes(6)
         for fail, errorcode, code in (
             (lambda remote: remote.dataReceived(refused), "TOR/CONNECTION_REFUSED", 5),
             (lambda remote: remote.connectionLost(connectionDone), "PERFD/CLOSED", None),
@@ -478,6 +496,7 @@ class Optimistic(InMemory):
             self.records.clear()
             client, near, remote, _ = self.connected(optimistic=True)
             client.dataReceived(b"hello")
+            remote.dataReceived(b"\x05\x02")
             fail(remote)
             self.assertEqual(near.value(), b"\x05\x00" + GRANTED)
             self.assertTrue(near.aborted)
@@ -494,6 +513,7 @@ class Optimistic(InMemory):
     def test_closed_while_waiting(self) -> None:
         """A tor that goes while the program's first bytes are waited for."""
         client, near, remote, _ = self.connected(optimistic=True)
+        remote.dataReceived(b"\x05\x02")
         remote.readConnectionLost()
         self.assertTrue(near.aborted)
         self.assertEqual(self.end(remote, client).errorcode, "PERFD/CLOSED")
@@ -505,7 +525,8 @@ class Optimistic(InMemory):
         client.dataReceived(GREETING + NAME + b"all")
         client.readConnectionLost()
         remote = self.endpoint.succeed()
-        self.assertEqual(remote.transport.value(), OPENING + b"all")
+        remote.dataReceived(b"\x05\x02")
+        self.assertEqual(remote.transport.value(), LOGIN_METHODS + OPENING + b"all")
         self.assertTrue(remote.transport.half_closed)
 
 

@@ -17,7 +17,7 @@ from perfd.proxy.records import ProxyConnection
 from perfd.proxy.route import Route, opening
 from perfd.record import Error
 from perfd.socks.errors import ReplyError, SOCKSError
-from perfd.socks.machine import Connected, Event, Failed, Negotiated, RequestSent, Send, SOCKS5Machine
+from perfd.socks.machine import Connected, Event, Failed, Negotiated, RequestSent, Send, SOCKS5Machine, State
 from perfd.tor.join import Join, Joined, error_fields
 from perfd.tor.socks_server import (
     GENERAL_FAILURE,
@@ -43,6 +43,8 @@ FIRST_BYTES_WAIT = 0.01
 MOST_EARLY = 65536
 """Bytes that are kept of what a program sends before they may be forwarded; then it is not read from."""
 
+_PAST_GREETING = (State.LOGIN, State.REPLY)
+
 _SEEN_BY_TOR = (None, Error.CLOSED, Error.RESET, Error.SOCKS)
 """What we only see the outside of: where tor gives a reason, that one counts. So with every TOR/... code."""
 
@@ -66,7 +68,7 @@ class Passage:
         self._server = SocksServerMachine()
         self._request: Request | None = None
         self._machine: SOCKS5Machine | None = None
-        self._opening = b""  # greeting, login and request, where they are sent at once
+        self._opening = b""  # login and request, where they are sent at once
         self._early = b""
         self._connecting: Deferred[Any] | None = None
         self._timer: IDelayedCall | None = None
@@ -144,8 +146,8 @@ class Passage:
             self._connect(self._request)
         else:
             self._take_early(data)
-            if self._opening and self._remote.alive:
-                self._send_all()
+            if self._may_ask:
+                self._ask()
 
     def _take_early(self, data: bytes) -> None:
         if not data:
@@ -200,37 +202,45 @@ class Passage:
             self.join = self._route.events.join(address, stamp, self._route.measurement)
         if self._machine is None:
             self._established(b"")
-        elif not self._opening:
-            self._act(self._machine.start())
-        elif self._early or self.client.over:
-            self._send_all()
         else:
-            self._set_timer(FIRST_BYTES_WAIT, self._send_all)
+            self._act(self._machine.start())
 
-    def _send_all(self) -> None:
-        """The optimistic request: all that tor needs, and the program's first bytes."""
-        assert self._machine is not None
+    def _answered(self, data: bytes) -> None:
+        """Bytes from tor, before they may be forwarded."""
+        if self._machine is None or self._given_up:
+            return
+        self._act(self._machine.receive(data))
+        if self._may_ask:
+            if self._early or self.client.over:
+                self._ask()
+            else:
+                self._set_timer(FIRST_BYTES_WAIT, self._ask)
+
+    @property
+    def _may_ask(self) -> bool:
+        """Whether the optimistic request can be sent, and was not yet: tor has answered the greeting.
+
+        The greeting itself is sent alone, as soon as there is a connection: of a greeting and a login that come
+        together, tor 0.4.9 answers only the login.
+        """
+        return self._opening != b"" and self._machine is not None and self._machine.state in _PAST_GREETING
+
+    def _ask(self) -> None:
+        """The optimistic request: login, request and the program's first bytes in one write."""
         self._expect_within(ANSWER_TIMEOUT, "no reply from the SOCKS port")
-        self._machine.start()
         opening, self._opening = self._opening, b""
         self._early = opening + self._early
         self._mark("request")
         self._forward_from_client()
 
-    def _answered(self, data: bytes) -> None:
-        """Bytes from tor, before they may be forwarded."""
-        if self._machine is not None and not self._given_up:
-            self._act(self._machine.receive(data))
-
     def _act(self, events: Iterable[Event]) -> None:
         for event in events:
             match event:
-                case Send(data):
-                    if not self._route.optimistic:
-                        self._remote.transport.write(data)
+                case Send(data) if self._asks_itself:
+                    self._remote.transport.write(data)
                 case Negotiated():
                     self._mark("negotiate")
-                case RequestSent():
+                case RequestSent() if self._asks_itself:
                     self._mark("request")
                 case Connected(answer, leftover):
                     self._mark("response")
@@ -238,6 +248,12 @@ class Passage:
                     self._established(leftover)
                 case Failed(error):
                     self._refused(error)
+
+    @property
+    def _asks_itself(self) -> bool:
+        """Whether the machine's bytes go out one by one; of an optimistic connection, only its greeting."""
+        greeting = self._machine is not None and self._machine.state is State.METHOD
+        return greeting or not self._route.optimistic
 
     def _established(self, leftover: bytes) -> None:
         self._cancel_timer()

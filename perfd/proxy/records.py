@@ -8,6 +8,12 @@ import attrs
 
 from perfd.tor.join import Joined, tor_fields
 
+TOR_FIELDS = (
+    *("used_by", "used_at", "circ_id", "launch", "path", "buildtimes", "timeout", "quantile", "cbt_set", "guard"),
+    *("conflux", "conflux_id", "conflux_circ_ids", "conflux_rtt", "cc_ss", "cc_cwnd", "cc_rtt", "cc_min_rtt"),
+)
+"""The fields of a measurement that tell what tor told about it."""
+
 
 @attrs.frozen(kw_only=True)
 class ProxyConnection:
@@ -55,4 +61,4 @@ class ProxyConnection:
         joined = values.pop("joined") or Joined()
         values["stream"] = joined.stream.id if joined.stream is not None else None
         values["circuit"] = joined.circuit.id if joined.circuit is not None else None
-        return values | tor_fields(joined)
+        return values | dict.fromkeys(TOR_FIELDS) | tor_fields(joined)

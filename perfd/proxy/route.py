@@ -46,10 +46,11 @@ class Route:
 
 
 def opening(request: Request, methods: Methods) -> bytes:
-    """All that a client sends for ``request``, as if each answer had come already."""
+    """What a client sends after its greeting, login and request, as if each answer had come already."""
     machine = SOCKS5Machine(request.host, request.port, methods)
+    machine.start()
     answers = (b"\x05\x02", b"\x01\x00") if "login" in methods else (b"\x05\x00",)
-    events = [*machine.start(), *(event for answer in answers for event in machine.receive(answer))]
+    events = [event for answer in answers for event in machine.receive(answer)]
     return b"".join(event.data for event in events if isinstance(event, Send))
 
 

@@ -1,0 +1,205 @@
+"""``perfd proxy``: the measuring proxy for any program, with a JSON object per connection."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import LoopingCall
+
+from perfd.clock import Clock
+from perfd.config import Config, ConfigError, load_config, parse_config
+from perfd.foreground import run_reactor
+from perfd.instance import Instance, InstanceError, InstanceLock
+from perfd.interfaces import Tor
+from perfd.laboratory import Laboratory
+from perfd.measure import FREE_PORT, Unrecorded
+from perfd.preflight import check_machine
+from perfd.proxy import MeasuringProxy, ProxyConnection
+from perfd.servers import StartError
+from perfd.sinks import FanOut
+from perfd.terminal import Progress
+from perfd.tor import testnet
+from perfd.tor.embedded import CONNECT_TIMEOUT, OutsideSocks
+from perfd.tor.endpoints import tcp_endpoint
+from perfd.tor.events import ControlEvents
+from perfd.tor.launch import TorOptions, TorService
+from perfd.values import Address
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """What to be. ``socks`` and ``control`` name a running tor; without them there is one as for measurements."""
+
+    listen: Address
+    socks: Address | None
+    control: str | None
+    network: str | None
+    tor: str
+    optimistic: bool
+    log: str  # a file, to be added to; - is standard output
+
+
+@attrs.frozen
+class _Way:
+    """What the connections go through; ``service`` runs it, ``patience`` are the seconds until it must be ready."""
+
+    tor: Tor
+    events: ControlEvents | None
+    service: Service
+    patience: float
+
+
+def proxy(path: Path | None, request: Request) -> int:
+    """Run the proxy until SIGINT or SIGTERM; 0 if it had begun to listen. ``path`` is a perfd.conf or None.
+
+    Raises ConfigError and InstanceError.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    running = _Running(reactor, request)
+    try:
+        with _log(request.log) as log, _way(reactor, path, request) as way:
+            run_reactor(reactor, lambda _: running.run(way, log), way.service.stopService)
+    except CannotListenError as error:
+        raise InstanceError(f"cannot listen on {request.listen}: {error.socketError}") from None
+    except (StartError, NotReadyError) as error:
+        raise InstanceError(str(error)) from None
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InstanceError(f"{request.log}: cannot be written: {error.strerror}") from None
+    except CancelledError:
+        return 0 if running.listens else 1
+    return 0
+
+
+class NotReadyError(Exception):
+    """The tor cannot be used, and has had its time; the message says why not."""
+
+
+class _Running:
+    """The proxy at work."""
+
+    def __init__(self, reactor: Any, request: Request) -> None:
+        self.listens = False
+        self._reactor = reactor
+        self._request = request
+        self._broken: Deferred[None] = Deferred()  # the log cannot be written
+
+    async def run(self, way: _Way, log: TextIO) -> None:
+        """Be a proxy, until cancelled or the log cannot be written."""
+        request = self._request
+        way.service.startService()
+        await self._prepare(way)
+        proxy = MeasuringProxy(self._reactor, Clock(), way.tor.socks_endpoint, way.events)
+        opened = proxy.open(
+            host=request.listen.host,
+            port=request.listen.port,
+            optimistic=request.optimistic,
+            finished=lambda record: self._write(record, log),
+        )
+        self.listens = True
+        version = f" {way.tor.version}" if way.tor.version is not None else ""
+        sys.stderr.write(f"perfd: the proxy listens on {request.listen}, to tor {way.tor.name}{version}\n")
+        try:
+            await self._broken
+        finally:
+            await opened.close()
+
+    async def _prepare(self, way: _Way) -> None:
+        with Progress("preparing") as progress:
+            shown = LoopingCall(lambda: progress.update(way.tor.not_ready or "ready"))
+            shown.clock = self._reactor
+            shown.start(0.2)
+            try:
+                await Deferred.fromCoroutine(_when_ready(way.tor)).addTimeout(way.patience, self._reactor)
+            except DeferredTimeoutError:
+                raise NotReadyError(f"given up after {way.patience:.0f} s: {way.tor.not_ready}") from None
+            finally:
+                shown.stop()
+
+    def _write(self, record: ProxyConnection, log: TextIO) -> None:
+        try:
+            log.write(json.dumps(record.as_dict()) + "\n")
+            log.flush()
+        except OSError as error:
+            if not self._broken.called:
+                self._broken.errback(error)
+
+
+async def _when_ready(tor: Tor) -> None:
+    await tor.when_ready()
+
+
+@contextmanager
+def _log(name: str) -> Iterator[TextIO]:
+    """The log, open for writing at its end. Raises OSError."""
+    if name == "-":
+        yield sys.stdout
+        return
+    with Path(name).open("a", encoding="utf-8") as file:
+        yield file
+
+
+@contextmanager
+def _way(reactor: Any, path: Path | None, request: Request) -> Iterator[_Way]:
+    """What to go through; an instance of its own is locked meanwhile, if it needs one."""
+    if request.socks is not None:
+        endpoint = tcp_endpoint(reactor, request.socks.host, request.socks.port, CONNECT_TIMEOUT)
+        yield _Way(OutsideSocks(str(request.socks), endpoint), None, Service(), CONNECT_TIMEOUT)
+    elif request.control is not None:
+        options = TorOptions(name=request.control, data_directory=Path(), control=request.control)
+        tor = TorService(reactor, options)
+        events = ControlEvents(reactor, Clock(), source="proxy", tor=options.name, sink=Unrecorded())
+        tor.subscribe(events.connected, events.disconnected)
+        yield _Way(tor, events, tor, options.bootstrap_timeout)
+    else:
+        config = _prepared(path, request)
+        try:
+            config.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise InstanceError(f"{config.directory}: cannot be made: {error.strerror}") from None
+        check_machine(config)
+        lock = InstanceLock(Instance(config.directory).lock_file)
+        lock.write_pid()
+        try:
+            laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded(), FanOut({}))
+            bootstrap = max((tor.bootstrap_timeout for tor in config.tors), default=CONNECT_TIMEOUT)
+            patience = bootstrap + (testnet.DEADLINE if config.network == "testnet" else 0.0)
+            yield _Way(laboratory.tors[request.tor], laboratory.events.get(request.tor), laboratory, patience)
+        finally:
+            lock.release()
+
+
+def _prepared(path: Path | None, request: Request) -> Config:
+    """The configuration for this one tor, in a directory of its own, so that a running daemon is left alone."""
+    if path is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perfd"
+        config = parse_config("", cache / "perfd.conf")
+    else:
+        config = load_config(path)
+    network = request.network or config.network
+    names = ["default"] if network == "socks" else [tor.name for tor in config.tors]
+    if request.tor not in names:
+        raise ConfigError([f"{config.path}: no tor is named {request.tor!r}; there is {', '.join(names)}"])
+    directory = config.directory / "proxy"
+    return attrs.evolve(
+        config,
+        network=network,
+        directory=directory,
+        testnet=directory / "testnet",
+        experiments=(),
+        tors=tuple(tor for tor in config.tors if tor.name == request.tor and network != "socks"),
+        server=attrs.evolve(config.server, listen=FREE_PORT, public_address=FREE_PORT, page_ports=()),
+    )
