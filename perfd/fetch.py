@@ -182,7 +182,7 @@ class Client(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.ended.called:
             return
-        if reason.check(error.ConnectionDone):
+        if reason.type is error.ConnectionDone:  # not a subclass, which is an error of the SOCKS proxy
             self._advance(self.response.close)
         else:
             self.end(classify(reason))
