@@ -65,9 +65,11 @@ def write(measurements: Iterable[Measurement], decimals: int = 2) -> Iterator[st
 def is_published(measurement: Measurement) -> bool:
     """Whether it belongs in the archives, whose readers count everything in them as a download of up to 2 GiB.
 
-    Skipped slots, runs that the operator stopped, and other types of experiment do not.
+    Skipped slots, runs that the operator stopped, and all that is no single plain download through Tor do not.
     """
     if measurement.type != "download" or measurement.outcome in (Outcome.SKIPPED, Outcome.CANCELLED):
+        return False
+    if "PARALLEL" in measurement.extra or measurement.extra.get("OPTIMISTIC") == 1 or measurement.tor == "none":
         return False
     return max(measurement.filesize, measurement.readbytes or 0, measurement.writebytes or 0) <= INT32
 

@@ -17,7 +17,7 @@ from perfd.formats.errors import FormatError, shown
 LATEST = 253402300800.0
 """Times are before this one, the year 10000."""
 
-MAX_LINE = 1 << 16
+MAX_LINE = 1 << 18
 """Characters of a line that are read; no result's line is nearly as long."""
 
 LARGEST = 2**63 - 1

@@ -50,7 +50,7 @@ class ServerStamps:
     clock of the whole process.
     """
 
-    def __init__(self, monotonic: Callable[[], float], *, limit: int = 1000, max_age: float = 3600.0) -> None:
+    def __init__(self, monotonic: Callable[[], float], *, limit: int = 5000, max_age: float = 3600.0) -> None:
         self.monotonic = monotonic
         self.sent = 0  # bytes that sockets have taken, of all connections
         self._limit = limit
