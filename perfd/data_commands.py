@@ -111,10 +111,17 @@ def _add_results(commands: _Commands) -> None:
         "--limit", type=argument(_count), default=20, metavar="N", help="measurements to list (default 20)"
     )
     parser.add_argument("--json", action="store_true", help="as one JSON object")
+    parser.add_argument(
+        "--series", metavar="ID", help="instead, show how tor used circuits for this request series"
+    )
     parser.set_defaults(command=_guarded(_results))
 
 
 def _results(options: argparse.Namespace) -> int:
+    if options.series is not None:
+        from perfd.series_command import show_series  # noqa: PLC0415
+
+        return show_series(load_config(options.config), options.series, as_json=options.json)
     from perfd.results_command import show_results  # noqa: PLC0415
 
     return show_results(load_config(options.config), _filter(options), as_json=options.json)

@@ -21,7 +21,7 @@ from twisted.logger import Logger
 
 from perfd.clock import Clock
 from perfd.interfaces import Tor
-from perfd.record import Error, Measurement, Outcome
+from perfd.record import REQUEST, Error, Measurement, Outcome
 
 INTERVALS_WITHOUT_SUCCESS = 3
 """An experiment without a success for this many intervals makes Perfd unhealthy."""
@@ -137,8 +137,9 @@ class Health:
                 experiment.remember(history, self._began.wall)
 
     def record(self, measurement: Measurement) -> None:
+        """Count a run; the requests of a series do not count, the series does."""
         experiment = self._experiments.get(measurement.experiment)
-        if experiment is not None:
+        if experiment is not None and measurement.type != REQUEST:
             experiment.ended(measurement, self._clock.monotonic())
 
     def report(self) -> dict[str, Any]:

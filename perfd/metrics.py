@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from perfd.interfaces import Tor
-from perfd.record import EMPTY, Measurement, Outcome
+from perfd.record import EMPTY, REQUEST, Measurement, Outcome
 
 BUCKETS = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300, 600)
 """Seconds: from a private network's round trip to the timeout of a slow download."""
@@ -58,6 +58,8 @@ class Metrics:
 
     def record(self, measurement: Measurement) -> None:
         m = measurement
+        if m.type == REQUEST:  # its series counts
+            return
         self._measurements.labels(m.experiment, m.tor or "", m.server or "", m.outcome.value).inc()
         if m.outcome is Outcome.SKIPPED:
             self._skipped.labels(m.experiment, m.errorcode or "").inc()

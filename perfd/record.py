@@ -26,6 +26,9 @@ PARTIALS = (10240, 20480, 51200, 102400, 204800, 512000, 1048576, 2097152, 52428
 
 EMPTY: Mapping[Any, Any] = MappingProxyType({})
 
+REQUEST = "request"
+"""The type of a measurement that is one request of a series. It is a part of a run, not a run."""
+
 
 class Outcome(str, Enum):
     """How a slot of the schedule ended."""

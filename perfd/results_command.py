@@ -85,6 +85,8 @@ def quartiles(values: Sequence[float]) -> list[float] | None:
 
 def show_results(config: Config, wanted: Filter, *, as_json: bool) -> int:
     """Print them; ``wanted.limit`` is for the list, the summary is of all. Raises StoreError and sqlite3.Error."""
+    if wanted.type is None:
+        wanted = attrs.evolve(wanted, requests=False)
     with StoreReader(database_path(config.database, config.directory)) as reader:
         listed = reader.measurements(wanted)
         if wanted.since is None and listed:
@@ -100,9 +102,9 @@ def show_results(config: Config, wanted: Filter, *, as_json: bool) -> int:
         }
         sys.stdout.write(json.dumps(document) + "\n")
     elif listed:
-        since = "" if wanted.since is None else f" since {_date(wanted.since)}"
-        _print_table("The latest measurements", HEADINGS, map(_row, reversed(listed)))
-        _print_table(f"All measurements{since}", SUMMARY_HEADINGS, map(_summary_row, summaries))
+        since = "" if wanted.since is None else f" since {date(wanted.since)}"
+        print_table("The latest measurements", HEADINGS, map(_row, reversed(listed)))
+        print_table(f"All measurements{since}", SUMMARY_HEADINGS, map(_summary_row, summaries))
     else:
         sys.stdout.write("there are no such measurements\n")
     return 0
@@ -133,14 +135,14 @@ def summarize(reader: StoreReader, wanted: Filter) -> list[Summary]:
 
 def _row(m: Measurement) -> tuple[str, ...]:
     return (
-        _date(m.start),
+        date(m.start),
         m.experiment,
         format_size(m.filesize),
         m.tor or "",
         m.server or "",
         m.outcome.value,
-        _seconds(None if m.dataresponse is None else m.dataresponse - m.start),
-        _seconds(None if m.datacomplete is None else m.datacomplete - m.start),
+        seconds(None if m.dataresponse is None else m.dataresponse - m.start),
+        seconds(None if m.datacomplete is None else m.datacomplete - m.start),
         " ".join(filter(None, (m.errorcode, m.reason))),
     )
 
@@ -151,20 +153,22 @@ def _summary_row(summary: Summary) -> tuple[str, ...]:
         summary.experiment,
         str(summary.outcomes.total()),
         str(summary.outcomes["ok"]),
-        *(_seconds(value) for values in durations for value in values),
+        *(seconds(value) for values in durations for value in values),
         ", ".join(f"{count} {code}" for code, count in summary.errors.most_common()),
     )
 
 
-def _seconds(value: float | None) -> str:
+def seconds(value: float | None) -> str:
+    """A duration; nothing for None."""
     return "" if value is None else f"{value:.3f} s"
 
 
-def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+def date(epoch: float) -> str:
+    """A time in UTC."""
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table for the terminal; where there is none, plain columns that other programs can cut."""
     console = Console(highlight=False, markup=False)
     cells = [[_printable(cell) for cell in row] for row in rows]

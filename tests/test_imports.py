@@ -60,6 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     "retention": {"store"},
     "daily": {"archive", "clock", "config", "days", "retention", "store"},
     "results_command": {"config", "record", "store", "terminal", "units"},
+    "series_command": {"config", "record", "results_command", "store"},
     "cli": "*",
     "service": "*",
     "testing": "*",

@@ -16,11 +16,8 @@ from twisted.internet.task import deferLater
 
 from perfd.experiments.parallel import together
 from perfd.experiments.run import Extra, Run, Setup, Transfer
-from perfd.record import EMPTY, Error, Measurement, Outcome
+from perfd.record import EMPTY, REQUEST, Attach, Error, Measurement, Outcome
 from perfd.tor.join import Joined
-
-REQUEST = "request"
-"""The type of the records of a series' requests."""
 
 
 class SeriesRun(Run):
@@ -124,7 +121,7 @@ def allocation(joined: Joined | None) -> dict[str, str | int | float]:
         return {}
     found: dict[str, str | int | float] = {
         "ATTACHES": len(stream.attaches),
-        "ATTACHEDTO": ",".join(str(attach.circ_id) for attach in stream.attaches),
+        "ATTACHEDTO": _circuits(stream.attaches),
         "DETACHES": sum(attach.detached is not None for attach in stream.attaches),
     }
     reasons = [reason(attach.reason, attach.remote_reason) for attach in stream.attaches if attach.reason]
@@ -133,6 +130,12 @@ def allocation(joined: Joined | None) -> dict[str, str | int | float]:
     if stream.new is not None and stream.attaches:
         found["CIRCUITWAIT"] = round(stream.attaches[-1].at - stream.new, 6)
     return found
+
+
+def _circuits(attaches: Sequence[Attach]) -> str | int:
+    """The circuits as a comma list. One is a number: a text that looks like one is hard to read in the log."""
+    circuits = [attach.circ_id for attach in attaches]
+    return circuits[0] if len(circuits) == 1 else ",".join(map(str, circuits))
 
 
 def reason(local: str | None, remote: str | None) -> str:

@@ -10,7 +10,7 @@ import attrs
 from attrs.validators import and_, ge, le, optional
 from twisted.internet.defer import Deferred
 
-from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
+from perfd.record import REQUEST, Circuit, Measurement, Outcome, Stream, TorEvent
 from perfd.store.database import clear_errors
 from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS, Table, quoted
 from perfd.store.schema import load_upgrades, open_readonly
@@ -48,6 +48,11 @@ class Window:
         """The columns that must have a given value."""
         return {}
 
+    @property
+    def conditions(self) -> Mapping[str, Any]:
+        """Further conditions in SQL, each with its value."""
+        return {}
+
 
 @attrs.frozen(kw_only=True)
 class Filter(Window):
@@ -60,6 +65,8 @@ class Filter(Window):
     outcome: Outcome | None = None
     tor: str | None = None
     server: str | None = None
+    series: str | None = None  # the id of a series: its requests
+    requests: bool = True  # False: without the requests of series
 
     @property
     def equal(self) -> Mapping[str, Any]:
@@ -72,6 +79,16 @@ class Filter(Window):
             "tor": self.tor,
             "server": self.server,
         }
+
+    @property
+    def conditions(self) -> Mapping[str, Any]:
+        found: dict[str, Any] = {}
+        if self.series is not None:
+            # The ids of its requests are its own, a hyphen, which is followed by the period in ASCII, and a number.
+            found |= {"id > ?": f"{self.series}-", "id < ?": f"{self.series}."}
+        if not self.requests:
+            found["type <> ?"] = REQUEST
+        return found
 
 
 @attrs.frozen(kw_only=True)
@@ -148,6 +165,14 @@ class StoreReader:
     def measurement(self, measurement_id: str) -> Measurement | None:
         return self._one(MEASUREMENTS, measurement_id)
 
+    def requests_of(self, series: str) -> list[Measurement]:
+        """The requests of a series, in their order."""
+        wanted = Filter(series=series)
+        where, values = _where(MEASUREMENTS, wanted)
+        return [
+            MEASUREMENTS.record(row) for row in self._query(f"{MEASUREMENTS.select}{where} ORDER BY id", values)
+        ]
+
     def count(self, wanted: Filter = ALL) -> int:
         """How many measurements there are; ``after`` and ``limit`` do not matter."""
         where, values = _where(MEASUREMENTS, attrs.evolve(wanted, after=None))
@@ -197,6 +222,8 @@ def _where(table: Table[Any], wanted: Window) -> tuple[str, list[Any]]:
     """The WHERE clause of ``wanted``, with a space in front, and its values."""
     conditions = [f"{quoted(column)} = ?" for column, value in wanted.equal.items() if value is not None]
     values = [value for value in wanted.equal.values() if value is not None]
+    conditions += wanted.conditions
+    values += wanted.conditions.values()
     if wanted.since is not None:
         conditions.append(f"{table.time} >= ?")
         values.append(wanted.since)
@@ -214,12 +241,14 @@ _HISTORY = """
     WITH bounds (first, last_success) AS (
         SELECT
             (SELECT MIN(start) FROM measurements WHERE experiment = ? AND start < ?),
-            (SELECT MAX(start) FROM measurements WHERE experiment = ? AND start < ? AND outcome = 'ok')
+            (SELECT MAX(start) FROM measurements
+                WHERE experiment = ? AND start < ? AND outcome = 'ok' AND type <> 'request')
     )
     SELECT first, last_success, (
         SELECT COUNT(*) FROM measurements
         WHERE experiment = ? AND start < ? AND start >= COALESCE(last_success, first)
             AND outcome NOT IN ('ok', 'cancelled') AND COALESCE(errorcode, '') <> 'PERFD/NOCBT'
+            AND type <> 'request'
     )
     FROM bounds
 """

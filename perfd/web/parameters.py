@@ -163,6 +163,9 @@ RESULTS = (
     ),
     TOR,
     _text("server", "the way to our server: public or onion"),
+    _text(
+        "series", "the id of a series, for its requests, which are left out unless they or their type are asked for"
+    ),
     *WINDOW,
 )
 OF_TOR = (SOURCE, TOR, *WINDOW)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 from twisted.web.resource import IResource
 
@@ -17,8 +19,14 @@ from perfd.web.answers import Library
 from perfd.web.listing import Format, Json, Lines, Listing, Records
 from perfd.web.site import Node, Request
 
+
+def results_filter(**arguments: Any) -> Filter:
+    """The filter of a list of results. Requests of series are left out, unless a type or a series is asked for."""
+    return Filter(**arguments, requests="type" in arguments or "series" in arguments)
+
+
 RESULTS: Records[Measurement] = Records(
-    "results", MEASUREMENTS, Filter, StoreReader.measurements, StoreReader.measurement
+    "results", MEASUREMENTS, results_filter, StoreReader.measurements, StoreReader.measurement
 )
 CIRCUIT_RECORDS: Records[Circuit] = Records(
     "circuits", CIRCUITS, TorFilter, StoreReader.circuits, StoreReader.circuit

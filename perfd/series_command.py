@@ -1,0 +1,189 @@
+"""``perfd results --series ID``: which circuits tor used for the requests of a series (Tor's ticket #5830)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from perfd.config import Config
+from perfd.record import Attach, Circuit, Measurement, Stream
+from perfd.results_command import date, print_table, seconds
+from perfd.store.database import database_path
+from perfd.store.reader import StoreReader
+
+REQUEST_HEADINGS = (
+    *("#", "group", "outcome", "waited", "circuits", "reused", "first byte", "complete", "what happened"),
+)
+CIRCUIT_HEADINGS = ("circuit", "requests", "launched", "path")
+
+TOTALS = (
+    ("REQUESTS", "requests"),
+    ("REQUESTSOK", "successes"),
+    ("GROUPS", "isolation groups"),
+    ("CIRCUITS", "circuits used"),
+    ("REUSED", "requests on a circuit that was used before"),
+    ("ATTACHES", "times that a stream was attached to a circuit"),
+    ("DETACHES", "times that one was detached"),
+    ("CIRCUITWAITMEDIAN", "median of the waits for a circuit, in seconds"),
+    ("CIRCUITWAITMAX", "longest of them"),
+    ("FAILURES", "failures"),
+)
+"""The keys of a series' record, and what they mean."""
+
+
+@attrs.frozen
+class Request:
+    """One request: its record, the streams that carried it, and whether another one had used its circuit before."""
+
+    record: Measurement
+    streams: tuple[Stream, ...]
+    reused: bool | None  # None: it is not known to have used a circuit
+
+    @property
+    def attaches(self) -> list[Attach]:
+        return [attach for stream in self.streams for attach in stream.attaches]
+
+    @property
+    def circuits(self) -> list[int]:
+        """The circuits that it was attached to, in their order; the last one carried it."""
+        if self.streams:
+            return [attach.circ_id for attach in self.attaches]
+        told = str(self.record.extra.get("ATTACHEDTO", ""))
+        return [int(circuit) for circuit in told.split(",") if circuit.isdigit()]
+
+    def as_dict(self) -> dict[str, Any]:
+        streams = [attrs.asdict(stream) for stream in self.streams]
+        return self.record.as_dict() | {"reused": self.reused, "streams": streams}
+
+
+@attrs.frozen
+class Use:
+    """A circuit that requests of the series were attached to, and the numbers of these requests."""
+
+    circ_id: int
+    requests: tuple[int, ...]
+    circuit: Circuit | None  # None: its record is not there any more
+
+    def as_dict(self) -> dict[str, Any]:
+        circuit = None if self.circuit is None else attrs.asdict(self.circuit)
+        return {"circ_id": self.circ_id, "requests": self.requests, "circuit": circuit}
+
+
+@attrs.frozen
+class Series:
+    """All that is known of a series. ``record`` is None if Perfd was killed before it was over."""
+
+    record: Measurement | None
+    requests: tuple[Request, ...]
+    circuits: tuple[Use, ...]
+
+
+def show_series(config: Config, series_id: str, *, as_json: bool) -> int:
+    """Print the series; 1 if there is none with this id. Raises StoreError and sqlite3.Error."""
+    with StoreReader(database_path(config.database, config.directory)) as reader:
+        series = read_series(reader, series_id)
+    if series is None:
+        sys.stderr.write(
+            f"perfd: no series has the id {series_id!r}; `perfd results --type series --json` has ids\n"
+        )
+        return 1
+    if as_json:
+        document = {
+            "series": series.record and series.record.as_dict(),
+            "requests": [request.as_dict() for request in series.requests],
+            "circuits": [use.as_dict() for use in series.circuits],
+        }
+        sys.stdout.write(json.dumps(document) + "\n")
+        return 0
+    print_table(_title(series_id, series), REQUEST_HEADINGS, map(_request_row, series.requests))
+    print_table("The circuits", CIRCUIT_HEADINGS, map(_circuit_row, series.circuits))
+    if series.record is not None:
+        totals = [(text, str(series.record.extra[key])) for key, text in TOTALS if key in series.record.extra]
+        print_table("The whole series", ("what", "value"), totals)
+    return 0
+
+
+def read_series(reader: StoreReader, series_id: str) -> Series | None:
+    """The series ``series_id``; None if there is nothing of it."""
+    record = reader.measurement(series_id)
+    if record is not None and record.type != "series":
+        return None
+    requests: list[Request] = []
+    used: set[int] = set()
+    for part in reader.requests_of(series_id):
+        reused = None if part.circ_id is None else part.circ_id in used
+        requests.append(Request(part, tuple(reader.streams_of(part.id)), reused))
+        if part.circ_id is not None:
+            used.add(part.circ_id)
+    if record is None and not requests:
+        return None
+    return Series(record, tuple(requests), tuple(_uses(reader, requests)))
+
+
+def _uses(reader: StoreReader, requests: Sequence[Request]) -> list[Use]:
+    """The circuits, in the order in which they were first used."""
+    numbers: dict[int, list[int]] = {}
+    ids: dict[int, str] = {}  # of their records
+    for request in requests:
+        for circ_id in dict.fromkeys(request.circuits):
+            numbers.setdefault(circ_id, []).append(_number(request.record))
+        for stream in request.streams:
+            session = stream.id.rpartition("-s")[0]  # streams and circuits of one run of tor share it
+            ids |= {attach.circ_id: f"{session}-c{attach.circ_id}" for attach in stream.attaches}
+    return [
+        Use(circ_id, tuple(each), reader.circuit(ids[circ_id]) if circ_id in ids else None)
+        for circ_id, each in numbers.items()
+    ]
+
+
+def _number(request: Measurement) -> int:
+    return int(request.extra.get("REQUESTNUMBER", 0))
+
+
+def _title(series_id: str, series: Series) -> str:
+    record = series.record or series.requests[0].record
+    ways = ", ".join(filter(None, (record.tor and f"tor {record.tor}", record.server)))
+    return f"Series {series_id} of {record.experiment}, {date(record.start)} UTC, {ways}"
+
+
+def _request_row(request: Request) -> tuple[str, ...]:
+    m = request.record
+    wait = m.extra.get("CIRCUITWAIT")
+    return (
+        str(_number(m)),
+        str(m.extra.get("GROUP", "")),
+        m.outcome.value,
+        seconds(None if wait is None else float(wait)),
+        _attached(request),
+        "" if request.reused is None else "yes" if request.reused else "no",
+        seconds(None if m.dataresponse is None else m.dataresponse - m.start),
+        seconds(None if m.datacomplete is None else m.datacomplete - m.start),
+        " ".join(filter(None, (m.errorcode, m.reason))),
+    )
+
+
+def _attached(request: Request) -> str:
+    """The circuits, each with the reason for which the stream was detached from it, if it was."""
+    if not request.streams:
+        return ", ".join(map(str, request.circuits))
+    texts = []
+    for attach in request.attaches:
+        reason = "/".join(filter(None, (attach.reason, attach.remote_reason)))
+        texts.append(f"{attach.circ_id} ({reason or 'detached'})" if attach.detached else str(attach.circ_id))
+    return ", ".join(texts)
+
+
+def _circuit_row(use: Use) -> tuple[str, ...]:
+    circuit = use.circuit
+    launch = None if circuit is None else circuit.launch
+    path = () if circuit is None else circuit.path
+    return (
+        str(use.circ_id),
+        ", ".join(map(str, use.requests)),
+        "" if launch is None else date(launch),
+        " ".join(f"{hop.fingerprint}~{hop.nickname}" if hop.nickname else hop.fingerprint for hop in path),
+    )
