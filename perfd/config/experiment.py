@@ -52,11 +52,7 @@ OPTIONS: Mapping[str, tuple[str, Reader, tuple[str, ...]]] = {
     "size": ("size", positive(parse_size), ("download", "upload", "series", "rtt")),
     "optimistic": ("optimistic", one_of(OPTIMISTIC), ("download", "pageload")),
     "parallel": ("parallel", positive(whole_number), ("download",)),
-    "parallel-circuits": (
-        "is_on_one_circuit",
-        lambda text: one_of(PARALLEL_CIRCUITS)(text) == "one",
-        ("download",),
-    ),
+    "parallel-circuits": ("is_on_one_circuit", _is_one, ("download",)),
     "expect-continue": ("expect_continue", yes_or_no, ("upload",)),
     "requests": ("requests", positive(whole_number), ("series",)),
     "groups": ("groups", positive(whole_number), ("series",)),

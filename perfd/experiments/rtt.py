@@ -79,6 +79,8 @@ class RTTRun(Run):
             client.probe(self._interval)
             await deferLater(self.setup.reactor, self._duration)
             await self._under_load()
+            if client.ended.called:
+                return
             client.pause()
             for _ in range(int(LAST_ECHO_WAIT / LOOK)):
                 if not client.lost:
