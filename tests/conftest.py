@@ -9,11 +9,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,8 +72,9 @@ def with_testnet(request: pytest.FixtureRequest, testnet: TestnetFixture) -> Non
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Agree on a directory for what the workers share."""
-    given = getattr(session.config, "workerinput", {}).get("run")
-    session.config.stash[RUN] = Path(given or tempfile.mkdtemp(prefix="perfd-tests-")).resolve()
+    config: Any = session.config
+    given = getattr(config, "workerinput", {}).get("run")
+    config.stash[RUN] = Path(given) if given else config._tmp_path_factory.mktemp("run")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -100,16 +99,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Stop the network once no worker is left. After a failure its logs are kept."""
-    if hasattr(session.config, "workerinput"):
-        return
-    run = session.config.stash[RUN]
-    started = (run / "testnet").exists()
-    if started:
-        _succeed("stop", run / "testnet")
-    if not (started and exitstatus):
-        shutil.rmtree(run)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Stop the network once no worker is left."""
+    directory = session.config.stash[RUN] / "testnet"
+    if directory.exists() and not hasattr(session.config, "workerinput"):
+        _succeed("stop", directory)
 
 
 def _testnet(action: str, directory: Path, *options: str) -> subprocess.CompletedProcess[str]:

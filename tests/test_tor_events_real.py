@@ -139,7 +139,7 @@ class WithEvents(TestCase):
         """The fields of a fetch that succeeded; the private network has moments in which tor sees no exit."""
         code, joined = await self.fetch(service, user)
         for _ in range(40):
-            if error_fields(joined) is None:
+            if (code, error_fields(joined)) == (0, None):
                 break
             await deferLater(reactor, 2.0)
             code, joined = await self.fetch(service, user)
