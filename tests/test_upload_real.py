@@ -16,6 +16,8 @@ from twisted.trial.unittest import TestCase
 
 from perfd.clock import Clock
 from perfd.config import parse_config
+from perfd.experiments.run import TorExperiment
+from perfd.experiments.upload import UploadRun
 from perfd.laboratory import Laboratory
 from perfd.logfile import parse, render
 from perfd.measure import Unrecorded
@@ -96,17 +98,21 @@ class TorTests(UploadTestCase):
     def _use_testnet(self, testnet: Any) -> None:
         self.testnet = testnet.directory
 
+    async def run_until(self, experiment: Any, outcome: Outcome, errorcode: str | None = None) -> Measurement:
+        """A run that ends so; the private network has moments in which tor sees no exit."""
+        for _ in range(10):
+            m: Measurement = await experiment.run(None)
+            if (m.outcome, m.errorcode) == (outcome, errorcode):
+                break
+            await deferLater(reactor, 2.0)
+        self.assertEqual((m.outcome, m.errorcode), (outcome, errorcode), m.reason)
+        return m
+
     async def test_upload(self) -> None:
-        """1 MiB arrives as it was sent, joined to its stream and circuit, also when the server is asked first."""
+        """1 MiB arrives as it was sent, joined to its stream and circuit; what is too large is told so by then."""
         experiment = self.start(network="testnet", testnet=self.testnet, options="expect-continue = yes")
         await self.laboratory.tors["default"].when_ready()
-        m = await experiment.run(None)
-        for _ in range(10):
-            if m.outcome is Outcome.OK:
-                break
-            # The private network has moments in which tor sees no exit.
-            await deferLater(reactor, 2.0)
-            m = await experiment.run(None)
+        m = await self.run_until(experiment, Outcome.OK)
         self.check(m)
         self.assertEqual(m.extra["EXPECT"], 1)
         steps = [m.serverrequest, m.extra["CONTINUE"], m.extra["SENTFIRST"], m.extra["UPLOADFIRST"]]
@@ -114,6 +120,11 @@ class TorTests(UploadTestCase):
         # The first cells fill buffers at once; what comes out at the other end comes later.
         self.assertLess(m.extra["SENTLAST"], m.extra["UPLOADLAST"])
         self.assertEqual((m.server, len(m.path or ()), m.used_by is not None), ("public", 3, True))
+
+        setup = attrs.evolve(experiment.setup, size=64 * MIB)
+        m = await self.run_until(TorExperiment(setup, UploadRun), Outcome.FAILED, Error.STATUS)
+        self.assertEqual((m.status, m.payloadbytes, m.dataperc), (413, 0, {}))
+        self.assertFalse({"UPLOADBYTES", "SENTLAST"} & set(m.extra))
 
 
 class DirectTests(UploadTestCase):

@@ -175,14 +175,16 @@ class RefusalTests(UploadTestCase):
             (post(5, path="/upload/more"), 413, "bodies"),
             (post(0, path="/upload/more"), 404, "below"),
             (post(5, path="/random/5"), 413, "bodies"),
-            (get("/upload", "Content-Length: 5", method="PUT"), 413, "bodies"),
+            (get("/upload", "Content-Length: 5", method="PUT"), 405, "POST"),
+            (get("/upload", "Transfer-Encoding: chunked", method="TRACE"), 405, "POST"),
             (get("/upload", method="PUT"), 405, "POST"),
             (get("/upload"), 405, "POST"),
         ):
             with self.subTest(head=head):
                 self.assertIn(word, self.fails(head, status))
         self.assertEqual(self.ask(get("/upload", method="HEAD"))[0], 405)
-        self.assertEqual(self.ask(get("/upload"))[1]["Allow"], "POST")
+        for headers in ([], ["Content-Length: 5"]):
+            self.assertEqual(self.ask(get("/upload", *headers))[1]["Allow"], "POST")
 
     def test_lengths(self) -> None:
         """A Content-Length that is no number, or two, or too many digits, is refused."""

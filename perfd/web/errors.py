@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from perfd import __version__
@@ -16,11 +17,15 @@ def error_document(status: int, message: str) -> dict[str, object]:
     return {"error": {"status": status, "message": message}}
 
 
-def refusal(status: int, message: str) -> bytes:
+def refusal(status: int, message: str, headers: Mapping[bytes, bytes] | None = None) -> bytes:
     """A whole response, for when there is no request that it could be written to."""
     body = json.dumps(error_document(status, message)).encode() + b"\n"
-    head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nServer: {SERVER.decode()}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    lines = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(),
+        b"Server: " + SERVER,
+        b"Connection: close",
+        b"Content-Type: application/json",
+        b"Content-Length: %d" % len(body),
+        *(b"%b: %b" % header for header in (headers or {}).items()),
+    ]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body

@@ -91,12 +91,14 @@ class Request(server.Request):
             self._open_sink(length)
         except WebError as error:
             self.requestHeaders.removeHeader(b"Expect")
-            self.channel.refuse(error.status, error.message)
+            self.channel.refuse(error.status, error.message, error.headers)
 
     def _open_sink(self, length: int | None) -> None:
-        resource = self.channel.target()
+        method, resource = self.channel.target()
         if resource is None:
             raise WebError(413, "no request bodies are taken here")
+        if method != b"POST":
+            raise WebError(405, "only POST can be used here", {b"Allow": b"POST"})
         self._claim()
         if self.served is None and self.channel.is_reserve:
             raise WebError(503, TOO_MANY)
@@ -212,12 +214,12 @@ class Channel(http.HTTPChannel):
         if self.meter.unsent:  # 100 Continue, which is no part of the response that is stamped
             self.meter.flush()
 
-    def target(self) -> BodyResource | None:
-        """The resource that takes the body of the request whose head is complete, if there is one."""
+    def target(self) -> tuple[bytes, BodyResource | None]:
+        """The method of the request whose head is complete, and what takes its body, if anything does."""
         # Twisted gives these to the request only when its body is complete.
-        command, path = self._command, self._path.partition(b"?")[0]
+        method, path = self._command, self._path.partition(b"?")[0]
         resource = self.site.resource.getStaticEntity(path[1:])
-        return resource if command == b"POST" and isinstance(resource, BodyResource) else None
+        return method, resource if isinstance(resource, BodyResource) else None
 
     def receive(self, sink: Sink, *, trusted: bool) -> None:
         """The body that follows goes to ``sink``. ``trusted``: it is a measurement's, which ends by itself."""
@@ -267,12 +269,12 @@ class Channel(http.HTTPChannel):
             self.meter.end()
         super().requestDone(request)
 
-    def refuse(self, status: int, message: str) -> None:
+    def refuse(self, status: int, message: str, headers: Mapping[bytes, bytes] | None = None) -> None:
         """Answer before the request is complete, and close the connection when the client has, or soon after."""
         self._receiving = None
         self._drain = DRAIN
         self._deadline = self.received + DRAIN_TIMEOUT
-        self.transport.write(refusal(status, message))
+        self.transport.write(refusal(status, message, headers))
         self.transport.loseWriteConnection()
         self.setRawMode()
 
