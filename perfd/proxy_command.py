@@ -54,6 +54,7 @@ class Request:
 class _Way:
     """What the connections go through; ``service`` runs it, ``patience`` are the seconds until it must be ready."""
 
+    name: str
     tor: Tor
     events: ControlEvents | None
     service: Service
@@ -110,8 +111,8 @@ class _Running:
             finished=lambda record: self._write(record, log),
         )
         self.listens = True
-        version = f" {way.tor.version}" if way.tor.version is not None else ""
-        sys.stderr.write(f"perfd: the proxy listens on {request.listen}, to tor {way.tor.name}{version}\n")
+        version = f", version {way.tor.version}" if way.tor.version is not None else ""
+        sys.stderr.write(f"perfd: the proxy listens on {request.listen}, in front of {way.name}{version}\n")
         try:
             await self._broken
         finally:
@@ -157,13 +158,15 @@ def _way(reactor: Any, path: Path | None, request: Request) -> Iterator[_Way]:
     """What to go through; an instance of its own is locked meanwhile, if it needs one."""
     if request.socks is not None:
         endpoint = tcp_endpoint(reactor, request.socks.host, request.socks.port, CONNECT_TIMEOUT)
-        yield _Way(OutsideSocks(str(request.socks), endpoint), None, Service(), CONNECT_TIMEOUT)
+        yield _Way(
+            f"the SOCKS port {request.socks}", OutsideSocks("default", endpoint), None, Service(), CONNECT_TIMEOUT
+        )
     elif request.control is not None:
-        options = TorOptions(name=request.control, data_directory=Path(), control=request.control)
-        tor = TorService(reactor, options)
+        options = TorOptions(name="default", data_directory=Path(), control=request.control)
+        attached = TorService(reactor, options)
         events = ControlEvents(reactor, Clock(), source="proxy", tor=options.name, sink=Unrecorded())
-        tor.subscribe(events.connected, events.disconnected)
-        yield _Way(tor, events, tor, options.bootstrap_timeout)
+        attached.subscribe(events.connected, events.disconnected)
+        yield _Way(f"the tor at {request.control}", attached, events, attached, options.bootstrap_timeout)
     else:
         config = _prepared(path, request)
         try:
@@ -177,7 +180,8 @@ def _way(reactor: Any, path: Path | None, request: Request) -> Iterator[_Way]:
             laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded(), FanOut({}))
             bootstrap = max((tor.bootstrap_timeout for tor in config.tors), default=CONNECT_TIMEOUT)
             patience = bootstrap + (testnet.DEADLINE if config.network == "testnet" else 0.0)
-            yield _Way(laboratory.tors[request.tor], laboratory.events.get(request.tor), laboratory, patience)
+            name = "the SOCKS proxy" if config.network == "socks" else f"tor {request.tor}"
+            yield _Way(name, laboratory.tors[request.tor], laboratory.events.get(request.tor), laboratory, patience)
         finally:
             lock.release()
 

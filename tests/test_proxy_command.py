@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.instance import TestInstance, free_port, wait_for
+
+Start = Callable[..., "subprocess.Popen[str]"]
 
 BODY = b"x" * 100_000
 
@@ -48,8 +50,23 @@ def instance(tmp_path: Path) -> TestInstance:
     return TestInstance(tmp_path)
 
 
-def start(instance: TestInstance, *options: str, listen: str) -> subprocess.Popen[str]:
-    """The command, once it listens."""
+@pytest.fixture
+def start(instance: TestInstance) -> Iterator[Start]:
+    """Starts the command, and returns when it listens; what still runs after the test is killed."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start_one(*options: str, listen: str) -> subprocess.Popen[str]:
+        process = _start(instance, *options, listen=listen)
+        processes.append(process)
+        return process
+
+    yield start_one
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def _start(instance: TestInstance, *options: str, listen: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "perfd", "proxy", "--listen", listen, *options],
         cwd=instance.directory,
@@ -80,10 +97,10 @@ def curl(proxy: str, url: str) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_log(instance: TestInstance, url: str, number: int) -> None:
+def test_log(instance: TestInstance, start: Start, url: str, number: int) -> None:
     """A line for each connection, those that failed too; a signal ends it cleanly, with the last line written."""
     listen, log = f"127.0.0.1:{free_port()}", instance.directory / "proxy.log"
-    process = start(instance, "--log", str(log), listen=listen)
+    process = start("--log", str(log), listen=listen)
     assert curl(listen, url) == 0
     assert curl(listen, f"http://127.0.0.1:{free_port()}/") == 97
     wait_for(lambda: log.read_text().count("\n") == 2, "two lines")
@@ -97,11 +114,11 @@ def test_log(instance: TestInstance, url: str, number: int) -> None:
     assert (refused["code"], refused["errorcode"]) == (5, "TOR/CONNECTION_REFUSED")
 
 
-def test_in_front_of_another(instance: TestInstance, url: str) -> None:
+def test_in_front_of_another(start: Start, url: str) -> None:
     """Any SOCKS port can be behind it: here, that of another proxy. The log is standard output by default."""
     first, second = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-    behind = start(instance, listen=first)
-    process = start(instance, "--socks", first, "--optimistic", listen=second)
+    behind = start(listen=first)
+    process = start("--socks", first, "--optimistic", listen=second)
     assert curl(second, url) == 0
     assert process.stdout is not None
     record = json.loads(process.stdout.readline())
@@ -130,10 +147,10 @@ def test_mistakes(instance: TestInstance, options: list[str], code: int, complai
     assert "Traceback" not in done.stderr
 
 
-def test_port_in_use(instance: TestInstance) -> None:
+def test_port_in_use(instance: TestInstance, start: Start) -> None:
     """A port that somebody else has."""
     listen = f"127.0.0.1:{free_port()}"
-    process = start(instance, listen=listen)
+    process = start(listen=listen)
     done = instance.perfd("proxy", "--socks", "127.0.0.1:1", "--listen", listen)
     assert done.returncode == 1
     assert f"cannot listen on {listen}: " in done.stderr

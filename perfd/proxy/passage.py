@@ -12,13 +12,14 @@ from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from perfd.clock import Anchor
 from perfd.proxy.end import End, Listener
-from perfd.proxy.records import ProxyConnection
+from perfd.proxy.records import Notes, ProxyConnection
 from perfd.proxy.route import Route, opening
 from perfd.record import Error
 from perfd.socks.errors import ReplyError, SOCKSError
 from perfd.socks.machine import Connected, Event, Failed, Negotiated, RequestSent, Send, SOCKS5Machine, State
-from perfd.tor.join import Join, Joined, error_fields
+from perfd.tor.join import Join, Joined
 from perfd.tor.socks_server import (
     GENERAL_FAILURE,
     NEGOTIATION_TIMEOUT,
@@ -45,9 +46,6 @@ MOST_EARLY = 65536
 
 _PAST_GREETING = (State.LOGIN, State.REPLY)
 
-_SEEN_BY_TOR = (None, Error.CLOSED, Error.RESET, Error.SOCKS)
-"""What we only see the outside of: where tor gives a reason, that one counts. So with every TOR/... code."""
-
 
 class Passage:
     """One program's connection. ``over`` is called when both ends are closed."""
@@ -56,15 +54,14 @@ class Passage:
         self, route: Route, number: int, address: IAddress | None, over: Callable[[Passage], None]
     ) -> None:
         self.join: Join | None = None
-        self.anchor = route.anchor or route.clock.anchor()
         now = route.clock.monotonic
         self.client = End("client", now, self._listener(lambda: self.client, self._accepted, self._asked))
         self._remote = End("remote", now, self._listener(lambda: self._remote, self._connected, self._answered))
+        self._notes = Notes(route.anchor or route.clock.anchor(), now)
         self._route = route
         self._number = number
         self._address = address
         self._over = over
-        self._stamps: dict[str, float] = {}
         self._server = SocksServerMachine()
         self._request: Request | None = None
         self._machine: SOCKS5Machine | None = None
@@ -72,58 +69,46 @@ class Passage:
         self._early = b""
         self._connecting: Deferred[Any] | None = None
         self._timer: IDelayedCall | None = None
-        self._local_port: int | None = None
-        self._code: int | None = None
-        self._closed: tuple[str, str] | None = None  # who, how
-        self._error: tuple[str, str] | None = None
         self._given_up = False
+
+    @property
+    def anchor(self) -> Anchor:
+        """The clock of its record."""
+        return self._notes.anchor
 
     def abort(self) -> None:
         """Break off both sides."""
-        self._note_close("proxy", "aborted")
+        self._notes.close("proxy", "aborted")
         self._give_up()
         self.client.abort()
 
     def record(self, joined: Joined | None) -> ProxyConnection:
         """The record, when it is over."""
-        epoch, stamps, request = self.anchor.epoch, dict(self._stamps), self._request
+        notes, request = self._notes, self._request
         for end, first, last in (
             (self.client, "datarequest", "datasent"),
             (self._remote, "dataresponse", "datacomplete"),
         ):
             if end.first is not None and end.last is not None:
-                stamps |= {first: end.first, last: end.last}
-        times: dict[str, Any] = {name: epoch(stamp) for name, stamp in stamps.items()}
-        closed_by, how = self._closed or (None, None)
-        errorcode, reason = self._error or (None, None)
-        seen_by_tor = error_fields(joined) if joined is not None else None
-        outside = errorcode in _SEEN_BY_TOR or errorcode.startswith("TOR/")
-        if seen_by_tor is not None and closed_by == "remote" and outside:
-            errorcode, reason = seen_by_tor
-        return ProxyConnection(
-            **times,
+                notes.stamps |= {first: end.first, last: end.last}
+        known = (
+            {name: getattr(request, name) for name in ("version", "host", "port")} if request is not None else {}
+        )
+        return notes.record(
+            joined,
+            **known,
             number=self._number,
             client=_address_text(self._address),
-            version=request.version if request is not None else None,
-            host=request.host if request is not None else None,
-            port=request.port if request is not None else None,
             optimistic=self._route.optimistic,
             username=self._username(),
             writebytes=self.client.count,
             readbytes=self._remote.count,
-            closedby=closed_by,
-            how=how,
-            code=self._code,
-            localport=self._local_port,
-            errorcode=errorcode,
-            reason=reason,
-            joined=joined,
         )
 
     # The program's request.
 
     def _accepted(self) -> None:
-        self._mark("start")
+        self._notes.mark("start")
         self._expect_within(NEGOTIATION_TIMEOUT, "the client did not say where it wants to go")
 
     def _asked(self, data: bytes) -> None:
@@ -141,7 +126,7 @@ class Passage:
                 self.client.transport.write(to_send)
             if self._request is None:
                 return
-            self._mark("asked")
+            self._notes.mark("asked")
             self._take_early(self._server.rest)
             self._connect(self._request)
         else:
@@ -175,30 +160,26 @@ class Passage:
             self._reply(SUCCEEDED)
         factory = Factory.forProtocol(lambda: self._remote)
         factory.noisy = False
-        connecting = self._connecting = maybeDeferred(endpoint.connect, factory)
-        self._mark("socket")
-        connecting.addCallbacks(self._connecting_ended, self._not_connected)
-
-    def _connecting_ended(self, _: object) -> None:
-        self._connecting = None
+        self._connecting = maybeDeferred(endpoint.connect, factory)
+        self._notes.mark("socket")
+        self._connecting.addErrback(self._not_connected)
 
     def _not_connected(self, failure: Failure) -> None:
-        self._connecting = None
         code = GENERAL_FAILURE if self._route.socks is not None else reply_code(failure)
         self._fail(Error.CONNECT, failure.getErrorMessage(), code)
         self._check_over()
 
     def _connected(self) -> None:
-        stamp = self._mark("connect")
-        self._stamps.setdefault("socket", stamp)  # an endpoint that connects at once
+        stamp = self._notes.mark("connect")
+        self._notes.stamps.setdefault("socket", stamp)  # an endpoint that connects at once
         if self._given_up:
             self._remote.abort()
             return
         local = self._remote.transport.getHost()
-        self._local_port = getattr(local, "port", None)
+        self._notes.local_port = getattr(local, "port", None)
         if self._route.events is not None and self._route.socks is not None:
             # Before anything is written, so before tor can tell about the stream.
-            address = (getattr(local, "host", ""), self._local_port or 0)
+            address = (getattr(local, "host", ""), self._notes.local_port or 0)
             self.join = self._route.events.join(address, stamp, self._route.measurement)
         if self._machine is None:
             self._established(b"")
@@ -230,7 +211,7 @@ class Passage:
         self._expect_within(ANSWER_TIMEOUT, "no reply from the SOCKS port")
         opening, self._opening = self._opening, b""
         self._early = opening + self._early
-        self._mark("request")
+        self._notes.mark("request")
         self._forward_from_client()
 
     def _act(self, events: Iterable[Event]) -> None:
@@ -239,12 +220,12 @@ class Passage:
                 case Send(data) if self._asks_itself:
                     self._remote.transport.write(data)
                 case Negotiated():
-                    self._mark("negotiate")
+                    self._notes.mark("negotiate")
                 case RequestSent() if self._asks_itself:
-                    self._mark("request")
+                    self._notes.mark("request")
                 case Connected(answer, leftover):
-                    self._mark("response")
-                    self._code = answer.code
+                    self._notes.mark("response")
+                    self._notes.code = answer.code
                     self._established(leftover)
                 case Failed(error):
                     self._refused(error)
@@ -279,9 +260,9 @@ class Passage:
     def _refused(self, error: SOCKSError) -> None:
         """Tor's reply refuses the request, or it is none."""
         if isinstance(error, ReplyError):
-            self._mark("response")
-            self._code = error.code
-            self._note_close("remote", "refused")
+            self._notes.mark("response")
+            self._notes.code = error.code
+            self._notes.close("remote", "refused")
             self._fail(error.errorcode, str(error), error.code)
         else:
             self._fail(Error.SOCKS, str(error), GENERAL_FAILURE)
@@ -290,7 +271,7 @@ class Passage:
 
     def _half_closed(self, end: End) -> None:
         """The peer of ``end`` sends no more."""
-        self._note_close(end.name, "closed")
+        self._notes.close(end.name, "closed")
         other = self._remote if end is self.client else self.client
         if end.forward is not None and other.over:
             self.client.close()
@@ -308,12 +289,12 @@ class Passage:
 
     def _lost(self, end: End, reason: Failure) -> None:
         clean = reason.check(ConnectionDone) is not None
-        self._note_close(end.name, "closed" if clean else "reset")
+        self._notes.close(end.name, "closed" if clean else "reset")
         other = self._remote if end is self.client else self.client
         if end is self._remote and end.forward is None:
             self._lost_early()
-        elif end is self._remote and not clean and self._closed == ("remote", "reset"):
-            self._error = self._error or (Error.RESET, "the connection from tor was reset")
+        elif self._notes.closed == ("remote", "reset"):
+            self._notes.fail(Error.RESET, "the connection from tor was reset")
         if not self._given_up and clean and other.alive:
             other.close()
             self._linger()
@@ -324,18 +305,17 @@ class Passage:
 
     def _lost_early(self) -> None:
         """Tor closed its connection before its reply; so the program gets none."""
-        reset = self._closed is not None and self._closed[1] == "reset"
+        reset = self._notes.closed == ("remote", "reset")
         self._fail(Error.RESET if reset else Error.CLOSED, "tor closed the connection before its reply", None)
 
     def _fail(self, errorcode: str, reason: str, code: int | None) -> None:
         """The request cannot be fulfilled: say so with ``code``, or break off if success was said already."""
         if self._given_up:
             return
-        self._note_close("proxy", "refused")
-        if self._closed is not None and self._closed[0] != "client":
-            self._error = (errorcode, reason)
+        self._notes.close("proxy", "refused")
+        self._notes.fail(errorcode, reason)
         self._give_up()
-        if "replied" in self._stamps:
+        if "replied" in self._notes.stamps:
             self.client.abort()
             return
         if code is not None and self._request is not None:
@@ -343,7 +323,7 @@ class Passage:
         self.client.close()
 
     def _expired(self, reason: str) -> None:
-        self._note_close("proxy", "aborted")
+        self._notes.close("proxy", "aborted")
         self._fail(Error.TIMEOUT, reason, TTL_EXPIRED)
 
     def _give_up(self) -> None:
@@ -370,9 +350,14 @@ class Passage:
         self._set_timer(LINGER_TIMEOUT, look)
 
     def _check_over(self) -> None:
-        if self.client.lost and self._connecting is None and not self._remote.alive and "end" not in self._stamps:
+        if (
+            self.client.lost
+            and (self._connecting is None or self._connecting.called)
+            and not self._remote.alive
+            and "end" not in self._notes.stamps
+        ):
             self._cancel_timer()
-            self._mark("end")
+            self._notes.mark("end")
             self._over(self)
 
     # What all of this needs.
@@ -384,19 +369,10 @@ class Passage:
             connected, heard, lambda: self._half_closed(end()), lambda reason: self._lost(end(), reason)
         )
 
-    def _mark(self, name: str) -> float:
-        return self._stamps.setdefault(name, self._route.clock.monotonic())
-
-    def _note_close(self, by: str, how: str) -> None:
-        """The first one counts."""
-        if self._closed is None:
-            self._closed = (by, how)
-            self._mark("closed")
-
     def _reply(self, code: int) -> None:
         assert self._request is not None
         self.client.transport.write(reply(self._request.version, code))
-        self._mark("replied")
+        self._notes.mark("replied")
 
     def _username(self) -> str | None:
         if self._request is None or self._route.socks is None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 
-from perfd.tor.join import Joined, tor_fields
+from perfd.clock import Anchor
+from perfd.record import Error
+from perfd.tor.join import Joined, error_fields, tor_fields
 
 TOR_FIELDS = (
     *("used_by", "used_at", "circ_id", "launch", "path", "buildtimes", "timeout", "quantile", "cbt_set", "guard"),
@@ -62,3 +65,56 @@ class ProxyConnection:
         values["stream"] = joined.stream.id if joined.stream is not None else None
         values["circuit"] = joined.circuit.id if joined.circuit is not None else None
         return values | dict.fromkeys(TOR_FIELDS) | tor_fields(joined)
+
+
+_SEEN_BY_TOR = (None, Error.CLOSED, Error.RESET, Error.SOCKS)
+"""What we only see the outside of: where tor gives a reason, that one counts. So with every TOR/... code."""
+
+
+class Notes:
+    """What happens to a connection, while it happens. Of everything, the first time counts."""
+
+    def __init__(self, anchor: Anchor, now: Callable[[], float]) -> None:
+        self.anchor = anchor
+        self.stamps: dict[str, float] = {}  # monotonic, by the names of the record's times
+        self.closed: tuple[str, str] | None = None  # by whom, and how
+        self.local_port: int | None = None
+        self.code: int | None = None
+        self._error: tuple[str, str] | None = None
+        self._now = now
+
+    def mark(self, name: str) -> float:
+        """Something happened now; the stamp."""
+        return self.stamps.setdefault(name, self._now())
+
+    def close(self, by: str, how: str) -> None:
+        """One side began to close."""
+        if self.closed is None:
+            self.closed = (by, how)
+            self.mark("closed")
+
+    def fail(self, errorcode: str, reason: str) -> None:
+        """It went wrong; what does after the program has closed is nobody's error."""
+        if self._error is None and self.closed is not None and self.closed[0] != "client":
+            self._error = (errorcode, reason)
+
+    def record(self, joined: Joined | None, **known: Any) -> ProxyConnection:
+        """The record, with what is ``known`` besides."""
+        closed_by, how = self.closed or (None, None)
+        errorcode, reason = self._error or (None, None)
+        seen_by_tor = error_fields(joined) if joined is not None else None
+        outside = errorcode in _SEEN_BY_TOR or errorcode.startswith("TOR/")
+        if seen_by_tor is not None and closed_by == "remote" and outside:
+            errorcode, reason = seen_by_tor
+        times: dict[str, Any] = {name: self.anchor.epoch(stamp) for name, stamp in self.stamps.items()}
+        return ProxyConnection(
+            **times,
+            **known,
+            closedby=closed_by,
+            how=how,
+            code=self.code,
+            localport=self.local_port,
+            errorcode=errorcode,
+            reason=reason,
+            joined=joined,
+        )
