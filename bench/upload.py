@@ -44,14 +44,13 @@ timeout = 60 s
 """
 
 
-def laboratory(reactor: Any, directory: Path) -> Laboratory:
-    """A web server on a free port and a way into the private network."""
+def laboratory(reactor: Any, directory: Path) -> tuple[Laboratory, dict[str, Any]]:
+    """A web server on a free port, a way into the private network, and the experiments by name."""
     config = parse_config(CONFIG, directory / "perfd.conf")
     anywhere = Address("127.0.0.1", 0)
     server = attrs.evolve(config.server, listen=anywhere, public_address=anywhere)
     lab = Laboratory(reactor, Clock(), attrs.evolve(config, server=server), {}, Unrecorded(), MemorySink())
-    lab.prepared = {each.name: lab.experiments(each)[0] for each in config.experiments}  # type: ignore[attr-defined]
-    return lab
+    return lab, {each.name: lab.experiments(each)[0] for each in config.experiments}
 
 
 async def measure(reactor: Any, experiment: Any) -> list[tuple[float, Measurement]]:
@@ -85,12 +84,12 @@ def main() -> None:
 
     async def run(reactor: Any) -> None:
         with tempfile.TemporaryDirectory() as directory:
-            lab = laboratory(reactor, Path(directory))
+            lab, experiments = laboratory(reactor, Path(directory))
             lab.startService()
             try:
-                report("without Tor", await measure(reactor, lab.prepared["direct"]), "<= 0.1")
+                report("without Tor", await measure(reactor, experiments["direct"]), "<= 0.1")
                 await lab.tors["default"].when_ready()
-                report("over the private network", await measure(reactor, lab.prepared["tor"]), "<= 0.1")
+                report("over the private network", await measure(reactor, experiments["tor"]), "<= 0.1")
             finally:
                 await lab.stopService()
 

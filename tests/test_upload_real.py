@@ -151,7 +151,7 @@ class DirectTests(UploadTestCase):
     async def test_cancelled(self) -> None:
         """A run that is stopped has what was known by then."""
         running = Deferred.fromCoroutine(self.start("tor = none", size="4 MiB").run(None))
-        while not self.laboratory._stamps._expected:
+        while not len(self.laboratory._stamps):
             await deferLater(reactor, 0)
         running.cancel()
         m = await running
