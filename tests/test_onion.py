@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +28,7 @@ testnet = {testnet}
 listen = 127.0.0.1:{port}
 results = local
 onion-tor = a
+onion-auth = yes
 [tor]
 torrc = MaxCircuitDirtiness 10 seconds
 [tor:a]
@@ -39,6 +41,12 @@ interval = 3 s
 timeout = 20 s
 tor = a, b
 server = public, onion
+[experiment:fresh]
+interval = 8 s
+timeout = 20 s
+tor = a
+server = onion
+fresh-descriptor = yes
 [experiment:reuse]
 interval = 2 s
 timeout = 20 s
@@ -83,7 +91,7 @@ def test_tors_and_ways(instance: TestInstance) -> None:
 
     reused = instance.wait_for_measurements(3, experiment="reuse", outcome=Outcome.OK)
     assert len({run.circ_id for run in reused}) < len(reused)
-    fresh = instance.wait_for_measurements(3, experiment="both", tor="b", server="public", outcome=Outcome.OK)
+    fresh = instance.wait_for_measurements(2, experiment="both", tor="b", server="public", outcome=Outcome.OK)
     assert len({run.circ_id for run in fresh}) == len(fresh)
     (skipped, *_) = instance.wait_for_measurements(1, experiment="learnt", errorcode=Error.NOCBT)
     assert skipped.outcome is Outcome.SKIPPED
@@ -91,32 +99,40 @@ def test_tors_and_ways(instance: TestInstance) -> None:
     on_b = sorted((r.start, r.end) for r in instance.logged() if r.tor == "b" and r.socket is not None)
     assert all(end <= start for (_, end), (start, _) in pairwise(on_b))
 
+    (descriptor, *_) = instance.wait_for_measurements(1, experiment="fresh", outcome=Outcome.OK)
+    way = descriptor.extra
+    assert way["FRESHDESCRIPTOR"] == 1
+    assert descriptor.start < way["HSDESCREQUESTED"] < way["HSDESCRECEIVED"] < way["HSRENDJOINED"]
+    assert way["HSRENDJOINED"] < descriptor.datacomplete
+    assert "HSINTROACK" in measured["b", "onion"].extra
+    assert "HSRENDS" not in measured["a", "public"].extra
+
     run = measured["a", "public"]
     (stream,) = listed(instance, f"/results/{run.id}/streams")
     assert (stream["stream_id"], stream["measurement"]) == (run.used_by, run.id)
-    wait_for(
-        lambda: stream["circuit"] in {c["id"] for c in listed(instance, "/circuits?tor=a&limit=1000")}, "circuit"
-    )
     assert any(event["keyword"] == "HS_DESC" for event in listed(instance, "/events?limit=1000"))
 
     onion = (measured["a", "onion"].endpointremote or "").partition(":")[0]
-    key = instance.directory / "onion" / "key"
-    assert key.stat().st_mode & 0o777 == 0o600
+    keys = sorted((instance.directory / "onion").iterdir())
+    assert [(key.name, key.stat().st_mode & 0o777) for key in keys] == [("client-key", 0o600), ("key", 0o600)]
     proxy = (measured["b", "public"].endpointproxy or "").partition(":")[2]
     assert fetch(proxy, f"http://{onion}/random/10") == "200"
     assert fetch(proxy, f"http://{onion}/results") == "403"
     assert instance.get("/results")[0] == 200
 
     assert instance.perfd("restart").returncode == 0
-    wait_for(
-        lambda: (
-            [m for m in instance.logged() if m.server == "onion" and m.outcome is Outcome.OK][-1].start
-            > max(run.start for run in measured.values()) + 1
-        ),
+    restarted = time.time()
+    circuits = {circuit["id"] for circuit in listed(instance, "/circuits?tor=a&limit=1000")}
+    assert stream["circuit"] in circuits  # at the latest when Perfd stopped, all of them are given out
+    again = wait_for(
+        lambda: [
+            run
+            for run in instance.logged()
+            if run.server == "onion" and run.outcome is Outcome.OK and run.start > restarted
+        ],
         "a run over the onion service after the restart",
     )
-    again = [m for m in instance.logged() if m.server == "onion" and m.outcome is Outcome.OK][-1]
-    assert (again.endpointremote or "").partition(":")[0] == onion
+    assert (again[0].endpointremote or "").partition(":")[0] == onion
 
 
 def listed(instance: TestInstance, path: str) -> list[dict[str, Any]]:

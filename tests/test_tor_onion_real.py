@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
+from perfd.socks import SOCKS5ClientEndpoint
+from perfd.socks.errors import OnionServiceMissingAuthorization
 from perfd.tor.join import Joined, error_fields
 from perfd.tor.launch import TorOptions, TorService
 from perfd.tor.onion import OnionService
@@ -116,5 +119,8 @@ class OnionServices(WithEvents):
         self.assertIn(REQUESTED, joined.hs)
         self.assertIn(RECEIVED, joined.hs)
         self.assertEqual((joined.stream.status, error_fields(joined)[0]), ("FAILED", "TOR/MISC"))
+        endpoint = SOCKS5ClientEndpoint(secret.host, 80, client.socks_endpoint(), {"login": ("keyless", "perfd")})
+        with self.assertRaises(OnionServiceMissingAuthorization):
+            await endpoint.connect(Factory.forProtocol(Protocol))
         counts = self.events.counts
         self.assertEqual((counts.unparsed, counts.unknown, counts.not_taken), ({}, {}, 0))
