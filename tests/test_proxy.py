@@ -24,11 +24,12 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
-from perfd.clock import Clock
+from perfd.clock import Anchor, Clock
 from perfd.proxy import MeasuringProxy, OpenPort, ProxyConnection
 from perfd.proxy.passage import ANSWER_TIMEOUT, FIRST_BYTES_WAIT, LINGER_TIMEOUT, MOST_EARLY
 from perfd.proxy.port import MOST_CONNECTIONS
 from perfd.proxy.route import Route
+from perfd.record import Stream
 from perfd.socks import (
     AddressNotSupported,
     ConnectionLostEarly,
@@ -42,6 +43,8 @@ from perfd.socks import (
 from perfd.testing import FakeSOCKSFactory, SOCKSAnswers
 from perfd.tor.embedded import EmbeddedSocks
 from perfd.tor.endpoints import tcp_endpoint
+from perfd.tor.events import LAST_EVENTS_WAIT
+from perfd.tor.join import Join, Joined
 from perfd.tor.socks_server import NEGOTIATION_TIMEOUT
 
 reactor: Any = global_reactor
@@ -641,6 +644,74 @@ class Flow(InMemory):
             end.connectionLost(RESET)
         self.assertEqual(self.successResultOf(closing), ())  # they went to the test's own list
         self.assertEqual([(r.closedby, r.how, r.errorcode) for r in self.records], [("proxy", "aborted", None)] * 2)
+
+
+class Events:
+    """Control events as the proxy uses them; what they tell comes when the test says so."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        self.told: Deferred[None] = Deferred()
+
+    def join(self, local: tuple[str, int], since: float, measurement: str | None = None) -> Join:
+        self.calls.append(("join", local, measurement))
+        return Join(local, since, measurement)
+
+    async def finish(self, join: Join, anchor: Anchor, wait: float = LAST_EVENTS_WAIT) -> Joined:
+        self.calls.append(("finish", join.local, wait))
+        if wait > 0:
+            await self.told
+        stream = Stream(
+            id="s", source="here", tor="default", stream_id=7, status="CLOSED", end=2.0, failure_local="DESTROY"
+        )
+        return Joined(stream=stream)
+
+
+class Joining(InMemory):
+    """What tor tells about a connection."""
+
+    def test_joined(self) -> None:
+        """The stream is claimed before a byte is written; the record waits for its end."""
+        events = Events()
+        self.open(events=events, measurement="m", anchor=Anchor(500.0, 0.0))
+        client, _ = self.client()
+        client.dataReceived(GREETING + NAME)
+        self.assertEqual(events.calls, [])
+        remote = self.endpoint.succeed()
+        self.assertEqual(events.calls, [("join", ("127.0.0.1", 50001), "m")])
+        remote.connectionLost(connectionDone)
+        client.connectionLost(connectionDone)
+        self.assertEqual((self.records, events.calls[1][2]), ([], LAST_EVENTS_WAIT))
+        closing = Deferred.fromCoroutine(self.port.close())
+        self.assertNoResult(closing)
+        events.told.callback(None)
+        self.successResultOf(closing)
+        (record,) = self.records
+        self.assertEqual((record.errorcode, record.start), ("TOR/DESTROY", 501.0))
+        self.assertEqual(record.as_dict()["used_by"], 7)
+
+    def test_no_time(self) -> None:
+        """Who closes the port in a hurry gets what tor told until then; who closed is not blamed on tor."""
+        events = Events()
+        client, _, remote, _ = self.connected(events=events)
+        client.connectionLost(RESET)
+        remote.connectionLost(RESET)
+        self.assertEqual(self.records, [])
+        self.successResultOf(Deferred.fromCoroutine(self.port.close(wait=0)))
+        (record,) = self.records
+        self.assertEqual((record.errorcode, record.as_dict()["stream"]), (None, "s"))
+
+    def test_direct(self) -> None:
+        """A connection without a tor has no stream."""
+        events = Events()
+        self.open(events=events, socks=None)
+        client, _ = self.client()
+        made: list[Any] = []
+        self.reactor.connectTCP = lambda _host, _port, factory, *_, **__: made.append(factory)
+        client.dataReceived(GREETING + b"\x05\x01\x00\x01\x7f\x00\x00\x01\x1f\x90")
+        made[0].clientConnectionFailed(None, Failure(error.ConnectionRefusedError()))
+        client.connectionLost(connectionDone)
+        self.assertEqual((events.calls, len(self.records)), ([], 1))
 
 
 class Echo(Protocol):
