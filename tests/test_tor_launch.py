@@ -204,6 +204,16 @@ class LaunchTests(TorTestCase):
             service.not_ready, "tor default has no SocksPort on TCP; it needs one in its torrc; next try in 1 s"
         )
 
+    def test_single_onion(self) -> None:
+        """A tor for single onion services is launched without anonymity and without a SOCKS port, and is ready."""
+        service = self.service(single_onion=True)
+        process = self.start(service)
+        self.connect(socks="").bootstrapped(*DONE)
+        self.assertIsNone(service.not_ready)
+        self.assertRaises(RuntimeError, service.socks_endpoint)
+        self.assertEqual([line for line in process.torrc if line.startswith("SocksPort")], ["SocksPort 0"])
+        self.assertIn("HiddenServiceNonAnonymousMode 1", process.torrc)
+
     def test_control_port_too_early(self) -> None:
         """A control port that refuses at first is tried again."""
         service = self.service()

@@ -86,19 +86,17 @@ class Rendezvous:
         one that got the furthest, of several the last.
         """
         until = float("inf") if until is None else until
-        stamps = dict(self._descriptor)
-        rends = [self._rend(circuit, until) for circuit in self._circuits[REND] if used in (None, circuit)]
-        stamps |= _furthest(rends)
-        intros = self._circuits[INTRO]
-        intro = _furthest([self._intro(circuit, stamps.get("HSRENDJOINED", until)) for circuit in intros])
+        intros, rends = self._circuits[INTRO], self._circuits[REND]
+        rend = _furthest([self._rend(circuit, until) for circuit in rends if used in (None, circuit)])
+        intro = _furthest([self._intro(circuit, rend.get("HSRENDJOINED", until)) for circuit in intros])
         if "HSINTROACK" not in intro:
             # The service comes another way, and may have been quicker than the acknowledgement.
             intro = _furthest([self._intro(circuit, until) for circuit in intros])
-        stamps |= intro
+        stamps = {**self._descriptor, **intro, **rend}
         steps: dict[str, float | int | str] = {key: epoch(stamp) for key, stamp in stamps.items()}
         if self._reasons:
             steps["HSDESCFAILED"] = ",".join(self._reasons)
-        return steps | {"HSINTROS": len(self._circuits[INTRO]), "HSRENDS": len(self._circuits[REND])}
+        return steps | {"HSINTROS": len(intros), "HSRENDS": len(rends)}
 
     def _rend(self, circuit: LiveCircuit, until: float) -> dict[str, float]:
         established = self._stamps(circuit, until, "HSCR_ESTABLISHED")[:1]
