@@ -23,7 +23,7 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-unit: setup
+unit: setup geckodriver
 	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 bench: packages-bench setup
@@ -37,8 +37,23 @@ $(INSTALLED): setup.py pyproject.toml Makefile
 	@test -x $(BIN)/python || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		$(MAKE) --no-print-directory apt PACKAGES="python3-venv"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[parquet,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[browser,parquet,selenium,test]'
 	touch $@
+
+# The Selenium driver is tested with an old geckodriver, which an sdist on PyPI has; Debian 12 has none at all.
+# Where it cannot be had, those tests are skipped.
+GECKODRIVER := $(VENV)/geckodriver
+
+.PHONY: geckodriver
+geckodriver: setup
+	@test -x $(GECKODRIVER)/geckodriver || { \
+		mkdir -p $(GECKODRIVER) && \
+		$(BIN)/python -m pip download --quiet --disable-pip-version-check --retries 1 --no-deps --no-binary :all: \
+			--dest $(GECKODRIVER) helium==3.0.8 && \
+		tar -xzf $(GECKODRIVER)/helium-3.0.8.tar.gz -C $(GECKODRIVER) --strip-components=5 \
+			helium-3.0.8/helium/_impl/webdrivers/linux/geckodriver; \
+	} || echo "no geckodriver: the Selenium driver is not tested with a real browser"
+	@rm -f $(GECKODRIVER)/*.tar.gz
 
 # One line per program that is needed: its command, then Debian's package.
 packages-run:

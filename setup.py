@@ -9,6 +9,8 @@ HERE = Path(__file__).parent
 EXTRAS = {
     # What `perfd export --format parquet` needs.
     "parquet": ["pyarrow>=17"],
+    # What the SpeedIndex of a page load needs.
+    "browser": ["Pillow>=10.3"],
     # What page loads with `driver = selenium` need.
     "selenium": ["selenium>=4.27"],
     # What `make test` needs.

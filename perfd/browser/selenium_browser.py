@@ -1,0 +1,312 @@
+"""A browser driven through Selenium: a geckodriver of this machine, or a Selenium server elsewhere.
+
+Every load has a child process, a geckodriver and a browser of its own, which are killed when it is over. They start
+before the page's time begins, within ``START_LIMIT``. The page's time is kept twice: geckodriver gives a page up a
+little before its deadline, so that it can still be asked about it; at the deadline everything is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import TimeoutError as TwistedTimeoutError
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IDelayedCall, IProcessTransport
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+import perfd
+from perfd.browser.firefox import SWEEP_LIMIT, environment, in_thread, processes_of
+from perfd.browser.fold import refused_address
+from perfd.browser.prefs import PREFS, Prefs
+from perfd.browser.records import PageLoad, PageTask
+from perfd.browser.selenium_results import Ending, Report, overdue, page_load
+from perfd.clock import Clock
+from perfd.record import EMPTY, Error, Outcome
+from perfd.tor.processes import ProgramMissingError, describe_exit, exit_code, find_program
+
+START_LIMIT = 60.0
+"""Seconds in which geckodriver and the browser must have started; they are not the page's."""
+
+QUIT_LIMIT = 5.0
+"""Seconds for a Selenium server to end a session."""
+
+MOST_OUTPUT = 64 * 1024 * 1024
+"""Bytes of a child's reports, the screenshot included."""
+
+_MOST_WORDS = 500
+_POLL = 0.02
+
+
+@attrs.frozen(kw_only=True)
+class SeleniumOptions:
+    """Which browser, and how it is reached."""
+
+    name: str = "selenium"  # in messages
+    geckodriver: str = "geckodriver"  # a program in PATH, or a path
+    binary: str | None = None  # the browser; None: firefox-esr, or what the Selenium server has
+    selenium_url: str | None = None  # a Selenium server; it and its browsers must reach 127.0.0.1 of this machine
+    profile: Path | None = None  # every browser gets a copy of it
+    directory: Path | None = None  # where the files of running browsers are; None: the system's for such
+    prefs: Prefs = EMPTY  # over Perfd's own
+
+
+class SeleniumBrowser:
+    """The ``Browser`` that Selenium drives. Loads may overlap: each has a browser of its own."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, clock: Clock, options: SeleniumOptions) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self._options = options
+        self._running: set[_Child] = set()
+        self._clearing: set[Deferred[None]] = set()
+        self._closed = False
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why no page can be loaded now, and what to install if that is why; None when one can."""
+        if self._closed:
+            return f"the browser {self._options.name} was closed"
+        if importlib.util.find_spec("selenium") is None:
+            return "Selenium is not installed (pip install 'perfd[selenium]')"
+        try:
+            self._programs()
+        except ProgramMissingError as error:
+            return str(error)
+        return None
+
+    async def load(self, task: PageTask) -> PageLoad:
+        """See ``Browser.load``. The start of the browser is not part of the page's time."""
+        start = self._clock.wall()
+        refused = refused_address(task.url)
+        reason = self.not_ready
+        if refused is not None:
+            return page_load(task, start, start, (), Ending(Outcome.FAILED, refused.code, refused.reason))
+        if reason is not None:
+            return page_load(task, start, start, (), Ending(Outcome.FAILED, Error.BROWSER, reason))
+        child = _Child(self._reactor, task.timeout, self._options.directory)
+        ending = await self._watched(child, task)
+        end = self._clock.wall()
+        await self._cleared(child)
+        return page_load(task, start, end, child.reports, ending)
+
+    async def close(self) -> None:
+        """See ``Browser.close``. Loads that are going on are stopped."""
+        self._closed = True
+        for child in tuple(self._running):
+            child.stop(_STOPPED)
+        await DeferredList([_after(clearing) for clearing in self._clearing])
+
+    async def _watched(self, child: _Child, task: PageTask) -> Ending | None:
+        self._running.add(child)
+        try:
+            child.start(self._job(task))
+            ending = await child.over
+            if self._options.selenium_url and ending is None:
+                await child.wait(QUIT_LIMIT)
+        except (OSError, ProgramMissingError) as error:
+            return Ending(Outcome.FAILED, Error.BROWSER, f"the browser cannot be started: {error}")
+        except CancelledError:
+            return _STOPPED
+        finally:
+            self._running.discard(child)
+        return ending
+
+    async def _cleared(self, child: _Child) -> None:
+        """Return when the child's processes are gone, or at once if that is cancelled: they go all the same."""
+        clearing = Deferred.fromCoroutine(self._clear(child))
+        self._clearing.add(clearing)
+        clearing.addBoth(lambda _: self._clearing.discard(clearing))
+        with contextlib.suppress(CancelledError):
+            await _after(clearing)
+
+    async def _clear(self, child: _Child) -> None:
+        left = await child.end()
+        if left:
+            self._log.error("{name}: processes do not end: {left}", name=self._options.name, left=left)
+
+    def _job(self, task: PageTask) -> dict[str, Any]:
+        """What the child is told. Raises ``ProgramMissingError``."""
+        geckodriver, binary = self._programs()
+        prefs = {**PREFS, **self._options.prefs, "network.proxy.socks_port": task.proxy_port}
+        return {
+            "url": task.url,
+            "timeout": task.timeout + START_LIMIT,
+            # What is left of the page's time is for asking about a page that did not load.
+            "page_timeout": task.timeout - min(2.0, task.timeout / 10),
+            "quiet": task.quiet,
+            "screenshot": task.screenshot,
+            "insecure": task.insecure,
+            "selenium_url": self._options.selenium_url,
+            "geckodriver": geckodriver,
+            "binary": binary,
+            "profile": None if self._options.profile is None else str(self._options.profile),
+            "prefs": prefs,
+        }
+
+    def _programs(self) -> tuple[str | None, str | None]:
+        """The paths of geckodriver and of the browser. Raises ``ProgramMissingError``."""
+        if self._options.selenium_url:
+            return None, self._options.binary
+        binary = find_program(self._options.binary or "firefox-esr", "firefox-esr")
+        try:
+            return find_program(self._options.geckodriver), os.path.realpath(binary)
+        except ProgramMissingError:
+            raise ProgramMissingError(
+                f"the program {self._options.geckodriver} was not found; it is Mozilla's, and not in Debian 12"
+            ) from None
+
+
+_STOPPED = Ending(Outcome.CANCELLED, Error.STOPPED, "stopped")
+_NOT_STARTED = Ending(Outcome.FAILED, Error.BROWSER, f"the browser did not start within {START_LIMIT:.0f} s")
+
+
+class _Child(ProcessProtocol):
+    """One run of ``selenium_child``, with the processes and files that it leaves behind."""
+
+    transport: IProcessTransport
+
+    def __init__(self, reactor: Any, timeout: float, parent: Path | None) -> None:
+        self.reports: list[Report] = []
+        self.over: Deferred[Ending | None] = Deferred()
+        """Fires when the load is over: with how it ended, if the last report does not tell."""
+        self._reactor = reactor
+        self._timeout = timeout
+        self._parent = parent
+        self._directory: Path | None = None
+        self._pid = 0
+        self._exited: Deferred[None] = Deferred()
+        self._limit: IDelayedCall | None = None
+        self._partial = b""
+        self._received = 0
+        self._words = b""
+
+    def start(self, job: dict[str, Any]) -> None:
+        """Start the process and give it its ``job``. Raises ``OSError``."""
+        if self._parent is not None:
+            self._parent.mkdir(parents=True, exist_ok=True)
+        self._directory = Path(tempfile.mkdtemp(prefix=f"perfd-selenium-{os.getpid()}-", dir=self._parent))
+        downloads = self._directory / "downloads"
+        downloads.mkdir()
+        prefs = {**job["prefs"], "browser.download.folderList": 2, "browser.download.dir": str(downloads)}
+        job = {**job, "prefs": prefs, "downloads": str(downloads), "directory": str(self._directory)}
+        # Perfd itself may not be installed.
+        env = {**environment(self._directory), "PYTHONPATH": str(Path(perfd.__file__).parents[1])}
+        self._limit_to(START_LIMIT, lambda: _NOT_STARTED)
+        argv = [sys.executable, "-m", "perfd.browser.selenium_child"]
+        self._reactor.spawnProcess(self, argv[0], args=argv, env=env, path=str(self._directory))
+        self.transport.write(json.dumps(job).encode() + b"\n")
+
+    def stop(self, ending: Ending | None) -> None:
+        """The load is over. What comes later is ignored."""
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()
+        if not self.over.called:
+            self.over.callback(ending)
+
+    async def wait(self, limit: float) -> None:
+        """Return when the process has ended, or after ``limit`` seconds."""
+        waiting: Deferred[None] = Deferred()
+        self._exited.chainDeferred(waiting)
+        waiting.addTimeout(limit, self._reactor)
+        with contextlib.suppress(TwistedTimeoutError):
+            await waiting
+
+    async def end(self) -> list[int]:
+        """Kill all processes and remove their files; return the processes that withstood."""
+        self.stop(None)
+        if self._pid:
+            with contextlib.suppress(ProcessExitedAlready):
+                self.transport.signalProcess("KILL")
+            self.transport.loseConnection()
+        return await in_thread(self._reactor, partial(_sweep, self._pid, self._directory))
+
+    def connectionMade(self) -> None:
+        self._pid = int(self.transport.pid or 0)
+
+    def outReceived(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._received > MOST_OUTPUT:
+            self.stop(Ending(Outcome.FAILED, Error.BROWSER, "the browser told too much"))
+        if self.over.called:
+            return
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        for line in lines:
+            self._report(line)
+
+    def _report(self, line: bytes) -> None:
+        try:
+            report = json.loads(line)
+        except (ValueError, RecursionError):
+            report = None
+        if not isinstance(report, dict):
+            self.stop(Ending(Outcome.FAILED, Error.BROWSER, "Selenium's process made no sense"))
+            return
+        self.reports.append(report)
+        if report.get("event") == "navigating":
+            self._limit_to(self._timeout, lambda: overdue(self.reports))
+        elif report.get("event") == "finished":
+            self.stop(None)
+
+    def _limit_to(self, seconds: float, ending: Callable[[], Ending]) -> None:
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()
+        self._limit = self._reactor.callLater(seconds, lambda: self.stop(ending()))
+
+    def errReceived(self, data: bytes) -> None:
+        self._words = (self._words + data)[-_MOST_WORDS:]
+
+    def processExited(self, reason: Failure) -> None:
+        self._exited.callback(None)
+
+    def processEnded(self, reason: Failure) -> None:
+        words = self._words.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        how = describe_exit(exit_code(reason))
+        self.stop(Ending(Outcome.FAILED, Error.BROWSER, f"Selenium's process ended: {how}{words and ': '}{words}"))
+
+
+def _after(work: Deferred[None]) -> Deferred[None]:
+    """Fires when ``work`` is over; cancelling it does not cancel ``work``."""
+    waiting: Deferred[None] = Deferred()
+
+    def fire(result: None) -> None:
+        if not waiting.called:
+            waiting.callback(None)
+        return result
+
+    work.addCallback(fire)
+    return waiting
+
+
+def _sweep(pid: int, directory: Path | None) -> list[int]:
+    """Kill all processes that the child ``pid`` began, and remove their files when they are gone. Blocks."""
+    if directory is None:
+        return []
+    if not pid:  # it never started
+        shutil.rmtree(directory, ignore_errors=True)
+        return []
+    give_up = time.monotonic() + SWEEP_LIMIT
+    while (left := processes_of(pid, directory)) and time.monotonic() < give_up:
+        for each in left:
+            with contextlib.suppress(OSError):
+                os.kill(each, signal.SIGKILL)
+        time.sleep(_POLL)
+    shutil.rmtree(directory, ignore_errors=True)
+    return left
