@@ -91,13 +91,14 @@ def shares(parts: Sequence[dict[str, Any]]) -> dict[str, str | int | float]:
     asked = [part["datarequest"] for part in parts if part.get("datarequest") is not None]
     ended = [part["datacomplete"] or part["end"] for part in parts if part.get("payloadbytes")]
     total = sum(part["payloadbytes"] or 0 for part in parts)
+    elapsed = max(ended) - min(asked) if ended and asked else 0.0
 
     def times(name: str) -> str:
         return listed(parts, name, lambda value: f"{value - start:.6f}")
 
     return {
         "STREAMSOK": sum(part["outcome"] is Outcome.OK for part in parts),
-        **({"THROUGHPUT": round(total / (max(ended) - min(asked)), 1)} if total and asked else {}),
+        **({"THROUGHPUT": round(total / elapsed, 1)} if elapsed > 0 else {}),
         **({"JAIN": round(jain(rates), 6)} if any(rates) else {}),
         "STREAMRATES": ",".join(f"{each:.0f}" for each in rates),
         "STREAMRESPONSES": times("dataresponse"),

@@ -79,8 +79,6 @@ class RTTRun(Run):
             client.probe(self._interval)
             await deferLater(self.setup.reactor, self._duration)
             await self._under_load()
-            if client.ended.called:
-                return
             client.pause()
             for _ in range(int(LAST_ECHO_WAIT / LOOK)):
                 if not client.lost:
@@ -99,6 +97,8 @@ class RTTRun(Run):
         finally:
             if enough.active():
                 enough.cancel()
+        if self._client.ended.called:  # which had the download cancelled
+            raise CancelledError
 
     def _figures(self) -> dict[str, str | int | float]:
         """The distribution of the round-trip times of both phases."""
