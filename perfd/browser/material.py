@@ -1,0 +1,186 @@
+"""What a page load leaves besides its record is written by a child process of low priority.
+
+JSON, gzip and pictures of some hundred kB would hold up the reactor, in whose thread others take time stamps. So it
+only hands the load over, a piece at a time, and reads what became of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IDelayedCall, IPullProducer
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+import perfd
+from perfd.browser.material_files import Carrier, Job
+from perfd.browser.records import PageLoad
+from perfd.formats.har_matching import EntryTor
+from perfd.proxy.records import ProxyConnection
+from perfd.record import EMPTY
+from perfd.tor.processes import describe_exit, exit_code
+
+TIMEOUT = 60.0
+"""Seconds that a child may take; a page load with a long filmstrip takes some ten."""
+
+MOST_OUTPUT = 20_000
+"""Bytes of a child's output that are read."""
+
+_STEPS = (
+    *("start", "asked", "socket", "connect", "negotiate", "request", "response", "replied"),
+    *("datarequest", "datasent", "dataresponse", "datacomplete", "closed", "end"),
+)
+
+
+class MaterialWriter:
+    """Writes the files of page loads below ``directory``, each load's in a child process of its own."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, directory: Path, timeout: float = TIMEOUT) -> None:
+        self._reactor = reactor
+        self._directory = directory.absolute()
+        self._timeout = timeout
+        self._troubles: list[str] = []  # the last ones, which are not told for every load again
+
+    async def write(
+        self, load: PageLoad, connections: Sequence[ProxyConnection], measurement: str
+    ) -> Mapping[str, int | float | str]:
+        """Write the files of a load; the keys that its record gets, empty if that failed.
+
+        Only cancelling it raises (``CancelledError``), after the child was killed.
+        """
+        child = _Child(self._reactor, self._pieces(load, connections, measurement), self._timeout)
+        try:
+            child.launch()
+            output = await child.output
+            document = json.loads(output)
+            fields, troubles = document["fields"], document["troubles"]
+        except (OSError, ChildError, ValueError) as error:
+            self._log.error(
+                "the files of page load {id} were not written: {reason}", id=measurement, reason=str(error)
+            )
+            return EMPTY
+        if troubles and troubles != self._troubles:
+            self._log.warn("page load {id}: {troubles}", id=measurement, troubles="; ".join(troubles))
+        self._troubles = troubles
+        return dict(fields)
+
+    def _pieces(self, load: PageLoad, connections: Sequence[ProxyConnection], measurement: str) -> Iterator[bytes]:
+        """What the child reads; each piece is made when the one before was taken."""
+        yield pickle.dumps(
+            Job(
+                directory=self._directory,
+                measurement=measurement,
+                load=attrs.evolve(load, screenshot=None, frames=()),
+                carriers=tuple(_carriers(connections, measurement)),
+            )
+        )
+        for item in (load.screenshot, *load.frames, None):
+            yield pickle.dumps(item)
+
+
+def _carriers(connections: Sequence[ProxyConnection], measurement: str) -> Iterator[Carrier]:
+    """The connections without what only the reactor's process knows."""
+    for connection in connections:
+        if connection.host is None or connection.port is None:
+            continue  # it never said where it wanted to go
+        stream = connection.joined.stream if connection.joined is not None else None
+        circuit = connection.joined.circuit if connection.joined is not None else None
+        yield Carrier(
+            host=connection.host,
+            port=connection.port,
+            opened=connection.start,
+            closed=connection.end if connection.closed is None else connection.closed,
+            entry=EntryTor(
+                connection=connection.number,
+                measurement=measurement,
+                local_port=connection.localport,
+                stream_id=None if stream is None else stream.stream_id,
+                circ_id=None if circuit is None else circuit.circ_id,
+                path=None if circuit is None else tuple(hop.fingerprint for hop in circuit.path),
+                reply=connection.code,
+                times={name: at for name in _STEPS if (at := getattr(connection, name)) is not None},
+            ),
+        )
+
+
+class ChildError(Exception):
+    """The child process did not do its work."""
+
+
+@implementer(IPullProducer)
+class _Child(ProcessProtocol):
+    """The process, which is given ``pieces``. Its standard input stays open, so that it sees when Perfd dies."""
+
+    transport: Any  # twisted.internet.process.Process
+
+    def __init__(self, reactor: Any, pieces: Iterator[bytes], timeout: float) -> None:
+        self.output: Deferred[bytes] = Deferred(lambda _: self._kill())
+        """Fires with its standard output when it has ended well, or fails with ``ChildError``."""
+        self._reactor = reactor
+        self._pieces = pieces
+        self._timeout = timeout
+        self._limit: IDelayedCall | None = None
+        self._is_late = False
+        self._written = {1: b"", 2: b""}
+
+    def launch(self) -> None:
+        """Start it. Raises ``OSError``."""
+        # The child finds the same Perfd, also in a checkout that is not installed.
+        path = os.pathsep.join(
+            filter(None, (str(Path(perfd.__file__).parent.parent), os.environ.get("PYTHONPATH")))
+        )
+        argv = [sys.executable, "-m", "perfd.browser.material_child"]
+        self._reactor.spawnProcess(self, argv[0], args=argv, env={**os.environ, "PYTHONPATH": path})
+
+    def connectionMade(self) -> None:
+        self._limit = self._reactor.callLater(self._timeout, self._is_overdue)
+        self.transport.registerProducer(self, False)
+
+    def resumeProducing(self) -> None:
+        piece = next(self._pieces, None)
+        if piece is None:
+            self.transport.unregisterProducer()
+        else:
+            self.transport.write(piece)
+
+    def stopProducing(self) -> None:
+        """The child takes no more; its end says why."""
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        self._written[childFD] = (self._written[childFD] + data)[-MOST_OUTPUT:]
+
+    def processEnded(self, reason: Failure) -> None:
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()
+        if self.output.called:
+            return
+        code = exit_code(reason)
+        if self._is_late:
+            self.output.errback(ChildError(f"it took longer than {self._timeout:.0f} s"))
+        elif code:
+            last = self._written[2].decode("utf-8", "replace").strip().rpartition("\n")[2][:500]
+            self.output.errback(ChildError(": ".join(filter(None, (describe_exit(code), last)))))
+        else:
+            self.output.callback(self._written[1])
+
+    def _is_overdue(self) -> None:
+        self._is_late = True
+        self._kill()
+
+    def _kill(self) -> None:
+        with suppress(ProcessExitedAlready):
+            self.transport.signalProcess("KILL")

@@ -1,0 +1,38 @@
+"""The child process that writes the files of one page load: ``python -m perfd.browser.material_child``.
+
+Pickles on standard input: a ``Job``, its screenshot or None, its frames, None. ``Written`` as JSON on standard
+output. Standard input stays open as long as Perfd lives; when it ends, so does this process.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from threading import Thread
+
+
+def main() -> int:
+    """Do the job; the exit code is 0 if it could be done, apart from the troubles that the output tells."""
+    os.nice(19)  # before the imports below, which are half of the work
+    given = sys.stdin.buffer
+    job = pickle.load(given)
+    screenshot = pickle.load(given)
+    frames = list(iter(lambda: pickle.load(given), None))
+    Thread(target=_end_with_perfd, daemon=True).start()
+
+    from perfd.browser.material_files import write_files  # noqa: PLC0415
+
+    written = write_files(job, screenshot, frames)
+    sys.stdout.buffer.write(written.to_json())
+    sys.stdout.flush()
+    return 0
+
+
+def _end_with_perfd() -> None:
+    os.read(0, 1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
