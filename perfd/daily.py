@@ -30,6 +30,8 @@ from perfd.archive import DIRECTORY, GRACE, Archive
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
 from perfd.days import DAY, day_of
+from perfd.load_files import DIRECTORY as LOAD_FILES
+from perfd.load_files import delete_files_before
 from perfd.retention import delete_old, give_back
 from perfd.store.database import NoDatabaseError, StoreError, database_path
 from perfd.store.reader import StoreReader
@@ -61,12 +63,14 @@ def grace(config: Config) -> float:
 
 def run(config: Config, now: float, say: Callable[[str], object]) -> bool:
     """Do the day's work; False if something failed. ``now`` is seconds since the epoch."""
+    # First, because a full disk can prevent all else.
+    is_done = _delete_load_files(config, now, say)
     database = database_path(config.database, config.directory)
     try:
         if config.archive:
             _publish(config, database, now, say)
     except NoDatabaseError:
-        return True
+        return is_done
     except (StoreError, sqlite3.Error, OSError) as error:
         say(f"publishing failed: {error}; nothing is deleted before it succeeds")
         return False
@@ -75,6 +79,19 @@ def run(config: Config, now: float, say: Callable[[str], object]) -> bool:
     except (StoreError, sqlite3.Error, OSError) as error:
         say(f"deleting old records failed: {error}")
         return False
+    return is_done
+
+
+def _delete_load_files(config: Config, now: float, say: Callable[[str], object]) -> bool:
+    """Delete the files of page loads that are older than ``keep-har``, or whose measurements ``keep`` deletes."""
+    days = config.keep_har if config.keep is None else min(config.keep_har, config.keep)
+    try:
+        deleted = delete_files_before(config.directory / LOAD_FILES, day_of(now) - days * DAY)
+    except OSError as error:
+        say(f"deleting old files of page loads failed: {error}")
+        return False
+    if deleted:
+        say(f"deleted the files of page loads of {deleted} days, which were too old")
     return True
 
 

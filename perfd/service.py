@@ -28,6 +28,7 @@ from perfd.daily import DailyService
 from perfd.health import Health, HealthHistory
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.laboratory import Laboratory
+from perfd.load_files import DIRECTORY as LOAD_FILES
 from perfd.logfile import LogSink
 from perfd.logobserver import LogFile, reopen_on_signal
 from perfd.metrics import Metrics
@@ -139,7 +140,7 @@ class Perfd(OrderedServices):
         sinks = FanOut({"log": LogSink(), "database": store, "health": health, "metrics": metrics})
         access = Access(config.server.results)
         pages = {
-            **result_resources(Library(reader, access)),
+            **result_resources(Library(reader, access), config.directory / LOAD_FILES),
             "archive": ArchivePages(config.directory / DIRECTORY, access, lambda: listing(())),
             "health": HealthPage(health.report, access),
             "metrics": MetricsPage(metrics.exposition, access),

@@ -1,22 +1,19 @@
 """``/archive/``: the published files, and the listing in which CollecTor looks for them.
 
-The files are small and never change. They are read in pieces, as fast as the client takes them.
+The files are small and never change.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from twisted.web.http import CACHED
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 
 from perfd.web.answers import Access
-from perfd.web.body import Body
+from perfd.web.files import open_file, send_file
 from perfd.web.site import Node, Request, WebError
 
 INDEX = "index.html"
@@ -68,26 +65,10 @@ class _Published(Node):
     def render_GET(self, request: Request) -> bytes | int:
         self._access.check(request)
         request.setHeader(b"Content-Type", _TYPES[self._path.suffix])
-        try:
-            # Never wait for a pipe that somebody put there, and never follow a link out of the directory.
-            opened = os.fdopen(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb")
-        except OSError:
+        opened = open_file(self._path)
+        if opened is None:
             if self._empty is not None:
                 return self._empty()
-            raise WebError(404, f"there is no {self._path.name} in the archive") from None
-        found = os.fstat(opened.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            opened.close()
             raise WebError(404, f"there is no {self._path.name} in the archive")
-        tag = b'"%x-%x"' % (found.st_mtime_ns, found.st_size)
-        if request.setETag(tag) is CACHED or request.setLastModified(found.st_mtime) is CACHED:
-            opened.close()
-            return b""
-        request.setHeader(b"Content-Length", b"%d" % found.st_size)
-        if request.method == b"HEAD" or not found.st_size:
-            opened.close()
-            request.write(b"")
-            request.finish()
-        else:
-            Body(request, opened.read, found.st_size, opened.close).start()
+        send_file(request, opened)
         return NOT_DONE_YET

@@ -13,6 +13,7 @@ from perfd import __version__
 from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
 from perfd.web import parameters
 from perfd.web.archive import CONTENT_TYPES
+from perfd.web.load_files import KINDS
 from perfd.web.page import HTML, TYPES
 from perfd.web.page_plan import VARIANTS, VERSION
 from perfd.web.pages import METRICS_TYPE
@@ -174,6 +175,15 @@ def _records() -> Schema:
         "/results/{id}/streams": _list(
             "The streams that carried a measurement", streams, parameters.WINDOW, path=(measurement_id,)
         ),
+        **{
+            f"/results/{{id}}/{name}": _get(
+                kind.doc,
+                {kind.content_type: {"type": "object"} if kind.content_type == JSON else None},
+                path=(measurement_id,),
+                errors=(400, 403, 404, 503),
+            )
+            for name, kind in KINDS.items()
+        },
         "/circuits": _list(
             "Tor's circuits, the newest first", {JSON: _page("circuits", Circuit)}, parameters.OF_TOR
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -17,6 +18,7 @@ from perfd.web import parameters
 from perfd.web.answers import Access as Access  # noqa: PLC0414 - perfd.web.archive has it from here
 from perfd.web.answers import Library
 from perfd.web.listing import Format, Json, Lines, Listing, Records
+from perfd.web.load_files import KINDS, LoadFile
 from perfd.web.site import Node, Request
 
 
@@ -35,10 +37,10 @@ STREAM_RECORDS: Records[Stream] = Records("streams", STREAMS, StreamFilter, Stor
 EVENT_RECORDS: Records[TorEvent] = Records("events", EVENTS, TorFilter, StoreReader.events)
 
 
-def result_resources(library: Library) -> dict[str, IResource]:
-    """The children of a site that serve what is in the database."""
+def result_resources(library: Library, load_files: Path | None = None) -> dict[str, IResource]:
+    """The children of a site that serve what is in the database, and the files of page loads in ``load_files``."""
     return {
-        "results": Results(library, RESULTS, parameters.RESULTS, lines_or_json),
+        "results": Results(library, load_files),
         "results.tpf": Listing(library, RESULTS, parameters.RESULTS, lambda _: Lines(tpf)),
         "circuits": Listing(library, CIRCUIT_RECORDS, parameters.OF_TOR, as_json),
         "streams": Listing(library, STREAM_RECORDS, parameters.STREAMS, as_json),
@@ -49,10 +51,17 @@ def result_resources(library: Library) -> dict[str, IResource]:
 class Results(Listing[Measurement]):
     """``/results``: the measurements that the query asks for, the newest first; and below it each of them."""
 
+    def __init__(self, library: Library, load_files: Path | None) -> None:
+        super().__init__(library, RESULTS, parameters.RESULTS, lines_or_json)
+        self._load_files = load_files
+
     def one(self, record_id: str) -> Node:
         measurement = super().one(record_id)
         fixed = {"measurement": record_id}
         measurement.putChild(b"streams", Listing(self.library, STREAM_RECORDS, parameters.WINDOW, as_json, fixed))
+        if self._load_files is not None:
+            for name in KINDS:
+                measurement.putChild(name.encode(), LoadFile(self.library, self._load_files, record_id, name))
         return measurement
 
 

@@ -1,0 +1,72 @@
+"""``/results/ID/har``, ``/results/ID/screenshot``, ``/results/ID/filmstrip``: the files of a page load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from perfd.load_files import FILMSTRIP, HAR, SCREENSHOT, file_of, is_id
+from perfd.store.database import NoDatabaseError
+from perfd.web.answers import Answer, Library
+from perfd.web.files import open_file, send_file
+from perfd.web.listing import accepts_gzip
+from perfd.web.site import Request, WebError
+
+
+@attrs.frozen
+class Kind:
+    """A kind of file: its suffix on disk, how it is served, and what it is."""
+
+    suffix: str
+    content_type: str
+    saved_as: str  # the suffix for those who save it
+    doc: str
+    is_packed: bool = False  # by gzip, which not every client takes
+
+
+KINDS: Mapping[str, Kind] = {
+    "har": Kind(HAR, "application/json", ".har", "The HAR 1.2 document of a page load", is_packed=True),
+    "screenshot": Kind(SCREENSHOT, "image/png", ".png", "What the page looked like at the end of its load"),
+    "filmstrip": Kind(FILMSTRIP, "application/zip", ".filmstrip.zip", "Pictures of the page during its load"),
+}
+"""By the last part of their path."""
+
+
+class LoadFile(Answer):
+    """A file of one measurement in ``directory``."""
+
+    def __init__(self, library: Library, directory: Path, measurement: str, name: str) -> None:
+        super().__init__(library)
+        self._directory = directory
+        self._id = measurement
+        self._name = name
+
+    async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
+        kind = KINDS[self._name]
+        start = await self._start()
+        opened = None if start is None else open_file(file_of(self._directory, start, self._id, kind.suffix))
+        if opened is None:
+            raise WebError(404, f"there is no {self._name} of {self._id[:64]!r}, or it was deleted (keep-har)")
+        request.setHeader(b"Content-Type", kind.content_type.encode())
+        request.setHeader(b"Cache-Control", b"no-cache")  # may be kept, must be asked for again
+        name = f"{self._id}{kind.saved_as}"
+        request.setHeader(b"Content-Disposition", f'inline; filename="{name}"'.encode())
+        packed = kind.is_packed and accepts_gzip(request)
+        if kind.is_packed:
+            request.setHeader(b"Vary", b"Accept-Encoding")
+        if packed:
+            request.setHeader(b"Content-Encoding", b"gzip")
+        send_file(request, opened, unpack=kind.is_packed and not packed)
+
+    async def _start(self) -> float | None:
+        """When the measurement started; None if there is none that can have files."""
+        if not is_id(self._id):
+            return None
+        try:
+            found = await self.library.reader.run(lambda reader: reader.measurement(self._id))
+        except NoDatabaseError:
+            return None
+        return None if found is None else found.start
