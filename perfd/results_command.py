@@ -42,6 +42,17 @@ SUMMARY_HEADINGS = (
     *("experiment", "all", "ok", "first byte q1", "median", "q3", "complete q1", "median", "q3"),
     "what happened to the others",
 )
+PAGE_TIMES = {
+    "FIRSTCONTENTFULPAINT": "first_contentful_paint",
+    "LOAD": "load",
+    "FULLYLOADED": "fully_loaded",
+}
+"""Times of page loads that are summarized: their keys in records, and their names in JSON."""
+
+PAGE_HEADINGS = (
+    *("experiment", "ok", "first paint q1", "median", "q3"),
+    *("load q1", "median", "q3", "fully loaded q1", "median", "q3"),
+)
 
 
 @attrs.define
@@ -53,15 +64,22 @@ class Summary:
     errors: Counter[str] = attrs.field(factory=Counter)
     first_byte: list[float] = attrs.field(factory=list)
     complete: list[float] = attrs.field(factory=list)
+    page: dict[str, list[float]] = attrs.field(factory=dict)  # of page loads only, by the key of their times
 
     def add(self, m: Measurement) -> None:
         self.outcomes[m.outcome.value] += 1
+        if m.type == "pageload" and not self.page:
+            self.page = {key: [] for key in PAGE_TIMES}
         if m.outcome is not Outcome.OK:
             self.errors[m.errorcode or m.outcome.value] += 1
             return
         for durations, end in ((self.first_byte, m.dataresponse), (self.complete, m.datacomplete)):
             if end is not None:
                 durations.append(end - m.start)
+        for key, durations in self.page.items():
+            at = m.extra.get(key)
+            if isinstance(at, int | float):
+                durations.append(at - m.start)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -72,6 +90,7 @@ class Summary:
             "errors": dict(self.errors.most_common()),
             "first_byte": quartiles(self.first_byte),
             "complete": quartiles(self.complete),
+            **{PAGE_TIMES[key]: quartiles(values) for key, values in self.page.items()},
         }
 
 
@@ -105,6 +124,9 @@ def show_results(config: Config, wanted: Filter, *, as_json: bool) -> int:
         since = "" if wanted.since is None else f" since {date(wanted.since)}"
         print_table("The latest measurements", HEADINGS, map(_row, reversed(listed)))
         print_table(f"All measurements{since}", SUMMARY_HEADINGS, map(_summary_row, summaries))
+        pages = [_page_row(summary) for summary in summaries if summary.page]
+        if pages:
+            print_table(f"Page loads{since}", PAGE_HEADINGS, pages)
     else:
         sys.stdout.write("there are no such measurements\n")
     return 0
@@ -148,14 +170,21 @@ def _row(m: Measurement) -> tuple[str, ...]:
 
 
 def _summary_row(summary: Summary) -> tuple[str, ...]:
-    durations = [quartiles(values) or (None,) * 3 for values in (summary.first_byte, summary.complete)]
     return (
         summary.experiment,
         str(summary.outcomes.total()),
         str(summary.outcomes["ok"]),
-        *(seconds(value) for values in durations for value in values),
+        *_quartile_cells(summary.first_byte, summary.complete),
         ", ".join(f"{count} {code}" for code, count in summary.errors.most_common()),
     )
+
+
+def _page_row(summary: Summary) -> tuple[str, ...]:
+    return (summary.experiment, str(summary.outcomes["ok"]), *_quartile_cells(*summary.page.values()))
+
+
+def _quartile_cells(*durations: Sequence[float]) -> list[str]:
+    return [seconds(value) for values in durations for value in quartiles(values) or (None,) * 3]
 
 
 def seconds(value: float | None) -> str:

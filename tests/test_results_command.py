@@ -57,6 +57,27 @@ class ResultsTests(SynchronousTestCase):
         self.assertEqual(summary["errors"], {"PERFD/STALL": 1})
         self.assertEqual(summary["complete"], [1.234567, 1.234567, 1.234567])
 
+    def test_page_loads(self) -> None:
+        """Their own times have a table, and are in the JSON; they count from START, and of successes only."""
+        pages = [
+            typical(
+                n, experiment="page", type="pageload", filesize=0, extra={"LOAD": at, "FIRSTCONTENTFULPAINT": "x"}
+            )
+            for n in range(3)
+            for at in [typical(n).start + n + 1.5]
+        ]
+        failed = typical(3, experiment="page", type="pageload", outcome=Outcome.FAILED, extra={"LOAD": 1.0})
+        none = typical(4, experiment="worse", type="pageload", outcome=Outcome.FAILED)
+        self.instance.add([*pages, failed, none, typical(5, extra={"LOAD": 5.0})])
+        rows = [" ".join(line.split()) for line in self.results().splitlines()]
+        table = rows[rows.index("Page loads since 2023-11-13 22:38:20") + 2 :]
+        self.assertEqual(table[:3], ["page 3 2.000 s 2.500 s 3.000 s", "worse 0", ""])
+        download, page, worse = json.loads(self.results("--json"))["experiments"]
+        self.assertNotIn("load", download)
+        times = ("first_contentful_paint", "load", "fully_loaded")
+        self.assertEqual([page[key] for key in times], [None, [2.0, 2.5, 3.0], None])
+        self.assertEqual([worse[key] for key in times], [None] * 3)
+
     def test_the_last_day(self) -> None:
         """Without --since it is the day before the latest measurement; with it, all since then."""
         self.instance.add([typical(0), typical(1000), typical(1001)])
