@@ -433,6 +433,12 @@ def test_idle_connections_to_choose_from() -> None:
     assert matched(*requests, to=[proxied(1, 0.001), proxied(2, 0.011)])[2] == (2, "likely")
 
 
+def test_connection_opened_meanwhile() -> None:
+    """A connection that was opened when the request went out, and for which no request is known, leaves a doubt."""
+    requests = [fresh(0.0, 0.3), reused(1, 2)]
+    assert matched(*requests, to=[proxied(1, 0.001), proxied(2, 1.01)])[1] == (1, "likely")
+
+
 def test_connection_opened_for_another_request() -> None:
     """A request may begin a connection and go by another one; the connection it began carries a later request."""
     requests = [fresh(0.0, 0.3), reused(0.7, 0.9, connect_start=0.35), reused(0.71, 0.95)]

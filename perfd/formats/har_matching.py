@@ -174,8 +174,9 @@ class _Matching:
         idle = [place for place in places if self._free_at[place] <= begin]
         # Of several, browsers take the one that was used last.
         place = max(idle or places, key=lambda place: self._free_at[place])
+        others_busy = all(self._free_at[n] > self._connections[n].opened for n in places if n != place)
         self._free_at[place] = max(self._free_at[place], self._finish(request))
-        return self._match(place, len(idle) == 1)
+        return self._match(place, len(idle) == 1 and others_busy)
 
     def _is_sure(self, request: PageRequest, place: int) -> bool:
         if len(self._connections) == 1:
