@@ -13,6 +13,7 @@ from perfd import __version__
 from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
 from perfd.web import parameters
 from perfd.web.archive import CONTENT_TYPES
+from perfd.web.echo import PROTOCOL
 from perfd.web.load_files import KINDS
 from perfd.web.page import HTML, TYPES
 from perfd.web.page_plan import VARIANTS, VERSION
@@ -89,6 +90,7 @@ def document(max_size: int) -> Schema:
             "/": _get("What there is", {JSON: _object({"perfd": _TEXT, "resources": _array(_TEXT)})}),
             **_random(max_size),
             "/upload": _upload(),
+            "/echo": _echo(),
             **_canonical(),
             **_records(),
             **_archive(),
@@ -152,6 +154,18 @@ def _upload() -> Schema:
     )
     operation = _operation("Bytes to measure with are counted and discarded", {JSON: received}, (408, 411, 413))
     return {"post": operation | {"requestBody": {"required": False, "content": {BYTES: {}}}}}
+
+
+def _echo() -> Schema:
+    """An upgrade of the connection."""
+    protocol = PROTOCOL.decode()
+    text = "Bytes come back, to measure round-trip times with; for measurements only"
+    operation = _operation(text, {}, (403, 426))
+    del operation["responses"]["200"]
+    operation["responses"]["101"] = {"description": "The connection is an echo now"}
+    wanted = Parameter("Upgrade", "the only protocol that there is", str, {"type": "string", "enum": [protocol]})
+    operation["parameters"] = [_parameter(wanted, "header")]
+    return {"get": operation}
 
 
 def _records() -> Schema:
@@ -326,5 +340,6 @@ _ERRORS = {
     408: "The body came too slowly",
     411: "It has no Content-Length",
     413: "It is larger than this server gives or takes",
+    426: "Only the upgrade to an echo can be had here",
     503: "The database cannot be read now, or too many read it",
 }
