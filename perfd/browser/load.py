@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from perfd.browser.bidi import BidiError, Session
-from perfd.browser.fold import PageFailure, PageFold
+from perfd.browser.fold import LONGEST_TEXT, PageFailure, PageFold, is_http
 from perfd.browser.records import Frame, PageLoad, PageRequest, PageTask
 from perfd.clock import Clock
 from perfd.record import Error, Outcome
@@ -66,6 +66,7 @@ class _End(Enum):
 class _Answer:
     """What the page said of itself; times are seconds since the epoch."""
 
+    url: str
     title: str
     times: Mapping[str, float]
 
@@ -264,8 +265,9 @@ class PageLoading:
         screenshot: bytes | None = None,
     ) -> PageLoad:
         fold, main, requests = self._fold, self._fold.main, self._fold.requests()
-        own = answer is not None and fold.failure is None  # else it spoke for an error page
-        times = answer.times if answer is not None and own else {}
+        if answer is not None and (fold.failure is not None or fold.url is None or not is_http(answer.url)):
+            answer = None  # it spoke for an error page, or for the empty one before
+        times = {} if answer is None else answer.times
         load = times.get("load") or fold.load
         ends = [request.response_end for request in requests if request.response_end is not None]
         return PageLoad(
@@ -288,7 +290,7 @@ class PageLoading:
             end=self._anchor.epoch(self._clock.monotonic() if self._ended_at is None else self._ended_at),
             url=fold.url,
             status=None if main is None else main.status,
-            title=answer.title if answer is not None and own else None,
+            title=None if answer is None else answer.title,
             requests=requests,
             screenshot=screenshot,
             frames=tuple(self._frames),
@@ -305,7 +307,7 @@ def _answer(given: Mapping[str, Any]) -> _Answer:
     for name in ("dom_content_loaded", "load", "first_contentful_paint", "largest_contentful_paint"):
         if given.get(name):  # 0: it did not happen
             times[name] = round((origin + float(given[name])) / 1000, 6)
-    return _Answer(str(given["title"]), times)
+    return _Answer(str(given["url"]), str(given["title"])[:LONGEST_TEXT], times)
 
 
 def _start(work: Coroutine[Any, Any, None]) -> Deferred[None]:
