@@ -95,13 +95,16 @@ def lateness(transfer: Transfer, stream: Sequence[Segment]) -> Lateness:
     assert exchange is not None
     assert exchange.readbytes is not None
     first, last = NEGOTIATION + 1, NEGOTIATION + exchange.readbytes
-    opened = next(segment.sequence for segment in stream if segment.is_syn)
+    response, complete = (transfer.timeline.epoch(p) for p in (Phase.DATARESPONSE, Phase.DATACOMPLETE))
+    # A port may have been used before; the connection is the last one that was open when the response came.
+    begins = max(n for n, segment in enumerate(stream) if segment.is_syn and segment.time < (response or 0.0))
+    opened = stream[begins].sequence
 
     def seen(byte: int) -> float:
         """When the ``byte``-th byte came by."""
-        return next(s.time for s in stream if s.length and (s.sequence - opened - 1) % 2**32 + s.length >= byte)
+        own = (s for s in stream[begins:] if s.length)
+        return next(s.time for s in own if (s.sequence - opened - 1) % 2**32 + s.length >= byte)
 
-    response, complete = (transfer.timeline.epoch(p) for p in (Phase.DATARESPONSE, Phase.DATACOMPLETE))
     assert response is not None
     assert complete is not None
     return Lateness(response - seen(first), complete - seen(last))
