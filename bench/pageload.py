@@ -1,0 +1,211 @@
+"""Page loads in a real Firefox: what the measuring proxy costs, what a load costs, and whether stamps suffer.
+
+The canonical page, over the private network, in one warm Firefox. For the proxy's price, loads through the strict
+proxy and loads that go to tor's SOCKS port directly take turns. For the stamps, downloads run beside page loads in
+the same process, and are compared with a packet capture.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater, react
+
+from bench.capture import SETTLE, Capture, download, lateness, port_of, report
+from bench.verdict import verdict
+from perfd.browser.make import make_browser
+from perfd.browser.records import Browser, PageLoad, PageTask
+from perfd.clock import Clock
+from perfd.config import Config, parse_config
+from perfd.experiments.run import TorExperiment, Transfer
+from perfd.laboratory import Laboratory
+from perfd.measure import FREE_PORT, Unrecorded
+from perfd.proxy import MeasuringProxy
+from perfd.record import Outcome
+from perfd.sinks import MemorySink
+
+CONFIG = """
+[perfd]
+network = testnet
+[experiment:page]
+type = pageload
+[experiment:download]
+size = 50 KiB
+timeout = 60 s
+"""
+PAIRS = 20
+LOADS = 10
+TIMEOUT = 60.0
+RESAMPLES = 2000
+
+
+def processor_time_of_firefox() -> float:
+    """Seconds of processor that our Firefox has used, with all of its processes."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    parents: dict[int, int] = {}
+    used: dict[int, float] = {}
+    roots = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "stat").read_text().rpartition(")")[2].split()
+            command = (path / "cmdline").read_bytes()
+        except OSError:
+            continue  # it has just ended
+        number = int(path.name)
+        parents[number] = int(words[1])
+        used[number] = sum(map(int, words[11:15])) / ticks  # with its own children that have ended
+        if b"--remote-debugging-port" in command and parents[number] == os.getpid():
+            roots.add(number)
+
+    def belongs(number: int) -> bool:
+        while number > 1:
+            if number in roots:
+                return True
+            number = parents.get(number, 0)
+        return False
+
+    return sum(seconds for number, seconds in used.items() if belongs(number))
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the median."""
+    source = random.Random(1)
+    medians = sorted(statistics.median(source.choices(values, k=len(values))) for _ in range(RESAMPLES))
+    return medians[RESAMPLES // 40], medians[-RESAMPLES // 40]
+
+
+@attrs.frozen
+class Bench:
+    """What all parts need."""
+
+    reactor: Any
+    config: Config
+    laboratory: Laboratory
+    browser: Browser
+    page: str
+
+    async def load(self, port: int) -> PageLoad:
+        """One load through the SOCKS port ``port``, tried again if it fails."""
+        for _ in range(3):
+            task = PageTask(url=self.page, proxy_port=port, timeout=TIMEOUT, screenshot=False)
+            loaded = await self.browser.load(task)
+            if loaded.outcome is Outcome.OK:
+                return loaded
+            print(f"  a load failed and is repeated: {loaded.errorcode} {loaded.reason}")
+        raise RuntimeError("three loads failed")
+
+    async def through_proxy(self) -> PageLoad:
+        """One load through the strict proxy."""
+        tor = self.laboratory.tors["default"]
+        events = self.laboratory.events["default"]
+        port = MeasuringProxy(self.reactor, Clock(), tor.socks_endpoint, events).open(login=("bench", "perfd"))
+        loaded = await self.load(port.port)
+        await port.close()
+        return loaded
+
+
+def duration(loaded: PageLoad) -> float:
+    """Seconds from the start of the navigation to the load event."""
+    assert loaded.load is not None
+    assert loaded.navigation_start is not None
+    return loaded.load - loaded.navigation_start
+
+
+async def price_of_proxy(bench: Bench, socks_port: int) -> None:
+    """Loads through the proxy and without it, in turns."""
+    ratios, ours, direct = [], [], []
+    for number in range(PAIRS):
+        pair = {}
+        for way in ("proxy", "direct") if number % 2 else ("direct", "proxy"):
+            loaded = await (bench.through_proxy() if way == "proxy" else bench.load(socks_port))
+            pair[way] = duration(loaded)
+        ours.append(pair["proxy"])
+        direct.append(pair["direct"])
+        ratios.append(pair["proxy"] / pair["direct"])
+    low, high = interval(ratios)
+    print(f"canonical page, {PAIRS} loads each, in turns")
+    print(
+        f"  load: through the proxy {statistics.median(ours):.3f} s, directly {statistics.median(direct):.3f} s, "
+        f"ratio of medians {verdict(statistics.median(ours) / statistics.median(direct), '<= 1.02')}"
+    )
+    print(f"  median of the pairs' ratios {statistics.median(ratios):.3f}, 95 % interval {low:.3f} to {high:.3f}")
+
+
+async def price_of_load(bench: Bench) -> None:
+    """Processor time of Firefox for each load in a warm process."""
+    before = processor_time_of_firefox()
+    for _ in range(LOADS):
+        await bench.through_proxy()
+    used = (processor_time_of_firefox() - before) / LOADS
+    print(f"processor time of Firefox per load, warm, {LOADS} loads, in s: {verdict(used, '<= 1')}")
+
+
+async def stamps(bench: Bench, directory: Path) -> None:
+    """Downloads while Firefox loads pages, against a packet capture."""
+    if os.geteuid() != 0 or shutil.which("tcpdump") is None:
+        print("stamps during page loads: skipped, needs root and tcpdump")
+        return
+    (experiment,) = bench.laboratory.experiments(bench.config.experiments[1])
+    assert isinstance(experiment, TorExperiment)
+    first = await download(experiment.setup)
+    assert first.exchange is not None
+    capture = Capture(port_of(first.exchange.remote), directory / "packets")
+    transfers: list[Transfer] = []
+    loading = Deferred.fromCoroutine(loads(bench))
+    while not loading.called:
+        transfers.append(await download(experiment.setup))
+        await deferLater(bench.reactor, 0.2)
+    await loading
+    await deferLater(bench.reactor, SETTLE)
+    streams = capture.stop()
+    good = [each for each in transfers if each.exchange and each.exchange.outcome is Outcome.OK]
+    print(f"{len(good)} downloads of 50 KiB over tor while Firefox loaded {LOADS} pages")
+    report([lateness(each, streams[port_of(each.exchange.local)]) for each in good if each.exchange], "<= 1")
+
+
+async def loads(bench: Bench) -> None:
+    """Page loads through the proxy, one after the other."""
+    for _ in range(LOADS):
+        await bench.through_proxy()
+
+
+async def main(reactor: Any) -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        config = parse_config(CONFIG, directory / "perfd.conf")
+        server = attrs.evolve(config.server, listen=FREE_PORT, public_address=FREE_PORT)
+        config = attrs.evolve(config, server=server)
+        laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded(), MemorySink())
+        browser = make_browser(reactor, Clock(), config.browsers[0])
+        laboratory.startService()
+        try:
+            await laboratory.tors["default"].when_ready()
+            (experiment,) = laboratory.experiments(config.experiments[1])
+            assert isinstance(experiment, TorExperiment)
+            first = await download(experiment.setup)
+            assert first.exchange is not None
+            way = experiment.setup.server
+            bench = Bench(reactor, config, laboratory, browser, f"http://{way.host}:{way.port}/page/")
+            socks_port = port_of(first.exchange.remote)
+            await bench.through_proxy()
+            await bench.load(socks_port)
+            await price_of_proxy(bench, socks_port)
+            await price_of_load(bench)
+            await stamps(bench, directory)
+        finally:
+            await browser.close()
+            await laboratory.stopService()
+
+
+if __name__ == "__main__":
+    sys.exit(react(lambda reactor: Deferred.fromCoroutine(main(reactor))))
