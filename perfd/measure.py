@@ -299,7 +299,7 @@ def _row(number: int, m: Measurement, *, named: bool) -> tuple[str, ...]:
         _seconds(_since(m.start, m.response)),
         _seconds(_since(m.start, m.dataresponse)),
         _seconds(_since(m.start, m.datacomplete)),
-        _speed(m.filesize, _since(m.dataresponse, m.datacomplete)),
+        _speed(m),
         _details(m, named=named),
     )
 
@@ -308,13 +308,12 @@ def _summary(measurements: list[Measurement]) -> tuple[str, ...]:
     complete = [m for m in measurements if m.outcome is Outcome.OK]
     steps = (("start", "response"), ("start", "dataresponse"), ("start", "datacomplete"))
     medians = [_median([_since(getattr(m, a), getattr(m, b)) for m in complete]) for a, b in steps]
-    transfer = _median([_since(m.dataresponse, m.datacomplete) for m in complete])
-    size = measurements[0].filesize
+    speed = _median([_bytes_per_second(m) for m in complete])
     return (
         "median",
         f"{len(complete)}/{len(measurements)} ok",
         *(_seconds(median) for median in medians),
-        _speed(size, transfer),
+        _mbit(speed),
         "",
     )
 
@@ -332,5 +331,17 @@ def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f} s"
 
 
-def _speed(size: int, seconds: float | None) -> str:
-    return "-" if not seconds else f"{size * 8 / seconds / 1e6:.1f} Mbit/s"
+def _bytes_per_second(m: Measurement) -> float | None:
+    """The payload over the time in which it came, wherever it went."""
+    seconds = _since(m.dataresponse, m.datacomplete)
+    if m.type == "upload":
+        seconds = _since(m.dataperc.get(0), m.dataperc.get(100))
+    return m.payloadbytes / seconds if seconds and m.payloadbytes else None
+
+
+def _speed(m: Measurement) -> str:
+    return _mbit(_bytes_per_second(m))
+
+
+def _mbit(speed: float | None) -> str:
+    return "-" if speed is None else f"{speed * 8 / 1e6:.1f} Mbit/s"

@@ -7,11 +7,21 @@ from typing import Any
 from perfd.browser.bidi_browser import BidiBrowser
 from perfd.browser.firefox import FirefoxOptions
 from perfd.browser.records import Browser
+from perfd.browser.selenium_browser import SeleniumBrowser, SeleniumOptions
 from perfd.clock import Clock
 from perfd.config import BrowserConfig
 
 
 def make_browser(reactor: Any, clock: Clock, config: BrowserConfig) -> Browser:
     """The browser of ``config``; nothing is launched yet."""
+    if config.driver == "selenium":
+        selenium = SeleniumOptions(
+            name=config.name,
+            geckodriver=config.geckodriver,
+            binary=config.binary,
+            selenium_url=config.selenium_url,
+            profile=config.profile,
+        )
+        return SeleniumBrowser(reactor, clock, selenium)
     options = FirefoxOptions(name=config.name, binary=config.binary, profile=config.profile, warm=config.is_warm)
     return BidiBrowser(reactor, clock, options)

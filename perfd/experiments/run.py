@@ -23,7 +23,7 @@ from perfd.record import EMPTY, Error, Measurement, Outcome, new_id, phase_times
 from perfd.tor.join import Join, Joined, error_fields, tor_fields
 
 SEEN_BY_TOR = (Error.CLOSED, Error.RESET, Error.SOCKS)
-"""What we only see the outside of: where tor gives a reason, that one counts. So with every TOR/... code."""
+"""What we only see the outside of: where tor gives a reason, that one counts."""
 
 Extra = Mapping[str, str | int | float]
 
@@ -230,7 +230,9 @@ class Transfer:
             fields["extra"] = dict(joined.hs)
             seen_by_tor = error_fields(joined)
             code = self.exchange.errorcode or ""
-            if seen_by_tor is not None and (code in SEEN_BY_TOR or code.startswith("TOR/")):
+            # ExtendedErrors of the SOCKS port say more about onion services than the stream's end does.
+            vague = code in SEEN_BY_TOR or (code.startswith("TOR/") and not code.startswith("TOR/ONION_"))
+            if seen_by_tor is not None and vague:
                 fields["errorcode"], fields["reason"] = seen_by_tor
         return fields
 

@@ -144,8 +144,11 @@ def reason(local: str | None, remote: str | None) -> str:
 
 
 def summary(parts: Sequence[Measurement]) -> dict[str, str | int | float]:
-    """What a series' requests have in common; a request that used a circuit after another one reused it."""
-    used = [part.circ_id for part in parts if part.circ_id is not None]
+    """What a series' requests have in common; a request that used a circuit after another one reused it.
+
+    The legs of a Conflux set count as one circuit: a stream is attached to one of them, and uses all.
+    """
+    used = [part.conflux_id or str(part.circ_id) for part in parts if part.circ_id is not None]
     waits = [float(part.extra["CIRCUITWAIT"]) for part in parts if "CIRCUITWAIT" in part.extra]
     failures = Counter(part.errorcode for part in parts if part.outcome is not Outcome.OK)
     found: dict[str, str | int | float] = {
