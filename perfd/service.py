@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from perfd import __version__
 from perfd.archive import DIRECTORY, listing
+from perfd.browser.material import MaterialWriter
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
 from perfd.daily import DailyService
@@ -146,7 +147,8 @@ class Perfd(OrderedServices):
             "metrics": MetricsPage(metrics.exposition, access),
             "openapi.json": DocumentPage(document(config.server.max_size)),
         }
-        laboratory = Laboratory(reactor, clock, config, pages, store, sinks)
+        material = MaterialWriter(reactor, config.directory / LOAD_FILES)
+        laboratory = Laboratory(reactor, clock, config, pages, store, sinks, material)
         health.watch_tors(list(laboratory.tors.values()))
         unparsed = {name: partial(count_unparsed, events) for name, events in laboratory.events.items()}
         metrics.watch_tors(list(laboratory.tors.values()), unparsed)

@@ -17,15 +17,19 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from schemathesis import Case
 
+from perfd.browser.material_files import Job, write_files
+from perfd.load_files import DIRECTORY
 from perfd.record import Attach, Circuit, Event, Hop, Measurement, Outcome, Stream, TorEvent
 from perfd.store.rows import CIRCUITS, EVENTS, STREAMS
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
 from perfd.web import parameters
 from perfd.web.listing import to_json
+from perfd.web.load_files import KINDS
 from perfd.web.openapi import document
 from perfd.web.results import result_resources
 from tests.instance import SOCKS_CONFIG, TestInstance, wait_for
+from tests.page_loads import ID, frames, page_load
 from tests.strategies import circuits, measurements, streams, typical
 
 EXAMPLES = 20
@@ -100,6 +104,20 @@ def test_served(instance: TestInstance) -> None:
 def test_true_to_the_code(case: Case, instance: TestInstance, session: requests.Session) -> None:
     """What is described is answered as described; what is not, is refused; nothing is an error of the server."""
     case.call_and_validate(base_url=f"http://127.0.0.1:{instance.port}", session=session, timeout=30)
+
+
+def test_files_of_page_loads(instance: TestInstance, session: requests.Session) -> None:
+    """The daemon has them where the child process writes them, and gives them as described."""
+    load = page_load(frames=frames()[:1])
+    with closing(open_database(instance.directory / "perfd.sqlite")) as connection:
+        insert_many(connection, [typical(2, id=ID, start=load.start, type="pageload")])
+    job = Job(directory=instance.directory / DIRECTORY, measurement=ID, load=load, carriers=())
+    assert write_files(job, load.screenshot, load.frames).fields["HAR"] == 1
+    for name, kind in KINDS.items():
+        answer = session.get(f"http://127.0.0.1:{instance.port}/results/{ID}/{name}", timeout=30)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, kind.content_type)
+        described = document(MAX_SIZE)["paths"][f"/results/{{id}}/{name}"]["get"]["responses"]["200"]
+        assert list(described["content"]) == [kind.content_type]
 
 
 def test_valid() -> None:
