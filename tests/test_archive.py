@@ -128,13 +128,17 @@ class PublishTests(ArchiveTestCase):
         self.assertEqual(self.publish(NOVEMBER_14 + DAY), 0)
 
     def test_what_is_not_published(self) -> None:
-        """Skipped slots, cancelled runs, other types, other sources and what was imported."""
+        """Skipped slots, cancelled runs, other types and ways, other sources and what was imported."""
         others = [
             typical(1, outcome=Outcome.SKIPPED),
             typical(2, outcome=Outcome.CANCELLED),
             typical(3, type="upload"),
             typical(4, source="other"),
             typical(5, network=None),
+            typical(6, extra={"PARALLEL": 3}),
+            typical(7, extra={"OPTIMISTIC": 1}),
+            typical(8, tor="none"),
+            typical(9, type="request"),
         ]
         self.instance.add(others)
         self.assertEqual(self.publish(NOVEMBER_14 + 3 * DAY), 0)

@@ -535,6 +535,19 @@ class ClientTests(SynchronousTestCase):
             self.assertEqual((exchange.outcome, exchange.errorcode), (Outcome.FAILED, errorcode))
             self.assertEqual(sorted(exchange.dataperc), [0, 10, 20, 30, 40, 50])
 
+    def test_proxy_ended_it(self) -> None:
+        """A connection that the SOCKS proxy ended has its error, also if the request left with optimistic data."""
+        for reason in (ConnectionLostEarly(), ServerFailure()):
+            self.setUp()
+            running = self.start()
+            self.endpoint.connected()
+            self.endpoint.lose(reason)
+            exchange = self.result(running)
+            self.assertEqual(
+                (exchange.outcome, exchange.errorcode), (Outcome.FAILED, classify(Failure(reason)).errorcode)
+            )
+            self.assertNotEqual(exchange.errorcode, Error.CLOSED)
+
     def test_short(self) -> None:
         """A complete response that is too short has a DATACOMPLETE, and is a failure."""
         running = self.start()

@@ -116,6 +116,13 @@ class ReportTests(HealthCase):
         self.end()
         self.assertEqual(self.experiment["failures"], 0)
 
+    def test_series(self) -> None:
+        """A series counts, the requests that it consists of do not."""
+        self.end(type="request")
+        self.end(Outcome.FAILED, type="request")
+        self.end(Outcome.FAILED, type="series")
+        self.assertEqual((self.experiment["failures"], self.experiment["counts"]), (1, {"failed": 1}))
+
     def test_database(self) -> None:
         """Trouble with the database is unhealthy, and named."""
         self.trouble = "disk full"

@@ -57,6 +57,14 @@ class MetricsTests(SynchronousTestCase):
         reason = {"experiment": "download-50k", "errorcode": "PERFD/BUSY"}
         self.assertEqual(self.value("perfd_skipped_slots_total", **reason), 1)
 
+    def test_series(self) -> None:
+        """A series counts, the requests that it consists of do not."""
+        for kind in ("request", "request", "series"):
+            self.metrics.record(typical(type=kind))
+        labels = {"experiment": "download-50k", "tor": "default", "server": "public"}
+        self.assertEqual(self.value("perfd_measurements_total", **labels, outcome="ok"), 1)
+        self.assertEqual(self.value("perfd_complete_seconds_count", experiment="download-50k"), 1)
+
     def test_histograms(self) -> None:
         """Times from START, each counted when it is known; an experiment is there before it has any."""
         self.metrics.watch("download-50k")

@@ -123,6 +123,20 @@ class ReaderTests(StoreCase):
         self.assertIsNone(reader.history("a", start[0]))
         self.assertIsNone(reader.history("c", start[7]))
 
+    def test_requests(self) -> None:
+        """Those of a series, by their ids; a history is of runs, so they are not in it."""
+        other, late = (
+            typical(4, id="s0-0000", type="request"),
+            typical(3, id="s-0001", type="request", experiment="a"),
+        )
+        early, series = typical(2, id="s-0000", type="request", experiment="a"), typical(1, id="s", type="series")
+        reader = self.fill(late, other, early, series)
+        self.assertEqual(reader.requests_of("s"), [early, late])
+        self.assertEqual(reader.measurements(Filter(series="s")), [late, early])
+        self.assertEqual(reader.measurements(Filter(requests=False)), [series])
+        self.assertEqual((reader.count(Filter(series="s")), reader.requests_of("nothing")), (2, []))
+        self.assertEqual(reader.history("a", typical(9).start), History(early.start, None, 0))
+
     def test_nothing(self) -> None:
         """An empty database has empty answers."""
         reader = self.fill()
@@ -210,6 +224,9 @@ class PlanTests(StoreCase):
             self.assertRegex(plan[0], r"USING INDEX measurements_by_(start|experiment)", str(wanted))
             if wanted.experiment:
                 self.assertRegex(plan[0], r"\(experiment=\? AND \(?start")
+        for plan in (self.plan("requests_of", "s"), self.plan("measurements", Filter(series="s", limit=100))):
+            self.assertRegex(plan[0], r"SEARCH measurements USING INDEX \w*autoindex\w* \(id>\? AND id<\?\)")
+        self.assertEqual(len(self.plan("requests_of", "s")), 1)
         for line in self.plan("history", "a", 1.7e9):
             if "measurements" in line:
                 self.assertRegex(

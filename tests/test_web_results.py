@@ -154,6 +154,20 @@ class FilterTests(ResultsCase):
         ):
             self.assertEqual(self.ids(f"?{query}"), found, query)
 
+    def test_series(self) -> None:
+        """The requests of series are there if they are asked for: by their series, by their type, by their ids."""
+        request = typical(2, id="ab-0000", type="request")
+        self.fill(typical(0), typical(1, id="ab", type="series"), request, typical(3, id="ac-0000", type="request"))
+
+        def names(query: str) -> list[str]:
+            return [each["id"] for each in self.document(f"/results{query}")["results"]]
+
+        self.assertEqual(names(""), ["ab", typical(0).id])
+        self.assertEqual(names("?series=ab"), ["ab-0000"])
+        self.assertEqual(names("?type=request"), ["ac-0000", "ab-0000"])
+        self.assertEqual(names("?series=nothing"), [])
+        self.assertEqual(self.document("/results/ab-0000")["id"], "ab-0000")
+
     def test_wrong(self) -> None:
         """All mistakes of a query are told at once, each with its argument."""
         wrong = {
