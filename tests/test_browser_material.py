@@ -40,11 +40,12 @@ class WriterTests(TestCase):
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
+        self.before = set(process.reapProcessHandlers)  # children of other tests
         self.addCleanup(self.no_child_left)
 
     def no_child_left(self) -> Deferred[None]:
         async def wait() -> None:
-            while process.reapProcessHandlers:
+            while set(process.reapProcessHandlers) - self.before:
                 await deferLater(global_reactor, 0.02)
 
         return Deferred.fromCoroutine(wait())
