@@ -2,10 +2,11 @@
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from perfd.config import Config, ConfigError, load_config, parse_config
+from perfd.config import Config, ConfigError, ExperimentConfig, load_config, parse_config
 from perfd.values import Address
 
 PATH = Path("/instance/perfd.conf")
@@ -168,3 +169,183 @@ def test_addresses() -> None:
     assert Address("localhost", 80).is_loopback
     assert not Address("192.0.2.1", 80).is_loopback
     assert Address("0.0.0.0", 80).is_any
+
+
+# Experiments of all types
+
+
+def experiment(text: str) -> ExperimentConfig:
+    """The one experiment of a perfd.conf with two tors and two browsers."""
+    (found,) = parse(f"[tor:alpha]\n[browser:tb]\n[experiment:a]\n{text}").experiments
+    return found
+
+
+def defaults(kind: str, **changes: Any) -> ExperimentConfig:
+    """What an experiment of a type is, apart from ``changes``."""
+    values: dict[str, Any] = {"size": 51200, "interval": 300.0, "offset": 0.0, "timeout": 295.0}
+    values |= {"tors": ("default",), "servers": ("public",), **changes}
+    return ExperimentConfig(name="a", type=kind, **values)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", defaults("download")),
+        ("type = upload\nexpect-continue = yes", defaults("upload", expect_continue=True)),
+        ("type = series", defaults("series", requests=10, groups=1, stagger=None)),
+        (
+            "type = series\nrequests = 20\ngroups = 20\nstagger = 500 ms",
+            defaults("series", requests=20, groups=20, stagger=0.5),
+        ),
+        ("type = series\nstagger = 0", defaults("series", stagger=0.0)),
+        ("type = rtt", defaults("rtt", size=5 * 2**20, rate=10.0, duration=10.0)),
+        (
+            "type = rtt\nsize = 1 MiB\nrate = 0.5\nduration = 1 min",
+            defaults("rtt", size=2**20, rate=0.5, duration=60.0),
+        ),
+        ("parallel = 50", defaults("download", parallel=50, is_on_one_circuit=True)),
+        ("parallel = 2\nparallel-circuits = each", defaults("download", parallel=2, is_on_one_circuit=False)),
+        ("optimistic = both", defaults("download", optimistic="both")),
+        ("type = pageload\noptimistic = yes", defaults("pageload", size=0, optimistic="yes")),
+        ("tor = none, alpha", defaults("download", tors=("none", "alpha"))),
+        ("circuit = reuse\nskip-until-cbt = yes", defaults("download", fresh_circuits=False, skip_until_cbt=True)),
+        (
+            "server = public, onion\nfresh-descriptor = yes",
+            defaults("download", servers=("public", "onion"), fresh_descriptor=True),
+        ),
+        (
+            "type = pageload\nurl = https://example.org/a?b\nbrowser = default, tb\nquiet = 5 s\nscreenshot = no\n"
+            "filmstrip = yes\ninsecure = yes",
+            defaults(
+                "pageload",
+                size=0,
+                url="https://example.org/a?b",
+                browsers=("default", "tb"),
+                quiet=5.0,
+                screenshot=False,
+                filmstrip=True,
+                insecure=True,
+            ),
+        ),
+        ("type = pageload\npage = heavy", defaults("pageload", size=0, page="heavy")),
+    ],
+)
+def test_experiments(text: str, expected: ExperimentConfig) -> None:
+    """The options of each type, and their defaults."""
+    assert experiment(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("parallel = 0", "parallel: must be greater than 0"),
+        ("parallel = 1001", "parallel: must be at most 1000"),
+        ("parallel = some", "parallel: 'some' is not a whole number"),
+        ("parallel-circuits = two", "parallel-circuits: 'two' is not one of one, each"),
+        ("optimistic = perhaps", "optimistic: 'perhaps' is not one of no, yes, both"),
+        ("circuit = stale", "circuit: 'stale' is not one of fresh, reuse"),
+        ("server = hidden", "server: 'hidden' is not one of public, onion"),
+        ("skip-until-cbt = 1", "skip-until-cbt: '1' is neither yes nor no"),
+        ("size = 2 GiB", "size: larger than max-size of [server], which is 1 GiB"),
+        ("type = series\nsize = 2 GiB", "size: larger than max-size"),
+        ("type = series\nrequests = 1001", "requests: must be at most 1000"),
+        ("type = series\nrequests = 0", "requests: must be greater than 0"),
+        ("type = series\nrequests = 3\ngroups = 4", "groups: must be at most as many as there are requests"),
+        ("type = series\nstagger = soon", "stagger: 'soon' cannot be read; a duration is a number"),
+        ("type = rtt\nrate = fast", "rate: 'fast' is not a number such as 10 or 0.5"),
+        ("type = rtt\nrate = 0", "rate: '0' must be over 0"),
+        ("type = rtt\nrate = nan", "rate: 'nan' must be over 0"),
+        ("type = rtt\nrate = inf", "rate: 'inf' must be over 0"),
+        ("type = rtt\nrate = 101\nduration = 1 s", "rate: must be at most 100 exchanges a second"),
+        ("type = rtt\nrate = 100\nduration = 11 s", "duration: rate x duration must be at most 1000"),
+        ("type = rtt\nduration = 0 s", "duration: must be greater than 0"),
+        ("type = rtt\ntimeout = 20 s", "duration: both phases together must be shorter than the timeout"),
+        ("type = pageload\npage = front", "page: 'front' is not one of canonical, light, heavy"),
+        ("type = pageload\nurl = ftp://example.org/", "url: 'ftp://example.org/' is not an address like https:"),
+        ("type = pageload\nurl = https:///x", "is not an address like https://example.org/"),
+        ("type = pageload\nurl = http://a/\npage = light", "page: cannot be given together with url"),
+        ("type = pageload\nurl = http://a/\nserver = onion", "server: cannot be given together with url"),
+        ("type = pageload\nbrowser = lynx", "browser: no browser is named 'lynx'; there is default, tb"),
+        ("type = pageload\nquiet = 0", "quiet: must be greater than 0"),
+        ("type = pageload\nscreenshot = maybe", "screenshot: 'maybe' is neither yes nor no"),
+        ("tor = none\nserver = onion", "tor: an onion service cannot be reached with tor = none"),
+        ("tor = beta", "tor: no tor is named 'beta'; there is alpha, default, none"),
+        ("fresh-descriptor = yes", "fresh-descriptor: only used with server = onion"),
+        ("requests = 3", "requests: only used with type = series"),
+        ("type = upload\ngroups = 3", "groups: only used with type = series"),
+        ("stagger = 3 s", "stagger: only used with type = series"),
+        ("type = series\nparallel = 3", "parallel: only used with type = download"),
+        ("type = rtt\nparallel-circuits = one", "parallel-circuits: only used with type = download"),
+        ("type = rtt\noptimistic = yes", "optimistic: only used with type = download or pageload"),
+        ("type = series\nexpect-continue = yes", "expect-continue: only used with type = upload"),
+        ("rate = 3", "rate: only used with type = rtt"),
+        ("duration = 3 s", "duration: only used with type = rtt"),
+        ("url = http://a/", "url: only used with type = pageload"),
+        ("type = pageload\nsize = 1 KiB", "size: only used with type = download or upload or series or rtt"),
+        ("paralel = 3", "paralel: unknown option; did you mean 'parallel'?"),
+    ],
+)
+def test_problems_of_experiments(text: str, expected: str) -> None:
+    """Each mistake is the only problem, and named with its section and option."""
+    (found,) = problems(f"[tor:alpha]\n[browser:tb]\n[experiment:a]\n{text}")
+    assert found.startswith(f"{PATH}: [experiment:a] ")
+    assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "[perfd]\nnetwork = socks\n[experiment:a]\nserver = onion",
+            "there are no onion services with network = socks",
+        ),
+        (
+            "[server]\nsingle-onion = yes\n[experiment:a]\nserver = onion",
+            "default publishes a single onion service",
+        ),
+        ("[server]\nonion-tor = beta", "[server] onion-tor: no tor is named 'beta'"),
+        ("[server]\nsingle-onion = maybe", "'maybe' is neither yes nor no"),
+        ("[server]\npage-ports = 1,2,3,4,5", "is not a list of up to four ports"),
+        (
+            "[perfd]\nnetwork = tor\n[server]\npublic-address = 192.0.2.1:80\npage-ports = 0",
+            "page-ports: must be ports that the internet can reach",
+        ),
+        ("[tor:none]", "[tor:none]: tor = none stands for no tor at all"),
+        ("[browser:x y]", "[browser:x y]: the name must be letters, digits and hyphens"),
+        ("[brwoser]", "[brwoser]: unknown section; did you mean 'browser'?"),
+        ("[browser]\ndriver = opera", "driver: 'opera' is not one of bidi, selenium"),
+        ("[browser]\nprocess = cold", "process: 'cold' is not one of warm, fresh"),
+        ("[browser]\ngeckodriver = x", "geckodriver: only used with driver = selenium"),
+        ("[browser:a]\nselenium-url = http://x", "[browser:a] selenium-url: only used with driver = selenium"),
+        ("[perfd]\nkeep-har = 1 h", "keep-har: '1 h' is not a whole number of days"),
+    ],
+)
+def test_problems_of_other_sections(text: str, expected: str) -> None:
+    """What the new types need besides their own sections."""
+    (found,) = problems(text)
+    assert expected in found
+
+
+def test_several_problems_of_one_experiment() -> None:
+    """All are told at once, also those between options."""
+    found = problems(
+        "[experiment:a]\ntype = series\nrequests = 2\ngroups = 3\nrate = 5\ntor = none\nserver = onion"
+    )
+    assert [problem.partition("] ")[2].partition(":")[0] for problem in found] == ["tor", "groups", "rate"]
+
+
+def test_the_baseline_needs_no_public_address() -> None:
+    """Without Tor, the own machine reaches itself; any experiment over Tor needs an address that exits reach."""
+    config = "[perfd]\nnetwork = tor\n[experiment:a]\ntor = none\n"
+    assert parse(config).experiments[0].tors == ("none",)
+    assert "cannot be reached" in problems(f"{config}[experiment:b]")[0]
+
+
+def test_overrides() -> None:
+    """Options from elsewhere take the place of the file's, and are checked like them."""
+    text = "[experiment:a]\nsize = 1 MiB\ntimeout = 9 s"
+    changes = {"experiment:a": {"size": "2 MiB", "parallel": "3"}, "experiment:b": {"type": "rtt"}}
+    a, b = parse_config(text, PATH, changes).experiments
+    assert (a.size, a.parallel, a.timeout, b.type) == (2 * 2**20, 3, 9.0, "rtt")
+    with pytest.raises(ConfigError, match=r"\[experiment:a\] colour: unknown option"):
+        parse_config(text, PATH, {"experiment:a": {"colour": "red"}})

@@ -31,7 +31,10 @@ Reader = Callable[[str], Any]
 
 
 def _number(text: str) -> float:
-    value = float(text)  # its ValueError names the text
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number such as 10 or 0.5") from None
     if not 0 < value < float("inf"):
         raise ValueError(f"{text!r} must be over 0")
     return value
