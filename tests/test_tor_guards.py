@@ -14,20 +14,10 @@ from txtorcon import TorProtocolError
 from txtorcon.torcontrolprotocol import TorDisconnectError
 
 from perfd.clock import Clock
-from perfd.tor import guards as guards_module
+from perfd.tor import guard_choice
 from perfd.tor.control import ControlError
-from perfd.tor.guards import (
-    DESCRIPTOR_PATIENCE,
-    DESCRIPTOR_PAUSE,
-    NETWORK_DOWN_PAUSE,
-    NEW_CIRCUITS_TIME,
-    READ_SIZE,
-    SETTLE,
-    STOP_WAIT,
-    Choice,
-    Guards,
-    guard_states,
-)
+from perfd.tor.guard_choice import DESCRIPTOR_PATIENCE, DESCRIPTOR_PAUSE, READ_SIZE, Choice
+from perfd.tor.guards import NETWORK_DOWN_PAUSE, NEW_CIRCUITS_TIME, SETTLE, STOP_WAIT, Guards, guard_states
 from perfd.tor.routers import DescriptorReader, Router, RouterStatusReader, rank
 from perfd.values import GUARD_ORDERS, GuardPolicy
 
@@ -269,7 +259,7 @@ class Keeping(SynchronousTestCase):
             self.sides.append((endpoint, password))
             return self.tor
 
-        self.patch(guards_module, "open_control", open_side)
+        self.patch(guard_choice, "open_control", open_side)
 
     def start(self, policy: str, drop_every: float | None = None, restore: bool = False) -> Guards:
         guards = Guards(
@@ -540,7 +530,7 @@ class Keeping(SynchronousTestCase):
         async def refuse(*_: object) -> None:
             raise ControlError("no")
 
-        self.patch(guards_module, "open_control", refuse)
+        self.patch(guard_choice, "open_control", refuse)
         self.consensus_arrived("2026-11-23 13:00:00")
         self.assertEqual((guards.choice, self.turn.locked), (None, False))
 

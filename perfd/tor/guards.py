@@ -3,11 +3,10 @@
 - ``default``: tor's own.
 - ``none``: a new first relay for every circuit (UseEntryGuards 0).
 - ``FINGERPRINT,...``: these, and no others.
-- ``fast``, ``slow``, ``fastratio``, ``slowratio``: the first three of the consensus in that order (``routers``), as
-  Torperf's ``entrycons.py`` chose them; chosen again with each consensus, and a guard that is down is replaced by
-  the next one. The two ratios need what relays advertise, and that is in their descriptors only: tor is told to
-  fetch them (FetchUselessDescriptors 1), which changes nothing in how it builds circuits. If they do not come,
-  ``fastratio`` becomes ``fast``, and ``slowratio`` ``slow``, with a warning.
+- ``fast``, ``slow``, ``fastratio``, ``slowratio``: the first three of the consensus in that order
+  (``guard_choice``); chosen again with each consensus, and a guard that is down is replaced by the next one. For
+  the two ratios tor is told to fetch the descriptors of relays (FetchUselessDescriptors 1), which changes nothing
+  in how it builds circuits.
 
 A Conflux set needs two guards: with one, tor would fail to build sets without end, so its Conflux is switched off.
 
@@ -17,13 +16,11 @@ so that no measurement runs meanwhile, and leave tor some seconds to have circui
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 import attrs
-from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.interfaces import IDelayedCall
@@ -35,16 +32,10 @@ from txtorcon.torcontrolprotocol import TorDisconnectError
 
 from perfd.clock import Clock
 from perfd.tor.circuits import idle_circuits
-from perfd.tor.control import ControlError, control_endpoint, open_control
+from perfd.tor.control import ControlError
 from perfd.tor.eventlines import GuardLine, UnparsedError
-from perfd.tor.routers import DescriptorReader, Router, RouterStatusReader, rank
+from perfd.tor.guard_choice import Choice, GuardChoice
 from perfd.values import FINGERPRINT, GUARD_ORDERS, GuardPolicy
-
-CHOSEN = 3
-"""Guards that are used at the same time in the four orders, as in Torperf."""
-
-KEPT = 100
-"""Guards that are kept in their order, to replace those that go down."""
 
 NEW_CIRCUITS_TIME = 10.0
 """Seconds of the tor's turn after a change, so that the next measurement does not wait for the first circuits."""
@@ -54,32 +45,11 @@ SETTLE = 15.0
 
 NETWORK_DOWN_PAUSE = 60.0
 
-ENOUGH = 0.95
-"""The share of guards whose descriptors must be there for the ratios."""
-
-DESCRIPTOR_PAUSE = 5.0
-DESCRIPTOR_PATIENCE = 600.0
-"""Seconds for which descriptors are waited for, in growing pauses; then it is done without."""
-
-READ_TIMEOUT = 300.0
-READ_SIZE = 8192
-"""Bytes of a consensus that are read at once: they take about 1 ms, and then the reactor serves others."""
-
-
 OPTIONS = ("UseEntryGuards", "EntryNodes", "NumEntryGuards", "FetchUselessDescriptors", "ConfluxEnabled")
 """What is set here, as far as the tor has it."""
 
 STOP_WAIT = 5.0
 """Seconds that tor may take to get its options back."""
-
-
-@attrs.frozen
-class Choice:
-    """The guards that were chosen, and from which consensus (None: they were given)."""
-
-    fingerprints: tuple[str, ...]
-    order: str
-    valid_after: str | None = None
 
 
 class Guards:
@@ -117,9 +87,7 @@ class Guards:
         self._next_drop: float | None = None  # monotonic
         self._drops_timeouts = True
         self._trouble: str | None = None
-        self._ranked: list[Router] = []
-        self._down: set[str] = set()
-        self._lacking_since: float | None = None  # monotonic: descriptors
+        self._consensus = GuardChoice(reactor, policy.mode, tor=tor, clock=clock)
         self._jobs: dict[str, Callable[[TorControlProtocol], Awaitable[None]]] = {
             "choose": self._choose,
             "check": self._check,
@@ -226,13 +194,13 @@ class Guards:
         if timer is None or not timer.active():
             self._timers[job] = self._reactor.callLater(seconds, self._wish, job)
 
-    # Choosing.
+    # Choosing and applying.
 
     async def _watch(self, protocol: TorControlProtocol) -> None:
         if self._policy.mode.endswith("ratio"):
             with suppress(TorProtocolError):  # then there will be no descriptors, and a warning
                 await protocol.queue_command("SETCONF FetchUselessDescriptors=1")
-        self._lacking_since = None
+        self._consensus.begin()
         await protocol.add_event_listener("STATUS_CLIENT", self._status_changed)
         await protocol.add_event_listener("GUARD", self._guard_changed)
         self._wish("choose")
@@ -242,63 +210,13 @@ class Guards:
             self._wish("choose")
 
     async def _choose(self, protocol: TorControlProtocol) -> None:
-        """Choose from the consensus, unless it is still the same."""
-        valid_after = await protocol.get_info_single("consensus/valid-after")
-        if not valid_after or (self.choice is not None and self.choice.valid_after == valid_after):
-            return
-        order = self._policy.mode
-        guards, advertised = await self._read(protocol)
-        known = sum(guard.fingerprint in advertised for guard in guards)
-        if order.endswith("ratio") and known < ENOUGH * len(guards):
-            if self._wait_for_descriptors():
-                return
-            order = order.removesuffix("ratio")
-            self._log.warn(
-                "tor {tor} has the descriptors of {known} of {all} guards only: guards = {order} instead of {mode}",
-                tor=self._tor,
-                known=known,
-                all=len(guards),
-                order=order,
-                mode=self._policy.mode,
-            )
-        ranked = rank(order, guards, advertised)
-        if not ranked:
-            return  # a network that is just beginning; another consensus follows
-        self._ranked, self._down = ranked[:KEPT], set()
-        await self._change(protocol, Choice(self._best(), order, valid_after))
-
-    def _wait_for_descriptors(self) -> bool:
-        """Look again later, less and less often; False if that took too long already."""
-        now = self._clock.monotonic()
-        self._lacking_since = now if self._lacking_since is None else self._lacking_since
-        waited = now - self._lacking_since
-        if waited >= DESCRIPTOR_PATIENCE:
-            return False
-        self._later("choose", max(DESCRIPTOR_PAUSE, waited / 2))
-        return True
-
-    async def _read(self, protocol: TorControlProtocol) -> tuple[list[Router], dict[str, int]]:
-        """All guards of the consensus, and what relays advertise, if that is needed.
-
-        Over a connection of its own, because events would wait behind an answer of megabytes, and in small pieces.
-        """
-        password = protocol.password_function and protocol.password_function()
-        endpoint = control_endpoint(self._reactor, _address(protocol))
-        side = await open_control(self._reactor, endpoint, password)
-        routers, descriptors = RouterStatusReader(), DescriptorReader()
-        try:
-            side.transport.bufferSize = READ_SIZE
-            await side.get_info_incremental("ns/all", routers.line).addTimeout(READ_TIMEOUT, self._reactor)
-            if self._policy.mode.endswith("ratio"):
-                reading = side.get_info_incremental("desc/all-recent", descriptors.line)
-                await reading.addTimeout(READ_TIMEOUT, self._reactor)
-        finally:
-            side.transport.abortConnection()
-        return routers.guards, descriptors.advertised
-
-    def _best(self) -> tuple[str, ...]:
-        up = [guard.fingerprint for guard in self._ranked if guard.fingerprint not in self._down]
-        return tuple(up[:CHOSEN])
+        """Choose from the consensus, unless it is still the same, or descriptors are waited for."""
+        current = None if self.choice is None else self.choice.valid_after
+        chosen = await self._consensus.choose(protocol, current)
+        if isinstance(chosen, Choice):
+            await self._change(protocol, chosen)
+        elif chosen is not None:
+            self._later("choose", chosen)
 
     async def _change(self, protocol: TorControlProtocol, choice: Choice) -> None:
         """Make these the guards; nothing is sent if they are already."""
@@ -361,8 +279,7 @@ class Guards:
             return
         states = guard_states(await protocol.get_info_raw("entry-guards"))
         down = {each for each in self.choice.fingerprints if states.get(each) in ("down", "unusable", "unlisted")}
-        self._down |= down
-        best = self._best()
+        best = self._consensus.without(down)
         if down and best:
             self._log.warn("tor {tor} replaces guards that are down: {down}", tor=self._tor, down=", ".join(down))
             await self._change(protocol, attrs.evolve(self.choice, fingerprints=best))
@@ -414,12 +331,3 @@ def guard_states(text: str) -> dict[str, str]:
     lines = (line.split() for line in text.removeprefix("entry-guards=").splitlines())
     pairs = ((FINGERPRINT.fullmatch(words[0]), words[1]) for words in lines if len(words) > 1)
     return {match.group(1).upper(): state for match, state in pairs if match is not None}
-
-
-def _address(protocol: TorControlProtocol) -> str:
-    """Where the control connection goes to, as the configuration would say it."""
-    peer = protocol.transport.getPeer()
-    if isinstance(peer, UNIXAddress):
-        return os.fsdecode(peer.name or b"")
-    host = f"[{peer.host}]" if isinstance(peer, IPv6Address) else peer.host
-    return f"{host}:{peer.port}"
