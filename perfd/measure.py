@@ -7,6 +7,7 @@ import os
 import statistics
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,17 @@ from twisted.internet.task import LoopingCall
 
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
+from perfd.config.reader import DEFAULT_MAX_SIZE
 from perfd.experiments.types import Prepared
 from perfd.foreground import Interruption, run_reactor
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.laboratory import Laboratory
 from perfd.preflight import check_machine
-from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
+from perfd.record import REQUEST, Circuit, Measurement, Outcome, Stream, TorEvent
 from perfd.servers import StartError
 from perfd.terminal import Progress
 from perfd.tor import testnet
-from perfd.units import format_size
+from perfd.units import format_size, parse_size
 from perfd.values import Address
 
 FREE_PORT = Address("127.0.0.1", 0)
@@ -96,7 +98,9 @@ def _prepared(path: Path | None, request: Request) -> Config:
             raise ConfigError([f"{path or 'perfd.conf'}: no experiment is named {name!r}{there}"])
     if request.experiment is None:
         options = {"timeout": "60 s", "interval": "366 d", **options}
-    overrides = {f"experiment:{name}": options}
+    overrides: dict[str, Mapping[str, str]] = {f"experiment:{name}": options}
+    if _is_large(options.get("size", "")):
+        overrides["server"] = {"max-size": options["size"]}
     if request.network is not None:
         overrides["perfd"] = {"network": request.network}
     if path is None:
@@ -116,6 +120,13 @@ def _prepared(path: Path | None, request: Request) -> Config:
         config.server, listen=FREE_PORT, public_address=FREE_PORT, page_ports=(0,) * len(config.server.page_ports)
     )
     return attrs.evolve(config, server=server)
+
+
+def _is_large(size: str) -> bool:
+    """Whether the size is more than servers give out by default."""
+    with suppress(ValueError):  # that is told with all other mistakes
+        return parse_size(size) > DEFAULT_MAX_SIZE
+    return False
 
 
 async def _run(
@@ -305,6 +316,8 @@ def _row(number: int, m: Measurement, *, named: bool) -> tuple[str, ...]:
 
 
 def _summary(measurements: list[Measurement]) -> tuple[str, ...]:
+    """The medians; of series those of their requests."""
+    measurements = [m for m in measurements if m.type == REQUEST] or measurements
     complete = [m for m in measurements if m.outcome is Outcome.OK]
     steps = (("start", "response"), ("start", "dataresponse"), ("start", "datacomplete"))
     medians = [_median([_since(getattr(m, a), getattr(m, b)) for m in complete]) for a, b in steps]
@@ -332,7 +345,9 @@ def _seconds(value: float | None) -> str:
 
 
 def _bytes_per_second(m: Measurement) -> float | None:
-    """The payload over the time in which it came, wherever it went."""
+    """The payload over the time in which it came, wherever it went; None for exchanges at a fixed rate."""
+    if m.type == "rtt":
+        return None
     seconds = _since(m.dataresponse, m.datacomplete)
     if m.type == "upload":
         seconds = _since(m.dataperc.get(0), m.dataperc.get(100))

@@ -18,7 +18,7 @@ from perfd.store.reader import StoreReader
 REQUEST_HEADINGS = (
     *("#", "group", "outcome", "waited", "circuits", "reused", "first byte", "complete", "what happened"),
 )
-CIRCUIT_HEADINGS = ("circuit", "requests", "launched", "path")
+CIRCUIT_HEADINGS = ("circuit", "requests", "launched", "conflux set", "path")
 
 TOTALS = (
     ("REQUESTS", "requests"),
@@ -37,7 +37,10 @@ TOTALS = (
 
 @attrs.frozen
 class Request:
-    """One request: its record, the streams that carried it, and whether another one had used its circuit before."""
+    """One request: its record, the streams that carried it, and whether another one had used its circuit before.
+
+    The legs of a Conflux set count as one circuit: a stream is attached to one of them, and uses all.
+    """
 
     record: Measurement
     streams: tuple[Stream, ...]
@@ -113,12 +116,13 @@ def read_series(reader: StoreReader, series_id: str) -> Series | None:
     if record is not None and record.type != "series":
         return None
     requests: list[Request] = []
-    used: set[int] = set()
+    used: set[str] = set()
     for part in reader.requests_of(series_id):
-        reused = None if part.circ_id is None else part.circ_id in used
+        circuit = None if part.circ_id is None else part.conflux_id or str(part.circ_id)
+        reused = None if circuit is None else circuit in used
         requests.append(Request(part, tuple(reader.streams_of(part.id)), reused))
-        if part.circ_id is not None:
-            used.add(part.circ_id)
+        if circuit is not None:
+            used.add(circuit)
     if record is None and not requests:
         return None
     return Series(record, tuple(requests), tuple(_uses(reader, requests)))
@@ -185,5 +189,6 @@ def _circuit_row(use: Use) -> tuple[str, ...]:
         str(use.circ_id),
         ", ".join(map(str, use.requests)),
         "" if launch is None else date(launch),
+        "" if circuit is None else circuit.conflux_id or "",
         " ".join(f"{hop.fingerprint}~{hop.nickname}" if hop.nickname else hop.fingerprint for hop in path),
     )

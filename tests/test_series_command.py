@@ -30,11 +30,11 @@ def stream(number: int, *attaches: Attach) -> Stream:
     )
 
 
-def circuit(number: int) -> Circuit:
+def circuit(number: int, **changes: Any) -> Circuit:
     """A circuit of two hops."""
     path = (Hop("$" + "A" * 40, "alice"), Hop("$" + "B" * 40))
     values: dict[str, Any] = {"source": "example", "tor": "default", "status": "BUILT", "launch": START - 60.0}
-    return Circuit(id=f"t-c{number}", circ_id=number, path=path, **values)
+    return Circuit(id=f"t-c{number}", circ_id=number, path=path, **values, **changes)
 
 
 class SeriesTests(SynchronousTestCase):
@@ -50,9 +50,9 @@ class SeriesTests(SynchronousTestCase):
             extra={"REQUESTS": 4, "CIRCUITS": 2, "FAILURES": "PERFD/STALL:1"},
         )
         self.requests = [
-            request(0, circ_id=5, extra={"CIRCUITWAIT": 0.25}),
-            request(1, circ_id=7, extra={"CIRCUITWAIT": 1.5, "ATTACHEDTO": "6,7"}),
-            request(2, circ_id=5, extra={"ATTACHEDTO": 5}),
+            request(0, circ_id=5, conflux_id="C" * 32, extra={"CIRCUITWAIT": 0.25}),
+            request(1, circ_id=7, conflux_id=None, extra={"CIRCUITWAIT": 1.5, "ATTACHEDTO": "6,7"}),
+            request(2, circ_id=8, conflux_id="C" * 32, extra={"ATTACHEDTO": 8}),
             request(
                 3,
                 circ_id=None,
@@ -67,7 +67,7 @@ class SeriesTests(SynchronousTestCase):
     def fill(self, *, killed: bool = False) -> None:
         self.instance.add(
             [*([] if killed else [self.series]), *self.requests, *self.others],
-            [circuit(5), circuit(6), circuit(7)],
+            [circuit(5, conflux_id="C" * 32), circuit(6), circuit(7)],
             [
                 stream(0, Attach(5, START + 0.25)),
                 stream(1, Attach(6, START, START + 1, "END", "EXITPOLICY"), Attach(7, START + 1.5)),
@@ -87,9 +87,9 @@ class SeriesTests(SynchronousTestCase):
         for expected in (
             "0 0 ok 0.250 s 5 no 0.723 s 1.235 s",
             "1 1 ok 1.500 s 6 (END/EXITPOLICY), 7 no 0.723 s 1.235 s",
-            "2 0 ok 5 yes 0.723 s 1.235 s",
+            "2 0 ok 8 yes 0.723 s 1.235 s",
             "3 1 timeout 0.723 s PERFD/STALL no news",
-            f"5 0, 2 2023-11-14 22:12:20 ${'A' * 40}~alice ${'B' * 40}",
+            f"5 0 2023-11-14 22:12:20 {'C' * 32} ${'A' * 40}~alice ${'B' * 40}",
             f"6 1 2023-11-14 22:12:20 ${'A' * 40}~alice ${'B' * 40}",
             "requests 4",
             "circuits used 2",
@@ -107,7 +107,7 @@ class SeriesTests(SynchronousTestCase):
         self.assertEqual([len(each["streams"]) for each in found["requests"]], [1, 1, 0, 0])
         self.assertEqual(found["requests"][1]["streams"][0]["attaches"][0]["remote_reason"], "EXITPOLICY")
         self.assertEqual(
-            [(c["circ_id"], c["requests"]) for c in found["circuits"]], [(5, [0, 2]), (6, [1]), (7, [1])]
+            [(c["circ_id"], c["requests"]) for c in found["circuits"]], [(5, [0]), (6, [1]), (7, [1]), (8, [2])]
         )
         self.assertEqual(found["circuits"][2]["circuit"]["path"][0]["nickname"], "alice")
 
