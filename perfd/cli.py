@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perfd import __version__, control
 from perfd.arguments import argument, config_option
 from perfd.config import Config, ConfigError, load_config
+from perfd.config.experiment import TYPES
 from perfd.config.reader import NETWORKS
 from perfd.data_commands import add_commands
 from perfd.instance import CONFIG_FILE, PROFILES, Instance, InstanceError, create_instance
-from perfd.values import Address, address, control_port
+from perfd.units import parse_duration, parse_size
+from perfd.values import Address, address, control_port, names, nonempty, one_of, positive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -148,15 +150,15 @@ def _add_measure(commands: _Commands) -> None:
     parser.add_argument(
         "--experiment", metavar="NAME", help="an experiment of perfd.conf; what follows changes its options"
     )
-    for name, metavar, text in (
-        ("type", "TYPE", "download (default), upload, series, rtt or pageload"),
-        ("size", "SIZE", "payload, such as 50KiB (default)"),
-        ("timeout", "TIME", "of each (default 1min)"),
-        ("tor", "NAME,...", "the tors of perfd.conf to measure; none: without Tor"),
-        ("server", "WAY,...", "public (default), onion or both"),
-        ("url", "URL", "the page, for type pageload"),
+    for name, metavar, read, text in (
+        ("type", "TYPE", one_of(TYPES), f"{', '.join(TYPES)} (default: download)"),
+        ("size", "SIZE", positive(parse_size), "payload, such as 50KiB (default)"),
+        ("timeout", "TIME", positive(parse_duration), "of each (default 1min)"),
+        ("tor", "NAME,...", names, "the tors of perfd.conf to measure; none: without Tor"),
+        ("server", "WAY,...", names, "public (default), onion or both"),
+        ("url", "URL", nonempty, "the page, for type pageload"),
     ):
-        parser.add_argument(f"--{name}", metavar=metavar, help=text)
+        parser.add_argument(f"--{name}", metavar=metavar, type=argument(_checked(read)), help=text)
     parser.add_argument(
         *("-o", "--option"),
         type=argument(_pair),
@@ -255,6 +257,16 @@ def _testnet(options: argparse.Namespace) -> int:
     from perfd.testnet_command import run
 
     return run(options.action, options.directory, options.tor, as_json=options.json)
+
+
+def _checked(read: Callable[[str], Any]) -> Callable[[str], str]:
+    """The text itself, if ``read`` can read it: perfd.conf has the same options."""
+
+    def check(text: str) -> str:
+        read(text)
+        return text
+
+    return check
 
 
 def _pair(text: str) -> tuple[str, str]:

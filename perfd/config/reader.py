@@ -40,6 +40,7 @@ RESULTS = ("all", "local", "none")
 DRIVERS = ("bidi", "selenium")
 PROCESSES = ("warm", "fresh")
 
+DEFAULT_MAX_SIZE = 2**30
 LARGEST_SIZE = 2**40
 
 EMPTY: Mapping[str, Mapping[str, str]] = MappingProxyType({})
@@ -158,7 +159,7 @@ class _Reader:
             listen=listen,
             public_address=section.get("public-address", address, listen),
             results=section.get("results", one_of(RESULTS), "all"),
-            max_size=section.get("max-size", positive(parse_size), 2**30),
+            max_size=section.get("max-size", positive(parse_size), DEFAULT_MAX_SIZE),
             max_connections=section.get("max-connections", positive(whole_number), 500),
             page_ports=section.get("page-ports", ports, () if network == "tor" else (0, 0)),
             onion_tor=section.get("onion-tor", a_name, "default"),
