@@ -20,7 +20,7 @@ from perfd.tor.control import ControlProtocol
 from perfd.tor.eventlines import CircuitLine, Congestion, StreamLine, UnparsedError
 from perfd.tor.events import EVENTS, ControlEvents
 from perfd.tor.eventsink import MAX_WORDS, EventCounts
-from perfd.tor.join import Join, Joined, address_of, error_fields, tor_fields
+from perfd.tor.join import MAX_JOINS, Join, Joined, address_of, error_fields, tor_fields
 
 from .tor_recording import ANCHOR, MemoryEventSink, make_fold, recorded, replay
 
@@ -475,7 +475,7 @@ class Folding(SynchronousTestCase):
 
     def test_joins_are_bounded(self) -> None:
         """Claims that nobody ends do not fill the memory: the oldest are given up."""
-        joins = [self.fold.join(("10.0.0.1", number), 0.0) for number in range(fold_module.MAX_JOINS + 1)]
+        joins = [self.fold.join(("10.0.0.1", number), 0.0) for number in range(MAX_JOINS + 1)]
         self.assertEqual([join.complete for join in joins[:2]], [True, False])
 
     def test_join_with_no_address(self) -> None:

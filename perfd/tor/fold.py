@@ -21,6 +21,7 @@ from perfd.clock import Anchor
 from perfd.record import TorEvent, new_id
 from perfd.tor import circuits, streams
 from perfd.tor.circuits import LiveCircuit
+from perfd.tor.conflux import ConfluxSets
 from perfd.tor.eventlines import (
     BuildTimeout,
     CircuitLine,
@@ -31,8 +32,8 @@ from perfd.tor.eventlines import (
     status_lines,
 )
 from perfd.tor.eventsink import EventCounts, EventSink
-from perfd.tor.join import Join, Joined, address_of, normal_address
-from perfd.tor.rendezvous import INTRO, REND, Rendezvous
+from perfd.tor.join import Join, Joined, Joins, normal_address
+from perfd.tor.rendezvous import INTRO, REND
 from perfd.tor.streams import LiveStream
 
 R = TypeVar("R")
@@ -45,9 +46,6 @@ MAX_ENDED = 10_000
 
 TIMEOUT_PATIENCE = 5.0
 """Seconds for tor to say that it goes on building a circuit that timed out: it says so in the same breath."""
-
-MAX_JOINS = 1000
-"""Measurements that wait for their stream at the same time."""
 
 BANDWIDTH_INTERVAL = 0.9
 """Seconds between two CIRC_BW of a circuit that are given on: tor's own interval is 1 s, but see ``circuits``."""
@@ -75,12 +73,11 @@ class EventFold:
         self._session = new_id()[:16]
         self._circuits: dict[str, LiveCircuit] = {}  # by tor's id, the oldest first
         self._streams: dict[int, LiveStream] = {}  # by tor's id, the oldest first
-        self._conflux: dict[str, list[LiveCircuit]] = {}  # sets with at least one live leg
+        self._conflux = ConfluxSets()
         self._timed_out: dict[LiveCircuit, None] = {}  # those of which it is not known whether tor goes on
         self._ended_circuits: dict[int, None] = {}  # tor's ids of those that were given out, the oldest first
         self._ended_streams: dict[int, None] = {}
-        self._joins: dict[Join, None] = {}  # claims that have not ended, the oldest first
-        self._claims: dict[tuple[str, int], Join] = {}  # those without a stream yet, by address
+        self._joins = Joins()
         self._folds: dict[str, Callable[[float, str], None]] = {
             "CIRC": self._circuit_happened,
             "CIRC_MINOR": self._circuit_changed,
@@ -108,8 +105,7 @@ class EventFold:
         for stream in tuple(self._streams.values()):
             if stream.measured:
                 self._finish_stream(stream)
-        for join in tuple(self._joins):
-            self.release(join)
+        self._joins.release_all()
 
     def lose(self) -> None:
         """Give out all that lives as it is: its end will not be told. To be called when Perfd stops, too."""
@@ -176,43 +172,18 @@ class EventFold:
     def join(self, local: tuple[str, int], since: float, measurement: str | None = None) -> Join:
         """Claim the next new stream from ``local``, at or after the monotonic ``since``, for a measurement."""
         join = Join(normal_address(*local), since, measurement, self.build_timeout, self.cbt_set)
-        if join.local is None:
-            join.give_up()
-            return join
-        older = self._claims.get(join.local)
-        if older is None and len(self._joins) >= MAX_JOINS:
-            older = next(iter(self._joins))
-        if older is not None:
-            self.release(older)
-        self._joins[join] = None
-        self._claims[join.local] = join
+        self._joins.add(join)
         return join
 
     def release(self, join: Join) -> None:
         """Nobody waits for anything more about ``join``; what is known stays known."""
-        join.give_up()
-        self._joins.pop(join, None)
-        if join.local is not None and self._claims.get(join.local) is join:
-            del self._claims[join.local]
+        self._joins.release(join)
 
     def joined(self, join: Join, anchor: Anchor | None = None) -> Joined:
         """What is known now; with the measurement's ``anchor`` its times are by the measurement's clock."""
-        stream = join.stream
-        if stream is None:
-            return Joined(build_timeout=join.build_timeout, cbt_set=join.cbt_set)
-        circuit, legs = stream.circuit, {leg.circ_id: leg for leg in stream.legs}
-        epoch = (anchor or stream.anchor).epoch
-        if circuit is not None and circuit.conflux_id is not None:
-            legs |= {leg.circ_id: leg for leg in self._conflux.get(circuit.conflux_id, ())}
-        return Joined(
-            stream=stream.record(self._source, self._tor, anchor),
-            circuit=None if circuit is None else circuit.record(self._source, self._tor, anchor),
-            buildtimes=None if circuit is None else circuit.build_times(),
-            legs=tuple(legs[circ_id].record(self._source, self._tor, anchor) for circ_id in sorted(legs)),
-            build_timeout=join.build_timeout,
-            cbt_set=join.cbt_set,
-            hs={} if join.rendezvous is None else join.rendezvous.steps(circuit, stream.end, epoch),
-        )
+        circuit = None if join.stream is None else join.stream.circuit
+        legs = () if circuit is None else self._conflux.legs(circuit.conflux_id)
+        return join.told(self._source, self._tor, legs, anchor)
 
     # Circuits.
 
@@ -284,12 +255,9 @@ class EventFold:
     def _note_circuit(self, circuit: LiveCircuit, line: CircuitLine) -> None:
         if line.purpose is not None and line.purpose not in circuits.PURPOSES:
             self.counts.count_unknown(f"CIRC PURPOSE={line.purpose}")
-        if circuit.conflux_id is not None:
-            legs = self._conflux.setdefault(circuit.conflux_id, [])
-            if circuit not in legs:
-                legs.append(circuit)
+        self._conflux.note(circuit)
         if circuit.purpose in (INTRO, REND):
-            for rendezvous in self._rendezvous():
+            for rendezvous in self._joins.rendezvous():
                 rendezvous.circuit_happened(circuit)
 
     def _finish_circuit(self, circuit: LiveCircuit) -> None:
@@ -298,9 +266,7 @@ class EventFold:
         if circuit in self._timed_out:
             del self._timed_out[circuit]
             circuit.end = circuit.timed_out
-        legs = self._conflux.get(circuit.conflux_id or "", ())
-        if not any(str(leg.circ_id) in self._circuits for leg in legs):
-            self._conflux.pop(circuit.conflux_id or "", None)
+        self._conflux.ended(circuit, self._circuits)
         if circuit.end is None:
             self.counts.unfinished += 1
         self._give(self._sink.record_circuit, circuit.record(self._source, self._tor))
@@ -312,14 +278,9 @@ class EventFold:
         line = DescriptorLine.parse(text)
         if line.action not in DESCRIPTOR_ACTIONS:
             self.counts.count_unknown(f"HS_DESC {line.action}")
-        for rendezvous in self._rendezvous():
+        for rendezvous in self._joins.rendezvous():
             rendezvous.descriptor_happened(stamp, line)
         self._give_event("HS_DESC", text, stamp)
-
-    def _rendezvous(self) -> list[Rendezvous]:
-        """Those of the measurements whose streams live, or failed without a circuit: then the reason may follow."""
-        found = ((join.rendezvous, join.stream) for join in self._joins)
-        return [way for way, stream in found if way and stream and (stream.end is None or stream.circuit is None)]
 
     # Streams.
 
@@ -335,7 +296,7 @@ class EventFold:
         before = stream.circuit
         stream.happened(stamp, line, self._circuit_of(line))
         if stream.new == stamp:
-            self._claim(stamp, stream)
+            self._joins.bind(stamp, stream)
         if stream.measured and stream.circuit is not before:
             self._use(stream)
         if stream.end is not None:
@@ -364,19 +325,12 @@ class EventFold:
     def _circuit_of(self, line: StreamLine) -> LiveCircuit | None:
         return self._circuits.get(str(line.circ_id))
 
-    def _claim(self, stamp: float, stream: LiveStream) -> None:
-        address = address_of(stream.source_addr)
-        join = None if address is None else self._claims.get(address)
-        if address is not None and join is not None and stamp >= join.since:
-            del self._claims[address]
-            join.bind(stream)
-
     def _use(self, stream: LiveStream) -> None:
         """Note the circuits that a measured stream uses now."""
         for leg in stream.legs:
             leg.measured -= 1
         circuit = stream.circuit
-        stream.legs = () if circuit is None else tuple(self._conflux.get(circuit.conflux_id or "", (circuit,)))
+        stream.legs = () if circuit is None else self._conflux.legs(circuit.conflux_id) or (circuit,)
         for leg in stream.legs:
             leg.measured += 1
 

@@ -2,24 +2,30 @@
 
 A measurement makes a ``Join`` when its connection to the SOCKS port is there and before anything is written to
 it. The next STREAM NEW with that SOURCE_ADDR is its own, whatever used the port before; nothing is guessed.
+``Joins`` are those of one tor.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
 
+from perfd.clock import Anchor
 from perfd.record import Circuit, Stream
+from perfd.tor.circuits import LiveCircuit
 from perfd.tor.eventlines import BuildTimeout
 from perfd.tor.rendezvous import Rendezvous, onion_address
 from perfd.tor.streams import LiveStream
 
 Address = tuple[str, int]
 """An IP address and a port."""
+
+MAX_JOINS = 1000
+"""Measurements that wait for their stream at the same time."""
 
 
 def address_of(text: str | None) -> Address | None:
@@ -99,6 +105,26 @@ class Join:
         self._check()
         return waiting
 
+    def told(self, source: str, tor: str, conflux: Iterable[LiveCircuit], anchor: Anchor | None = None) -> Joined:
+        """What is known now; with the measurement's ``anchor`` its times are by the measurement's clock.
+
+        ``conflux`` are the legs of the circuit's Conflux set that are known now; none if it has no set.
+        """
+        stream = self.stream
+        if stream is None:
+            return Joined(build_timeout=self.build_timeout, cbt_set=self.cbt_set)
+        circuit, legs = stream.circuit, {leg.circ_id: leg for leg in (*stream.legs, *conflux)}
+        epoch = (anchor or stream.anchor).epoch
+        return Joined(
+            stream=stream.record(source, tor, anchor),
+            circuit=None if circuit is None else circuit.record(source, tor, anchor),
+            buildtimes=None if circuit is None else circuit.build_times(),
+            legs=tuple(legs[circ_id].record(source, tor, anchor) for circ_id in sorted(legs)),
+            build_timeout=self.build_timeout,
+            cbt_set=self.cbt_set,
+            hs={} if self.rendezvous is None else self.rendezvous.steps(circuit, stream.end, epoch),
+        )
+
     def _stream_ended(self) -> None:
         if self.stream is None or self.stream.end is None:
             self._given_up = True
@@ -117,6 +143,52 @@ class Join:
         for deferred in waiting:
             if not deferred.called:
                 deferred.callback(None)
+
+
+class Joins:
+    """The joins of one tor that somebody waits for, with their stream or still without."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Join, None] = {}  # claims that have not ended, the oldest first
+        self._claims: dict[Address, Join] = {}  # those without a stream yet
+
+    def add(self, join: Join) -> None:
+        """Let ``join`` wait: in place of one from the same address, and of the oldest if there are too many."""
+        if join.local is None:
+            join.give_up()
+            return
+        older = self._claims.get(join.local)
+        if older is None and len(self._waiting) >= MAX_JOINS:
+            older = next(iter(self._waiting))
+        if older is not None:
+            self.release(older)
+        self._waiting[join] = None
+        self._claims[join.local] = join
+
+    def release(self, join: Join) -> None:
+        """Nobody waits for anything more about ``join``; what is known stays known."""
+        join.give_up()
+        self._waiting.pop(join, None)
+        if join.local is not None and self._claims.get(join.local) is join:
+            del self._claims[join.local]
+
+    def release_all(self) -> None:
+        """Nothing will be told of what waits."""
+        for join in tuple(self._waiting):
+            self.release(join)
+
+    def bind(self, stamp: float, stream: LiveStream) -> None:
+        """Give ``stream``, which was new at the monotonic ``stamp``, to the join that claims it, if any does."""
+        address = address_of(stream.source_addr)
+        join = None if address is None else self._claims.get(address)
+        if address is not None and join is not None and stamp >= join.since:
+            del self._claims[address]
+            join.bind(stream)
+
+    def rendezvous(self) -> list[Rendezvous]:
+        """Those of the measurements whose streams live, or failed without a circuit: then the reason may follow."""
+        found = ((join.rendezvous, join.stream) for join in self._waiting)
+        return [way for way, stream in found if way and stream and (stream.end is None or stream.circuit is None)]
 
 
 @attrs.frozen(kw_only=True)
