@@ -1,6 +1,6 @@
 """What the private network's relays consist of on disk: ports, keys, torrc files, logs and the consensus.
 
-Everything here is quick and local. Processes are started and stopped by ``testnet``.
+Everything here is quick and local. Processes are started by ``relay_programs``, and stopped by ``testnet``.
 """
 
 from __future__ import annotations

@@ -14,33 +14,25 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 
 from perfd.clock import Clock
 from perfd.tor import relays
 from perfd.tor.consensus import Consensus, read_consensus
-from perfd.tor.files import make_private, write_whole
-from perfd.tor.messages import last_words
-from perfd.tor.processes import (
-    ProgramMissingError,
-    end_processes,
-    find_program,
-    recorded_process,
-    run_program,
-)
-from perfd.tor.relays import Relay, State, TestnetError
+from perfd.tor.files import make_private
+from perfd.tor.processes import end_processes, recorded_process
+from perfd.tor.relay_programs import PortTakenError, Progress, RelayPrograms, dead_relays, how_it_ended
+from perfd.tor.relays import State, TestnetError
 
 DEADLINE = 60.0
 """Seconds in which a start must have led to a consensus."""
 
 _POLL = 0.2
-_PID_FILE_DEADLINE = 5.0
 
 # The authorities vote 1 s into every interval of 5 s (wall clock), and publish 4 s later. Relays that come up just
 # before or during a vote miss the first consensus, and the next one would be 10 s away.
@@ -49,15 +41,6 @@ _GOOD_TIME_TO_START = 3.0  # seconds into the interval, until its end
 
 _FIRST_FILES = {"lock", relays.STATE_FILE + ".new"}
 """What a start that was interrupted early may have left, without a state."""
-
-_KEY_MONTHS = 24  # the most that tor-gencert allows
-
-Progress = Callable[[int, int, str], None]
-"""Called with the steps done, the steps in all, and what was done last."""
-
-
-class _PortTakenError(TestnetError):
-    pass
 
 
 class _InUseError(TestnetError):
@@ -160,7 +143,7 @@ class Testnet:
         ``TestnetError`` names the relay, its log file and its last message.
         """
         until = self._clock.monotonic() + deadline
-        programs = _find_programs(self._tor_binary)
+        programs = RelayPrograms.find(reactor, self._tor_binary, self._clock)
         self._make_directory()
         self._lock()
         ours = False
@@ -203,7 +186,7 @@ class Testnet:
         None also if another process is about to do the same. Raises ``TestnetError`` if that fails, and
         ``NetworkEndedError`` if it is not ours, and nothing of it is left, or it was another's who is gone.
         """
-        if not _dead_relays(State.load(self.directory)):
+        if not dead_relays(State.load(self.directory)):
             return None
         locked_before = self._lock_file is not None
         try:
@@ -212,13 +195,13 @@ class Testnet:
             return None
         try:
             state = State.load(self.directory) or State(())
-            dead = _dead_relays(state)
+            dead = dead_relays(state)
             if not dead:
                 return None
             if not locked_before and (state.owner is not None or len(dead) == len(state.relays)):
                 raise NetworkEndedError(f"the private network in {self.directory} was stopped")
-            ended = _ended(dead[0])
-            await self._start_relay(reactor, _find_programs(self._tor_binary)[0], dead[0], state.owner)
+            ended = how_it_ended(dead[0])
+            await RelayPrograms.find(reactor, self._tor_binary, self._clock).start(dead[0], state.owner)
             return ended
         finally:
             if not locked_before:
@@ -258,16 +241,17 @@ class Testnet:
             self._lock_file.close()
             self._lock_file = None
 
-    async def _start_anew(self, reactor: Any, programs: tuple[str, str], progress: Progress, until: float) -> None:
+    async def _start_anew(self, reactor: Any, programs: RelayPrograms, progress: Progress, until: float) -> None:
         previous = State.load(self.directory)
         await self._end_relays(reactor)
         for attempts_left in (1, 0):
             state = relays.plan(self.directory, self._authorities, self._exits, previous)
-            state = await self._prepare(reactor, programs, state)
+            owner = self._owner() if self._owner is not None else None
+            state = await programs.prepare(self.directory, State(state.relays, owner=owner))
             await deferLater(reactor, _until_good_time(self._clock.wall()))
             try:
-                await self._start_relays(reactor, programs[0], state, progress)
-            except _PortTakenError:
+                await programs.start_all(state, progress)
+            except PortTakenError:
                 if not attempts_left or self._clock.monotonic() > until:
                     raise
                 # Somebody was faster; no port is the same in the second attempt.
@@ -275,68 +259,6 @@ class Testnet:
                 previous = None
             else:
                 return
-
-    async def _prepare(self, reactor: Any, programs: tuple[str, str], state: State) -> State:
-        """Make everything that the relays of ``state`` need on disk, and return it with what clients need."""
-        owner = self._owner() if self._owner is not None else None
-        # Before anything else is made: whatever interrupts this, the directory is known as ours.
-        State(state.relays, owner=owner).save(self.directory)
-        for relay in state.relays:
-            relays.clear(relay)
-        await _all(self._make_keys(reactor, programs, relay) for relay in state.authorities)
-        lines = tuple(relays.dir_authority_line(relay) for relay in state.authorities)
-        state = State(state.relays, lines, owner)
-        for relay in state.relays:
-            write_whole(relay.torrc, relays.torrc(relay, state.client_options))
-        state.save(self.directory)
-        return state
-
-    async def _make_keys(self, reactor: Any, programs: tuple[str, str], authority: Relay) -> None:
-        tor, gencert = programs
-        make_private(authority.keys)
-        if not relays.certificate_is_usable(authority, self._clock.wall()):
-            identity = authority.keys / "authority_identity_key"
-            identity.unlink(missing_ok=True)
-            argv = [gencert, "--create-identity-key", "-m", str(_KEY_MONTHS), "--passphrase-fd", "0"]
-            argv += ["-i", str(identity), "-s", str(authority.keys / "authority_signing_key")]
-            argv += ["-c", str(authority.keys / "authority_certificate")]
-            await _run(reactor, argv, stdin=b"perfd\n")
-        argv = [tor, "--list-fingerprint", "-f", str(authority.torrc), "--ignore-missing-torrc"]
-        argv += ["--DataDirectory", str(authority.directory), "--Nickname", authority.nickname]
-        await _run(reactor, [*argv, "--ORPort", f"127.0.0.1:{authority.or_port}"])
-
-    async def _start_relays(self, reactor: Any, tor: str, state: State, progress: Progress) -> None:
-        started = 0
-
-        async def start(relay: Relay) -> None:
-            nonlocal started
-            await self._start_relay(reactor, tor, relay, state.owner)
-            started += 1
-            progress(started, len(state.relays) + 2, f"{relay.nickname} started")
-
-        await _all(start(relay) for relay in state.relays)
-
-    async def _start_relay(self, reactor: Any, tor: str, relay: Relay, owner: int | None) -> None:
-        argv = [tor, "-f", str(relay.torrc)]
-        if owner is not None:
-            argv += ["--__OwningControllerProcess", str(owner)]
-        finished = await run_program(reactor, argv)
-        if finished.code == 0:
-            await self._wait_for_pid_file(reactor, relay)
-            return
-        lines = finished.output.splitlines()
-        message = f"{relay.nickname} did not start: {last_words(lines)} (log: {relay.log})"
-        if "Address already in use" in finished.output:
-            raise _PortTakenError(message)
-        raise TestnetError(message)
-
-    async def _wait_for_pid_file(self, reactor: Any, relay: Relay) -> None:
-        """Tor writes it a moment after the program that was started has ended."""
-        until = self._clock.monotonic() + _PID_FILE_DEADLINE
-        while recorded_process(relay.pid_file, relay.torrc) is None:
-            if self._clock.monotonic() > until:
-                raise TestnetError(_ended(relay))
-            await deferLater(reactor, _POLL / 10)
 
     async def _wait_until_ready(self, reactor: Any, progress: Progress, until: float, deadline: float) -> None:
         has_consensus = False
@@ -346,7 +268,7 @@ class Testnet:
                 raise TestnetError(f"{self.directory / relays.STATE_FILE} was removed")
             for relay, pid in zip(status.state.relays, status.pids, strict=True):
                 if pid is None:
-                    raise TestnetError(_ended(relay))
+                    raise TestnetError(how_it_ended(relay))
             steps = len(status.pids) + 2
             if status.ready:
                 progress(steps, steps, "all relays know each other")
@@ -368,24 +290,8 @@ class Testnet:
             raise TestnetError(f"the relays in {self.directory} could not be stopped: {error}") from None
 
 
-def _find_programs(tor_binary: str) -> tuple[str, str]:
-    try:
-        return find_program(tor_binary), find_program("tor-gencert")
-    except ProgramMissingError as error:
-        raise TestnetError(f"the private network cannot be started: {error}") from None
-
-
 def _until_good_time(wall: float) -> float:
     return max(0.0, _GOOD_TIME_TO_START - wall % _VOTING_INTERVAL)
-
-
-def _dead_relays(state: State | None) -> list[Relay]:
-    found = () if state is None else state.relays
-    return [relay for relay in found if recorded_process(relay.pid_file, relay.torrc) is None]
-
-
-def _ended(relay: Relay) -> str:
-    return f"{relay.nickname} ended: {relay.last_message()} (log: {relay.log})"
 
 
 def _not_ready(status: NetworkStatus, state: State, deadline: float) -> str:
@@ -401,23 +307,3 @@ def _not_ready(status: NetworkStatus, state: State, deadline: float) -> str:
     else:
         what = f"{relay.nickname} did not know all relays"
     return f"{what} within {deadline:g} s; {relay.nickname} said last: {relay.last_message()} (log: {relay.log})"
-
-
-async def _run(reactor: Any, argv: list[str], stdin: bytes = b"") -> None:
-    finished = await run_program(reactor, argv, stdin=stdin)
-    if finished.code != 0:
-        why = last_words(finished.output.splitlines())
-        raise TestnetError(f"{Path(argv[0]).name} failed: {why}")
-
-
-async def _all(steps: Iterable[Awaitable[None]]) -> None:
-    """Run ``steps`` at the same time and return when all are done; raise the first failure only then."""
-
-    async def run(step: Awaitable[None]) -> None:
-        await step
-
-    running = [Deferred.fromCoroutine(run(step)) for step in steps]
-    results: list[tuple[bool, Any]] = await DeferredList(running, consumeErrors=True)
-    for success, result in results:
-        if not success:
-            result.raiseException()
