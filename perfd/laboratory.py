@@ -18,7 +18,7 @@ from twisted.web.resource import IResource
 from perfd.browser.make import make_browser
 from perfd.clock import Clock
 from perfd.config import Config, ExperimentConfig, TorConfig
-from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, Page
+from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, NoUse, Page
 from perfd.experiments.run import Setup, authority, ip_address
 from perfd.experiments.tor import NO_TOR, MeasuredTor, NoTor, WayIn
 from perfd.experiments.types import Prepared, make_experiment, make_page_load
@@ -86,6 +86,7 @@ class Laboratory(OrderedServices):
         self._tors = self._make_tors()
         self._browsers = self._make_browsers()
         self._material = material
+        self._no_use = NoUse()
         self._direct_turn = DeferredLock()  # measurements without Tor do not disturb each other either
 
     @property
@@ -133,7 +134,15 @@ class Laboratory(OrderedServices):
             filmstrip=config.filmstrip,
             insecure=config.insecure,
         )
-        return make_page_load(config, setup, browser=measured, proxy=proxy, page=page, material=self._material)
+        return make_page_load(
+            config,
+            setup,
+            browser=measured,
+            proxy=proxy,
+            page=page,
+            material=self._material,
+            no_use=self._no_use,
+        )
 
     def _setup(self, config: ExperimentConfig, tor: str, server: WayToServer) -> Setup:
         ways: dict[str, WayIn] = {**self._tors, NO_TOR: NoTor(self._reactor, self._direct_turn)}

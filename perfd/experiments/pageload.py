@@ -22,7 +22,7 @@ from perfd.experiments.run import Extra, Run, Setup, ip_address
 from perfd.interfaces import WayToServer
 from perfd.proxy import MeasuringProxy, ProxyConnection
 from perfd.record import EMPTY, Error, Measurement, Outcome
-from perfd.tor.join import error_fields, tor_fields
+from perfd.tor.join import tor_fields
 
 SEEN_BY_TOR = (Error.PAGE, Error.CLOSED, Error.RESET, Error.SOCKS, Error.CONNECT)
 """What the browser only sees the outside of: where tor gives a reason for the page's connection, that counts."""
@@ -34,7 +34,7 @@ class Material(Protocol):
     async def write(
         self, load: PageLoad, connections: Sequence[ProxyConnection], measurement: str
     ) -> Mapping[str, int | float | str]:
-        """Keep it; the keys that the record gets. Never raises."""
+        """Keep it; the keys that the record gets."""
 
 
 @attrs.frozen
@@ -83,6 +83,26 @@ class Page:
     insecure: bool
 
 
+class NoUse:
+    """Says of each experiment and tor that optimistic data cannot help there; once."""
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._said: set[tuple[str, str]] = set()
+
+    def say(self, experiment: str, tor: str) -> None:
+        if (experiment, tor) in self._said:
+            return
+        self._said.add((experiment, tor))
+        self._log.warn(
+            "{experiment}: optimistic data cannot help over tor {tor}: tor does not allow it on Conflux circuits; "
+            "give that tor ConfluxEnabled 0 in torrc",
+            experiment=experiment,
+            tor=tor,
+        )
+
+
 class PageLoadRun(Run):
     """One page load."""
 
@@ -98,6 +118,7 @@ class PageLoadRun(Run):
         proxy: MeasuringProxy,
         page: Page,
         material: Material | None,
+        no_use: NoUse,
         optimistic: bool | None = None,
     ) -> None:
         super().__init__(setup, slot, extra)
@@ -108,6 +129,7 @@ class PageLoadRun(Run):
         self._proxy = proxy
         self._page = page
         self._material = material
+        self._no_use = no_use
         self._optimistic = bool(optimistic)
 
     async def exchange(self) -> None:
@@ -118,19 +140,24 @@ class PageLoadRun(Run):
             self._port = self._proxy.open(
                 login=(self.setup.user(self.id), "perfd"), optimistic=self._optimistic, measurement=self.id
             )
-            self._load = await self._browser.browser.load(
-                PageTask(
-                    url=self._page.url(),
-                    proxy_port=self._port.port,
-                    timeout=self.setup.timeout,
-                    quiet=self._page.quiet,
-                    screenshot=self._page.screenshot,
-                    filmstrip=self._page.filmstrip,
-                    insecure=self._page.insecure,
-                )
-            )
+            try:
+                self._load = await self._browser.browser.load(self._task(self._port.port))
+            except Exception:
+                await self._port.close(wait=0)
+                raise
         finally:
             self._browser.turn.release()
+
+    def _task(self, proxy_port: int) -> PageTask:
+        return PageTask(
+            url=self._page.url(),
+            proxy_port=proxy_port,
+            timeout=self.setup.timeout,
+            quiet=self._page.quiet,
+            screenshot=self._page.screenshot,
+            filmstrip=self._page.filmstrip,
+            insecure=self._page.insecure,
+        )
 
     async def finish(self) -> Measurement:
         connections: Sequence[ProxyConnection] = ()
@@ -140,11 +167,21 @@ class PageLoadRun(Run):
                 connections = await self._port.close(wait=0)
             else:
                 connections = await self._port.close()
-                if self._material is not None:
-                    material = await self._material.write(self._load, connections, self.id)
+                material = await self._kept(connections)
         except CancelledError:
             pass  # Perfd stops, and the load itself is complete
         return Measurement(**self._fields(self._load, connections, material))
+
+    async def _kept(self, connections: Sequence[ProxyConnection]) -> Mapping[str, Any]:
+        if self._material is None:
+            return {}
+        try:
+            return await self._material.write(self._load, connections, self.id)
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever it is, the record is there
+            self._log.failure("the files of page load {id} were not written", id=self.id)
+            return {}
 
     def _fields(
         self, load: PageLoad, connections: Sequence[ProxyConnection], material: Mapping[str, Any]
@@ -181,23 +218,25 @@ class PageLoadRun(Run):
         circuits = [c.joined.circuit for c in connections if c.joined is not None and c.joined.circuit is not None]
         used = sum(circuit.conflux_id is None for circuit in circuits)
         if circuits and not used:
-            self._log.warn(
-                "{name}: optimistic data cannot help over tor {tor}: tor does not allow it on Conflux circuits; "
-                "give that tor ConfluxEnabled 0 in torrc",
-                name=self.setup.name,
-                tor=self.setup.tor.name,
-            )
+            self._no_use.say(self.setup.name, self.setup.tor.name)
         return used
 
 
 def own_connection(load: PageLoad, connections: Sequence[ProxyConnection]) -> ProxyConnection | None:
-    """The connection that carried the request for the page itself: the first one to its host and port."""
+    """The connection that carried the request for the page itself, as far as one did.
+
+    The first one to its host and port over which anything came; if nothing did, the first one.
+    """
     parts = urlsplit(load.task.url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    for connection in connections:
-        if connection.port == port and (connection.host or "").lower() == (parts.hostname or "").lower():
-            return connection
-    return None
+    there = [each for each in connections if each.port == port and _is_host(each, parts.hostname or "")]
+    return next((each for each in there if each.readbytes), there[0] if there else None)
+
+
+def _is_host(connection: ProxyConnection, host: str) -> bool:
+    """Whether the browser asked for the host that is ``host`` in a URL."""
+    asked = (connection.host or "").strip("[]").lower()
+    return asked == host or not host.isascii()  # which the browser writes in another way
 
 
 def _tor_view(own: ProxyConnection, load: PageLoad) -> dict[str, Any]:
@@ -210,12 +249,10 @@ def _tor_view(own: ProxyConnection, load: PageLoad) -> dict[str, Any]:
     fields["endpointremote"] = f"{own.host}:{address}:{own.port}"
     if own.localport is not None:
         fields["endpointlocal"] = f"localhost:127.0.0.1:{own.localport}"
-    if own.joined is None:
-        return fields
-    fields |= {key: value for key, value in tor_fields(own.joined).items() if value is not None}
-    seen_by_tor = error_fields(own.joined)
-    if load.outcome is Outcome.FAILED and seen_by_tor is not None and load.errorcode in SEEN_BY_TOR:
-        fields["errorcode"], fields["reason"] = seen_by_tor
+    if load.outcome is Outcome.FAILED and own.errorcode is not None and load.errorcode in SEEN_BY_TOR:
+        fields["errorcode"], fields["reason"] = own.errorcode, own.reason
+    if own.joined is not None:
+        fields |= {key: value for key, value in tor_fields(own.joined).items() if value is not None}
     return fields
 
 

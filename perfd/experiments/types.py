@@ -7,7 +7,7 @@ from functools import partial
 
 from perfd.config import ExperimentConfig
 from perfd.experiments.download import DownloadRun, Pair
-from perfd.experiments.pageload import Material, MeasuredBrowser, Page, PageLoadRun
+from perfd.experiments.pageload import Material, MeasuredBrowser, NoUse, Page, PageLoadRun
 from perfd.experiments.parallel import ParallelRun
 from perfd.experiments.rtt import RTTRun
 from perfd.experiments.run import Run, Setup, TorExperiment
@@ -37,14 +37,13 @@ def make_page_load(
     proxy: MeasuringProxy,
     page: Page,
     material: Material | None,
+    no_use: NoUse,
 ) -> Prepared:
     """What runs the page loads of ``config`` in one browser."""
 
     def loads(*, optimistic: bool | None) -> TorExperiment:
-        return TorExperiment(
-            setup,
-            partial(PageLoadRun, browser=browser, proxy=proxy, page=page, material=material, optimistic=optimistic),
-        )
+        run = partial(PageLoadRun, browser=browser, proxy=proxy, page=page, material=material, no_use=no_use)
+        return TorExperiment(setup, partial(run, optimistic=optimistic))
 
     if config.optimistic == "both":
         return Pair(loads(optimistic=False), loads(optimistic=True))
