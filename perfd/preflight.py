@@ -67,7 +67,8 @@ def browser_trouble(browser: BrowserConfig) -> str | None:
     if browser.selenium_url is not None:
         return None
     if trouble := program_trouble(browser.binary, package="firefox-esr"):
-        return f"binary: {trouble}"
+        other = "; name another Firefox, or install one (Debian: apt-get install firefox-esr)"
+        return f"binary: {trouble}{other if '/' in browser.binary else ''}"
     if browser.driver == "selenium" and (trouble := program_trouble(browser.geckodriver, package=None)):
         return f"geckodriver: {trouble}"
     return None
