@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
@@ -189,12 +189,12 @@ class BrowserTestCase(TestCase):
     def processes(self) -> list[int]:
         """All processes of all Firefoxes of this test."""
         for profile in self.profiles():
-            self.sessions |= {(status_of(pid)[3], profile) for pid in processes_of(-1, profile)}
+            self.sessions |= {(ids_of(pid).session, profile) for pid in processes_of(-1, profile)}
         return sorted({pid for session, profile in self.sessions for pid in processes_of(session, profile)})
 
-    def main_process(self, parent: int | None = None) -> int:
-        """The one Firefox that ``parent`` (this process, if not given) runs."""
-        (pid,) = [pid for pid in self.processes() if status_of(pid)[1] == (parent or os.getpid())]
+    def main_process(self) -> int:
+        """The one Firefox that this process runs."""
+        (pid,) = [pid for pid in self.processes() if ids_of(pid).parent == os.getpid()]
         return pid
 
     async def until(self, what: Callable[[], object]) -> None:
@@ -203,12 +203,24 @@ class BrowserTestCase(TestCase):
             await deferLater(reactor, 0.05)
 
 
-def status_of(pid: int) -> tuple[int, int, int, int]:
-    """The ids of a process, its parent, its group and its session."""
-    fields = Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()
-    return pid, int(fields[1]), int(fields[2]), int(fields[3])
+class Ids(NamedTuple):
+    """Which processes a process belongs to; -1 if it has just ended."""
+
+    parent: int = -1
+    session: int = -1
+
+
+def ids_of(pid: int) -> Ids:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()
+    except OSError:
+        return Ids()
+    return Ids(int(fields[1]), int(fields[3]))
 
 
 def command_of(pid: int) -> bytes:
-    """The command line; processes that Firefox forks write it with blanks or with NULs."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+    """The command line, with blanks or NULs between arguments; empty if the process has just ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -46,7 +47,8 @@ class EndTests(BrowserTestCase):
         first = self.main_process()
         for pid in self.processes():
             if b"-isForBrowser" in command_of(pid):
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         crashed = await crashing
         self.assertEqual((crashed.outcome, crashed.errorcode), (Outcome.FAILED, Error.CRASH))
 
@@ -67,7 +69,7 @@ class EndTests(BrowserTestCase):
 
     async def test_stopped(self) -> None:
         """A Firefox that hangs is told from a page that does, and killed."""
-        hanging = self.start("/hang", timeout=3)
+        hanging = self.start("/hang", timeout=2)
         await self.until(lambda: "/hang" in self.pages.seen)
         stopped = self.main_process()
         os.kill(stopped, signal.SIGSTOP)
@@ -103,6 +105,14 @@ class EndTests(BrowserTestCase):
         self.assertEqual(self.processes(), [])
         self.assertIn("closed", self.browser.not_ready or "")
         self.assertEqual((await self.load()).outcome, Outcome.CANCELLED)
+
+    async def test_closed_at_its_start(self) -> None:
+        """A browser that is closed while its process starts leaves none."""
+        starting = self.start("/")
+        await self.until(lambda: len(self.processes()) > 2)
+        await self.browser.close()
+        self.assertEqual((await starting).outcome, Outcome.CANCELLED)
+        self.assertEqual(self.processes(), [])
 
 
 class FreshTests(BrowserTestCase):
@@ -181,7 +191,7 @@ class SilenceTests(BrowserTestCase):
         trace = Path(self.mktemp()).absolute()
         binary = _traced(trace) if _can_trace() else "firefox-esr"
         self.browser = self.make_browser(binary=binary, prefs={"network.proxy.socks_port": default.port})
-        loading = self.start("/", quiet=8)
+        loading = self.start("/", quiet=6)
         strange: set[str] = set()
         while not loading.called:
             strange |= _strange_sockets(self.processes())

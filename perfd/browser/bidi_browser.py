@@ -62,6 +62,7 @@ class BidiBrowser:
         self._options = options
         self._profiles = Profiles(options)
         self._running: _Running | None = None
+        self._starting: Deferred[_Running] | None = None
         self._lock = DeferredLock()
         self._ending: set[Deferred[None]] = set()
         self._tidy_start = True
@@ -103,6 +104,8 @@ class BidiBrowser:
     async def close(self) -> None:
         """See ``Browser.close``. A load that is going on is stopped."""
         self._closed = True
+        if self._starting is not None:
+            self._starting.cancel()
         self._retire()
         while self._ending:
             await DeferredList(list(self._ending))
@@ -157,14 +160,16 @@ class BidiBrowser:
     async def _started(self) -> _Running:
         if self._closed:
             raise BrowserError("the browser was closed")
-        starting = Deferred.fromCoroutine(self._start())
-        starting.addTimeout(START_LIMIT, self._reactor)
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addTimeout(START_LIMIT, self._reactor)
         try:
-            return await starting
+            return await self._starting
         except TwistedTimeoutError as error:
             raise BrowserError(f"the browser did not start within {START_LIMIT:g} s") from error
         except (OSError, BidiError, ProgramMissingError) as error:
             raise BrowserError(f"the browser could not be started: {error}") from error
+        finally:
+            self._starting = None
 
     async def _start(self) -> _Running:
         binary = find_program(self._options.binary, _PACKAGE)

@@ -48,7 +48,9 @@ class FirefoxOptions:
     """Which Firefox, and how it is run."""
 
     name: str = "firefox"  # in messages
-    binary: str = "firefox-esr"  # a program in PATH, or a path; Tor Browser's firefox too
+    binary: str = (
+        "firefox-esr"  # a program in PATH, or a path; Tor Browser's too, but no script that goes on beside it
+    )
     profile: Path | None = None  # a profile that every process gets a copy of; None: an empty one
     warm: bool = True  # one process for many loads; else each load has a fresh one
     loads_per_process: int = 30  # a warm process grows, and is replaced after so many

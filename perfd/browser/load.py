@@ -25,7 +25,10 @@ STALL_AFTER = 30.0
 """Seconds without news of a request after which a load that meets its deadline stalled; half its time if less."""
 
 ANSWER_LIMIT = 2.0
-"""Seconds for an answer of the browser to a question about a page whose load is over."""
+"""Seconds for an answer about a page, after its deadline; before it, there is what is left of the page's time."""
+
+BROWSER_LIMIT = 3.0
+"""Seconds for an answer of the browser itself, until it counts as hung."""
 
 FILM_STEP = 0.1
 MOST_FRAMES = 600
@@ -197,7 +200,7 @@ class PageLoading:
         if end is not _End.LOST:
             answer = await self._question()
             if answer is not None and self._task.screenshot:
-                screenshot = await self._picture({"type": "image/png"}, ANSWER_LIMIT)
+                screenshot = await self._picture({"type": "image/png"}, self._patience())
             if answer is None:
                 await self._check_browser()
         outcome, code, reason = self._judge(end, answer)
@@ -234,7 +237,7 @@ class PageLoading:
         target = {"context": self._context, "sandbox": "perfd"}
         try:
             result = await self._session.command(
-                "script.evaluate", ANSWER_LIMIT, expression=_QUESTION, target=target, awaitPromise=False
+                "script.evaluate", self._patience(), expression=_QUESTION, target=target, awaitPromise=False
             )
             return _answer(json.loads(result["result"]["value"]))
         except BidiError as error:
@@ -246,10 +249,14 @@ class PageLoading:
         except (KeyError, TypeError, ValueError) as error:
             return f"the page's answer makes no sense: {error!r}"
 
+    def _patience(self) -> float:
+        """Seconds that an answer about the page may take now."""
+        return max(ANSWER_LIMIT, self._anchor.monotonic + self._task.timeout - self._clock.monotonic())
+
     async def _check_browser(self) -> None:
         """Tell a page that hangs from a browser that does."""
         try:
-            await self._session.command("session.status", ANSWER_LIMIT)
+            await self._session.command("session.status", BROWSER_LIMIT)
         except BidiError as error:
             self._lost = self._lost or str(error)
 
