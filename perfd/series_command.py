@@ -65,15 +65,45 @@ class Request:
 
 @attrs.frozen
 class Use:
-    """A circuit that requests of the series were attached to, and the numbers of these requests."""
+    """A circuit that requests of the series were attached to."""
 
     circ_id: int
-    requests: tuple[int, ...]
-    circuit: Circuit | None  # None: its record is not there any more
+    requests: tuple[Measurement, ...]
+    circuit: Circuit | None  # None: it has not ended yet, or its record is not there any more
+
+    @property
+    def user(self) -> Measurement | None:
+        """A request that it carried, whose record knows it too."""
+        return next((m for m in self.requests if m.circ_id == self.circ_id), None)
+
+    @property
+    def launch(self) -> float | None:
+        known = self.circuit or self.user
+        return None if known is None else known.launch
+
+    @property
+    def conflux_id(self) -> str | None:
+        known = self.circuit or self.user
+        return None if known is None else known.conflux_id
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Its relays, with their nicknames if they are known."""
+        if self.circuit is not None:
+            return tuple(
+                f"{hop.fingerprint}~{hop.nickname}" if hop.nickname else hop.fingerprint
+                for hop in self.circuit.path
+            )
+        return () if self.user is None else self.user.path or ()
 
     def as_dict(self) -> dict[str, Any]:
-        circuit = None if self.circuit is None else attrs.asdict(self.circuit)
-        return {"circ_id": self.circ_id, "requests": self.requests, "circuit": circuit}
+        return {
+            "circ_id": self.circ_id,
+            "requests": [_number(request) for request in self.requests],
+            "launch": self.launch,
+            "conflux_id": self.conflux_id,
+            "path": self.path,
+        }
 
 
 @attrs.frozen
@@ -130,17 +160,17 @@ def read_series(reader: StoreReader, series_id: str) -> Series | None:
 
 def _uses(reader: StoreReader, requests: Sequence[Request]) -> list[Use]:
     """The circuits, in the order in which they were first used."""
-    numbers: dict[int, list[int]] = {}
+    users: dict[int, list[Measurement]] = {}
     ids: dict[int, str] = {}  # of their records
     for request in requests:
         for circ_id in dict.fromkeys(request.circuits):
-            numbers.setdefault(circ_id, []).append(_number(request.record))
+            users.setdefault(circ_id, []).append(request.record)
         for stream in request.streams:
             session = stream.id.rpartition("-s")[0]  # streams and circuits of one run of tor share it
             ids |= {attach.circ_id: f"{session}-c{attach.circ_id}" for attach in stream.attaches}
     return [
         Use(circ_id, tuple(each), reader.circuit(ids[circ_id]) if circ_id in ids else None)
-        for circ_id, each in numbers.items()
+        for circ_id, each in users.items()
     ]
 
 
@@ -182,13 +212,10 @@ def _attached(request: Request) -> str:
 
 
 def _circuit_row(use: Use) -> tuple[str, ...]:
-    circuit = use.circuit
-    launch = None if circuit is None else circuit.launch
-    path = () if circuit is None else circuit.path
     return (
         str(use.circ_id),
-        ", ".join(map(str, use.requests)),
-        "" if launch is None else date(launch),
-        "" if circuit is None else circuit.conflux_id or "",
-        " ".join(f"{hop.fingerprint}~{hop.nickname}" if hop.nickname else hop.fingerprint for hop in path),
+        ", ".join(str(_number(request)) for request in use.requests),
+        "" if use.launch is None else date(use.launch),
+        use.conflux_id or "",
+        " ".join(use.path),
     )

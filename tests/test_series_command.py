@@ -109,7 +109,17 @@ class SeriesTests(SynchronousTestCase):
         self.assertEqual(
             [(c["circ_id"], c["requests"]) for c in found["circuits"]], [(5, [0]), (6, [1]), (7, [1]), (8, [2])]
         )
-        self.assertEqual(found["circuits"][2]["circuit"]["path"][0]["nickname"], "alice")
+        self.assertEqual(found["circuits"][2]["path"], [f"${'A' * 40}~alice", f"${'B' * 40}"])
+        self.assertEqual(
+            (found["circuits"][0]["launch"], found["circuits"][0]["conflux_id"]), (START - 60.0, "C" * 32)
+        )
+
+    def test_living_circuit(self) -> None:
+        """A circuit has a record when it has ended; until then those of the requests tell."""
+        self.fill()
+        use = json.loads(self.show("--json"))["circuits"][3]
+        self.assertEqual((use["circ_id"], use["path"]), (8, list(self.requests[2].path or ())))
+        self.assertEqual(use["launch"], self.requests[2].launch)
 
     def test_without_its_own_record(self) -> None:
         """Perfd was killed before the series was over: its requests are shown."""
