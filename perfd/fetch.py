@@ -1,7 +1,9 @@
 """The measuring HTTP client: one request over any endpoint, with every step stamped and nothing kept.
 
 `fetch` opens a fresh connection, hands over the request, and counts and drops what comes back. Every read is
-stamped once, by the first statement of ``Client.dataReceived``: all that is derived from a read has that stamp.
+stamped once, by the first statement of ``Client.dataReceived``: all that is derived from a read has that stamp. It
+is the time at which the kernel got the last packet of the read (`perfd.arrival`), as far as it tells. So the first
+read takes one byte only: the packets behind it must not make DATARESPONSE later.
 There are no redirects, no decompression, no pool and no buffering. Network trouble is a result, never an exception.
 """
 
@@ -20,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from perfd import __version__
+from perfd.arrival import StampedSocket, stamp_arrivals
 from perfd.clock import Phase, Timeline
 from perfd.http_response import TOKEN, Response, ResponseError
 from perfd.progress import Progress
@@ -129,6 +132,7 @@ class Client(Protocol):
         self._connecting: Deferred[IProtocol] | None = None
         self._addresses: tuple[IAddress, IAddress] | None = None
         self._read = 0
+        self._socket: StampedSocket | None = None
         self.ended: Deferred[Any] = Deferred(lambda _: self.stop())
 
     async def exchange(self, reactor: IReactorTime, endpoint: IStreamClientEndpoint, timeout: float) -> Any:
@@ -152,7 +156,8 @@ class Client(Protocol):
         if self.ended.called:
             self.transport.abortConnection()
             return
-        self.transport.bufferSize = _READ_SIZE
+        self._socket = stamp_arrivals(self.transport)
+        self.transport.bufferSize = _READ_SIZE if self._socket is None else 1
         self._addresses = self.transport.getHost(), self.transport.getPeer()
         self.timeline.mark(Phase.DATAREQUEST)
         self.send()
@@ -162,13 +167,20 @@ class Client(Protocol):
         self.transport.write(self.request)
 
     def dataReceived(self, data: bytes) -> None:
-        stamp = self.timeline.now()
+        stamp = self._arrival(self.timeline.now())
         if self.ended.called:
             return
+        self.transport.bufferSize = _READ_SIZE
         self.last_read = stamp
         self._read += len(data)
         self.received(stamp)
         self._advance(self.response.feed, data)
+
+    def _arrival(self, now: float) -> float:
+        """When what was read ``now`` arrived. An age that cannot be (the wall clock was stepped) does not count."""
+        age = None if self._socket is None else self._socket.age
+        earliest = max(self.last_read, self.timeline.stamps[Phase.DATAREQUEST])
+        return now - age if age is not None and 0 <= age <= now - earliest else now
 
     @property
     def last_moved(self) -> float:

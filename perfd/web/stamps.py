@@ -38,8 +38,8 @@ class Served:
     """The server's stamps of one exchange, in raw monotonic seconds. None: it did not happen, or not yet."""
 
     request: float | None = None  # the read that completed the request's head had returned
-    response: float | None = None  # the send that took the first byte of the response's head had returned
-    complete: float | None = None  # the send that took the last byte of the response had returned
+    response: float | None = None  # the first byte of the response's head was handed to the socket, which took it
+    complete: float | None = None  # the last byte of the response was
     received: Received | None = None  # the request's body, if it has one
 
 
@@ -95,9 +95,9 @@ class ServerStamps:
 class SendMeter:
     """Counts the bytes of one connection from the transport's buffer into the socket, and stamps them.
 
-    It wraps ``writeSomeData``, in which Twisted calls ``send``, and so stamps when ``send`` has returned; that is
-    as close to the socket as Twisted allows. A transport in memory has no ``writeSomeData``: there, what is written
-    counts as sent.
+    It wraps ``writeSomeData``, in which Twisted calls ``send``, and stamps just before: on one machine the client
+    may have the bytes when ``send`` returns, and nothing may be received before it was sent. A transport in memory has no
+    ``writeSomeData``: there, what is written counts as sent.
     """
 
     def __init__(self, transport: Any, stamps: ServerStamps) -> None:
@@ -149,18 +149,20 @@ class SendMeter:
 
     def writeSomeData(self, data: bytes) -> int | BaseException:
         assert self._send is not None
+        stamp = self._stamps.monotonic()
         result = self._send(data)
         if isinstance(result, int) and result > 0:
-            self._moved(result)
+            self._moved(result, stamp)
         return result
 
     def _accepted(self, count: int) -> None:
         self.unsent += count
         if self._send is None:
-            self._moved(count)
+            self._moved(count, self._stamps.monotonic())
 
-    def _moved(self, count: int) -> None:
-        self.last_sent = self._stamps.monotonic()
+    def _moved(self, count: int, stamp: float) -> None:
+        """The socket was given bytes at ``stamp``, and took ``count``."""
+        self.last_sent = stamp
         self._stamps.sent += count
         self.unsent -= count
         if self._served is not None:
