@@ -96,8 +96,8 @@ class SendMeter:
     """Counts the bytes of one connection from the transport's buffer into the socket, and stamps them.
 
     It wraps ``writeSomeData``, in which Twisted calls ``send``, and stamps just before: on one machine the client
-    may have the bytes when ``send`` returns, and nothing may be received before it was sent. A transport in memory has no
-    ``writeSomeData``: there, what is written counts as sent.
+    may have the bytes when ``send`` returns, and nothing may be received before it was sent. A transport in memory
+    has no ``writeSomeData``: there, what is written counts as sent.
     """
 
     def __init__(self, transport: Any, stamps: ServerStamps) -> None:
