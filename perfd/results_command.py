@@ -165,7 +165,7 @@ def _row(m: Measurement) -> tuple[str, ...]:
         m.outcome.value,
         seconds(None if m.dataresponse is None else m.dataresponse - m.start),
         seconds(None if m.datacomplete is None else m.datacomplete - m.start),
-        " ".join(filter(None, (m.errorcode, m.reason))),
+        " ".join(filter(None, (m.id if m.type == "series" else None, m.errorcode, m.reason))),
     )
 
 

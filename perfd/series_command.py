@@ -28,8 +28,8 @@ TOTALS = (
     ("REUSED", "requests on a circuit that was used before"),
     ("ATTACHES", "times that a stream was attached to a circuit"),
     ("DETACHES", "times that one was detached"),
-    ("CIRCUITWAITMEDIAN", "median of the waits for a circuit, in seconds"),
-    ("CIRCUITWAITMAX", "longest of them"),
+    ("CIRCUITWAITMEDIAN", "median of the waits for a circuit"),
+    ("CIRCUITWAITMAX", "longest wait for one"),
     ("FAILURES", "failures"),
 )
 """The keys of a series' record, and what they mean."""
@@ -120,9 +120,7 @@ def show_series(config: Config, series_id: str, *, as_json: bool) -> int:
     with StoreReader(database_path(config.database, config.directory)) as reader:
         series = read_series(reader, series_id)
     if series is None:
-        sys.stderr.write(
-            f"perfd: no series has the id {series_id!r}; `perfd results --type series --json` has ids\n"
-        )
+        sys.stderr.write(f"perfd: no series has the id {series_id!r}; `perfd results --type series` names them\n")
         return 1
     if as_json:
         document = {
@@ -135,7 +133,8 @@ def show_series(config: Config, series_id: str, *, as_json: bool) -> int:
     print_table(_title(series_id, series), REQUEST_HEADINGS, map(_request_row, series.requests))
     print_table("The circuits", CIRCUIT_HEADINGS, map(_circuit_row, series.circuits))
     if series.record is not None:
-        totals = [(text, str(series.record.extra[key])) for key, text in TOTALS if key in series.record.extra]
+        known = series.record.extra
+        totals = [(text, _value(known[key])) for key, text in TOTALS if key in known]
         print_table("The whole series", ("what", "value"), totals)
     return 0
 
@@ -176,6 +175,10 @@ def _uses(reader: StoreReader, requests: Sequence[Request]) -> list[Use]:
 
 def _number(request: Measurement) -> int:
     return int(request.extra.get("REQUESTNUMBER", 0))
+
+
+def _value(value: str | float) -> str:
+    return f"{value:.6f} s" if isinstance(value, float) else str(value)
 
 
 def _title(series_id: str, series: Series) -> str:

@@ -47,7 +47,7 @@ class SeriesTests(SynchronousTestCase):
             id=SERIES,
             type="series",
             circ_id=None,
-            extra={"REQUESTS": 4, "CIRCUITS": 2, "FAILURES": "PERFD/STALL:1"},
+            extra={"REQUESTS": 4, "CIRCUITS": 2, "CIRCUITWAITMAX": 1.5, "FAILURES": "PERFD/STALL:1"},
         )
         self.requests = [
             request(0, circ_id=5, conflux_id="C" * 32, extra={"CIRCUITWAIT": 0.25}),
@@ -93,6 +93,7 @@ class SeriesTests(SynchronousTestCase):
             f"6 1 2023-11-14 22:12:20 ${'A' * 40}~alice ${'B' * 40}",
             "requests 4",
             "circuits used 2",
+            "longest wait for one 1.500000 s",
             "failures PERFD/STALL:1",
         ):
             self.assertIn(expected, rows)
@@ -149,6 +150,7 @@ class SeriesTests(SynchronousTestCase):
 
         self.assertEqual(results(), ["n", self.others[2].id, self.others[0].id, SERIES])
         self.assertEqual(results("--type", "series"), ["n", SERIES])
+        self.assertIn(f" ok       0.723 s     1.235 s   {SERIES}\n", self.instance.perfd("results")[1])
         self.assertEqual(len(results("--type", "request")), 5)
         _, out, _ = self.instance.perfd("export", "--format", "json")
         self.assertEqual(len(out.splitlines()), 9)
