@@ -127,7 +127,7 @@ class Laboratory(OrderedServices):
         proxy = MeasuringProxy(self._reactor, self._clock, socks, setup.tor.events)
         path = "/page/" if config.page == "canonical" else f"/page/{config.page}/"
         page = Page(
-            url=lambda: config.url or f"http://{authority(way)}{path}",
+            url=lambda: config.url or f"http://{authority(way).removesuffix(':80')}{path}",
             label=lambda: config.url or page_version(config.page, self._public.origins),
             quiet=config.quiet,
             screenshot=config.screenshot,
