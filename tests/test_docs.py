@@ -1,6 +1,9 @@
-"""The README is true: its log line, its options, its error codes, its keys and its commands."""
+"""The README and docs/ are true: their log lines, options, error codes, keys, examples, commands and links."""
 
+import ast
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,61 @@ from perfd.record import FIELDS, Error, Kind, Outcome
 
 CHECKOUT = Path(__file__).parent.parent
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((CHECKOUT / "docs").glob("*.md"))}
+TYPES = DOCS["experiments.md"] + DOCS["pages.md"]
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LOG_LINE = re.compile(r"[0-9-]{10} [0-9:]{8}\+0000 \[perfd\.")
+
+QUANTILES = {"MIN", "Q1", "MEDIAN", "Q3", "P95", "MAX"}
+"""What keys of round-trip times end in; no keys themselves."""
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The code blocks of a document."""
+    return [block for found, block in BLOCK.findall(text) if found == language]
+
+
+def whole_lines() -> list[str]:
+    """The log lines in docs/ that are not shortened; each has a block of its own."""
+    lines = (" ".join(block.split()) for block in blocks(TYPES, ""))
+    return [line for line in lines if LOG_LINE.match(line) and "..." not in line]
+
+
+def documented_keys() -> set[str]:
+    """The keys of the tables in docs/. DATAPERCn stands for all that have a number there."""
+    rows = re.findall(r"^\| key \| meaning \|\n\|---\|---\|\n((?:\|.*\n)+)", TYPES, re.MULTILINE)
+    cells = [row.split("|")[1] for table in rows for row in table.splitlines()]
+    return {key for cell in cells for key in cell.replace(",", " ").split()}
+
+
+def written_keys() -> Iterator[tuple[str, str]]:
+    """The keys of a type's own that the source writes: as they are, or as a pattern if they are put together."""
+    perfd = CHECKOUT / "perfd"
+    sources = [*perfd.glob("experiments/*.py"), perfd / "browser/material_files.py", perfd / "tor/rendezvous.py"]
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            found: list[ast.expr | None] = []
+            if isinstance(node, ast.Dict):
+                found = list(node.keys)
+            elif isinstance(node, ast.JoinedStr):
+                found = [node]
+            elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+                found = [node.slice]
+            elif isinstance(node, ast.keyword):
+                found = [ast.Constant(node.arg)]
+            for each in found:
+                pattern = key_pattern(each)
+                if re.fullmatch(r"[A-Z][A-Z0-9]*(\[A-Z0-9n\]\+[A-Z0-9]*)*", pattern) and pattern not in QUANTILES:
+                    yield path.name, pattern
+
+
+def key_pattern(node: ast.expr | None) -> str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "[A-Z0-9n]+" for part in node.values)
+    return ""
 
 
 def options() -> set[str]:
@@ -61,9 +119,66 @@ def test_keys() -> None:
             assert re.search(rf"\b{field.key}n?\b", README), field
 
 
-@pytest.mark.parametrize("command", re.findall(r"^(?:\$ )?(?:\./)?perfd ([a-z]+)", README, re.MULTILINE))
+@pytest.mark.parametrize(
+    "command",
+    sorted(
+        set(re.findall(r"(?:^|^\$ |`)(?:\./)?perfd ([a-z]+)", "\n".join((README, *DOCS.values())), re.MULTILINE))
+    ),
+)
 def test_commands(command: str) -> None:
     """Every command in an example exists."""
     with pytest.raises(SystemExit) as ended:
         _parser().parse_args([command, "--help"])
     assert ended.value.code == 0
+
+
+@pytest.mark.parametrize("line", re.findall(r"^\$ perfd (.*?)(?: &)?$", "\n".join(DOCS.values()), re.MULTILINE))
+def test_command_lines(line: str) -> None:
+    """Every command whose output is shown can be given like that."""
+    _parser().parse_args(shlex.split(line))
+
+
+@pytest.mark.parametrize(
+    "block", [pytest.param(block, id=name) for name, text in DOCS.items() for block in blocks(text, "ini")]
+)
+def test_examples(block: str) -> None:
+    """Every example is a perfd.conf without mistakes."""
+    assert parse_config(block, Path("perfd.conf")).experiments
+
+
+def test_whole_log_lines() -> None:
+    """The measurements in docs/ can be read, and are written as they stand there; there is one of each type."""
+    lines = whole_lines()
+    for line in lines:
+        measurement = parse(line)
+        assert measurement.outcome is Outcome.OK
+        assert line.endswith(render(measurement))
+    types = {parse(line).type for line in lines}
+    assert types == {"download", "upload", "series", "rtt", "pageload"}
+
+
+def test_keys_of_the_types() -> None:
+    """Every key that a type adds is explained in docs/, and no other."""
+    documented = documented_keys()
+    known = {field.key for field in FIELDS}
+    assert documented
+    written = {(path, pattern) for path, pattern in written_keys() if pattern not in known}
+    for path, pattern in written:
+        assert any(re.fullmatch(pattern, key) for key in documented), (path, pattern)
+    shown = {key for line in whole_lines() for key in parse(line).extra}
+    assert {re.sub("^SENTPERC[0-9]+$", "SENTPERCn", key) for key in shown} <= documented
+    patterns = {pattern for _, pattern in written} | known
+    for key in documented:
+        assert key.removesuffix("n") in known or any(re.fullmatch(each, key) for each in patterns), key
+
+
+@pytest.mark.parametrize("name", ["README.md", *(f"docs/{name}" for name in DOCS)])
+def test_links(name: str) -> None:
+    """Every link to a file or a section leads there."""
+    page = CHECKOUT / name
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
+        path, _, section = target.partition("#")
+        to = (page.parent / path).resolve() if path else page
+        headings = re.findall(r"^#+ (.*)$", to.read_text(encoding="utf-8"), re.MULTILINE)
+        anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert not section or section in anchors, target
