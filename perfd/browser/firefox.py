@@ -234,10 +234,10 @@ def processes_of(pid: int, profile: Path) -> list[int]:
 
 def _belongs(pid: int, session: int, home: bytes) -> bool:
     try:
-        state, _, _, its_session = Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()[:4]
+        state, _, _, its_session = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:4]
     except (OSError, ValueError):
         return False
-    if state in ("Z", "X"):
+    if state in (b"Z", b"X"):
         return False
     if int(its_session) == session > 0:
         return True
