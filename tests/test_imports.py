@@ -50,7 +50,9 @@ ALLOWED: dict[str, set[str]] = {
     "control": {"config", "instance", "values"},
     "preflight": {"config", "instance", "store", "values"},
     "servers": {"tor", "values", "web"},
-    "laboratory": {*READERS, "browser", "proxy", "config", "experiments", "instance", "servers", "tor", "values", "web"},
+    "laboratory": {
+        *(*READERS, "browser", "config", "experiments", "instance", "proxy", "servers", "tor", "values", "web"),
+    },
     "measure": "*",
     "testnet_command": {"foreground", "terminal", "tor"},
     "data_commands": "*",
