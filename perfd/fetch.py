@@ -177,10 +177,15 @@ class Client(Protocol):
         self._advance(self.response.feed, data)
 
     def _arrival(self, now: float) -> float:
-        """When what was read ``now`` arrived. An age that cannot be (the wall clock was stepped) does not count."""
+        """When what was read ``now`` arrived. An age that cannot be (the wall clock was stepped) does not count.
+
+        With optimistic data the proxy's reply can wait in the kernel together with what follows it; it was stamped
+        when it was read, so nothing that follows has an earlier stamp.
+        """
         age = None if self._socket is None else self._socket.age
         earliest = max(self.last_read, self.timeline.stamps[Phase.DATAREQUEST])
-        return now - age if age is not None and 0 <= age <= now - earliest else now
+        arrived = now - age if age is not None and 0 <= age <= now - earliest else now
+        return max(arrived, self.timeline.stamps.get(Phase.RESPONSE, 0.0))
 
     @property
     def last_moved(self) -> float:

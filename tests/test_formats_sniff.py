@@ -221,7 +221,7 @@ def test_bad_lines_cost_themselves_only(tmp_path: Path) -> None:
     assert [type(item) for item in found] == [Measurement, Damage] * 4 + [Measurement]
     messages = [item.message for item in found if isinstance(item, Damage)]
     assert messages[0] == "the line is not UTF-8 text"
-    assert messages[1] == "the line is longer than 65536 characters"
+    assert messages[1] == "the line is longer than 262144 characters"
     assert messages[3] == "the line is empty"
 
 
