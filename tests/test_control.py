@@ -17,9 +17,9 @@ from twisted.internet.task import Clock
 from perfd import cli, control, instance
 from perfd.config import ConfigError, load_config
 from perfd.instance import Instance, InstanceError, InstanceLock
-from perfd.laboratory import StartError
 from perfd.measure import NotPreparedError, _prepare
 from perfd.preflight import check_machine
+from perfd.servers import StartError
 from perfd.service import LockService, run_twistd
 from tests.instance import SOCKS_CONFIG, free_port
 
@@ -237,15 +237,15 @@ def test_preparing() -> None:
     """Measurements begin when the tor is ready; one that never is gets its time, then its reason is told."""
     reactor = Clock()
     download = mock.Mock()
-    download.tor.not_ready = "tor default is starting"
+    download.not_ready = "tor default is starting"
     prepared = Deferred.fromCoroutine(_prepare(reactor, download, 60.0))
     reactor.advance(1.0)
     assert not prepared.called
-    download.tor.not_ready = None
+    download.not_ready = None
     reactor.advance(1.0)
     assert prepared.called
 
-    download.tor.not_ready = "tor default has no guards"
+    download.not_ready = "tor default has no guards"
     failures: list[BaseException] = []
     late = Deferred.fromCoroutine(_prepare(reactor, download, 60.0))
     late.addErrback(lambda failure: failures.append(failure.value))
