@@ -60,6 +60,11 @@ class Instance:
     def onion_client_key(self) -> Path:
         return self.directory / "onion" / "client-key"
 
+    @property
+    def browsers(self) -> Path:
+        """The profiles of running browsers."""
+        return self.directory / "browsers"
+
     def tor_data(self, name: str) -> Path:
         return self.directory / "tor" / name
 

@@ -168,9 +168,10 @@ class Laboratory(OrderedServices):
     def _make_browsers(self) -> dict[str, MeasuredBrowser]:
         """Those that experiments use; a browser is launched when its first page is loaded."""
         used = {name for each in self._config.experiments if each.type == "pageload" for name in each.browsers}
+        directory = Instance(self._config.directory).browsers
         return {
             browser.name: MeasuredBrowser(
-                browser.name, browser.driver, make_browser(self._reactor, self._clock, browser)
+                browser.name, browser.driver, make_browser(self._reactor, self._clock, browser, directory)
             )
             for browser in self._config.browsers
             if browser.name in used
@@ -213,11 +214,12 @@ class Laboratory(OrderedServices):
         config = self._config
         if config.network == "socks":
             return {"default": MeasuredTor(self._make_socks(config.socks_proxy))}
-        network = self._make_testnet() if config.network == "testnet" else None
         used = {name for experiment in config.experiments for name in experiment.tors}
         if self._is_onion_wanted():
             used.add(config.server.onion_tor)
-        return {tor.name: self._make_tor(tor, network) for tor in config.tors if not used or tor.name in used}
+        tors = [tor for tor in config.tors if not used or tor.name in used]
+        network = self._make_testnet() if config.network == "testnet" and tors else None
+        return {tor.name: self._make_tor(tor, network) for tor in tors}
 
     def _make_testnet(self) -> TestnetService:
         testnet = Testnet(self._config.testnet, self._config.tors[0].binary, owner=os.getpid, clock=self._clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from perfd.browser.bidi_browser import BidiBrowser
@@ -12,8 +13,11 @@ from perfd.clock import Clock
 from perfd.config import BrowserConfig
 
 
-def make_browser(reactor: Any, clock: Clock, config: BrowserConfig) -> Browser:
-    """The browser of ``config``; nothing is launched yet."""
+def make_browser(reactor: Any, clock: Clock, config: BrowserConfig, directory: Path | None = None) -> Browser:
+    """The browser of ``config``; nothing is launched yet.
+
+    ``directory`` is where the profiles of running browsers are; None: the system's place for such.
+    """
     if config.driver == "selenium":
         selenium = SeleniumOptions(
             name=config.name,
@@ -21,7 +25,14 @@ def make_browser(reactor: Any, clock: Clock, config: BrowserConfig) -> Browser:
             binary=config.binary,
             selenium_url=config.selenium_url,
             profile=config.profile,
+            directory=directory,
         )
         return SeleniumBrowser(reactor, clock, selenium)
-    options = FirefoxOptions(name=config.name, binary=config.binary, profile=config.profile, warm=config.is_warm)
+    options = FirefoxOptions(
+        name=config.name,
+        binary=config.binary,
+        profile=config.profile,
+        warm=config.is_warm,
+        directory=directory,
+    )
     return BidiBrowser(reactor, clock, options)

@@ -202,6 +202,8 @@ class _Child(ProcessProtocol):
         """Start the process and give it its ``job``. Raises ``OSError``."""
         if self._parent is not None:
             self._parent.mkdir(parents=True, exist_ok=True)
+        if self._parent is not None:
+            self._parent.mkdir(parents=True, exist_ok=True)
         self._directory = Path(tempfile.mkdtemp(prefix=f"perfd-selenium-{os.getpid()}-", dir=self._parent))
         downloads = self._directory / "downloads"
         downloads.mkdir()
