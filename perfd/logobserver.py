@@ -32,6 +32,33 @@ CUT_OFF = b" [cut off]\n"
 """Ends a half line that a killed process has left, so that it cannot pass for a whole one."""
 
 
+PASSING_PORTS = "OpenPort"
+"""The factory whose ports come and go with each page load, so that Twisted's words about them are no news."""
+
+_PORT_OPENED = re.compile(rf"{PASSING_PORTS} starting on (\d+)")
+_PORT_CLOSED = re.compile(r"\(TCP Port (\d+) Closed\)")
+
+
+class _PassingPorts:
+    """Knows what Twisted logs about the ports of that factory; it has no switch for that."""
+
+    def __init__(self) -> None:
+        self._open: set[str] = set()
+
+    def are_meant(self, event: LogEvent) -> bool:
+        if event.get("log_namespace") != "log_legacy":
+            return False
+        text = event.get("log_text", "")
+        if opened := _PORT_OPENED.fullmatch(text):
+            self._open.add(opened[1])
+            return True
+        closed = _PORT_CLOSED.fullmatch(text)
+        if closed is None or closed[1] not in self._open:
+            return False
+        self._open.remove(closed[1])
+        return True
+
+
 @attrs.frozen
 class _Line:
     day: date  # UTC
@@ -167,6 +194,7 @@ class LogFile:
         self._held_bytes = 0
         self._outage: _Outage | None = None
         self._is_reopen_due = False
+        self._passing_ports = _PassingPorts()
         try:
             self._file.open()
         except OSError as error:
@@ -175,6 +203,8 @@ class LogFile:
             self._outage = _Outage(self._clock.monotonic(), error.strerror or str(error))
 
     def __call__(self, event: LogEvent) -> None:
+        if self._passing_ports.are_meant(event):
+            return
         text = formatEventAsClassicLogText(event, formatTime=_time_text)
         if text:
             day = _utc_day(event.get("log_time", self._clock.wall()))

@@ -306,6 +306,13 @@ class ErrorTests(PageLoadCase):
         m = self.failed(Error.PAGE, connection(joined=None, errorcode=Error.CLOSED, reason="tor closed"))
         self.assertEqual((m.errorcode, m.reason), (Error.CLOSED, "tor closed"))
 
+    def test_tries(self) -> None:
+        """A browser that tries again gives up for the last reason; one that had an answer, for what ended that."""
+        again = connection(number=2, joined=None, errorcode=Error.CONNECT, reason="refused")
+        m = self.failed(Error.PAGE, connection(), again)
+        self.assertEqual((m.errorcode, m.reason, m.circ_id), (Error.CONNECT, "refused", 5))
+        self.assertEqual(self.failed(Error.PAGE, connection(readbytes=5), again).errorcode, Error.PAGE)
+
     def test_browser_knows_better(self) -> None:
         """An answer of the server is the page's error, and so is what befell another connection."""
         broken = {"errorcode": "TOR/END/MISC", "reason": "tor"}

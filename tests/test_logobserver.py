@@ -14,14 +14,17 @@ from textwrap import dedent
 from typing import Any
 from unittest import mock
 
-from twisted.logger import ILogObserver, Logger
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet import reactor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import ILogObserver, Logger, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from perfd import logobserver
 from perfd.clock import Clock
 from perfd.logfile import DamagedLine, LogSink, parse_file
 from perfd.logobserver import LogFile, reopen_on_signal
+from perfd.proxy import MeasuringProxy
 from tests.strategies import typical
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +67,26 @@ class LogFileCase(SynchronousTestCase):
     def others(self) -> list[str]:
         """The files beside the current log."""
         return sorted(path.name for path in self.directory.iterdir() if path != self.path)
+
+
+class PassingPortTests(LogFileCase, TestCase):
+    """What Twisted says about ports that come and go with each page load."""
+
+    async def test_ports(self) -> None:
+        """The proxy's ports are not told, all others are."""
+        log = self.open()
+        globalLogPublisher.addObserver(log)
+        try:
+            other: Any = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")  # type: ignore[attr-defined]
+            passing = MeasuringProxy(reactor, Clock(), None).open()
+            numbers = (str(other.getHost().port), str(passing.port))
+            await passing.close()
+            await other.stopListening()
+        finally:
+            globalLogPublisher.removeObserver(log)
+        texts = self.texts()
+        self.assertEqual([text for text in texts if numbers[1] in text], [])
+        self.assertEqual([text for text in texts if numbers[0] in text][1:], [f"(TCP Port {numbers[0]} Closed)"])
 
 
 class FormatTests(LogFileCase):

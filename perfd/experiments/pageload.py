@@ -25,7 +25,7 @@ from perfd.record import EMPTY, Error, Measurement, Outcome
 from perfd.tor.join import tor_fields
 
 SEEN_BY_TOR = (Error.PAGE, Error.CLOSED, Error.RESET, Error.SOCKS, Error.CONNECT)
-"""What the browser only sees the outside of: where tor gives a reason for the page's connection, that counts."""
+"""What the browser only sees the outside of: where the proxy or tor knows why a connection failed, that counts."""
 
 
 class Material(Protocol):
@@ -205,7 +205,7 @@ class PageLoadRun(Run):
         }
         own = own_connection(load, connections)
         if own is not None:
-            fields |= _tor_view(own, load)
+            fields |= _tor_view(load, own, tries(load, connections))
         extra = {**self.extra, **figures(load), **_connections(connections), **material}
         if own is not None and own.joined is not None:
             extra |= own.joined.hs
@@ -222,15 +222,11 @@ class PageLoadRun(Run):
         return used
 
 
-def own_connection(load: PageLoad, connections: Sequence[ProxyConnection]) -> ProxyConnection | None:
-    """The connection that carried the request for the page itself, as far as one did.
-
-    The first one to its host and port over which anything came; if nothing did, the first one.
-    """
+def tries(load: PageLoad, connections: Sequence[ProxyConnection]) -> list[ProxyConnection]:
+    """The connections to the page's host and port, in their order."""
     parts = urlsplit(load.task.url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    there = [each for each in connections if each.port == port and _is_host(each, parts.hostname or "")]
-    return next((each for each in there if each.readbytes), there[0] if there else None)
+    return [each for each in connections if each.port == port and _is_host(each, parts.hostname or "")]
 
 
 def _is_host(connection: ProxyConnection, host: str) -> bool:
@@ -239,8 +235,20 @@ def _is_host(connection: ProxyConnection, host: str) -> bool:
     return asked == host or not host.isascii()  # which the browser writes in another way
 
 
-def _tor_view(own: ProxyConnection, load: PageLoad) -> dict[str, Any]:
-    """The steps of the page's own connection, and what tor tells about it."""
+def own_connection(load: PageLoad, connections: Sequence[ProxyConnection]) -> ProxyConnection | None:
+    """The connection that carried the request for the page itself, as far as one did.
+
+    The first one to its host and port over which anything came; if nothing did, the first one.
+    """
+    there = tries(load, connections)
+    return next((each for each in there if each.readbytes), there[0] if there else None)
+
+
+def _tor_view(load: PageLoad, own: ProxyConnection, there: Sequence[ProxyConnection]) -> dict[str, Any]:
+    """The steps of the page's own connection, and what tor tells about it.
+
+    If nothing came over it, the last of the connections to the same place that failed tells why.
+    """
     fields: dict[str, Any] = {
         name: getattr(own, name)
         for name in ("socket", "connect", "negotiate", "request", "response", "datarequest")
@@ -249,10 +257,11 @@ def _tor_view(own: ProxyConnection, load: PageLoad) -> dict[str, Any]:
     fields["endpointremote"] = f"{own.host}:{address}:{own.port}"
     if own.localport is not None:
         fields["endpointlocal"] = f"localhost:127.0.0.1:{own.localport}"
-    if load.outcome is Outcome.FAILED and own.errorcode is not None and load.errorcode in SEEN_BY_TOR:
-        fields["errorcode"], fields["reason"] = own.errorcode, own.reason
     if own.joined is not None:
         fields |= {key: value for key, value in tor_fields(own.joined).items() if value is not None}
+    failed = [each for each in ([own] if own.readbytes else there) if each.errorcode is not None]
+    if failed and load.outcome is Outcome.FAILED and load.errorcode in SEEN_BY_TOR:
+        fields["errorcode"], fields["reason"] = failed[-1].errorcode, failed[-1].reason
     return fields
 
 
