@@ -22,6 +22,12 @@ from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
 
 
+BACKLOG = 1024
+"""Connections that the kernel may hold until we accept them. Where there is no room, they are tried again after a
+second, which spoils what many streams at once measure; Twisted's 50 are too few.
+"""
+
+
 class StartError(Exception):
     """The daemon cannot start; the message is for the operator."""
 
@@ -53,7 +59,9 @@ class WebServer(Service):
 
     def privilegedStartService(self) -> None:
         try:
-            self._port = self._reactor.listenTCP(self._listen.port, self._site, interface=self._listen.host)
+            self._port = self._reactor.listenTCP(
+                self._listen.port, self._site, backlog=BACKLOG, interface=self._listen.host
+            )
         except CannotListenError as error:
             raise StartError(f"cannot listen on {self._listen}: {error.socketError}") from None
 

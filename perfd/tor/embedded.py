@@ -13,6 +13,9 @@ from perfd.tor.endpoints import tcp_endpoint
 from perfd.tor.socks_server import Request, SocksServerFactory
 from perfd.tor.supervision import Readiness
 
+BACKLOG = 1024
+"""Connections that the kernel may hold until they are accepted: experiments begin many at once."""
+
 CONNECT_TIMEOUT = 30.0
 """Seconds for connecting, to the proxy and from it to a destination."""
 
@@ -52,7 +55,7 @@ class EmbeddedSocks(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._listening = self._reactor.listenTCP(0, self._factory, interface="127.0.0.1")
+        self._listening = self._reactor.listenTCP(0, self._factory, backlog=BACKLOG, interface="127.0.0.1")
         self._log.info("the embedded SOCKS proxy was started on 127.0.0.1:{port}", port=self.port)
         self._readiness.gain()
 
