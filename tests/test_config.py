@@ -205,6 +205,8 @@ def defaults(kind: str, **changes: Any) -> ExperimentConfig:
         ),
         ("parallel = 50", defaults("download", parallel=50, is_on_one_circuit=True)),
         ("parallel = 2\nparallel-circuits = each", defaults("download", parallel=2, is_on_one_circuit=False)),
+        ("type = series\nrequests = 1000", defaults("series", requests=1000)),
+        ("parallel = 1000\n[server]\nmax-connections = 1000", defaults("download", parallel=1000)),
         ("optimistic = both", defaults("download", optimistic="both")),
         ("type = pageload\noptimistic = yes", defaults("pageload", size=0, optimistic="yes")),
         ("tor = none, alpha", defaults("download", tors=("none", "alpha"))),
@@ -240,6 +242,11 @@ def test_experiments(text: str, expected: ExperimentConfig) -> None:
     [
         ("parallel = 0", "parallel: must be greater than 0"),
         ("parallel = 1001", "parallel: must be at most 1000"),
+        ("parallel = 501", "parallel: more than max-connections of [server], which is 500"),
+        (
+            "type = series\nrequests = 501\nstagger = 0",
+            "requests: more than max-connections of [server], which is 500",
+        ),
         ("parallel = some", "parallel: 'some' is not a whole number"),
         ("parallel-circuits = two", "parallel-circuits: 'two' is not one of one, each"),
         ("optimistic = perhaps", "optimistic: 'perhaps' is not one of no, yes, both"),

@@ -78,6 +78,7 @@ class Known:
     """What other sections say that experiments refer to."""
 
     max_size: int
+    max_connections: int
     network: str
     tors: Collection[str]
     browsers: Collection[str]
@@ -150,12 +151,20 @@ def _check_type(section: Section, config: ExperimentConfig, known: Known) -> Non
         section.problem("parallel", f"must be at most {MOST_STREAMS}")
     if config.requests > MOST_REQUESTS:
         section.problem("requests", f"must be at most {MOST_REQUESTS}")
+    for option, at_once in (("parallel", config.parallel), ("requests", _requests_at_once(config))):
+        if known.max_connections < at_once <= MOST_STREAMS:
+            section.problem(option, f"more than max-connections of [server], which is {known.max_connections}")
     if config.type == "series" and config.groups > config.requests:
         section.problem("groups", "must be at most as many as there are requests")
     if config.type == "rtt":
         _check_rtt(section, config)
     if config.type == "pageload":
         _check_pageload(section, config, known)
+
+
+def _requests_at_once(config: ExperimentConfig) -> int:
+    """The requests of a series that can be under way at the same time."""
+    return 1 if config.stagger is None else config.requests
 
 
 def _check_rtt(section: Section, config: ExperimentConfig) -> None:

@@ -94,6 +94,7 @@ class _Reader:
         browsers = self._browsers(directory)
         known = Known(
             max_size=server.max_size,
+            max_connections=server.max_connections,
             network=network,
             tors={"default"} if network == "socks" else {tor.name for tor in tors},
             browsers={browser.name for browser in browsers},
