@@ -92,7 +92,7 @@ class Connection:
     @property
     def measurement(self) -> str:
         """The id that the server was told."""
-        lines = self.transport.value().decode().split("\r\n")
+        lines: list[str] = self.transport.value().decode().split("\r\n")
         return next(line.partition(": ")[2] for line in lines if line.startswith("X-Perfd-Measurement"))
 
 

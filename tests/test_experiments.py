@@ -478,7 +478,8 @@ class DirectTests(SynchronousTestCase):
         for host in ("192.0.2.1", "2001:db8::1"):
             connecting = self.connect(host)
             self.reactor.advance(0.5)
-            address, port, factory, *_ = self.reactor.tcpClients.pop()
+            address, port, made, *_ = self.reactor.tcpClients.pop()
+            factory: Any = made
             self.assertEqual((address, port), (host, 80))
             transport = StringTransport()
             factory.buildProtocol(None).makeConnection(transport)
@@ -492,7 +493,8 @@ class DirectTests(SynchronousTestCase):
     def test_refused(self) -> None:
         """The failure is passed on, with SOCKET and without CONNECT."""
         connecting = self.connect("192.0.2.1")
-        self.reactor.tcpClients[0][2].clientConnectionFailed(None, Failure(error.ConnectionRefusedError()))
+        factory: Any = self.reactor.tcpClients[0][2]
+        factory.clientConnectionFailed(None, Failure(error.ConnectionRefusedError()))
         self.failureResultOf(connecting, error.ConnectionRefusedError)
         self.assertNotIn(Phase.CONNECT, self.timeline.stamps)
 
@@ -504,6 +506,7 @@ class DirectTests(SynchronousTestCase):
         way = NoTor(self.reactor)
         experiment = bench.experiment(SIZE, tor=way, reactor=self.reactor)
         running = bench.run(experiment)
-        self.reactor.tcpClients[0][2].clientConnectionFailed(None, Failure(error.ConnectionRefusedError()))
+        factory: Any = self.reactor.tcpClients[0][2]
+        factory.clientConnectionFailed(None, Failure(error.ConnectionRefusedError()))
         m = self.successResultOf(running)
         self.assertEqual((m.tor, m.errorcode, m.endpointproxy), ("none", Error.CONNECT, None))

@@ -112,7 +112,7 @@ def test_series(instance: TestInstance) -> None:
         assert stream["attaches"][-1]["circ_id"] == each["circ_id"]
     carried = {use["circ_id"]: use["requests"] for use in shown["circuits"]}
     for number, request in enumerate(requests):
-        assert number in carried[request.circ_id]  # type: ignore[index]
+        assert number in carried[request.circ_id]
     for use in shown["circuits"]:
         request = requests[use["requests"][-1]]
         if request.circ_id == use["circ_id"]:
