@@ -447,7 +447,7 @@ class OptimisticTests(PageLoadCase):
             self.assertEqual(self.load("optimistic = yes", self.conflux(), tor=tor).extra["OPTIMISTICUSED"], 0)
         self.assertEqual(len(self.warnings()), 2)
         self.assertIn("ConfluxEnabled 0", self.warnings()[0])
-        self.load("optimistic = yes", connection(joined=None))
+        self.assertNotIn("OPTIMISTICUSED", self.load("optimistic = yes", connection(joined=None)).extra)
         self.load("optimistic = no", self.conflux())
         self.assertEqual(len(self.warnings()), 2)
 

@@ -41,8 +41,9 @@ def _number(text: str) -> float:
 
 
 def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    parts = urlsplit(text)  # its ValueError, and that of its port, say what is wrong
+    blank = any(character.isspace() for character in text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or blank:
         raise ValueError(f"{text!r} is not an address like https://example.org/")
     return text
 

@@ -210,16 +210,21 @@ class PageLoadRun(Run):
         if own is not None and own.joined is not None:
             extra |= own.joined.hs
         if self._optimistic:
-            extra["OPTIMISTICUSED"] = self._used(connections)
+            extra |= self._used(connections)
         return fields | {"extra": extra}
 
-    def _used(self, connections: Sequence[ProxyConnection]) -> int:
-        """How many connections tor may have carried optimistic data of: those that are on no Conflux circuit."""
+    def _used(self, connections: Sequence[ProxyConnection]) -> Mapping[str, int]:
+        """How many connections tor may have carried optimistic data of: those that are on no Conflux circuit.
+
+        Nothing if tor did not tell about any.
+        """
         circuits = [c.joined.circuit for c in connections if c.joined is not None and c.joined.circuit is not None]
+        if not circuits:
+            return EMPTY
         used = sum(circuit.conflux_id is None for circuit in circuits)
-        if circuits and not used:
+        if not used:
             self._no_use.say(self.setup.name, self.setup.tor.name)
-        return used
+        return {"OPTIMISTICUSED": used}
 
 
 def tries(load: PageLoad, connections: Sequence[ProxyConnection]) -> list[ProxyConnection]:
