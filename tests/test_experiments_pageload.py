@@ -356,10 +356,14 @@ class TurnTests(PageLoadCase):
         self.other = ScriptedTor()
 
     def test_shared_browser(self) -> None:
-        """Experiments on two tors take turns in one browser, in the order in which they came."""
+        """Experiments on two tors take turns in one browser, in the order in which they came.
+
+        Who waits for the browser does not hold up others on the same tor.
+        """
         first, second = self.start(), self.start(tor=self.other)
         third = self.start()
         self.assertEqual(len(self.browser.tasks), 1)
+        self.assertFalse(self.other.turn.locked)
         for number, running in enumerate((first, second, third), start=1):
             self.assertNoResult(running)
             self.assertEqual(len(self.browser.tasks), number)
@@ -368,6 +372,17 @@ class TurnTests(PageLoadCase):
         self.assert_free()
         self.assertFalse(self.other.turn.locked)
         self.assertEqual(len({task.proxy_port for task in self.browser.tasks}), 3)
+
+    def test_tor_at_work(self) -> None:
+        """What else is measured on the tor does not disturb a load; stopped while it waits, the browser is free."""
+        self.bench.tor.turn.acquire()
+        first, second = self.start(), self.start()
+        self.assertEqual((self.browser.tasks, self.proxy.ports), ([], []))
+        first.cancel()
+        self.assertEqual(self.successResultOf(first).outcome, Outcome.CANCELLED)
+        self.bench.tor.turn.release()
+        self.browser.end()
+        self.assertEqual(self.result(second).outcome, Outcome.OK)
 
     def test_next_load_while_tor_tells(self) -> None:
         """The browser and the tor are free while a record waits for tor's last words and its files."""

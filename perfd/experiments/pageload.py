@@ -133,20 +133,16 @@ class PageLoadRun(Run):
         self._optimistic = bool(optimistic)
 
     async def exchange(self) -> None:
-        """Load the page; over a port of the proxy that nothing else uses."""
+        """Load the page; over a port of the proxy that nothing else uses. The browser is ours alone meanwhile."""
         self._identity = self.setup.identity(self.id, self.slot)
-        await self._browser.turn.acquire()
+        self._port = self._proxy.open(
+            login=(self.setup.user(self.id), "perfd"), optimistic=self._optimistic, measurement=self.id
+        )
         try:
-            self._port = self._proxy.open(
-                login=(self.setup.user(self.id), "perfd"), optimistic=self._optimistic, measurement=self.id
-            )
-            try:
-                self._load = await self._browser.browser.load(self._task(self._port.port))
-            except Exception:
-                await self._port.close(wait=0)
-                raise
-        finally:
-            self._browser.turn.release()
+            self._load = await self._browser.browser.load(self._task(self._port.port))
+        except Exception:
+            await self._port.close(wait=0)
+            raise
 
     def _task(self, proxy_port: int) -> PageTask:
         return PageTask(

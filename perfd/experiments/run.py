@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import attrs
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, DeferredLock
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 
 from perfd.clock import Clock, Timeline
@@ -106,11 +106,13 @@ class Run:
 class TorExperiment:
     """An experiment: makes a run for each slot and gives it the turn on the tor.
 
-    START is taken once it is our turn, so measurements on the same tor do not disturb each other.
+    START is taken once it is our turn, so measurements on the same tor do not disturb each other. ``first`` is the
+    turn on something else that a run needs for itself; waiting for that holds up nobody on the tor.
     """
 
     setup: Setup
     make_run: Callable[[Setup, float | None, Extra], Run]
+    first: DeferredLock | None = None
 
     @property
     def name(self) -> str:
@@ -124,11 +126,11 @@ class TorExperiment:
     async def run(self, slot: float | None, extra: Extra = EMPTY) -> Measurement:
         """One run, once it is our turn; ``extra`` goes into its record."""
         tor = self.setup.tor
+        ours: list[DeferredLock] = []
         try:
-            await tor.turn.acquire()
-        except CancelledError:
-            return self.blank(slot, Outcome.CANCELLED, Error.STOPPED, "Perfd was stopped before it ran")
-        try:
+            for turn in (self.first, tor.turn) if self.first is not None else (tor.turn,):
+                await turn.acquire()
+                ours.append(turn)
             refusal = self.setup.refusal
             if refusal is not None:
                 return self.blank(slot, Outcome.SKIPPED, *refusal)
@@ -139,7 +141,8 @@ class TorExperiment:
         except CancelledError:
             return self.blank(slot, Outcome.CANCELLED, Error.STOPPED, "Perfd was stopped before it ran")
         finally:
-            tor.turn.release()
+            for turn in ours:
+                turn.release()
         return await run.finish()
 
     def blank(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Measurement:

@@ -43,7 +43,7 @@ def make_page_load(
 
     def loads(*, optimistic: bool | None) -> TorExperiment:
         run = partial(PageLoadRun, browser=browser, proxy=proxy, page=page, material=material, no_use=no_use)
-        return TorExperiment(setup, partial(run, optimistic=optimistic))
+        return TorExperiment(setup, partial(run, optimistic=optimistic), browser.turn)
 
     if config.optimistic == "both":
         return Pair(loads(optimistic=False), loads(optimistic=True))
