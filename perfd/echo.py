@@ -85,7 +85,10 @@ class EchoClient(Protocol):
             self._probing.stop()
 
     def finish(self) -> None:
-        """Close the connection: all that was wanted is there."""
+        """Close the connection: all that was wanted is there, unless nothing ever came back."""
+        if self.sent and not self.samples:
+            self._end(Ending(Outcome.FAILED, Error.STALL, f"none of {self.sent} exchanges came back"))
+            return
         self._timeline.mark(Phase.DATACOMPLETE, self._last_read)
         self._end(Ending(Outcome.OK))
 

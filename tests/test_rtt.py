@@ -290,7 +290,7 @@ class RunTests(ExperimentCase):
         self.assertRegex(m.reason or "", "^the download under which to measure: ")
 
     def test_silent_server(self) -> None:
-        """Exchanges that do not come back are waited for a little, and counted."""
+        """Exchanges that do not come back are waited for a little, and counted; if none does, the run failed."""
         running = self.start()
         self.switch()
         self.reactor.pump([0.25] * 8)
@@ -299,7 +299,8 @@ class RunTests(ExperimentCase):
         self.assertNoResult(running)
         self.reactor.pump([0.05] * (int(LAST_ECHO_WAIT / 0.05) + 1))
         m = self.result(running)
-        self.assertEqual((m.outcome, m.extra["RTTSENT"], m.extra["RTTLOST"]), (Outcome.OK, 5, 5))
+        self.assertEqual((m.outcome, m.errorcode), (Outcome.FAILED, Error.STALL))
+        self.assertEqual((m.extra["RTTSENT"], m.extra["RTTLOST"]), (5, 5))
         self.assertEqual((m.extra["RTTIDLECOUNT"], m.extra["RTTLOADCOUNT"]), (0, 0))
 
     def test_lost_under_load(self) -> None:
