@@ -24,10 +24,12 @@ reactor: Any = global_reactor
 
 
 class ToldPages(Pages):
-    """Tells what it was asked for."""
+    """Tells what it was asked for. One page that never answers is in no other page."""
 
     def page_seen(self, request: Request) -> bytes:
         return json.dumps(self.seen).encode()
+
+    page_silent = Pages.page_hang
 
 
 class Lifeline(Protocol):
