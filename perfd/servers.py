@@ -21,7 +21,6 @@ from perfd.web.page import page_resource
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
 
-
 BACKLOG = 1024
 """Connections that the kernel may hold until we accept them. Where there is no room, they are tried again after a
 second, which spoils what many streams at once measure; Twisted's 50 are too few.
