@@ -1,7 +1,9 @@
 """When bytes arrived, as the kernel saw it: earlier than when a busy process gets round to reading them.
 
 Linux stamps every packet at its arrival, and tells with a read when the last packet in it came (SO_TIMESTAMPNS,
-socket(7); TCP since Linux 4.18). Elsewhere, and for what is no socket, nothing is told.
+socket(7); TCP since Linux 4.18). Elsewhere, and for what is no socket, nothing is told. Packets that wait may be
+merged, and have the time of the last one then: so a read that comes late can be stamped later than its first byte
+came, but never later than it would be without this.
 """
 
 from __future__ import annotations
@@ -47,3 +49,12 @@ def stamp_arrivals(transport: Any) -> StampedSocket | None:
     stamped.setblocking(False)
     transport.socket, transport.fileno = stamped, stamped.fileno
     return stamped
+
+
+def arrival(stamped: StampedSocket | None, now: float, earliest: float) -> float:
+    """When what was read from ``stamped`` at ``now`` had arrived (monotonic stamps).
+
+    An age that cannot be, because the wall clock was stepped or it would be before ``earliest``, does not count.
+    """
+    age = None if stamped is None else stamped.age
+    return now - age if age is not None and 0 <= age <= now - earliest else now

@@ -14,7 +14,9 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from perfd.arrival import StampedSocket, arrival, stamp_arrivals
 from perfd.clock import Phase, Timeline
+from perfd.delivery import deliver
 from perfd.fetch import Ending, Exchange, classify, get_request
 from perfd.record import Error, Outcome
 
@@ -60,6 +62,7 @@ class EchoClient(Protocol):
         self._written = 0
         self._echoed = 0  # bytes
         self._last_read = 0.0
+        self._socket: StampedSocket | None = None
         self._probing: LoopingCall | None = None
 
     @property
@@ -106,12 +109,13 @@ class EchoClient(Protocol):
             self.transport.abortConnection()
             return
         self._addresses = self.transport.getHost(), self.transport.getPeer()
+        self._socket = stamp_arrivals(self.transport)
         self.transport.setTcpNoDelay(True)
         self._timeline.mark(Phase.DATAREQUEST)
         self._write(self._request)
 
     def dataReceived(self, data: bytes) -> None:
-        stamp = self._timeline.now()
+        stamp = arrival(self._socket, self._timeline.now(), max([self._last_read, *self._under_way[:1]]))
         if self.ended.called:
             return
         self._timeline.mark(Phase.DATARESPONSE, stamp)
@@ -145,7 +149,7 @@ class EchoClient(Protocol):
 
     def _write(self, data: bytes) -> None:
         self._written += len(data)
-        self.transport.write(data)
+        deliver(self.transport, data)
 
     def _refused(self, head: bytes) -> None:
         words = head.partition(b"\r\n")[0].split()

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from perfd import __version__
-from perfd.arrival import StampedSocket, stamp_arrivals
+from perfd.arrival import StampedSocket, arrival, stamp_arrivals
 from perfd.clock import Phase, Timeline
 from perfd.http_response import TOKEN, Response, ResponseError
 from perfd.progress import Progress
@@ -177,14 +177,12 @@ class Client(Protocol):
         self._advance(self.response.feed, data)
 
     def _arrival(self, now: float) -> float:
-        """When what was read ``now`` arrived. An age that cannot be (the wall clock was stepped) does not count.
+        """When what was read ``now`` arrived.
 
         With optimistic data the proxy's reply can wait in the kernel together with what follows it; it was stamped
         when it was read, so nothing that follows has an earlier stamp.
         """
-        age = None if self._socket is None else self._socket.age
-        earliest = max(self.last_read, self.timeline.stamps[Phase.DATAREQUEST])
-        arrived = now - age if age is not None and 0 <= age <= now - earliest else now
+        arrived = arrival(self._socket, now, max(self.last_read, self.timeline.stamps[Phase.DATAREQUEST]))
         return max(arrived, self.timeline.stamps.get(Phase.RESPONSE, 0.0))
 
     @property

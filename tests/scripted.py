@@ -48,6 +48,8 @@ class Transport(StringTransport):
 class Connection:
     """One connection through the tor; it is there when ``open`` is called."""
 
+    events: Events
+
     def __init__(
         self, number: int, user: str, timeline: Timeline, connected: Callable[[Any], None], *, optimistic: bool
     ) -> None:
@@ -91,6 +93,11 @@ class Connection:
 
     @property
     def measurement(self) -> str:
+        """The id by which it was joined to tor's stream."""
+        return self.events.joined[self.transport.hostAddr.port]
+
+    @property
+    def token(self) -> str:
         """The id that the server was told."""
         lines: list[str] = self.transport.value().decode().split("\r\n")
         return next(line.partition(": ")[2] for line in lines if line.startswith("X-Perfd-Measurement"))
@@ -102,12 +109,17 @@ class Events:
     def __init__(self) -> None:
         self.cbt_set: bool | None = True
         self.told: dict[str, Joined] = {}
+        self.joined: dict[int, str] = {}  # measurements, by the local port
         self.waits: list[float | None] = []
         self.forgetting: Deferred[bool] | None = None  # None: at once, and it works
         self.stops: list[str] = []
 
     def join(self, local: tuple[str, int], since: float, measurement: str) -> str:
+        self.joined[local[1]] = measurement
         return measurement
+
+    def forget(self, join: str) -> None:
+        assert join in self.joined.values()
 
     async def finish(self, join: str, anchor: Any, wait: float | None = None) -> Joined:
         self.waits.append(wait)
@@ -140,6 +152,7 @@ class ScriptedTor:
         self, host: str, port: int, user: str, *, timeline: Timeline, connected: Any, optimistic: bool
     ) -> Connection:
         connection = Connection(len(self.connections), user, timeline, connected, optimistic=optimistic)
+        connection.events = self.events
         self.connections.append(connection)
         return connection
 

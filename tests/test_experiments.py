@@ -70,7 +70,7 @@ class TurnTests(ExperimentCase):
         self.assertEqual((m.slot, m.experiment, m.payloadbytes, dict(m.extra)), (5.0, "x", 1000, {}))
         self.assertEqual(m.endpointlocal, "localhost:127.0.0.1:40000")
         self.assertEqual(m.endpointproxy, "localhost:127.0.0.1:9050")
-        self.assertEqual(self.connections[0].measurement, m.id)
+        self.assertEqual([self.connections[0].measurement, self.connections[0].token], [m.id] * 2)
         self.assertEqual(len(self.bench.stamps), 0)
 
     def test_refusals(self) -> None:
@@ -170,7 +170,8 @@ class PairTests(ExperimentCase):
         self.assertEqual(order, [[0, 1], [1, 0]] * 2)
         self.assertEqual([c.optimistic for c in self.connections], [False, True, True, False] * 2)
         self.assertEqual(len(set(names)), 4)
-        self.assertEqual(len({c.user for c in self.connections}), 8)
+        self.assertEqual([c.user for c in self.connections[::2]], [str(name) for name in names])
+        self.assertEqual([c.user for c in self.connections[1::2]], [str(name) for name in names])
 
     def test_first_one_fails(self) -> None:
         """The second one is run all the same."""
@@ -196,6 +197,8 @@ class PairTests(ExperimentCase):
         self.assertEqual((pair.not_ready, pair.name), ("no tor", "x"))
         m = self.result(self.bench.run(pair))
         self.assertEqual([m.outcome, *(each.outcome for each in self.parts)], [Outcome.SKIPPED] * 2)
+        self.assertEqual({each.extra["PAIR"] for each in self.parts}, {m.extra["PAIR"]})
+        self.assertEqual([each.extra["OPTIMISTIC"] for each in (*self.parts, m)], [0, 1])
         self.assertEqual(pair.blank(1.0, Outcome.SKIPPED, Error.BUSY, "busy").errorcode, Error.BUSY)
 
 
@@ -282,6 +285,7 @@ class ParallelTests(ExperimentCase):
             (m.extra["STREAMIDS"], m.extra["STREAMCOMPLETES"]), ("0,1,2", "4.000000,5.000000,6.000000")
         )
         self.assertEqual([c.measurement for c in self.connections], [f"{m.id}-{n}" for n in range(3)])
+        self.assertFalse([c.token for c in self.connections if m.id in c.token])  # not to be guessed from another one
         self.assertEqual({c.user for c in self.connections}, {m.id})
         self.assertEqual(len(self.bench.stamps), 0)
 
@@ -382,7 +386,7 @@ class SeriesTests(ExperimentCase):
         for number in (2, 0, 1):
             self.download(number)
         m = self.result(running)
-        self.assertEqual((m.outcome, [part.start for part in self.parts]), (Outcome.OK, [WALL, WALL + 2, WALL + 4]))
+        self.assertEqual((m.outcome, [part.start for part in self.parts]), (Outcome.OK, [WALL + 4, WALL, WALL + 2]))
         self.assertEqual(len({c.user for c in self.connections}), 1)
 
     def test_deadline(self) -> None:

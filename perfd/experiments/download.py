@@ -6,23 +6,19 @@ from itertools import count
 
 import attrs
 
-from perfd.experiments.run import Extra, Run, Setup, TorExperiment, Transfer
+from perfd.experiments.run import PAIR, Extra, Run, Setup, TorExperiment, Transfer, run_in_turn
 from perfd.record import EMPTY, Measurement, Outcome, new_id
 
 
 class DownloadRun(Run):
     """One download. ``optimistic``: the HTTP request does not wait for the SOCKS reply (Tor's proposal 174)."""
 
-    def __init__(
-        self, setup: Setup, slot: float | None, extra: Extra = EMPTY, *, optimistic: bool | None = None
-    ) -> None:
+    def __init__(self, setup: Setup, slot: float | None, extra: Extra = EMPTY, *, optimistic: bool = False) -> None:
         super().__init__(setup, slot, extra)
-        if optimistic is not None:
-            self.extra["OPTIMISTIC"] = int(optimistic)
-        self._optimistic = bool(optimistic)
+        self._optimistic = optimistic
 
     async def exchange(self) -> None:
-        self._transfer = Transfer(self.setup, self.id, self.setup.user(self.id), optimistic=self._optimistic)
+        self._transfer = Transfer(self.setup, self.id, self.user, optimistic=self._optimistic)
         await self._transfer.fetch(self.setup.size, self.setup.timeout)
 
     async def finish(self) -> Measurement:
@@ -34,7 +30,8 @@ class DownloadRun(Run):
 class Pair:
     """``optimistic = both``: two runs in each slot, without and with optimistic data, taking turns in going first.
 
-    Both records have the same PAIR. The first one goes to ``parts``.
+    Nothing comes between them, and they use the same circuits, so that they differ in nothing else. Both records
+    have the same PAIR; the first one goes to ``parts``.
     """
 
     strict: TorExperiment
@@ -51,16 +48,13 @@ class Pair:
 
     async def run(self, slot: float | None) -> Measurement:
         """Both runs; the record of the second."""
-        first, second = self.strict, self.optimistic
+        order = [self.strict, self.optimistic]
         if next(self._rounds) % 2:
-            first, second = second, first
-        pair = {"PAIR": new_id()}
-        earlier = await first.run(slot, pair)
-        self.strict.setup.parts.record(earlier)
-        if earlier.outcome is Outcome.CANCELLED:
-            assert earlier.errorcode is not None
-            return second.blank(slot, Outcome.CANCELLED, earlier.errorcode, "Perfd was stopped before it ran")
-        return await second.run(slot, pair)
+            order.reverse()
+        return await run_in_turn(order, slot, {PAIR: new_id()}, self.strict.setup.parts.record)
 
     def blank(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Measurement:
-        return self.strict.blank(slot, outcome, errorcode, reason)
+        """The records of a slot without runs; that of the second."""
+        pair = {PAIR: new_id()}
+        self.strict.setup.parts.record(self.strict.blank(slot, outcome, errorcode, reason, pair))
+        return self.optimistic.blank(slot, outcome, errorcode, reason, pair)

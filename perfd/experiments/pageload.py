@@ -119,25 +119,21 @@ class PageLoadRun(Run):
         page: Page,
         material: Material | None,
         no_use: NoUse,
-        optimistic: bool | None = None,
+        optimistic: bool = False,
     ) -> None:
         super().__init__(setup, slot, extra)
-        self.extra |= {"BROWSER": browser.name, "DRIVER": browser.driver, "PAGE": page.label()}
-        if optimistic is not None:
-            self.extra["OPTIMISTIC"] = int(optimistic)
+        self.extra["PAGE"] = page.label()
         self._browser = browser
         self._proxy = proxy
         self._page = page
         self._material = material
         self._no_use = no_use
-        self._optimistic = bool(optimistic)
+        self._optimistic = optimistic
 
     async def exchange(self) -> None:
         """Load the page; over a port of the proxy that nothing else uses. The browser is ours alone meanwhile."""
         self._identity = self.setup.identity(self.id, self.slot)
-        self._port = self._proxy.open(
-            login=(self.setup.user(self.id), "perfd"), optimistic=self._optimistic, measurement=self.id
-        )
+        self._port = self._proxy.open(login=(self.user, "perfd"), optimistic=self._optimistic, measurement=self.id)
         try:
             self._load = await self._browser.browser.load(self._task(self._port.port))
         except Exception:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import FirstError, ensureDeferred, gatherResults
 
 from perfd.experiments.run import Extra, Run, Setup, Transfer
 from perfd.record import EMPTY, Measurement, Outcome
@@ -32,15 +32,12 @@ class ParallelRun(Run):
         *,
         streams: int,
         one_circuit: bool,
-        optimistic: bool | None = None,
+        optimistic: bool = False,
     ) -> None:
         super().__init__(setup, slot, extra)
-        self.extra["PARALLEL"] = streams
-        if optimistic is not None:
-            self.extra["OPTIMISTIC"] = int(optimistic)
         self._streams = streams
         self._one_circuit = one_circuit
-        self._optimistic = bool(optimistic)
+        self._optimistic = optimistic
 
     async def exchange(self) -> None:
         self._transfers = [self._transfer(number) for number in range(self._streams)]
@@ -51,7 +48,7 @@ class ParallelRun(Run):
         return Measurement(**combined(parts) | {"id": self.id, "extra": {**self.extra, **shares(parts)}})
 
     def _transfer(self, number: int) -> Transfer:
-        user = self.setup.user(self.id)
+        user = self.user
         if not self._one_circuit:
             user += f"-{number}"
         return Transfer(self.setup, f"{self.id}-{number}", user, optimistic=self._optimistic)
@@ -59,7 +56,7 @@ class ParallelRun(Run):
 
 async def together(coroutines: Iterable[Any]) -> list[Any]:
     """The results of all, which run at the same time. A cancellation reaches each; their results count."""
-    everything = gatherResults([Deferred.fromCoroutine(each) for each in coroutines], consumeErrors=True)
+    everything = gatherResults([ensureDeferred(each) for each in coroutines], consumeErrors=True)
     try:
         found: list[Any] = await everything
     except FirstError as error:

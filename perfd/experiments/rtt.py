@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import deferLater
 
+from perfd.clock import Phase
 from perfd.echo import EchoClient, echo_request
 from perfd.experiments.run import Extra, Run, Setup, Transfer
 from perfd.fetch import Exchange
@@ -22,8 +23,9 @@ LOOK = 0.05  # seconds between two looks whether they are back
 
 
 class RTTRun(Run):
-    """``rate`` exchanges a second for ``duration`` seconds while the circuit is idle, then while a download of the
-    experiment's size runs over the same circuit, for as long at most.
+    """``rate`` exchanges a second for ``duration`` seconds while the circuit is idle, then as long under load.
+
+    The load are downloads of the experiment's size over the same circuit, one after the other.
     """
 
     def __init__(
@@ -33,24 +35,29 @@ class RTTRun(Run):
         self.extra |= {"RATE": rate, "DURATION": duration}
         self._interval = 1.0 / rate
         self._duration = duration
-        self._load: Transfer | None = None
-        self._load_start: float | None = None  # monotonic
+        self._loads: list[Transfer] = []
+        self._idle_until: float | None = None  # monotonic; None: the whole run
 
     async def exchange(self) -> None:
-        self._echo = Transfer(self.setup, self.id, self.setup.user(self.id))
+        self._echo = Transfer(self.setup, self.id, self.user)
         self._deadline = self._echo.timeline.now() + self.setup.timeout
         await self._echo.perform(self._measure)
 
     async def finish(self) -> Measurement:
         fields = await self._echo.fields(self.slot)
         extra = {**self.extra, **fields["extra"], **self._figures()}
-        if self._load is not None and self._load.exchange is not None:
-            load = await self._load.fields(self.slot)
-            extra |= {"LOADBYTES": load["payloadbytes"] or 0}
-            extra |= {f"LOAD{key}": load[name] for key, name in _LOAD_FIELDS if load.get(name) is not None}
-            if fields["outcome"] is Outcome.OK and load["outcome"] not in (Outcome.OK, Outcome.CANCELLED):
-                fields |= {name: load[name] for name in ("outcome", "errorcode")}
-                fields["reason"] = f"the download under which to measure: {load['reason']}"
+        loads = [load for load in self._loads if load.exchange is not None]
+        if loads:
+            first = await loads[0].fields(self.slot)
+            extra |= {"LOADS": len(loads)}
+            extra |= {"LOADBYTES": sum(load.exchange.payloadbytes or 0 for load in loads if load.exchange)}
+            extra |= {f"LOAD{key}": first[name] for key, name in _LOAD_FIELDS if first.get(name) is not None}
+            last = loads[-1].exchange
+            if fields["outcome"] is Outcome.OK and last is not None and not _is_enough(last):
+                fields |= {"outcome": last.outcome, "errorcode": last.errorcode}
+                fields["reason"] = f"the download under which to measure: {last.reason}"
+        for load in loads[1:]:
+            load.forget()
         return Measurement(**fields | {"extra": extra})
 
     async def _measure(self, endpoint: IStreamClientEndpoint) -> Exchange:
@@ -87,30 +94,44 @@ class RTTRun(Run):
             client.finish()
 
     async def _under_load(self) -> None:
-        """Download over the same circuit; who isolates under the same name shares circuits."""
-        self._load = Transfer(self.setup, f"{self.id}-load", self.setup.user(self.id))
-        self._load_start = self._load.timeline.now()
-        download = Deferred.fromCoroutine(self._load.fetch(self.setup.size, self._deadline - self._load_start))
-        enough = self.setup.reactor.callLater(self._duration, download.cancel)
-        try:
-            await download
-        finally:
-            if enough.active():
-                enough.cancel()
-        if self._client.ended.called:  # which had the download cancelled
-            raise CancelledError
+        """Downloads over the same circuit; who isolates under the same name shares circuits."""
+        clock, reactor = self.setup.clock, self.setup.reactor
+        self._idle_until = clock.monotonic()
+        end = self._idle_until + self._duration
+        while (left := end - clock.monotonic()) > 0:
+            load = Transfer(self.setup, f"{self.id}-load{len(self._loads)}", self.user)
+            self._loads.append(load)
+            download = Deferred.fromCoroutine(load.fetch(self.setup.size, self._deadline - clock.monotonic()))
+            enough = reactor.callLater(left, download.cancel)
+            try:
+                exchange = await download
+            finally:
+                if enough.active():
+                    enough.cancel()
+            if self._client.ended.called:  # which had the download cancelled
+                raise CancelledError
+            if not _is_enough(exchange):
+                break
 
     def _figures(self) -> dict[str, str | int | float]:
-        """The distribution of the round-trip times of both phases."""
-        client = self._client
-        idle = [rtt for sent, rtt in client.samples if self._load_start is None or sent < self._load_start]
-        load = [rtt for sent, rtt in client.samples if self._load_start is not None and sent >= self._load_start]
-        return {"RTTSENT": client.sent, "RTTLOST": client.lost, **figures("IDLE", idle), **figures("LOAD", load)}
+        """The distribution of the round-trip times of both phases.
+
+        What was sent while the first download was still on its way to its first byte belongs to neither.
+        """
+        samples = self._client.samples
+        loaded = self._loads[0].timeline.stamps.get(Phase.DATARESPONSE) if self._loads else None
+        idle = [rtt for sent, rtt in samples if self._idle_until is None or sent < self._idle_until]
+        load = [rtt for sent, rtt in samples if loaded is not None and sent >= loaded]
+        sent, lost = self._client.sent, self._client.lost
+        return {"RTTSENT": sent, "RTTLOST": lost, **figures("IDLE", idle), **figures("LOAD", load)}
 
 
-_LOAD_FIELDS = (
-    *(("RESPONSE", "dataresponse"), ("COMPLETE", "datacomplete"), ("CIRC", "circ_id"), ("STREAM", "used_by")),
-)
+def _is_enough(exchange: Exchange) -> bool:
+    """Whether a download went on as long as it was wanted."""
+    return exchange.outcome in (Outcome.OK, Outcome.CANCELLED)
+
+
+_LOAD_FIELDS = (*(("RESPONSE", "dataresponse"), ("CIRC", "circ_id"), ("STREAM", "used_by")),)
 
 
 def figures(phase: str, samples: Sequence[float]) -> dict[str, str | int | float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -20,12 +20,12 @@ from perfd.experiments.tor import NoTor, WayIn
 from perfd.fetch import Exchange, fetch, get_request
 from perfd.interfaces import ServerStamps, ServerTimes, Sink, WayToServer
 from perfd.record import EMPTY, Error, Measurement, Outcome, new_id, phase_times
-from perfd.tor.join import Join, Joined, error_fields, tor_fields
-
-SEEN_BY_TOR = (Error.CLOSED, Error.RESET, Error.SOCKS)
-"""What we only see the outside of: where tor gives a reason, that one counts."""
+from perfd.tor.join import Join, Joined, error_fields, is_vague, tor_fields
 
 Extra = Mapping[str, str | int | float]
+
+PAIR = "PAIR"
+"""The key by which the two records of a pair know each other."""
 
 
 @attrs.frozen(kw_only=True)
@@ -92,6 +92,7 @@ class Run:
         self.slot = slot
         self.id = new_id()
         self.extra: dict[str, str | int | float] = dict(extra)
+        self.user = setup.user(str(self.extra.get(PAIR, self.id)))  # both runs of a pair use the same circuits
 
     async def exchange(self) -> None:
         """Measure. The tor is ours alone meanwhile. Cancelling it ends the measuring, not the run."""
@@ -107,12 +108,14 @@ class TorExperiment:
     """An experiment: makes a run for each slot and gives it the turn on the tor.
 
     START is taken once it is our turn, so measurements on the same tor do not disturb each other. ``first`` is the
-    turn on something else that a run needs for itself; waiting for that holds up nobody on the tor.
+    turn on something else that a run needs for itself; waiting for that holds up nobody on the tor. ``known`` are
+    the keys that every record has, also that of a slot without a run.
     """
 
     setup: Setup
     make_run: Callable[[Setup, float | None, Extra], Run]
     first: DeferredLock | None = None
+    known: Extra = EMPTY
 
     @property
     def name(self) -> str:
@@ -123,33 +126,81 @@ class TorExperiment:
         """Why no run can succeed now; None when one can."""
         return self.setup.tor.not_ready or self.setup.server.not_ready
 
-    async def run(self, slot: float | None, extra: Extra = EMPTY) -> Measurement:
-        """One run, once it is our turn; ``extra`` goes into its record."""
-        tor = self.setup.tor
-        ours: list[DeferredLock] = []
-        try:
-            for turn in (self.first, tor.turn) if self.first is not None else (tor.turn,):
-                await turn.acquire()
-                ours.append(turn)
-            refusal = self.setup.refusal
-            if refusal is not None:
-                return self.blank(slot, Outcome.SKIPPED, *refusal)
-            run = self.make_run(self.setup, slot, extra)
-            if self.setup.fresh_descriptor and tor.events is not None:
-                run.extra["FRESHDESCRIPTOR"] = int(await tor.events.forget_descriptors())
-            await run.exchange()
-        except CancelledError:
-            return self.blank(slot, Outcome.CANCELLED, Error.STOPPED, "Perfd was stopped before it ran")
-        finally:
-            for turn in ours:
-                turn.release()
-        return await run.finish()
+    async def run(self, slot: float | None) -> Measurement:
+        """One run, once it is our turn."""
+        return await run_in_turn([self], slot)
 
-    def blank(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Measurement:
+    async def exchange(self, slot: float | None, extra: Extra) -> Run:
+        """The measuring part of a run; ``extra`` goes into its record."""
+        run = self.make_run(self.setup, slot, {**self.known, **extra})
+        events = self.setup.tor.events
+        if self.setup.fresh_descriptor and events is not None:
+            run.extra["FRESHDESCRIPTOR"] = int(await events.forget_descriptors())
+        await run.exchange()
+        return run
+
+    def blank(
+        self, slot: float | None, outcome: Outcome, errorcode: str, reason: str, extra: Extra = EMPTY
+    ) -> Measurement:
         """The record of a slot without a run."""
-        start = self.setup.clock.wall() if slot is None else slot
-        identity = self.setup.identity(new_id(), slot)
-        return Measurement(**identity, start=start, outcome=outcome, errorcode=errorcode, reason=reason)
+        return Measurement(
+            **self.setup.identity(new_id(), slot),
+            start=self.setup.clock.wall() if slot is None else slot,
+            outcome=outcome,
+            errorcode=errorcode,
+            reason=reason,
+            extra={**self.known, **extra},
+        )
+
+
+STOPPED = (Outcome.CANCELLED, Error.STOPPED, "Perfd was stopped before it ran")
+
+
+async def run_in_turn(
+    experiments: Sequence[TorExperiment],
+    slot: float | None,
+    extra: Extra = EMPTY,
+    earlier: Callable[[Measurement], None] = lambda _: None,
+) -> Measurement:
+    """A run of each experiment, one after the other in one turn; the record of the last one.
+
+    They are all over the same tor. ``earlier`` gets the other records, as soon as they are complete. ``extra`` goes
+    into all of them.
+    """
+    waiting = list(experiments)
+    turns = [turn for turn in (waiting[0].first, waiting[0].setup.tor.turn) if turn is not None]
+    ours: list[DeferredLock] = []
+    last: Run | None = None
+    why_not = STOPPED
+    try:
+        for turn in turns:
+            await turn.acquire()
+            ours.append(turn)
+        while waiting:
+            refusal = waiting[0].setup.refusal
+            if refusal is not None:
+                why_not = (Outcome.SKIPPED, *refusal)
+                break
+            run = await waiting[0].exchange(slot, extra)
+            if len(waiting) == 1:
+                last = run
+            else:
+                measurement = await run.finish()
+                earlier(measurement)
+            del waiting[0]
+            if last is None and measurement.outcome is Outcome.CANCELLED:
+                break
+    except CancelledError:
+        pass
+    finally:
+        for turn in ours:
+            turn.release()
+    if last is not None and not waiting:
+        return await last.finish()
+    *others, blank = [each.blank(slot, *why_not, extra) for each in waiting]
+    for other in others:
+        earlier(other)
+    return blank
 
 
 class Transfer:
@@ -167,6 +218,9 @@ class Transfer:
         self.served: ServerTimes | None = None  # what our server stamped, once it was asked
         self.host, self.port = setup.server.host, setup.server.port
         self._identity = setup.identity(measurement, None)  # as it is now: the tor may be another afterwards
+        # The id of a part can be told from that of another one, and the far end of Tor sees it: so it gets a name
+        # that cannot be guessed.
+        self._token = new_id() if "-" in measurement else measurement
         self._user = user
         self._optimistic = optimistic
         self._local: IAddress | None = None
@@ -188,7 +242,7 @@ class Transfer:
     @property
     def request_headers(self) -> dict[str, str]:
         """By these our server knows the measurement."""
-        return {"X-Perfd-Measurement": self.measurement}
+        return {"X-Perfd-Measurement": self._token}
 
     @property
     def authority(self) -> str:
@@ -206,7 +260,7 @@ class Transfer:
 
     async def perform(self, exchanging: Callable[[IStreamClientEndpoint], Awaitable[Exchange]]) -> Exchange:
         """Do ``exchanging`` over ``endpoint``; the server looks out for it meanwhile."""
-        self.setup.stamps.expect(self.measurement)
+        self.setup.stamps.expect(self._token)
         self.exchange = await exchanging(self.endpoint)
         self._end = self.timeline.anchor.epoch(self.timeline.now())
         return self.exchange
@@ -232,12 +286,15 @@ class Transfer:
             fields |= {key: value for key, value in tor_fields(joined).items() if value is not None}
             fields["extra"] = dict(joined.hs)
             seen_by_tor = error_fields(joined)
-            code = self.exchange.errorcode or ""
-            # ExtendedErrors of the SOCKS port say more about onion services than the stream's end does.
-            vague = code in SEEN_BY_TOR or (code.startswith("TOR/") and not code.startswith("TOR/ONION_"))
-            if seen_by_tor is not None and vague:
+            if seen_by_tor is not None and is_vague(self.exchange.errorcode or ""):
                 fields["errorcode"], fields["reason"] = seen_by_tor
         return fields
+
+    def forget(self) -> None:
+        """Nobody wants to know more of it than its ``exchange``."""
+        self.setup.stamps.take(self._token)
+        if self._join is not None and self.setup.tor.events is not None:
+            self.setup.tor.events.forget(self._join)
 
     def _connected(self, local: IAddress) -> None:
         """Called before anything is written to the SOCKS port, so before tor can tell about the stream."""
@@ -270,7 +327,7 @@ class Transfer:
         }
 
     def _server_times(self) -> dict[str, Any]:
-        self.served = seen = self.setup.stamps.take(self.measurement)
+        self.served = seen = self.setup.stamps.take(self._token)
 
         def epoch(stamp: float | None) -> float | None:
             return None if stamp is None else self.timeline.anchor.epoch(stamp)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from perfd.experiments.parallel import together
@@ -42,10 +42,14 @@ class SeriesRun(Run):
         self._groups = groups
         self._stagger = stagger
         self._transfers: dict[int, Transfer] = {}
+        self._parts: dict[
+            int, Deferred[Measurement]
+        ] = {}  # records, which are given out as soon as they are complete
         self._stopped = False
 
     async def exchange(self) -> None:
         self._anchor = self.setup.clock.anchor()
+        self._start = self._anchor.epoch(self._anchor.monotonic)
         if self._stagger is not None:
             await together([self._late(number, number * self._stagger) for number in range(self._requests)])
             return
@@ -54,14 +58,15 @@ class SeriesRun(Run):
                 await self._fetch(number)
 
     async def finish(self) -> Measurement:
-        parts = await together([self._part(number) for number in range(self._requests)])
-        for part in parts:
-            self.setup.parts.record(part)
-        return self._summary(parts)
+        for number in range(self._requests):
+            if number not in self._parts:
+                self._parts[number] = Deferred.fromCoroutine(self._part(number))
+        return self._summary(await together(self._parts[number] for number in range(self._requests)))
 
     async def _late(self, number: int, seconds: float) -> None:
+        remaining = self._anchor.monotonic + self.setup.timeout - self.setup.clock.monotonic()
         try:
-            await deferLater(self.setup.reactor, seconds)
+            await deferLater(self.setup.reactor, min(seconds, max(0.0, remaining)))
         except CancelledError:
             self._stopped = True
             return
@@ -71,20 +76,26 @@ class SeriesRun(Run):
         remaining = self._anchor.monotonic + self.setup.timeout - self.setup.clock.monotonic()
         if remaining <= 0:
             return
-        user = f"{self.setup.user(self.id)}-g{number % self._groups}"
+        user = f"{self.user}-g{number % self._groups}"
         self._transfers[number] = transfer = Transfer(self.setup, f"{self.id}-{number:04}", user)
         exchange = await transfer.fetch(self.setup.size, remaining)
         if exchange.outcome is Outcome.CANCELLED:
             self._stopped = True
+        self._parts[number] = Deferred.fromCoroutine(self._part(number))
 
     async def _part(self, number: int) -> Measurement:
-        """The record of one request."""
+        """The record of one request, which is given out."""
+        part = await self._record(number)
+        self.setup.parts.record(part)
+        return part
+
+    async def _record(self, number: int) -> Measurement:
         extra: dict[str, Any] = {"SERIES": self.id, "REQUESTNUMBER": number, "GROUP": number % self._groups}
         transfer = self._transfers.get(number)
         if transfer is None:
             return Measurement(
                 **self.setup.identity(f"{self.id}-{number:04}", self.slot) | {"type": REQUEST},
-                start=self._anchor.wall,
+                start=self._start,
                 outcome=Outcome.CANCELLED if self._stopped else Outcome.TIMEOUT,
                 errorcode=Error.STOPPED if self._stopped else Error.TIMEOUT,
                 reason="Perfd was stopped before it" if self._stopped else "the series was over time before it",
@@ -101,7 +112,7 @@ class SeriesRun(Run):
         complete = [part.datacomplete for part in parts if part.datacomplete is not None]
         return Measurement(
             **self.setup.identity(self.id, self.slot),
-            start=self._anchor.wall,
+            start=self._start,
             datacomplete=max(complete) if complete and not failed else None,
             end=max((part.end for part in parts if part.end is not None), default=None),
             outcome=worst.outcome,

@@ -10,7 +10,7 @@ from perfd.experiments.download import DownloadRun, Pair
 from perfd.experiments.pageload import Material, MeasuredBrowser, NoUse, Page, PageLoadRun
 from perfd.experiments.parallel import ParallelRun
 from perfd.experiments.rtt import RTTRun
-from perfd.experiments.run import Run, Setup, TorExperiment
+from perfd.experiments.run import Extra, Run, Setup, TorExperiment
 from perfd.experiments.series import SeriesRun
 from perfd.experiments.upload import UploadRun
 from perfd.proxy import MeasuringProxy
@@ -22,10 +22,10 @@ Prepared = TorExperiment | Pair
 def make_experiment(config: ExperimentConfig, setup: Setup) -> Prepared:
     """What runs the experiment of ``config``."""
     if config.type == "download" and config.optimistic == "both":
-        return Pair(
-            TorExperiment(setup, _download(config, optimistic=False)),
-            TorExperiment(setup, _download(config, optimistic=True)),
-        )
+        return Pair(_downloads(config, setup, optimistic=False), _downloads(config, setup, optimistic=True))
+    if config.type == "download":
+        optimistic = None if config.optimistic is None else config.optimistic == "yes"
+        return _downloads(config, setup, optimistic=optimistic)
     return TorExperiment(setup, _MAKERS[config.type](config))
 
 
@@ -43,23 +43,27 @@ def make_page_load(
 
     def loads(*, optimistic: bool | None) -> TorExperiment:
         run = partial(PageLoadRun, browser=browser, proxy=proxy, page=page, material=material, no_use=no_use)
-        return TorExperiment(setup, partial(run, optimistic=optimistic), browser.turn)
+        known: Extra = {"BROWSER": browser.name, "DRIVER": browser.driver, **_optimistic(optimistic)}
+        return TorExperiment(setup, partial(run, optimistic=bool(optimistic)), browser.turn, known)
 
     if config.optimistic == "both":
         return Pair(loads(optimistic=False), loads(optimistic=True))
     return loads(optimistic=None if config.optimistic is None else config.optimistic == "yes")
 
 
-def _plain_download(config: ExperimentConfig) -> Callable[..., Run]:
-    return _download(config, optimistic=None if config.optimistic is None else config.optimistic == "yes")
+def _downloads(config: ExperimentConfig, setup: Setup, *, optimistic: bool | None) -> TorExperiment:
+    known = _optimistic(optimistic)
+    if config.parallel == 1:
+        return TorExperiment(setup, partial(DownloadRun, optimistic=bool(optimistic)), known=known)
+    run = partial(
+        ParallelRun, streams=config.parallel, one_circuit=config.is_on_one_circuit, optimistic=bool(optimistic)
+    )
+    return TorExperiment(setup, run, known={**known, "PARALLEL": config.parallel})
 
 
-def _download(config: ExperimentConfig, *, optimistic: bool | None) -> Callable[..., Run]:
-    if config.parallel > 1:
-        return partial(
-            ParallelRun, streams=config.parallel, one_circuit=config.is_on_one_circuit, optimistic=optimistic
-        )
-    return partial(DownloadRun, optimistic=optimistic)
+def _optimistic(optimistic: bool | None) -> dict[str, int]:
+    """What a record says about optimistic data: nothing if the experiment says nothing."""
+    return {} if optimistic is None else {"OPTIMISTIC": int(optimistic)}
 
 
 def _series(config: ExperimentConfig) -> Callable[..., Run]:
@@ -75,7 +79,6 @@ def _upload(config: ExperimentConfig) -> Callable[..., Run]:
 
 
 _MAKERS: dict[str, Callable[[ExperimentConfig], Callable[..., Run]]] = {
-    "download": _plain_download,
     "series": _series,
     "upload": _upload,
     "rtt": _rtt,

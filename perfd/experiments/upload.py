@@ -27,7 +27,7 @@ class UploadRun(Run):
             self.extra["EXPECT"] = 1
 
     async def exchange(self) -> None:
-        self._transfer = Transfer(self.setup, self.id, self.setup.user(self.id))
+        self._transfer = Transfer(self.setup, self.id, self.user)
         await self._transfer.perform(self._send)
 
     async def _send(self, endpoint: IStreamClientEndpoint) -> Upload:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from perfd.delivery import deliver
 
 
 @attrs.frozen
@@ -70,21 +72,7 @@ class End(Protocol):
         """From now on the other end gets what comes; who sends faster than it takes is not read from."""
         if self.alive and not self.over:
             other.transport.registerProducer(self.transport, streaming=True)
-        self.forward = other.deliver
-
-    def deliver(self, data: bytes) -> None:
-        """Send ``data`` to the peer: now, if nothing waits before it, and not at the reactor's next turn.
-
-        That saves a turn, and the system calls by which the reactor is asked for it. What the socket does not take,
-        or an error, is left to that turn.
-        """
-        transport = self.transport
-        if is_idle(transport):
-            sent = transport.writeSomeData(data)
-            if isinstance(sent, int) and sent > 0:
-                data = data[sent:]
-        if data:
-            transport.write(data)
+        self.forward = partial(deliver, other.transport)
 
     def close_writing(self) -> None:
         """Deliver what is to be sent, and tell the peer that it was the last."""
@@ -114,11 +102,3 @@ class End(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.over = self.lost = True
         self._listener.lost(reason)
-
-
-def is_idle(transport: Any) -> bool:
-    """Whether this is a TCP connection that is open and has nothing left to send."""
-    if not isinstance(transport, Connection) or not transport.connected:
-        return False
-    ending = transport.disconnecting or transport._writeDisconnecting or transport._writeDisconnected
-    return not (ending or transport.dataBuffer or transport._tempDataBuffer)

@@ -8,8 +8,7 @@ from typing import Any
 import attrs
 
 from perfd.clock import Anchor
-from perfd.record import Error
-from perfd.tor.join import Joined, error_fields, tor_fields
+from perfd.tor.join import Joined, error_fields, is_vague, tor_fields
 
 TOR_FIELDS = (
     *("used_by", "used_at", "circ_id", "launch", "path", "buildtimes", "timeout", "quantile", "cbt_set", "guard"),
@@ -67,10 +66,6 @@ class ProxyConnection:
         return values | dict.fromkeys(TOR_FIELDS) | tor_fields(joined)
 
 
-_SEEN_BY_TOR = (None, Error.CLOSED, Error.RESET, Error.SOCKS)
-"""What we only see the outside of: where tor gives a reason, that one counts. So with every TOR/... code."""
-
-
 class Notes:
     """What happens to a connection, while it happens. Of everything, the first time counts."""
 
@@ -103,8 +98,7 @@ class Notes:
         closed_by, how = self.closed or (None, None)
         errorcode, reason = self._error or (None, None)
         seen_by_tor = error_fields(joined) if joined is not None else None
-        outside = errorcode in _SEEN_BY_TOR or errorcode.startswith("TOR/")
-        if seen_by_tor is not None and closed_by == "remote" and outside:
+        if seen_by_tor is not None and closed_by == "remote" and (errorcode is None or is_vague(errorcode)):
             errorcode, reason = seen_by_tor
         times: dict[str, Any] = {name: self.anchor.epoch(stamp) for name, stamp in self.stamps.items()}
         return ProxyConnection(

@@ -27,6 +27,7 @@ from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
+from perfd.arrival import StampedSocket, arrival
 from perfd.clock import Phase, Timeline
 from perfd.socks.errors import ReplyError
 from perfd.socks.machine import Connected, Event, Failed, Machine, Negotiated, Reply, RequestSent, Send
@@ -68,6 +69,7 @@ class SOCKSClient(Protocol):
     _receiver: IProtocol | None = None  # the application, or what it put in its place; set when it is connected
     _granted = False  # what arrives from now on is the receiver's
     _given_up = False
+    _read_size: int | None = None  # of the application, while less is read at a time
     _failure: Failure | None = None  # why it was given up, if the application is still to be told
 
     def connectionMade(self) -> None:
@@ -81,11 +83,19 @@ class SOCKSClient(Protocol):
         self._act(self.factory.machine.start(), stamp)
 
     def dataReceived(self, data: bytes) -> None:
-        stamp = self.factory.hooks.now()
+        stamp = self._arrival(self.factory.hooks.now())
         if self._granted and self._receiver is not None:
             self._receiver.dataReceived(data)
         elif not self._given_up:
             self._act(self.factory.machine.receive(data), stamp)
+
+    def _arrival(self, now: float) -> float:
+        """When what was read ``now`` had arrived, if the application has made the kernel stamp that."""
+        sock = getattr(self.transport, "socket", None)
+        hooks = self.factory.hooks
+        if not isinstance(sock, StampedSocket) or hooks.timeline is None:
+            return now
+        return arrival(sock, now, hooks.timeline.stamps.get(Phase.REQUEST, now))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         failure = self._failure
@@ -163,6 +173,8 @@ class SOCKSClient(Protocol):
         if replied is not None and not self._tell(replied, reply):
             return
         self._granted = True
+        if self._read_size is not None:
+            setattr(self.transport, "bufferSize", self._read_size)  # noqa: B010 (ITransport has no such attribute)
         if self._receiver is None:
             self._hand_over()
         elif getattr(self.transport, "protocol", None) is self:
@@ -199,6 +211,9 @@ class SOCKSClient(Protocol):
             self._receiver = getattr(transport, "protocol", None)
             if not self._granted and self._receiver is not None:
                 transport.protocol = self
+                if isinstance(getattr(transport, "socket", None), StampedSocket):
+                    # The reply, and no more: what follows has an arrival of its own.
+                    self._read_size, transport.bufferSize = transport.bufferSize, self.factory.machine.reply_size
                 if IHalfCloseableProtocol.providedBy(self._receiver):
                     directlyProvides(self, IHalfCloseableProtocol)
 

@@ -115,6 +115,8 @@ class Machine:
 
     # The reader of a state takes the buffer, which is not empty, and returns None while its message is incomplete.
     readers: ClassVar[Mapping[State, Callable[[Any, bytes], _Step | None]]]
+    reply_size: ClassVar[int]
+    """Bytes of a reply that grants the request, with an IPv4 address."""
 
     def __init__(self) -> None:
         self.state = State.START
@@ -166,6 +168,8 @@ class SOCKS5Machine(Machine):
     An IPv4 or IPv6 literal is sent as an address, any other ``host`` as a name that the proxy resolves.
     Raises ValueError for a host, port or login that SOCKS 5 cannot carry.
     """
+
+    reply_size = 10
 
     def __init__(self, host: str | bytes, port: int, methods: Methods = ANONYMOUS) -> None:
         super().__init__()
@@ -230,6 +234,8 @@ class SOCKS4Machine(Machine):
     An IPv4 literal is sent as SOCKS 4, any other ``host`` as a name in SOCKS 4a.
     Raises ValueError for a host, port or user that SOCKS 4 cannot carry.
     """
+
+    reply_size = 8
 
     def __init__(self, host: str | bytes, port: int, user: str | bytes = b"") -> None:
         super().__init__()

@@ -15,7 +15,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from perfd.clock import Anchor
-from perfd.record import Circuit, Stream
+from perfd.record import Circuit, Error, Stream
 from perfd.tor.circuits import LiveCircuit
 from perfd.tor.eventlines import BuildTimeout
 from perfd.tor.rendezvous import Rendezvous, onion_address
@@ -246,6 +246,15 @@ def tor_fields(joined: Joined) -> dict[str, Any]:
     if circuit.cbt_set is not None:
         fields["cbt_set"] = circuit.cbt_set
     return fields
+
+
+def is_vague(errorcode: str) -> bool:
+    """Whether a stream's end, as tor tells it, says more than what was seen at its SOCKS port.
+
+    The codes of onion services (ExtendedErrors of the SOCKS port) say more than the stream's end does.
+    """
+    is_reply = errorcode.startswith("TOR/") and not errorcode.startswith("TOR/ONION_")
+    return is_reply or errorcode in (Error.CLOSED, Error.RESET, Error.SOCKS)
 
 
 def error_fields(joined: Joined) -> tuple[str, str] | None:
