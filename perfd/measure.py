@@ -24,6 +24,7 @@ from perfd.config import Config, ConfigError, load_config, parse_config
 from perfd.config.reader import DEFAULT_MAX_SIZE
 from perfd.experiments.types import Prepared
 from perfd.foreground import Interruption, run_reactor
+from perfd.highlights import highlights
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.laboratory import Laboratory
 from perfd.preflight import check_machine
@@ -106,13 +107,15 @@ def _prepared(path: Path | None, request: Request) -> Config:
     if path is None:
         # The public network needs the address of this machine, which only a perfd.conf can tell.
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perfd"
-        config = parse_config("", cache / "perfd.conf", overrides)
+        config = parse_config("", cache / "perfd.conf", overrides, name)
     else:
-        config = load_config(path, overrides)
-    experiments = tuple(each for each in config.experiments if each.name == name)
+        config = load_config(path, overrides, name)
     directory = config.directory / "measure"
-    config = attrs.evolve(config, directory=directory, testnet=directory / "testnet", experiments=experiments)
-    used = {*experiments[0].tors, *([config.server.onion_tor] if "onion" in experiments[0].servers else [])}
+    config = attrs.evolve(config, directory=directory, testnet=directory / "testnet")
+    used = {
+        *config.experiments[0].tors,
+        *([config.server.onion_tor] if "onion" in config.experiments[0].servers else []),
+    }
     config = attrs.evolve(config, tors=tuple(tor for tor in config.tors if tor.name in used))
     if config.network == "tor":
         return config
@@ -278,29 +281,9 @@ def _line(cells: Iterable[str]) -> str:
     return "".join(f"{cell:<11} " for cell in cells).rstrip() + "\n"
 
 
-A_YEAR = 366 * 86400.0
-
-HIGHLIGHTS = {
-    "download": ("OPTIMISTIC", "PARALLEL", "THROUGHPUT", "JAIN", "HSRENDJOINED", "FRESHDESCRIPTOR"),
-    "upload": ("UPLOADBYTES",),
-    "series": ("REQUESTSOK", "CIRCUITS", "REUSED", "CIRCUITWAITMEDIAN", "FAILURES"),
-    "request": ("REQUESTNUMBER", "GROUP", "ATTACHEDTO"),
-    "rtt": ("RTTIDLEMEDIAN", "RTTLOADMEDIAN", "RTTLOST"),
-    "pageload": ("FIRSTCONTENTFULPAINT", "LOAD", "FULLYLOADED", "REQUESTS", "SPEEDINDEX"),
-}
-"""Of each type, the keys that the table shows."""
-
-
-def _shown(value: str | float, start: float) -> str:
-    """A value for the table; a time as the seconds since START."""
-    is_time = isinstance(value, float) and abs(value - start) < A_YEAR
-    return f"{value - start:.3f}s" if is_time else str(value)  # type: ignore[operator]
-
-
 def _details(m: Measurement, *, named: bool) -> str:
     ways = [word for word in (m.tor, m.server) if word] if named else []
-    pairs = [f"{key}={_shown(m.extra[key], m.start)}" for key in HIGHLIGHTS.get(m.type, ()) if key in m.extra]
-    return " ".join(filter(None, (*ways, *pairs, m.errorcode, m.reason)))
+    return " ".join(filter(None, (*ways, *highlights(m), m.errorcode, m.reason)))
 
 
 def _row(number: int, m: Measurement, *, named: bool) -> tuple[str, ...]:

@@ -258,6 +258,8 @@ def test_experiments(text: str, expected: ExperimentConfig) -> None:
         ("type = series\nrequests = 1001", "requests: must be at most 1000"),
         ("type = series\nrequests = 0", "requests: must be greater than 0"),
         ("type = series\nrequests = 3\ngroups = 4", "groups: must be at most as many as there are requests"),
+        ("type = series\nstagger = 8 s\ntimeout = 72 s", "stagger: the last request would begin after the timeout"),
+        ("optimistic = both\ntor = none", "optimistic: there is no SOCKS reply that would not be waited for"),
         ("type = series\nstagger = soon", "stagger: 'soon' cannot be read; a duration is a number"),
         ("type = rtt\nrate = fast", "rate: 'fast' is not a number such as 10 or 0.5"),
         ("type = rtt\nrate = 0", "rate: '0' must be over 0"),

@@ -285,7 +285,9 @@ class ParallelTests(ExperimentCase):
             (m.extra["STREAMIDS"], m.extra["STREAMCOMPLETES"]), ("0,1,2", "4.000000,5.000000,6.000000")
         )
         self.assertEqual([c.measurement for c in self.connections], [f"{m.id}-{n}" for n in range(3)])
-        self.assertFalse([c.token for c in self.connections if m.id in c.token])  # not to be guessed from another one
+        self.assertFalse(
+            [c.token for c in self.connections if m.id in c.token]
+        )  # not to be guessed from another one
         self.assertEqual({c.user for c in self.connections}, {m.id})
         self.assertEqual(len(self.bench.stamps), 0)
 
@@ -405,8 +407,9 @@ class SeriesTests(ExperimentCase):
 
     def test_late_requests(self) -> None:
         """Staggered requests whose time comes after the deadline are not begun."""
-        running = self.run_of("requests = 3\nstagger = 6 s\ntimeout = 10 s")
-        for _ in range(12):
+        text = f"{SIZE}type = series\nrequests = 3\nstagger = 6 s"
+        running = self.bench.run(self.bench.experiment(text, timeout=10.0))
+        for _ in range(10):
             self.reactor.advance(1.0)
         m = self.result(running)
         self.assertEqual((len(self.connections), m.outcome), (2, Outcome.TIMEOUT))

@@ -257,7 +257,9 @@ class RunTests(ExperimentCase):
         self.assertEqual((m.outcome, m.type, m.status, m.filesize), (Outcome.OK, "rtt", 101, 1000))
         self.assertEqual({c.user for c in self.connections}, {m.id})
         self.assertEqual([c.measurement for c in self.connections[:2]], [m.id, f"{m.id}-load0"])
-        self.assertEqual((len(self.connections), m.extra["LOADS"]), (3, 2))  # one after the other, for the whole phase
+        self.assertEqual(
+            (len(self.connections), m.extra["LOADS"]), (3, 2)
+        )  # one after the other, for the whole phase
         extra: dict[str, Any] = dict(m.extra)
         self.assertEqual((extra["RATE"], extra["DURATION"], extra["RTTLOST"]), (2.0, 2.0, 0))
         self.assertEqual((extra["RTTIDLECOUNT"], extra["RTTIDLEMEDIAN"], extra["RTTLOADMEDIAN"]), (4, 0.25, 0.25))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +27,9 @@ MOST_STREAMS = 1000
 MOST_REQUESTS = 1000
 HIGHEST_RATE = 100.0
 MOST_SAMPLES = 1000
+LONGEST_NAME = 253
+
+_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 Reader = Callable[[str], Any]
 
@@ -42,10 +46,31 @@ def _number(text: str) -> float:
 
 def _url(text: str) -> str:
     parts = urlsplit(text)  # its ValueError, and that of its port, say what is wrong
-    blank = any(character.isspace() for character in text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or blank:
+    if "@" in parts.netloc:
+        raise ValueError("user names and passwords are not taken here: they would be in each record")
+    is_plain = text.isprintable() and " " not in text
+    is_http = parts.scheme in ("http", "https") and parts.port != 0
+    if not (is_plain and is_http and _is_host(parts.hostname or "")):
         raise ValueError(f"{text!r} is not an address like https://example.org/")
     return text
+
+
+def _is_host(host: str) -> bool:
+    """Whether it is an IPv6 address, or a name or IPv4 address that a browser would take (RFC 1035, IDNA)."""
+    if ":" in host:
+        return True  # urlsplit has looked at it
+    try:
+        name = host.encode("idna").decode("ascii").removesuffix(".").lower()
+        return len(name) <= LONGEST_NAME and all(_is_label(label) for label in name.split("."))
+    except UnicodeError:
+        return False
+
+
+def _is_label(label: str) -> bool:
+    if label.startswith("xn--"):
+        meant = label.removeprefix("xn--").encode("ascii").decode("punycode")
+        return meant.isprintable() and not meant.isascii()
+    return _LABEL.fullmatch(label) is not None
 
 
 def _is_one(text: str) -> bool:
@@ -157,6 +182,12 @@ def _check_type(section: Section, config: ExperimentConfig, known: Known) -> Non
             section.problem(option, f"more than max-connections of [server], which is {known.max_connections}")
     if config.type == "series" and config.groups > config.requests:
         section.problem("groups", "must be at most as many as there are requests")
+    if config.stagger is not None and (config.requests - 1) * config.stagger >= config.timeout:
+        section.problem(
+            "stagger", "the last request would begin after the timeout, which is that of the whole series"
+        )
+    if config.optimistic in ("yes", "both") and set(config.tors) == {NO_TOR}:
+        section.problem("optimistic", "there is no SOCKS reply that would not be waited for with tor = none")
     if config.type == "rtt":
         _check_rtt(section, config)
     if config.type == "pageload":
@@ -166,6 +197,15 @@ def _check_type(section: Section, config: ExperimentConfig, known: Known) -> Non
 def _requests_at_once(config: ExperimentConfig) -> int:
     """The requests of a series that can be under way at the same time."""
     return 1 if config.stagger is None else config.requests
+
+
+def _check_series(section: Section, config: ExperimentConfig) -> None:
+    if config.groups > config.requests:
+        section.problem("groups", "must be at most as many as there are requests")
+    if config.stagger is not None and (config.requests - 1) * config.stagger >= config.timeout:
+        section.problem(
+            "stagger", "the last request would begin after the timeout, which is that of the whole series"
+        )
 
 
 def _check_rtt(section: Section, config: ExperimentConfig) -> None:

@@ -50,8 +50,11 @@ Overrides = Mapping[str, Mapping[str, str]]
 """Options that take the place of those in the file, by section; a section that is not there is added."""
 
 
-def load_config(path: Path, overrides: Overrides = EMPTY) -> Config:
-    """The configuration in the file ``path``, or the perfd.conf in that directory. Raises ``ConfigError``."""
+def load_config(path: Path, overrides: Overrides = EMPTY, only: str | None = None) -> Config:
+    """The configuration in the file ``path``, or the perfd.conf in that directory. Raises ``ConfigError``.
+
+    ``only``: the one experiment that matters; the others are not looked at.
+    """
     if path.is_dir():
         path /= "perfd.conf"
     try:
@@ -60,11 +63,11 @@ def load_config(path: Path, overrides: Overrides = EMPTY) -> Config:
         raise ConfigError([f"{path}: no such file; `perfd init DIR` writes one"]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from None
-    return parse_config(text, path, overrides)
+    return parse_config(text, path, overrides, only)
 
 
-def parse_config(text: str, path: Path, overrides: Overrides = EMPTY) -> Config:
-    """The configuration ``text``; ``path`` names it in messages. Raises ``ConfigError``."""
+def parse_config(text: str, path: Path, overrides: Overrides = EMPTY, only: str | None = None) -> Config:
+    """The configuration ``text``; ``path`` names it in messages. See ``load_config``."""
     parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#",), default_section="")
     try:
         parser.read_string(text, source=str(path))
@@ -73,6 +76,10 @@ def parse_config(text: str, path: Path, overrides: Overrides = EMPTY) -> Config:
     sections = {name: dict(parser[name]) for name in parser.sections()}
     for name, options in overrides.items():
         sections[name] = {**sections.get(name, {}), **options}
+    if only is not None:
+        others = [name for name in sections if name.startswith("experiment:") and name != f"experiment:{only}"]
+        for name in others:
+            del sections[name]
     return _Reader(path, sections).config()
 
 

@@ -19,12 +19,14 @@ from twisted.logger import Logger
 
 from perfd.browser.records import Browser, PageLoad, PageTask
 from perfd.experiments.run import Extra, Run, Setup, ip_address
+from perfd.fetch import STALL_AFTER
 from perfd.interfaces import WayToServer
-from perfd.proxy import MeasuringProxy, ProxyConnection
+from perfd.proxy import MeasuringProxy, OpenPort, ProxyConnection
+from perfd.proxy.hosts import is_same_host
 from perfd.record import EMPTY, Error, Measurement, Outcome
 from perfd.tor.join import tor_fields
 
-SEEN_BY_TOR = (Error.PAGE, Error.CLOSED, Error.RESET, Error.SOCKS, Error.CONNECT)
+SEEN_BY_TOR = (Error.PAGE, Error.CLOSED, Error.RESET, Error.SHORT, Error.SOCKS, Error.CONNECT)
 """What the browser only sees the outside of: where the proxy or tor knows why a connection failed, that counts."""
 
 
@@ -152,23 +154,25 @@ class PageLoadRun(Run):
         )
 
     async def finish(self) -> Measurement:
+        load = self._load
         connections: Sequence[ProxyConnection] = ()
         material: Mapping[str, Any] = {}
         try:
-            if self._load.outcome is Outcome.CANCELLED:
+            if load.outcome is Outcome.CANCELLED:
                 connections = await self._port.close(wait=0)
             else:
                 connections = await self._port.close()
-                material = await self._kept(connections)
+                load = judged(load, connections)
+                material = await self._kept(load, connections)
         except CancelledError:
             pass  # Perfd stops, and the load itself is complete
-        return Measurement(**self._fields(self._load, connections, material))
+        return Measurement(**self._fields(load, connections, material))
 
-    async def _kept(self, connections: Sequence[ProxyConnection]) -> Mapping[str, Any]:
+    async def _kept(self, load: PageLoad, connections: Sequence[ProxyConnection]) -> Mapping[str, Any]:
         if self._material is None:
             return {}
         try:
-            return await self._material.write(self._load, connections, self.id)
+            return await self._material.write(load, connections, self.id)
         except CancelledError:
             raise
         except Exception:  # noqa: BLE001 - whatever it is, the record is there
@@ -197,8 +201,8 @@ class PageLoadRun(Run):
         }
         own = own_connection(load, connections)
         if own is not None:
-            fields |= _tor_view(load, own, tries(load, connections))
-        extra = {**self.extra, **figures(load), **_connections(connections), **material}
+            fields |= _tor_view(own)
+        extra = {**self.extra, **figures(load), **_connections(self._port, connections), **material}
         if own is not None and own.joined is not None:
             extra |= own.joined.hs
         if self._optimistic:
@@ -223,13 +227,9 @@ def tries(load: PageLoad, connections: Sequence[ProxyConnection]) -> list[ProxyC
     """The connections to the page's host and port, in their order."""
     parts = urlsplit(load.task.url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return [each for each in connections if each.port == port and _is_host(each, parts.hostname or "")]
-
-
-def _is_host(connection: ProxyConnection, host: str) -> bool:
-    """Whether the browser asked for the host that is ``host`` in a URL."""
-    asked = (connection.host or "").strip("[]").lower()
-    return asked == host or not host.isascii()  # which the browser writes in another way
+    return [
+        each for each in connections if each.port == port and is_same_host(each.host or "", parts.hostname or "")
+    ]
 
 
 def own_connection(load: PageLoad, connections: Sequence[ProxyConnection]) -> ProxyConnection | None:
@@ -241,11 +241,49 @@ def own_connection(load: PageLoad, connections: Sequence[ProxyConnection]) -> Pr
     return next((each for each in there if each.readbytes), there[0] if there else None)
 
 
-def _tor_view(load: PageLoad, own: ProxyConnection, there: Sequence[ProxyConnection]) -> dict[str, Any]:
-    """The steps of the page's own connection, and what tor tells about it.
+def judged(load: PageLoad, connections: Sequence[ProxyConnection]) -> PageLoad:
+    """The load with the error code and reason that the proxy and tor know better than the browser.
 
-    If nothing came over it, the last of the connections to the same place that failed tells why.
+    If nothing came over the page's own connection, the last one to the same place that failed tells why. A page
+    that ended only because its connection broke is none, even if the browser thinks so.
     """
+    if load.outcome is Outcome.TIMEOUT and load.errorcode in (Error.TIMEOUT, Error.STALL):
+        code, reason = _late(load, connections)
+        return attrs.evolve(load, errorcode=code, reason=reason)
+    own = own_connection(load, connections)
+    if own is None:
+        return load
+    failed = [each for each in ([own] if own.readbytes else tries(load, connections)) if each.errorcode is not None]
+    is_cut = own.closed is not None and load.last_byte is not None and load.last_byte >= own.closed
+    is_vague = load.outcome is Outcome.FAILED and load.errorcode in SEEN_BY_TOR
+    if failed and (is_vague or (load.outcome is Outcome.OK and is_cut)):
+        code, reason = failed[-1].errorcode, failed[-1].reason
+        return attrs.evolve(load, outcome=Outcome.FAILED, errorcode=code, reason=reason)
+    return load
+
+
+def _late(load: PageLoad, connections: Sequence[ProxyConnection]) -> tuple[str, str]:
+    """Why a page met its deadline: a network that gave nothing for long although it was asked is a stall."""
+    reason = f"the page was not loaded within {load.task.timeout:g} s"
+    last = max((each.datacomplete for each in connections if each.datacomplete is not None), default=None)
+    if last is None:
+        return Error.TIMEOUT, f"{reason}; nothing of it came"
+    silence = max(0.0, load.end - last)
+    if silence < min(STALL_AFTER, load.task.timeout / 2):
+        return Error.TIMEOUT, f"{reason}; data came until {silence:.1f} s before that"
+    if not _is_waiting(load, connections):
+        return Error.TIMEOUT, f"{reason}, though all that it had asked for was there {silence:.1f} s before that"
+    return Error.STALL, f"{reason}; nothing came in the last {silence:.1f} s"
+
+
+def _is_waiting(load: PageLoad, connections: Sequence[ProxyConnection]) -> bool:
+    """Whether a request is under way; some drivers do not tell of those, so the connections are looked at too."""
+    unanswered = (each.datasent is not None and each.datasent > (each.datacomplete or 0) for each in connections)
+    return any(each.response_end is None and each.error is None for each in load.requests) or any(unanswered)
+
+
+def _tor_view(own: ProxyConnection) -> dict[str, Any]:
+    """The steps of the page's own connection, and what tor tells about it."""
     fields: dict[str, Any] = {
         name: getattr(own, name)
         for name in ("socket", "connect", "negotiate", "request", "response", "datarequest")
@@ -256,9 +294,6 @@ def _tor_view(load: PageLoad, own: ProxyConnection, there: Sequence[ProxyConnect
         fields["endpointlocal"] = f"localhost:127.0.0.1:{own.localport}"
     if own.joined is not None:
         fields |= {key: value for key, value in tor_fields(own.joined).items() if value is not None}
-    failed = [each for each in ([own] if own.readbytes else there) if each.errorcode is not None]
-    if failed and load.outcome is Outcome.FAILED and load.errorcode in SEEN_BY_TOR:
-        fields["errorcode"], fields["reason"] = failed[-1].errorcode, failed[-1].reason
     return fields
 
 
@@ -283,13 +318,17 @@ def figures(load: PageLoad) -> dict[str, str | int | float]:
     return found
 
 
-def _connections(connections: Sequence[ProxyConnection]) -> dict[str, str | int | float]:
+def _connections(port: OpenPort, connections: Sequence[ProxyConnection]) -> dict[str, str | int | float]:
     joined = [connection.joined for connection in connections if connection.joined is not None]
     circuits = {each.circuit.circ_id for each in joined if each.circuit is not None}
     found: dict[str, str | int | float] = {
         "CONNECTIONS": len(connections),
         "CONNECTIONSUNUSED": sum(not connection.readbytes for connection in connections),
     }
+    if port.turned_away:
+        found["CONNECTIONSTURNEDAWAY"] = port.turned_away
+    if port.omitted:
+        found["CONNECTIONSOMITTED"] = port.omitted
     if circuits:
         found["CIRCUITS"] = len(circuits)
     failures = Counter(connection.errorcode for connection in connections if connection.errorcode is not None)

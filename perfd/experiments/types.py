@@ -12,6 +12,7 @@ from perfd.experiments.parallel import ParallelRun
 from perfd.experiments.rtt import RTTRun
 from perfd.experiments.run import Extra, Run, Setup, TorExperiment
 from perfd.experiments.series import SeriesRun
+from perfd.experiments.tor import NoTor
 from perfd.experiments.upload import UploadRun
 from perfd.proxy import MeasuringProxy
 
@@ -21,12 +22,12 @@ Prepared = TorExperiment | Pair
 
 def make_experiment(config: ExperimentConfig, setup: Setup) -> Prepared:
     """What runs the experiment of ``config``."""
-    if config.type == "download" and config.optimistic == "both":
+    if config.type != "download":
+        return TorExperiment(setup, _MAKERS[config.type](config))
+    optimistic = None if isinstance(setup.tor, NoTor) else config.optimistic  # without Tor there is nothing to save
+    if optimistic == "both":
         return Pair(_downloads(config, setup, optimistic=False), _downloads(config, setup, optimistic=True))
-    if config.type == "download":
-        optimistic = None if config.optimistic is None else config.optimistic == "yes"
-        return _downloads(config, setup, optimistic=optimistic)
-    return TorExperiment(setup, _MAKERS[config.type](config))
+    return _downloads(config, setup, optimistic=None if optimistic is None else optimistic == "yes")
 
 
 def make_page_load(

@@ -68,7 +68,9 @@ class Join:
         self.stream: LiveStream | None = None
         self.rendezvous: Rendezvous | None = None  # if it goes to an onion service
         self._given_up = False
+        self._is_lost = False  # the stream's end will not be told
         self._waiting: list[Deferred[None]] = []
+        self._ending: list[Deferred[bool | None]] = []
 
     def bind(self, stream: LiveStream) -> None:
         """This is the stream."""
@@ -105,6 +107,16 @@ class Join:
         self._check()
         return waiting
 
+    def when_ended(self) -> Deferred[bool | None]:
+        """Fires when tor has told the end of the stream: whether it ended because one side was done.
+
+        False also if the control connection is lost before; None if nothing can be said.
+        """
+        ending: Deferred[bool | None] = Deferred()
+        self._ending.append(ending)
+        self._check_ended()
+        return ending
+
     def told(self, source: str, tor: str, conflux: Iterable[LiveCircuit], anchor: Anchor | None = None) -> Joined:
         """What is known now; with the measurement's ``anchor`` its times are by the measurement's clock.
 
@@ -127,13 +139,26 @@ class Join:
 
     def _stream_ended(self) -> None:
         if self.stream is None or self.stream.end is None:
-            self._given_up = True
+            self._given_up = self._is_lost = True
         else:
             for leg in self.stream.legs:
                 leg.watchers.append(self._check)
         self._check()
 
+    def _check_ended(self) -> None:
+        stream, ended_well = self.stream, None
+        if stream is not None and stream.end is not None:
+            ended_well = stream.failure_local is None
+        elif self._is_lost:
+            ended_well = False
+        elif not self._given_up:
+            return
+        ending, self._ending = self._ending, []
+        for deferred in ending:
+            deferred.callback(ended_well)
+
     def _check(self) -> None:
+        self._check_ended()
         if not self.complete:
             return
         for leg in self.stream.legs if self.stream is not None else ():

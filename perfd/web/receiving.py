@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 GRACE = 60.0
 """Seconds that a body has, however little comes."""
 
+LONGEST = 3600.0
+"""Seconds that the body of a stranger may take in all."""
+
 SLOWEST = 1000
 """Bytes per second that it must have on average from then on."""
 
@@ -73,4 +76,6 @@ class Receiving:
 
     def _next(self, now: float) -> float:
         idle = now + self._idle_timeout
-        return idle if self._trusted else min(idle, self._begun + GRACE + self._count / SLOWEST)
+        if self._trusted:
+            return idle
+        return min(idle, self._begun + GRACE + self._count / SLOWEST, self._begun + LONGEST)
