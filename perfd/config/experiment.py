@@ -173,6 +173,19 @@ def _check_type(section: Section, config: ExperimentConfig, known: Known) -> Non
     """Whether the options of the type fit together."""
     if config.size > known.max_size:
         section.problem("size", f"larger than max-size of [server], which is {format_size(known.max_size)}")
+    _check_connections(section, config, known)
+    if config.type == "series":
+        _check_series(section, config)
+    if config.optimistic in ("yes", "both") and set(config.tors) == {NO_TOR}:
+        section.problem("optimistic", "there is no SOCKS reply that would not be waited for with tor = none")
+    if config.type == "rtt":
+        _check_rtt(section, config)
+    if config.type == "pageload":
+        _check_pageload(section, config, known)
+
+
+def _check_connections(section: Section, config: ExperimentConfig, known: Known) -> None:
+    """Whether the server takes as many connections."""
     if config.parallel > MOST_STREAMS:
         section.problem("parallel", f"must be at most {MOST_STREAMS}")
     if config.requests > MOST_REQUESTS:
@@ -180,18 +193,13 @@ def _check_type(section: Section, config: ExperimentConfig, known: Known) -> Non
     for option, at_once in (("parallel", config.parallel), ("requests", _requests_at_once(config))):
         if known.max_connections < at_once <= MOST_STREAMS:
             section.problem(option, f"more than max-connections of [server], which is {known.max_connections}")
-    if config.type == "series" and config.groups > config.requests:
+
+
+def _check_series(section: Section, config: ExperimentConfig) -> None:
+    if config.groups > config.requests:
         section.problem("groups", "must be at most as many as there are requests")
     if config.stagger is not None and (config.requests - 1) * config.stagger >= config.timeout:
-        section.problem(
-            "stagger", "the last request would begin after the timeout, which is that of the whole series"
-        )
-    if config.optimistic in ("yes", "both") and set(config.tors) == {NO_TOR}:
-        section.problem("optimistic", "there is no SOCKS reply that would not be waited for with tor = none")
-    if config.type == "rtt":
-        _check_rtt(section, config)
-    if config.type == "pageload":
-        _check_pageload(section, config, known)
+        section.problem("stagger", "the last request would begin after the timeout, which is that of all")
 
 
 def _requests_at_once(config: ExperimentConfig) -> int:
