@@ -207,15 +207,6 @@ def _requests_at_once(config: ExperimentConfig) -> int:
     return 1 if config.stagger is None else config.requests
 
 
-def _check_series(section: Section, config: ExperimentConfig) -> None:
-    if config.groups > config.requests:
-        section.problem("groups", "must be at most as many as there are requests")
-    if config.stagger is not None and (config.requests - 1) * config.stagger >= config.timeout:
-        section.problem(
-            "stagger", "the last request would begin after the timeout, which is that of the whole series"
-        )
-
-
 def _check_rtt(section: Section, config: ExperimentConfig) -> None:
     if config.rate > HIGHEST_RATE:
         section.problem("rate", f"must be at most {HIGHEST_RATE:g} exchanges a second")
