@@ -74,7 +74,8 @@ class Daemon:
                 report = json.load(response)
         except OSError:
             return 0
-        return sum(experiment["counts"].get("ok", 0) for experiment in report["experiments"])
+        variants = [variant for experiment in report["experiments"] for variant in experiment["variants"]]
+        return sum(variant["counts"].get("ok", 0) for variant in variants)
 
     def memory(self) -> float:
         """Resident memory in MiB."""

@@ -25,6 +25,7 @@ import attrs
 from perfd.config import Config, ConfigError
 from perfd.instance import Instance, InstanceError
 from perfd.values import Address
+from perfd.variant import Variant, names
 
 # Exit codes of an init script (LSB 5.0, 22.2).
 OK = 0
@@ -234,13 +235,22 @@ def _health_lines(health: dict[str, Any] | None, network: str) -> Sequence[str]:
         else f"tor {tor['name']} {tor['version'] or '(version unknown)'}: {tor['state']}"
         for tor in health.get("tors", [])
     ]
-    experiments = [
-        f"{experiment['name']}: {'' if experiment['healthy'] else 'UNHEALTHY, '}"
-        f"last success {experiment['last_success'] or 'never'}, "
-        f"{experiment['failures']} failures since, next {experiment['next_slot'] or 'never'}"
-        for experiment in health.get("experiments", [])
-    ]
+    experiments = [line for experiment in health.get("experiments", []) for line in _experiment_lines(experiment)]
     return [*tors, *experiments, f"database: {health.get('database')}"]
+
+
+def _experiment_lines(experiment: dict[str, Any]) -> Sequence[str]:
+    """A line for each variant."""
+    variants = {
+        Variant(each["tor"], each["server"], each["browser"], each["optimistic"]): each
+        for each in experiment.get("variants", [])
+    }
+    return [
+        f"{name}: {'' if variants[variant]['healthy'] else 'UNHEALTHY, '}"
+        f"last success {variants[variant]['last_success'] or 'never'}, "
+        f"{variants[variant]['failures']} failures since, next {experiment['next_slot'] or 'never'}"
+        for variant, name in names(experiment["name"], variants).items()
+    ]
 
 
 def _remove_stale_pid_file(instance: Instance) -> None:

@@ -1,14 +1,14 @@
-"""Whether Perfd does its work: the last success of each experiment, the state of each tor and of the database.
+"""Whether Perfd does its work: the last successes of each experiment, the state of each tor and of the database.
 
-An experiment is unhealthy when it had no success for three intervals, unless tor was still learning its circuit
-build timeout (``skip-until-cbt``). That goes on over a restart: what was before comes out of the database, so a
-daemon that fails and is started again and again does not look well. After a planned stop an experiment is
-unhealthy, as it was for whoever watched from outside, until its first success.
+An experiment is unhealthy when one of its variants is: one that had no success for three intervals, unless tor was
+still learning its circuit build timeout (``skip-until-cbt``). That goes on over a restart: what was before comes
+out of the database, so a daemon that fails and is started again and again does not look well. After a planned stop
+an experiment is unhealthy, as it was for whoever watched from outside, until its first success.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -22,9 +22,10 @@ from twisted.logger import Logger
 from perfd.clock import Clock
 from perfd.interfaces import Tor
 from perfd.record import REQUEST, Error, Measurement, Outcome
+from perfd.variant import Variant
 
 INTERVALS_WITHOUT_SUCCESS = 3
-"""An experiment without a success for this many intervals makes Perfd unhealthy."""
+"""A variant of an experiment without a success for this many intervals makes Perfd unhealthy."""
 
 PAUSE = 1.0
 """Seconds between two tries to read what was before the start: the database may just be made, or be locked."""
@@ -34,7 +35,7 @@ WORTH_A_LINE = 10
 
 
 class History(Protocol):
-    """How an experiment went on before the start; times are seconds since the epoch."""
+    """How a variant went on before the start; times are seconds since the epoch."""
 
     @property
     def first(self) -> float:
@@ -48,13 +49,16 @@ class History(Protocol):
         """Since then."""
 
 
-@attrs.define
-class ExperimentHealth:
-    """How one experiment goes on."""
+Read = Callable[[str, Variant, float], Awaitable[History | None]]
+"""Gives the history of an experiment's variant until a time (epoch)."""
 
-    name: str
+
+@attrs.define
+class VariantHealth:
+    """How one variant of an experiment goes on."""
+
+    variant: Variant
     interval: float  # seconds
-    next_slot: Callable[[], float | None]
     since: float  # raw monotonic seconds: the last success, or when one was first expected
     moved: bool = False  # ``since`` has moved on, so what was before the start does not matter
     last_success: float | None = None  # seconds since the epoch
@@ -93,14 +97,32 @@ class ExperimentHealth:
 
     def as_dict(self, now: float) -> dict[str, Any]:
         return {
-            "name": self.name,
+            **attrs.asdict(self.variant),
             "healthy": self.is_healthy(now),
             "last_success": iso(self.last_success),
             "last_outcome": self.last_outcome and self.last_outcome.value,
             "failures": self.failures,
+            "counts": dict(sorted(self.counts.items())),
+        }
+
+
+@attrs.frozen
+class ExperimentHealth:
+    """How one experiment goes on, in each of its variants."""
+
+    name: str
+    interval: float  # seconds
+    next_slot: Callable[[], float | None]
+    variants: dict[Variant, VariantHealth]
+
+    def as_dict(self, now: float) -> dict[str, Any]:
+        variants = [each.as_dict(now) for each in self.variants.values()]
+        return {
+            "name": self.name,
+            "healthy": all(each["healthy"] for each in variants),
             "next_slot": iso(self.next_slot()),
             "interval": self.interval,
-            "counts": dict(sorted(self.counts.items())),
+            "variants": variants,
         }
 
 
@@ -119,28 +141,39 @@ class Health:
         self._experiments: dict[str, ExperimentHealth] = {}
         self._tors: Sequence[Tor] = ()
 
-    def watch(self, name: str, interval: float, next_slot: Callable[[], float | None]) -> None:
-        """Expect successes of the experiment ``name``."""
-        self._experiments[name] = ExperimentHealth(name, interval, next_slot, self._began.monotonic)
+    def watch(
+        self, name: str, interval: float, next_slot: Callable[[], float | None], variants: Iterable[Variant]
+    ) -> None:
+        """Expect successes of each of ``variants`` of the experiment ``name``."""
+        watched = {variant: VariantHealth(variant, interval, self._began.monotonic) for variant in variants}
+        self._experiments[name] = ExperimentHealth(name, interval, next_slot, watched)
 
     def watch_tors(self, tors: Sequence[Tor]) -> None:
         self._tors = tuple(tors)
 
-    async def remember(self, read: Callable[[str, float], Awaitable[History | None]]) -> None:
-        """Take over what was before; ``read`` gives it for an experiment, until a time (epoch).
+    async def remember(self, read: Read) -> None:
+        """Take over what was before.
 
         Raises what ``read`` does. What lies in the future, written while the clock was wrong, does not count.
         """
-        histories = [(each, await read(each.name, self._began.wall)) for each in self._experiments.values()]
-        for experiment, history in histories:
+        started = self._began.wall
+        histories = [
+            (health, await read(experiment.name, variant, started))
+            for experiment in self._experiments.values()
+            for variant, health in experiment.variants.items()
+        ]
+        for health, history in histories:
             if history is not None:
-                experiment.remember(history, self._began.wall)
+                health.remember(history, started)
 
     def record(self, measurement: Measurement) -> None:
         """Count a run; the requests of a series do not count, the series does."""
         experiment = self._experiments.get(measurement.experiment)
-        if experiment is not None and measurement.type != REQUEST:
-            experiment.ended(measurement, self._clock.monotonic())
+        if experiment is None or measurement.type == REQUEST:
+            return
+        variant = experiment.variants.get(Variant.of(measurement))
+        if variant is not None:
+            variant.ended(measurement, self._clock.monotonic())
 
     def report(self) -> dict[str, Any]:
         """The state of everything, ready for JSON; ``healthy`` sums it up."""
@@ -163,9 +196,7 @@ class HealthHistory(Service):
 
     _log = Logger()
 
-    def __init__(
-        self, reactor: IReactorTime, health: Health, read: Callable[[str, float], Awaitable[History | None]]
-    ) -> None:
+    def __init__(self, reactor: IReactorTime, health: Health, read: Read) -> None:
         self._reactor = reactor
         self._health = health
         self._read = read

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+import attrs
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from perfd.interfaces import Tor
 from perfd.record import EMPTY, REQUEST, Measurement, Outcome
+from perfd.variant import Variant
 
 BUCKETS = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300, 600)
 """Seconds: from a private network's round trip to the timeout of a slow download."""
+
+VARIANT = ("experiment", "tor", "server", "browser", "optimistic")
+"""The labels of all that is counted of measurements; empty is what a record does not have."""
+
+TIMED = ("download", "upload", "pageload")
+"""The types whose durations say how fast the way was; how long the others take is mostly configured."""
 
 
 class Metrics:
@@ -26,19 +34,21 @@ class Metrics:
         self._measurements = Counter(
             "perfd_measurements",
             "Measurements by outcome, skipped slots included.",
-            ("experiment", "tor", "server", "outcome"),
+            (*VARIANT, "outcome"),
             registry=self._registry,
         )
         self._skipped = Counter(
             "perfd_skipped_slots",
-            "Runs that were skipped, by reason: one for each tor and way to the server in each slot.",
-            ("experiment", "errorcode"),
+            "Runs that were skipped, by reason: one for each variant in each slot.",
+            (*VARIANT, "errorcode"),
             registry=self._registry,
         )
         self._first_byte = self._histogram(
-            "perfd_first_byte_seconds", "From START to the first byte of the response."
+            "perfd_first_byte_seconds", "From START to the first byte of the response, of successes."
         )
-        self._complete = self._histogram("perfd_complete_seconds", "From START to the last byte of the payload.")
+        self._complete = self._histogram(
+            "perfd_complete_seconds", "From START to the last byte of the payload, of successes."
+        )
         self._states = _States(source, version, pending)
         self._registry.register(self._states)
 
@@ -51,29 +61,41 @@ class Metrics:
         """Show the bytes that our web server has sent."""
         self._states.sent = sent
 
-    def watch(self, experiment: str) -> None:
-        """Show ``experiment`` from the start, with zeros: a series that begins with its first failure hides it."""
-        for histogram in (self._first_byte, self._complete):
-            histogram.labels(experiment)
+    def watch(self, experiment: str, kind: str, variants: Iterable[Variant]) -> None:
+        """Show ``variants`` of ``experiment``, which is of the type ``kind``, from the start, with zeros.
+
+        A series that begins with its first value hides it.
+        """
+        if kind not in TIMED:
+            return
+        for variant in variants:
+            for histogram in (self._first_byte, self._complete):
+                histogram.labels(*_labels(experiment, variant))
 
     def record(self, measurement: Measurement) -> None:
         m = measurement
         if m.type == REQUEST:  # its series counts
             return
-        self._measurements.labels(m.experiment, m.tor or "", m.server or "", m.outcome.value).inc()
+        labels = _labels(m.experiment, Variant.of(m))
+        self._measurements.labels(*labels, m.outcome.value).inc()
         if m.outcome is Outcome.SKIPPED:
-            self._skipped.labels(m.experiment, m.errorcode or "").inc()
-        if m.dataresponse is not None:
-            self._first_byte.labels(m.experiment).observe(m.dataresponse - m.start)
-        if m.datacomplete is not None:
-            self._complete.labels(m.experiment).observe(m.datacomplete - m.start)
+            self._skipped.labels(*labels, m.errorcode or "").inc()
+        if m.outcome is not Outcome.OK or m.type not in TIMED:
+            return
+        for histogram, end in ((self._first_byte, m.dataresponse), (self._complete, m.datacomplete)):
+            if end is not None:
+                histogram.labels(*labels).observe(end - m.start)
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def _histogram(self, name: str, doc: str) -> Histogram:
-        return Histogram(name, doc, ("experiment",), buckets=BUCKETS, registry=self._registry)
+        return Histogram(name, doc, VARIANT, buckets=BUCKETS, registry=self._registry)
+
+
+def _labels(experiment: str, variant: Variant) -> tuple[str, ...]:
+    return (experiment, *("" if value is None else str(value) for value in attrs.astuple(variant)))
 
 
 class _States(Collector):

@@ -1,4 +1,4 @@
-"""``perfd results``: the latest measurements, and a summary of each experiment."""
+"""``perfd results``: the latest measurements, and a summary of each variant of each experiment."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from perfd.config import Config
+from perfd.highlights import highlights
 from perfd.record import Measurement, Outcome
 from perfd.store.database import database_path
 from perfd.store.reader import Filter, StoreReader
 from perfd.terminal import Progress
 from perfd.units import format_size
+from perfd.variant import Variant, names
 
 DAY = 86400.0
 LONG = 20_000
@@ -57,9 +59,10 @@ PAGE_HEADINGS = (
 
 @attrs.define
 class Summary:
-    """What is known of an experiment's measurements; durations are in seconds from START, of the successes."""
+    """What is known of the measurements of one variant; durations are in seconds from START, of the successes."""
 
     experiment: str
+    variant: Variant
     outcomes: Counter[str] = attrs.field(factory=Counter)
     errors: Counter[str] = attrs.field(factory=Counter)
     first_byte: list[float] = attrs.field(factory=list)
@@ -84,6 +87,7 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         return {
             "experiment": self.experiment,
+            **attrs.asdict(self.variant),
             "count": self.outcomes.total(),
             "ok": self.outcomes["ok"],
             "outcomes": dict(self.outcomes),
@@ -123,8 +127,9 @@ def show_results(config: Config, wanted: Filter, *, as_json: bool) -> int:
     elif listed:
         since = "" if wanted.since is None else f" since {date(wanted.since)}"
         print_table("The latest measurements", HEADINGS, map(_row, reversed(listed)))
-        print_table(f"All measurements{since}", SUMMARY_HEADINGS, map(_summary_row, summaries))
-        pages = [_page_row(summary) for summary in summaries if summary.page]
+        named = list(zip(_names(summaries), summaries, strict=True))
+        print_table(f"All measurements{since}", SUMMARY_HEADINGS, (_summary_row(*each) for each in named))
+        pages = [_page_row(name, summary) for name, summary in named if summary.page]
         if pages:
             print_table(f"Page loads{since}", PAGE_HEADINGS, pages)
     else:
@@ -133,16 +138,16 @@ def show_results(config: Config, wanted: Filter, *, as_json: bool) -> int:
 
 
 def summarize(reader: StoreReader, wanted: Filter) -> list[Summary]:
-    """A summary for each experiment, in the order of their names."""
+    """A summary for each variant of each experiment, in the order of their names."""
     total = reader.count(wanted)
-    summaries: dict[str, Summary] = {}
+    summaries: dict[tuple[str, Variant], Summary] = {}
 
     def add_all(progress: Progress | None) -> None:
         done = 0
         for page in reader.pages(wanted):
             for measurement in page:
-                name = measurement.experiment
-                summaries.setdefault(name, Summary(name)).add(measurement)
+                key = measurement.experiment, Variant.of(measurement)
+                summaries.setdefault(key, Summary(*key)).add(measurement)
             done += len(page)
             if progress is not None:
                 progress.update(f"{done} of {total} measurements", done, total)
@@ -152,7 +157,16 @@ def summarize(reader: StoreReader, wanted: Filter) -> list[Summary]:
     else:
         with Progress("reading", PAUSE) as progress:
             add_all(progress)
-    return [summaries[name] for name in sorted(summaries)]
+    return sorted(summaries.values(), key=lambda each: (each.experiment, str(each.variant)))
+
+
+def _names(summaries: Sequence[Summary]) -> list[str]:
+    """What to call each of them: the experiment, and what tells its variants apart."""
+    variants: dict[str, list[Variant]] = {}
+    for each in summaries:
+        variants.setdefault(each.experiment, []).append(each.variant)
+    named = {experiment: names(experiment, its) for experiment, its in variants.items()}
+    return [named[each.experiment][each.variant] for each in summaries]
 
 
 def _row(m: Measurement) -> tuple[str, ...]:
@@ -165,13 +179,13 @@ def _row(m: Measurement) -> tuple[str, ...]:
         m.outcome.value,
         seconds(None if m.dataresponse is None else m.dataresponse - m.start),
         seconds(None if m.datacomplete is None else m.datacomplete - m.start),
-        " ".join(filter(None, (m.id if m.type == "series" else None, m.errorcode, m.reason))),
+        " ".join(filter(None, (m.id if m.type == "series" else None, *highlights(m), m.errorcode, m.reason))),
     )
 
 
-def _summary_row(summary: Summary) -> tuple[str, ...]:
+def _summary_row(name: str, summary: Summary) -> tuple[str, ...]:
     return (
-        summary.experiment,
+        name,
         str(summary.outcomes.total()),
         str(summary.outcomes["ok"]),
         *_quartile_cells(summary.first_byte, summary.complete),
@@ -179,8 +193,8 @@ def _summary_row(summary: Summary) -> tuple[str, ...]:
     )
 
 
-def _page_row(summary: Summary) -> tuple[str, ...]:
-    return (summary.experiment, str(summary.outcomes["ok"]), *_quartile_cells(*summary.page.values()))
+def _page_row(name: str, summary: Summary) -> tuple[str, ...]:
+    return (name, str(summary.outcomes["ok"]), *_quartile_cells(*summary.page.values()))
 
 
 def _quartile_cells(*durations: Sequence[float]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from perfd.browser.material import MaterialWriter
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
 from perfd.daily import DailyService
+from perfd.experiments.download import Pair
+from perfd.experiments.types import Prepared
 from perfd.health import Health, HealthHistory
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.laboratory import Laboratory
@@ -34,6 +36,7 @@ from perfd.logfile import LogSink
 from perfd.logobserver import LogFile, reopen_on_signal
 from perfd.metrics import Metrics
 from perfd.preflight import check_machine
+from perfd.record import Outcome
 from perfd.schedule import Grid, Schedule
 from perfd.servers import OrderedServices, StartError
 from perfd.sinks import FanOut
@@ -42,6 +45,7 @@ from perfd.store.reader import AsyncReader, History
 from perfd.store.worker import ThreadWorker
 from perfd.store.writer import StoreSink
 from perfd.tor.events import ControlEvents
+from perfd.variant import Variant
 from perfd.web.answers import Access, Library
 from perfd.web.archive import ArchivePages
 from perfd.web.openapi import document
@@ -163,8 +167,9 @@ class Perfd(OrderedServices):
             variants = laboratory.experiments(experiment)
             grid = Grid(experiment.interval, experiment.offset)
             schedule = Schedule(reactor, clock, experiment.name, grid, variants, sinks)
-            health.watch(experiment.name, experiment.interval, partial(getattr, schedule, "next_slot"))
-            metrics.watch(experiment.name)
+            watched = variants_of(variants)
+            health.watch(experiment.name, experiment.interval, partial(getattr, schedule, "next_slot"), watched)
+            metrics.watch(experiment.name, experiment.type, watched)
             schedule.setServiceParent(self)
         DailyService(reactor, clock, config).setServiceParent(self)
 
@@ -191,9 +196,19 @@ class Perfd(OrderedServices):
         self._reactor.stop()
 
 
-def read_history(reader: AsyncReader, experiment: str, before: float) -> Deferred[History | None]:
-    """How ``experiment`` went on until ``before``."""
-    return reader.run(lambda store: store.history(experiment, before))
+def variants_of(experiments: Iterable[Prepared]) -> list[Variant]:
+    """The variants that records of ``experiments`` will have."""
+    single = [
+        one
+        for each in experiments
+        for one in ((each.strict, each.optimistic) if isinstance(each, Pair) else (each,))
+    ]
+    return [Variant.of(each.blank(None, Outcome.SKIPPED, "", "")) for each in single]
+
+
+def read_history(reader: AsyncReader, experiment: str, variant: Variant, before: float) -> Deferred[History | None]:
+    """How ``variant`` of ``experiment`` went on until ``before``."""
+    return reader.run(lambda store: store.history(experiment, variant, before))
 
 
 def count_unparsed(events: ControlEvents) -> int:

@@ -73,6 +73,7 @@ def test_main_job(instance: TestInstance) -> None:
     assert status == 200
     assert report["healthy"] is True
     assert report["experiments"][0]["name"] == "fast"
+    assert [each["tor"] for each in report["experiments"][0]["variants"]] == ["default"]
     assert report["tors"] == [{"name": "default", "state": "ready", "version": None}]
 
     done = instance.perfd("status")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from perfd.control import _health_lines
 from perfd.health import PAUSE, WORTH_A_LINE, Health, HealthHistory, iso
 from perfd.record import Error, Outcome
 from perfd.store.reader import History
+from perfd.variant import Variant
 from tests.instance import SOCKS_CONFIG, TestInstance, wait_for
 from tests.strategies import typical
 
 START = 1_700_000_000.0
 INTERVAL = 300.0
+WAY = Variant("default", "public")
 
 
 @attrs.frozen
@@ -37,6 +39,8 @@ class SomeTor:
 class HealthCase(SynchronousTestCase):
     """One experiment of five minutes."""
 
+    variants: Sequence[Variant] = (WAY,)
+
     def setUp(self) -> None:
         self.reactor = FakeReactor()
         self.step = 0.0  # by which the wall clock is off
@@ -49,7 +53,7 @@ class HealthCase(SynchronousTestCase):
     def start(self) -> Health:
         """Perfd is started, now."""
         health = Health(self.clock, "example", "1.2", lambda: self.trouble)
-        health.watch("fast", INTERVAL, lambda: START + 600)
+        health.watch("fast", INTERVAL, lambda: START + 600, self.variants)
         return health
 
     def end(self, outcome: Outcome = Outcome.OK, **changes: Any) -> None:
@@ -64,8 +68,10 @@ class HealthCase(SynchronousTestCase):
 
     @property
     def experiment(self) -> dict[str, Any]:
+        """Its one variant."""
         (experiment,) = self.health.report()["experiments"]
-        return dict(experiment)
+        (variant,) = experiment["variants"]
+        return dict(variant)
 
 
 class ReportTests(HealthCase):
@@ -95,12 +101,21 @@ class ReportTests(HealthCase):
                     {
                         "name": "fast",
                         "healthy": True,
-                        "last_success": "2023-11-14T22:13:20Z",
-                        "last_outcome": "skipped",
-                        "failures": 2,
                         "next_slot": "2023-11-14T22:23:20Z",
                         "interval": 300.0,
-                        "counts": {"failed": 1, "ok": 1, "skipped": 1},
+                        "variants": [
+                            {
+                                "tor": "default",
+                                "server": "public",
+                                "browser": None,
+                                "optimistic": None,
+                                "healthy": True,
+                                "last_success": "2023-11-14T22:13:20Z",
+                                "last_outcome": "skipped",
+                                "failures": 2,
+                                "counts": {"failed": 1, "ok": 1, "skipped": 1},
+                            }
+                        ],
                     }
                 ],
             },
@@ -178,6 +193,55 @@ class OutageTests(HealthCase):
         self.assertTrue(self.healthy)
 
 
+class VariantTests(HealthCase):
+    """Each variant has to succeed; none of them speaks for another one."""
+
+    variants = (WAY, Variant("none", "public"), Variant("default", "public", "cold", 1))
+
+    def states(self) -> list[bool]:
+        (experiment,) = self.health.report()["experiments"]
+        self.assertEqual(experiment["healthy"], self.healthy)
+        return [variant["healthy"] for variant in experiment["variants"]]
+
+    def test_baseline(self) -> None:
+        """A direct baseline that always succeeds does not hide a tor that never does."""
+        for _ in range(4):
+            self.reactor.advance(INTERVAL)
+            self.end(Outcome.FAILED)
+            self.end(tor="none")
+            self.end(extra={"BROWSER": "cold", "OPTIMISTIC": 1})
+        self.assertEqual((self.states(), self.healthy), ([False, True, True], False))
+        self.end()
+        self.assertEqual((self.states(), self.healthy), ([True] * 3, True))
+
+    def test_no_records(self) -> None:
+        """Nor one of which nothing ever came."""
+        self.reactor.advance(4 * INTERVAL)
+        self.end()
+        self.end(tor="none")
+        self.assertEqual(self.states(), [True, True, False])
+
+    def test_history(self) -> None:
+        """Each has its own."""
+        self.reactor.advance(4 * INTERVAL)
+        self.health = self.start()
+        now = self.clock.wall()
+
+        async def read(_: str, variant: Variant, before: float) -> History | None:
+            return History(START, START, 4) if variant == WAY else History(START, before - 1, 0)
+
+        self.successResultOf(Deferred.fromCoroutine(self.health.remember(read)))
+        self.assertEqual(self.states(), [False, True, True])
+        variants = self.health.report()["experiments"][0]["variants"]
+        self.assertEqual([each["last_success"] for each in variants], [iso(START), iso(now - 1), iso(now - 1)])
+
+    def test_strange(self) -> None:
+        """A record of no variant that is configured counts for none."""
+        self.end(Outcome.FAILED, tor="other")
+        counts = [each["counts"] for each in self.health.report()["experiments"][0]["variants"]]
+        self.assertEqual(counts, [{}] * 3)
+
+
 class RestartTests(HealthCase):
     """What was before the start comes out of the database."""
 
@@ -185,10 +249,10 @@ class RestartTests(HealthCase):
         """Perfd is stopped and started again, when ``off`` seconds have passed."""
         self.reactor.advance(off)
         self.health = self.start()
-        self.asked: list[tuple[str, float]] = []
+        self.asked: list[tuple[str, Variant, float]] = []
 
-        def read(experiment: str, before: float) -> Deferred[History | None]:
-            self.asked.append((experiment, before))
+        def read(experiment: str, variant: Variant, before: float) -> Deferred[History | None]:
+            self.asked.append((experiment, variant, before))
             return succeed(history)
 
         self.successResultOf(Deferred.fromCoroutine(self.health.remember(read)))
@@ -230,7 +294,7 @@ class RestartTests(HealthCase):
     def test_only_what_was_before(self) -> None:
         """The database is asked for what was before the start: nothing counts twice, nor what lies ahead."""
         self.restart(None)
-        self.assertEqual(self.asked, [("fast", self.clock.wall())])
+        self.assertEqual(self.asked, [("fast", WAY, self.clock.wall())])
 
     def test_success_meanwhile(self) -> None:
         """What is read late does not undo what has happened since."""
@@ -291,16 +355,22 @@ class HistoryServiceTests(HealthCase):
 
 
 def test_status_lines() -> None:
-    """`perfd status` has a line for each tor, each experiment and the database."""
-    experiment = {"name": "fast", "healthy": False, "last_success": None, "failures": 3, "next_slot": None}
+    """`perfd status` has a line for each tor, each variant of an experiment and the database."""
+    way = {"tor": "a", "server": "public", "browser": None, "optimistic": None}
+    bad = {**way, "healthy": False, "last_success": None, "failures": 3}
+    experiment = {"name": "fast", "next_slot": None, "variants": [bad]}
+    good = {**way, "healthy": True, "last_success": "2026-11-23T15:00:00Z", "failures": 0}
+    several = {"name": "both", "next_slot": None, "variants": [bad, {**good, "tor": "none"}]}
     tors = [
         {"name": "a", "state": "ready", "version": "0.4.9.11"},
         {"name": "b", "state": "starting", "version": None},
     ]
-    assert _health_lines({"tors": tors, "experiments": [experiment], "database": "ok"}, "tor") == [
+    assert _health_lines({"tors": tors, "experiments": [experiment, several], "database": "ok"}, "tor") == [
         "tor a 0.4.9.11: ready",
         "tor b (version unknown): starting",
         "fast: UNHEALTHY, last success never, 3 failures since, next never",
+        "both [a]: UNHEALTHY, last success never, 3 failures since, next never",
+        "both [none]: last success 2026-11-23T15:00:00Z, 0 failures since, next never",
         "database: ok",
     ]
     proxies = [{"name": "a", "state": "ready", "version": None}]
@@ -309,6 +379,11 @@ def test_status_lines() -> None:
     assert _health_lines({"error": {"status": 403, "message": "closed"}}, "tor") == [
         "its health cannot be read: closed"
     ]
+
+
+def last_success(instance: TestInstance) -> Any:
+    """That of the one variant of the one experiment."""
+    return json.loads(instance.get("/health")[1])["experiments"][0]["variants"][0]["last_success"]
 
 
 def test_restarted_daemon(tmp_path: Path) -> None:
@@ -321,7 +396,7 @@ def test_restarted_daemon(tmp_path: Path) -> None:
         instance.perfd("stop")
         instance.configure(SOCKS_CONFIG.replace("50 KiB", "1 GiB"))  # which takes longer than its 900 ms
         instance.start()
-        last = wait_for(lambda: json.loads(instance.get("/health")[1])["experiments"][0]["last_success"], "memory")
+        last = wait_for(lambda: last_success(instance), "memory")
         newest = max(m.start for m in instance.logged() if m.outcome is Outcome.OK)
         assert last == iso(newest)
         wait_for(lambda: instance.get("/health")[0] == 503, "the alarm")

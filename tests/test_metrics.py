@@ -11,11 +11,15 @@ from twisted.web.resource import IResource
 
 from perfd.metrics import Metrics
 from perfd.record import Error, Outcome
+from perfd.variant import Variant
 from perfd.web.answers import Access
 from perfd.web.pages import METRICS_TYPE, MetricsPage
 from tests.strategies import typical
 from tests.test_health import SomeTor
 from tests.web_client import SiteTestCase, get
+
+WAY = {"experiment": "download-50k", "tor": "default", "server": "public", "browser": "", "optimistic": ""}
+"""The labels of a typical measurement."""
 
 
 def parsed(text: bytes) -> dict[tuple[Any, ...], float]:
@@ -45,38 +49,66 @@ class MetricsTests(SynchronousTestCase):
         return parsed(self.metrics.exposition()).get((name, *sorted(labels.items())))
 
     def test_outcomes(self) -> None:
-        """Measurements by experiment, tor, way to the server and outcome; skipped slots by reason too."""
+        """Measurements by variant and outcome; skipped slots by reason too."""
         for outcome in (Outcome.OK, Outcome.OK, Outcome.TIMEOUT):
             self.metrics.record(typical(outcome=outcome))
         self.metrics.record(typical(outcome=Outcome.SKIPPED, errorcode=Error.BUSY, tor=None, server=None))
-        labels = {"experiment": "download-50k", "tor": "default", "server": "public"}
-        self.assertEqual(self.value("perfd_measurements_total", **labels, outcome="ok"), 2)
-        self.assertEqual(self.value("perfd_measurements_total", **labels, outcome="timeout"), 1)
-        nothing = {"experiment": "download-50k", "tor": "", "server": ""}
+        self.assertEqual(self.value("perfd_measurements_total", **WAY, outcome="ok"), 2)
+        self.assertEqual(self.value("perfd_measurements_total", **WAY, outcome="timeout"), 1)
+        nothing = WAY | {"tor": "", "server": ""}
         self.assertEqual(self.value("perfd_measurements_total", **nothing, outcome="skipped"), 1)
-        reason = {"experiment": "download-50k", "errorcode": "PERFD/BUSY"}
-        self.assertEqual(self.value("perfd_skipped_slots_total", **reason), 1)
+        self.assertEqual(self.value("perfd_skipped_slots_total", **nothing, errorcode="PERFD/BUSY"), 1)
+
+    def test_variants(self) -> None:
+        """What is measured in different ways does not fall into one histogram."""
+        start = typical().start
+        way = {"BROWSER": "cold", "OPTIMISTIC": 1}
+        for seconds, tor, server, extra in (
+            (1, "default", "public", {}),
+            (2, "none", "public", {}),
+            (3, "default", "onion", {}),
+            (4, "default", "public", {"OPTIMISTIC": 0}),
+            (5, "default", "public", way),
+        ):
+            self.metrics.record(typical(tor=tor, server=server, extra=extra, datacomplete=start + seconds))
+        for seconds, labels in (
+            (1, {}),
+            (2, {"tor": "none"}),
+            (3, {"server": "onion"}),
+            (4, {"optimistic": "0"}),
+            (5, {"browser": "cold", "optimistic": "1"}),
+        ):
+            self.assertEqual(self.value("perfd_complete_seconds_sum", **WAY | labels), seconds)
 
     def test_series(self) -> None:
         """A series counts, the requests that it consists of do not."""
         for kind in ("request", "request", "series"):
             self.metrics.record(typical(type=kind))
-        labels = {"experiment": "download-50k", "tor": "default", "server": "public"}
-        self.assertEqual(self.value("perfd_measurements_total", **labels, outcome="ok"), 1)
-        self.assertEqual(self.value("perfd_complete_seconds_count", experiment="download-50k"), 1)
+        self.assertEqual(self.value("perfd_measurements_total", **WAY, outcome="ok"), 1)
 
     def test_histograms(self) -> None:
-        """Times from START, each counted when it is known; an experiment is there before it has any."""
-        self.metrics.watch("download-50k")
-        name = {"experiment": "download-50k"}
-        self.assertEqual(self.value("perfd_complete_seconds_count", **name), 0)
+        """Times of successes from START, each counted when it is known; variants are there before they have any."""
+        self.metrics.watch("download-50k", "download", [Variant("default", "public"), Variant("none", "public")])
+        for tor in ("default", "none"):
+            self.assertEqual(self.value("perfd_complete_seconds_count", **WAY | {"tor": tor}), 0)
         start = typical().start
         self.metrics.record(typical(dataresponse=start + 0.25, datacomplete=start + 4))
-        self.metrics.record(typical(dataresponse=start + 0.25, datacomplete=None, outcome=Outcome.FAILED))
-        self.assertEqual(self.value("perfd_first_byte_seconds_count", **name), 2)
-        self.assertEqual(self.value("perfd_first_byte_seconds_bucket", **name, le="0.2"), 0)
-        self.assertEqual(self.value("perfd_first_byte_seconds_bucket", **name, le="0.3"), 2)
-        self.assertEqual(self.value("perfd_complete_seconds_sum", **name), 4)
+        self.metrics.record(typical(dataresponse=start + 0.25, datacomplete=None))
+        self.metrics.record(typical(dataresponse=start + 0.25, outcome=Outcome.FAILED))
+        self.assertEqual(self.value("perfd_first_byte_seconds_count", **WAY), 2)
+        self.assertEqual(self.value("perfd_first_byte_seconds_bucket", **WAY, le="0.2"), 0)
+        self.assertEqual(self.value("perfd_first_byte_seconds_bucket", **WAY, le="0.3"), 2)
+        self.assertEqual(self.value("perfd_complete_seconds_sum", **WAY), 4)
+
+    def test_types(self) -> None:
+        """Types whose durations are configured have no histograms, whether watched or recorded."""
+        for kind in ("rtt", "series"):
+            self.metrics.watch(kind, kind, [Variant("default", "public")])
+            self.metrics.record(typical(experiment=kind, type=kind))
+            self.assertIsNone(self.value("perfd_complete_seconds_count", **WAY | {"experiment": kind}))
+        for kind in ("download", "upload", "pageload"):
+            self.metrics.record(typical(experiment=kind, type=kind))
+            self.assertEqual(self.value("perfd_complete_seconds_count", **WAY | {"experiment": kind}), 1)
 
     def test_tors(self) -> None:
         """Whether each is ready, its version once it is known, and its events that were not understood."""

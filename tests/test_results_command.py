@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from rich.console import Console
@@ -77,6 +78,57 @@ class ResultsTests(SynchronousTestCase):
         times = ("first_contentful_paint", "load", "fully_loaded")
         self.assertEqual([page[key] for key in times], [None, [2.0, 2.5, 3.0], None])
         self.assertEqual([worse[key] for key in times], [None] * 3)
+
+    def test_variants(self) -> None:
+        """What was measured in different ways has rows of its own, named by what differs."""
+        slow = typical(0).start + 9
+        self.instance.add(
+            [
+                typical(0, tor="none"),
+                typical(0, id="1", extra={"OPTIMISTIC": 0}, datacomplete=slow),
+                typical(0, id="2", extra={"OPTIMISTIC": 1}, outcome=Outcome.FAILED),
+                typical(0, id="3", experiment="other", extra={"OPTIMISTIC": 1}),
+            ]
+        )
+        rows = [" ".join(line.split()) for line in self.results().splitlines()]
+        summary = [row.split()[: row.split().index("0.723")] if "0.723" in row else row.split() for row in rows]
+        start = next(n for n, row in enumerate(rows) if row.startswith("All measurements"))
+        self.assertEqual(
+            [" ".join(row) for row in summary[start + 2 : start + 6]],
+            [
+                "download-50k [default OPTIMISTIC=0] 1 1",
+                "download-50k [default OPTIMISTIC=1] 1 0 1 failed",
+                "download-50k [none -] 1 1",
+                "other 1 1",
+            ],
+        )
+        found = json.loads(self.results("--json"))["experiments"]
+        self.assertEqual(
+            [(each["tor"], each["server"], each["browser"], each["optimistic"], each["ok"]) for each in found],
+            [
+                ("default", "public", None, 0, 1),
+                ("default", "public", None, 1, 0),
+                ("none", "public", None, None, 1),
+                ("default", "public", None, 1, 1),
+            ],
+        )
+        self.assertEqual(found[0]["complete"], [9.0] * 3)
+
+    def test_highlights(self) -> None:
+        """The list has the key figures of each type, times from START."""
+        extras: dict[str, dict[str, Any]] = {
+            "download": {"OPTIMISTIC": 1, "JAIN": 0.98, "OTHER": 1},
+            "rtt": {"RTTIDLEMEDIAN": 0.05, "RTTLOADMEDIAN": 0.07},
+            "pageload": {"BROWSER": "cold", "LOAD": typical(2).start + 1.5},
+        }
+        self.instance.add([typical(n, type=kind, extra=extras[kind]) for n, kind in enumerate(extras)])
+        out = self.results()
+        for shown in (
+            "OPTIMISTIC=1 JAIN=0.98\n",
+            "RTTIDLEMEDIAN=0.05 RTTLOADMEDIAN=0.07\n",
+            "BROWSER=cold LOAD=1.500s\n",
+        ):
+            self.assertIn(shown, out)
 
     def test_the_last_day(self) -> None:
         """Without --since it is the day before the latest measurement; with it, all since then."""

@@ -8,6 +8,7 @@ from contextlib import closing
 from functools import partial
 from queue import SimpleQueue
 from threading import get_ident
+from typing import Any
 
 import attrs
 from hypothesis import given
@@ -22,8 +23,11 @@ from perfd.store.rows import CIRCUITS, EVENTS, STREAMS
 from perfd.store.schema import open_readonly
 from perfd.store.worker import ThreadWorker
 from perfd.store.writer import insert_many
+from perfd.variant import Variant
 from tests.store import StoreCase
 from tests.strategies import typical
+
+WAY = Variant("default", "public")
 
 
 class ReaderTests(StoreCase):
@@ -105,7 +109,7 @@ class ReaderTests(StoreCase):
             self.assertEqual(len(seen), len(set(seen)))
 
     def test_history(self) -> None:
-        """Of an experiment: its first measurement, its last success, and the failures since then."""
+        """Of a variant: its first measurement, its last success, and the failures since then."""
         failed, cancelled = ({"outcome": outcome} for outcome in (Outcome.FAILED, Outcome.CANCELLED))
         reader = self.fill(
             typical(0, experiment="a", **failed),
@@ -117,11 +121,31 @@ class ReaderTests(StoreCase):
             typical(6, experiment="a"),
         )
         start = [typical(n).start for n in range(8)]
-        self.assertEqual(reader.history("a", start[7]), History(start[0], start[6], 0))
-        self.assertEqual(reader.history("a", start[6]), History(start[0], start[1], 1))
-        self.assertEqual(reader.history("b", start[7]), History(start[4], None, 2))
-        self.assertIsNone(reader.history("a", start[0]))
-        self.assertIsNone(reader.history("c", start[7]))
+        self.assertEqual(reader.history("a", WAY, start[7]), History(start[0], start[6], 0))
+        self.assertEqual(reader.history("a", WAY, start[6]), History(start[0], start[1], 1))
+        self.assertEqual(reader.history("b", WAY, start[7]), History(start[4], None, 2))
+        self.assertIsNone(reader.history("a", WAY, start[0]))
+        self.assertIsNone(reader.history("c", WAY, start[7]))
+
+    def test_history_of_variants(self) -> None:
+        """None of them counts what another one did."""
+        variants: list[dict[str, Any]] = [
+            {},
+            {"tor": "none"},
+            {"server": "onion"},
+            {"tor": None, "server": None},
+            {"extra": {"OPTIMISTIC": 0}},
+            {"extra": {"OPTIMISTIC": 1}},
+            {"extra": {"BROWSER": "cold"}},
+            {"extra": {"BROWSER": "cold", "OPTIMISTIC": 1, "REQUESTS": 70}},
+        ]
+        failures = [typical(10 + n, **each, outcome=Outcome.FAILED) for n, each in enumerate(variants)]
+        successes = [typical(n, **each) for n, each in enumerate(variants)]
+        reader = self.fill(*successes, *failures)
+        for success in successes:
+            history = reader.history(success.experiment, Variant.of(success), typical(99).start)
+            self.assertEqual(history, History(success.start, success.start, 1))
+        self.assertIsNone(reader.history("download-50k", Variant("none", "onion"), typical(99).start))
 
     def test_requests(self) -> None:
         """Those of a series, by their ids; a history is of runs, so they are not in it."""
@@ -135,7 +159,7 @@ class ReaderTests(StoreCase):
         self.assertEqual(reader.measurements(Filter(series="s")), [late, early])
         self.assertEqual(reader.measurements(Filter(requests=False)), [series])
         self.assertEqual((reader.count(Filter(series="s")), reader.requests_of("nothing")), (2, []))
-        self.assertEqual(reader.history("a", typical(9).start), History(early.start, None, 0))
+        self.assertEqual(reader.history("a", WAY, typical(9).start), History(early.start, None, 0))
 
     def test_nothing(self) -> None:
         """An empty database has empty answers."""
@@ -227,7 +251,7 @@ class PlanTests(StoreCase):
         for plan in (self.plan("requests_of", "s"), self.plan("measurements", Filter(series="s", limit=100))):
             self.assertRegex(plan[0], r"SEARCH measurements USING INDEX \w*autoindex\w* \(id>\? AND id<\?\)")
         self.assertEqual(len(self.plan("requests_of", "s")), 1)
-        for line in self.plan("history", "a", 1.7e9):
+        for line in self.plan("history", "a", WAY, 1.7e9):
             if "measurements" in line:
                 self.assertRegex(
                     line, r"SEARCH .* INDEX measurements_(successes|by_experiment) \(experiment=\? AND start"

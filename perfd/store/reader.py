@@ -15,6 +15,7 @@ from perfd.store.database import clear_errors
 from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS, Table, quoted
 from perfd.store.schema import load_upgrades, open_readonly
 from perfd.store.worker import Worker
+from perfd.variant import Variant
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -116,7 +117,7 @@ class StreamFilter(TorFilter):
 
 @attrs.frozen
 class History:
-    """How an experiment went on; the times are those of ``start``."""
+    """How a variant of an experiment went on; the times are those of ``start``."""
 
     first: float  # its first measurement
     last_success: float | None
@@ -178,9 +179,9 @@ class StoreReader:
         where, values = _where(MEASUREMENTS, attrs.evolve(wanted, after=None))
         return int(self._query(f"SELECT COUNT(*) FROM {MEASUREMENTS.name}{where}", values)[0][0])
 
-    def history(self, experiment: str, before: float) -> History | None:
-        """How ``experiment`` went on until ``before``; None if there is nothing of it."""
-        rows = self._query(_HISTORY, (experiment, before) * 3)
+    def history(self, experiment: str, variant: Variant, before: float) -> History | None:
+        """How ``variant`` of ``experiment`` went on until ``before``; None if there is nothing of it."""
+        rows = self._query(_HISTORY, (experiment, before, *attrs.astuple(variant)) * 3)
         return History(*rows[0]) if rows and rows[0][0] is not None else None
 
     def circuits(self, wanted: TorFilter = ALL_OF_TOR) -> list[Circuit]:
@@ -236,17 +237,20 @@ def _where(table: Table[Any], wanted: Window) -> tuple[str, list[Any]]:
     return (f" WHERE {' AND '.join(conditions)}" if conditions else ""), values
 
 
+_RUNS = """
+    measurements WHERE experiment = ? AND start < ? AND tor IS ? AND server IS ?
+    AND json_extract(extra, '$.BROWSER') IS ? AND json_extract(extra, '$.OPTIMISTIC') IS ?
+"""
+
 # Three steps into indexes; only the failures since the last success are counted.
-_HISTORY = """
+_HISTORY = f"""
     WITH bounds (first, last_success) AS (
         SELECT
-            (SELECT MIN(start) FROM measurements WHERE experiment = ? AND start < ?),
-            (SELECT MAX(start) FROM measurements
-                WHERE experiment = ? AND start < ? AND outcome = 'ok' AND type <> 'request')
+            (SELECT MIN(start) FROM {_RUNS}),
+            (SELECT MAX(start) FROM {_RUNS} AND outcome = 'ok' AND type <> 'request')
     )
     SELECT first, last_success, (
-        SELECT COUNT(*) FROM measurements
-        WHERE experiment = ? AND start < ? AND start >= COALESCE(last_success, first)
+        SELECT COUNT(*) FROM {_RUNS} AND start >= COALESCE(last_success, first)
             AND outcome NOT IN ('ok', 'cancelled') AND COALESCE(errorcode, '') <> 'PERFD/NOCBT'
             AND type <> 'request'
     )

@@ -225,16 +225,26 @@ def _archive() -> Schema:
 def _health() -> Schema:
     nullable = {"type": ["string", "null"]}
     tor = _object({"name": _TEXT, "state": _TEXT, "version": nullable})
-    experiment = _object(
+    variant = _object(
         {
-            "name": _TEXT,
+            "tor": nullable,
+            "server": nullable,
+            "browser": nullable | {"description": "of page loads"},
+            "optimistic": {"enum": [0, 1, None], "description": "as the record's OPTIMISTIC, if it has that"},
             "healthy": {"type": "boolean"},
             "last_success": _TIME,
             "last_outcome": {"enum": [*(outcome.value for outcome in Outcome), None]},
             "failures": _COUNT | {"description": "since the last success"},
+            "counts": {"type": "object", "additionalProperties": _COUNT},
+        }
+    )
+    experiment = _object(
+        {
+            "name": _TEXT,
+            "healthy": {"type": "boolean", "description": "all its variants are"},
             "next_slot": _TIME,
             "interval": {"type": "number", "description": "seconds"},
-            "counts": {"type": "object", "additionalProperties": _COUNT},
+            "variants": _array(variant),
         }
     )
     report = _object(

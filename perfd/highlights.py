@@ -1,0 +1,30 @@
+"""The key figures of a measurement in a table's row: those of its type."""
+
+from __future__ import annotations
+
+from perfd.record import Measurement
+
+A_YEAR = 366 * 86400.0
+
+HIGHLIGHTS = {
+    "download": ("OPTIMISTIC", "PARALLEL", "THROUGHPUT", "JAIN", "HSRENDJOINED", "FRESHDESCRIPTOR"),
+    "upload": ("UPLOADBYTES",),
+    "series": ("REQUESTSOK", "CIRCUITS", "REUSED", "CIRCUITWAITMEDIAN", "FAILURES"),
+    "request": ("REQUESTNUMBER", "GROUP", "ATTACHEDTO"),
+    "rtt": ("RTTIDLEMEDIAN", "RTTLOADMEDIAN", "RTTLOST"),
+    "pageload": (
+        *("BROWSER", "OPTIMISTIC", "FIRSTCONTENTFULPAINT", "LOAD", "FULLYLOADED", "REQUESTS", "SPEEDINDEX"),
+    ),
+}
+"""Of each type, the keys that tables show."""
+
+
+def highlights(m: Measurement) -> list[str]:
+    """The key figures, as ``KEY=value``."""
+    return [f"{key}={_shown(m.extra[key], m.start)}" for key in HIGHLIGHTS.get(m.type, ()) if key in m.extra]
+
+
+def _shown(value: str | float, start: float) -> str:
+    """A value for the table; a time as the seconds since START."""
+    is_time = isinstance(value, float) and abs(value - start) < A_YEAR
+    return f"{value - start:.3f}s" if is_time else str(value)  # type: ignore[operator]
