@@ -20,13 +20,15 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock as FakeReactor
 from twisted.internet.task import deferLater
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from perfd.clock import Anchor, Clock
 from perfd.proxy import MeasuringProxy, OpenPort, ProxyConnection
-from perfd.proxy.passage import ANSWER_TIMEOUT, FIRST_BYTES_WAIT, LINGER_TIMEOUT, MOST_EARLY
+from perfd.proxy.hosts import is_same_host
+from perfd.proxy.passage import ANSWER_TIMEOUT, FIRST_BYTES_WAIT, LINGER_TIMEOUT, MOST_EARLY, STREAM_END_WAIT
 from perfd.proxy.port import MOST_CONNECTIONS
 from perfd.proxy.route import Route
 from perfd.record import Stream
@@ -46,6 +48,7 @@ from perfd.tor.endpoints import tcp_endpoint
 from perfd.tor.events import LAST_EVENTS_WAIT
 from perfd.tor.join import Join, Joined
 from perfd.tor.socks_server import NEGOTIATION_TIMEOUT
+from perfd.tor.streams import LiveStream
 
 reactor: Any = global_reactor
 
@@ -624,6 +627,11 @@ class Flow(InMemory):
         clients = [self.client() for _ in range(MOST_CONNECTIONS - 1)]
         self.assertIsNone(self.port.buildProtocol(HERE))
         self.assertEqual(self.port.turned_away, 4)
+        self.open()
+        clients = [self.client() for _ in range(MOST_CONNECTIONS)]
+        with capturedLogs() as events:
+            self.assertEqual([self.port.buildProtocol(HERE) for _ in range(2)], [None, None])
+        self.assertEqual([formatEvent(event)[-31:] for event in events], [" it takes 1000 at the same time"])
         clients[0][0].connectionLost(connectionDone)
         self.assertIsNotNone(self.port.buildProtocol(HERE))
 
@@ -652,17 +660,20 @@ class Events:
     def __init__(self) -> None:
         self.calls: list[Any] = []
         self.told: Deferred[None] = Deferred()
+        self.joins: list[Join] = []
+        self.failure: str | None = "DESTROY"
 
     def join(self, local: tuple[str, int], since: float, measurement: str | None = None) -> Join:
         self.calls.append(("join", local, measurement))
-        return Join(local, since, measurement)
+        self.joins.append(Join(local, since, measurement))
+        return self.joins[-1]
 
     async def finish(self, join: Join, anchor: Anchor, wait: float = LAST_EVENTS_WAIT) -> Joined:
         self.calls.append(("finish", join.local, wait))
         if wait > 0:
             await self.told
         stream = Stream(
-            id="s", source="here", tor="default", stream_id=7, status="CLOSED", end=2.0, failure_local="DESTROY"
+            id="s", source="here", tor="default", stream_id=7, status="CLOSED", end=2.0, failure_local=self.failure
         )
         return Joined(stream=stream)
 
@@ -712,6 +723,109 @@ class Joining(InMemory):
         made[0].clientConnectionFailed(None, Failure(error.ConnectionRefusedError()))
         client.connectionLost(connectionDone)
         self.assertEqual((events.calls, len(self.records)), ([], 1))
+
+
+class Ending(InMemory):
+    """An end that tor passes on is one for the program only if tor tells that it is one."""
+
+    def closed(
+        self, *, told_before: bool = False, failure: str | None = None
+    ) -> tuple[Any, Transport, Any, LiveStream]:
+        """A connection over which something came before tor closed it."""
+        self.records.clear()
+        events = Events()
+        client, near, remote, _ = self.connected(events=events)
+        stream = LiveStream(id="s", stream_id=7, anchor=Anchor(1000.0, 0.0))
+        events.joins[0].bind(stream)
+        events.failure = failure
+        events.told.callback(None)
+        remote.dataReceived(b"all")
+        if told_before:
+            self.tell(stream, failure)
+        remote.readConnectionLost()
+        self.assertEqual(near.value(), b"all")
+        return client, near, remote, stream
+
+    def tell(self, stream: LiveStream, failure: str | None = None) -> None:
+        stream.end, stream.failure_local = self.tick(), failure
+        stream.finished()
+
+    def test_clean(self) -> None:
+        """The far end was done: an orderly end, as soon as tor has told."""
+        for told_before in (True, False):
+            client, near, remote, stream = self.closed(told_before=told_before)
+            self.assertEqual(near.half_closed, told_before)
+            if not told_before:
+                self.tell(stream)
+            self.assertTrue(near.half_closed)
+            self.assertFalse(near.ending)
+            client.readConnectionLost()
+            self.assertTrue(near.disconnecting)
+            record = self.end(client, remote)
+            self.assertEqual((record.closedby, record.how, record.errorcode), ("remote", "closed", None))
+
+    def test_broken(self) -> None:
+        """The stream broke, tor is gone, or tells nothing: a reset, and why."""
+        for failure, happen, errorcode in (
+            ("DESTROY", lambda stream: self.tell(stream, "DESTROY"), "TOR/DESTROY"),
+            (None, lambda stream: stream.finished(), "PERFD/CLOSED"),
+            (None, lambda stream: self.reactor.advance(STREAM_END_WAIT), "PERFD/CLOSED"),
+        ):
+            client, near, remote, stream = self.closed(failure=failure)
+            self.assertFalse(near.ending or near.half_closed)
+            happen(stream)
+            self.assertTrue(near.aborted)
+            self.assertFalse(near.half_closed)
+            record = self.end(client, remote, reason=RESET)
+            self.assertEqual((record.closedby, record.how, record.errorcode), ("remote", "closed", errorcode))
+        _, near, _, _ = self.closed(told_before=True, failure="DESTROY")
+        self.assertTrue(near.aborted)
+
+    def test_nothing_can_be_known(self) -> None:
+        """Tor's events were not heard when the stream began: its end is taken as it comes."""
+        events = Events()
+        client, near, remote, _ = self.connected(events=events)
+        events.failure = None
+        events.told.callback(None)
+        events.joins[0].give_up()
+        remote.readConnectionLost()
+        self.assertTrue(near.half_closed)
+        self.assertIsNone(self.end(client, remote).errorcode)
+
+    def test_client_closes_meanwhile(self) -> None:
+        """Who does not wait for the end is not told of it."""
+        client, near, remote, stream = self.closed()
+        client.readConnectionLost()
+        self.assertTrue(near.disconnecting)
+        self.tell(stream, "DESTROY")
+        self.assertFalse(near.aborted or near.half_closed)
+        self.end(client, remote)
+        client, near, remote, stream = self.closed()
+        client.connectionLost(RESET)
+        self.end(client, remote)
+
+
+class Hosts(SynchronousTestCase):
+    """Which hosts are the same."""
+
+    def test_same(self) -> None:
+        """Addresses in all ways in which a URL can have them; names in upper case, or not in ASCII."""
+        for asked, host in (
+            ("127.0.0.1", "127.1"),
+            ("127.0.0.1", "0x7f000001"),
+            ("::1", "[0:0::1]"),
+            ("site.example", "SITE.example"),
+            ("xn--bcher-kva.example", "b\xfccher.example"),
+            ("xn--strae-oqa.example", "stra\xdfe.example"),
+        ):
+            self.assertTrue(is_same_host(asked, host), host)
+        for asked, host in (
+            ("127.0.0.1", "127.2"),
+            ("a.example", "b\xfccher.example"),
+            ("", "a"),
+            ("1.2.3.4", "a"),
+        ):
+            self.assertFalse(is_same_host(asked, host), host)
 
 
 class Echo(Protocol):

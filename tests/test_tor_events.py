@@ -520,6 +520,24 @@ class Folding(SynchronousTestCase):
             self.feed("STREAM", new_stream(stream_id), f"{stream_id} CLOSED 0 10.0.0.1:80 {reasons}")
             self.assertIsNone(self.sink.streams[-1].failure_local, reasons)
 
+    def test_how_a_stream_ended(self) -> None:
+        """Whether one side was done: not if it broke, or its end will not be told; of no stream it is not known."""
+        for stream_id, (happen, expected) in enumerate(
+            (
+                (lambda _: self.feed("STREAM", "0 CLOSED 1 10.0.0.1:80 REASON=END REMOTE_REASON=DONE"), True),
+                (lambda _: self.feed("STREAM", "1 CLOSED 1 10.0.0.1:80 REASON=DESTROY"), False),
+                (lambda _: self.fold.pause(), False),
+                (self.fold.release, None),
+            )
+        ):
+            join = self.fold.join(LOCAL, 0.0)
+            self.feed("STREAM", new_stream(stream_id))
+            ending = join.when_ended()
+            self.assertNoResult(ending)
+            happen(join)
+            self.assertIs(self.successResultOf(ending), expected)
+            self.assertIs(self.successResultOf(join.when_ended()), expected)
+
     def test_conflux(self) -> None:
         """Both legs are known, a third that replaced one too, and the round trip from circuit-status."""
         self.build(1, "PURPOSE=CONFLUX_UNLINKED CONFLUX_ID=AB")

@@ -38,6 +38,9 @@ ANSWER_TIMEOUT = 180.0
 LINGER_TIMEOUT = 300.0
 """Seconds of silence after which a connection that one side has closed is broken off."""
 
+STREAM_END_WAIT = 2.0
+"""Seconds between the end of tor's connection and that of its stream on the control port; most often it is 1 ms."""
+
 FIRST_BYTES_WAIT = 0.01
 """Seconds that an optimistic SOCKS request waits for the program's first bytes, to go out in one write."""
 
@@ -276,6 +279,9 @@ class Passage:
         if end.forward is not None and other.over:
             self.client.close()
             self._remote.close()
+        elif end.forward is not None and end is self._remote and self.join is not None:
+            self._set_timer(STREAM_END_WAIT, partial(self._remote_ended, False))
+            self.join.when_ended().addCallback(self._remote_ended)
         elif end.forward is not None:
             other.close_writing()
             self._linger()
@@ -286,6 +292,21 @@ class Passage:
         else:
             self._give_up()
             self.client.close()
+
+    def _remote_ended(self, ended_well: bool | None) -> None:
+        """Tor sends no more, and it is known whether that is the end of what the far end had to say.
+
+        If it is not, as when a circuit breaks or tor is killed, the program must not take it for one.
+        """
+        if self._given_up or self.client.over:
+            return
+        if ended_well is False:
+            self._notes.fail(Error.CLOSED, "tor closed the connection, and its stream had no orderly end")
+            self._give_up()
+            self.client.abort()
+        else:
+            self.client.close_writing()
+            self._linger()
 
     def _lost(self, end: End, reason: Failure) -> None:
         clean = reason.check(ConnectionDone) is not None

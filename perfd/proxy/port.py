@@ -115,7 +115,13 @@ class OpenPort(Factory):
     def buildProtocol(self, addr: Any) -> Any:
         """One end of a new connection; None, which closes it, for clients elsewhere and when there are too many."""
         local = ipaddress.ip_address(getattr(addr, "host", "0.0.0.0").partition("%")[0]).is_loopback
-        if not local or len(self._live) >= MOST_CONNECTIONS or self._wait is not None:
+        if self._wait is not None:
+            return None
+        if not local or len(self._live) >= MOST_CONNECTIONS:
+            if not self.turned_away:
+                self._log.warn(
+                    "the proxy turns connections away: it takes {most} at the same time", most=MOST_CONNECTIONS
+                )
             self.turned_away += 1
             return None
         self._last_number += 1
