@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.browser.records import PageLoad, PageTask
 from perfd.config import parse_config
-from perfd.experiments.pageload import BrowsedWay, MeasuredBrowser, NoUse, Page, own_connection
+from perfd.experiments.pageload import BrowsedWay, MeasuredBrowser, NoUse, Page, judged, own_connection
 from perfd.experiments.types import make_page_load
 from perfd.proxy.records import ProxyConnection
 from perfd.record import Circuit, Error, Measurement, Outcome
@@ -32,6 +32,7 @@ class FakePort:
         self.connections: tuple[ProxyConnection, ...] = (connection(),)
         self.waits: list[float | None] = []
         self.closing: Deferred[None] | None = None
+        self.turned_away = self.omitted = 0
 
     async def close(self, wait: float | None = None) -> tuple[ProxyConnection, ...]:
         assert not self.waits, "it is closed twice"
@@ -248,9 +249,17 @@ class RecordTests(PageLoadCase):
         running = self.start()
         self.browser.end(outcome=Outcome.TIMEOUT, errorcode=Error.STALL, reason="late", load=None)
         m = self.result(running)
-        self.assertEqual((m.outcome, m.errorcode, m.didtimeout), (Outcome.TIMEOUT, Error.STALL, True))
+        self.assertEqual((m.outcome, m.errorcode, m.didtimeout), (Outcome.TIMEOUT, Error.TIMEOUT, True))
         self.assertEqual((m.datacomplete, m.circ_id), (None, 5))
         self.assertNotIn("LOAD", m.extra)
+
+    def test_too_many_connections(self) -> None:
+        """Connections that the proxy did not take, or not keep the records of, are counted."""
+        running = self.start()
+        self.proxy.ports[0].turned_away, self.proxy.ports[0].omitted = 3, 4
+        self.browser.end()
+        extra = self.result(running).extra
+        self.assertEqual((extra["CONNECTIONSTURNEDAWAY"], extra["CONNECTIONSOMITTED"]), (3, 4))
 
     def test_nothing_connected(self) -> None:
         """A browser that never came to ask for anything."""
@@ -321,6 +330,40 @@ class ErrorTests(PageLoadCase):
         m = self.failed(Error.PAGE, connection(), other)
         self.assertEqual((m.errorcode, m.reason), (Error.PAGE, "NS_ERROR_NET_RESET"))
 
+    def test_document_cut_off(self) -> None:
+        """What ended only because its connection broke is no page, whatever the browser says; tor says why."""
+        broken = {"closed": NOW + 2.0, "errorcode": "TOR/DESTROY", "reason": "tor", "readbytes": 9}
+        cut = page_load(outcome=Outcome.FAILED, errorcode=Error.SHORT, reason="short")
+        for load, own, expected in (
+            (cut, connection(**broken), (Outcome.FAILED, "TOR/DESTROY")),
+            (cut, connection(readbytes=9), (Outcome.FAILED, Error.SHORT)),
+            (page_load(last_byte=NOW + 2.01), connection(**broken), (Outcome.FAILED, "TOR/DESTROY")),
+            (page_load(last_byte=NOW + 1.99), connection(**broken), (Outcome.OK, None)),
+            (page_load(last_byte=NOW + 2.01), connection(closed=NOW + 2.0, readbytes=9), (Outcome.OK, None)),
+        ):
+            found = judged(load, (own,))
+            self.assertEqual((found.outcome, found.errorcode), expected)
+
+    def test_late(self) -> None:
+        """A stall is a network that gives nothing for long although it was asked; else the page is slow."""
+        task = PageTask(url=URL, proxy_port=9, timeout=10.0)
+        done = page_load().requests
+        open_request = attrs.evolve(done[1], response_end=None)
+        for requests, came, asked, expected in (
+            (done, None, None, (Error.TIMEOUT, "nothing of it came")),
+            ((open_request,), NOW + 9.0, None, (Error.TIMEOUT, "data came until 1.0 s before that")),
+            ((open_request,), NOW + 4.0, None, (Error.STALL, "nothing came in the last 6.0 s")),
+            (done, NOW + 4.0, NOW + 3.0, (Error.TIMEOUT, "all that it had asked for was there 6.0 s before that")),
+            ((), NOW + 4.0, NOW + 4.5, (Error.STALL, "nothing came in the last 6.0 s")),
+            ((attrs.evolve(open_request, error="NS_X"),), NOW + 1.0, None, (Error.TIMEOUT, "all that it had")),
+        ):
+            late = {"outcome": Outcome.TIMEOUT, "errorcode": Error.STALL, "reason": "late", "end": NOW + 10.0}
+            load = page_load(task=task, requests=requests, **late)
+            found = judged(load, (connection(datacomplete=came, datasent=asked), connection(number=2)))
+            self.assertEqual(found.errorcode, expected[0])
+            self.assertIn("the page was not loaded within 10 s", found.reason or "")
+            self.assertIn(expected[1], found.reason or "")
+
     def test_broken_off(self) -> None:
         """A stream that only ended because the load was over gives no error."""
         joined = connection().joined
@@ -345,6 +388,7 @@ class ErrorTests(PageLoadCase):
         self.assertEqual(own("https://site.example/", there, connection(number=3, port=443)), 3)
         self.assertEqual(own("http://[::1]/", connection(host="::1")), 1)
         self.assertEqual(own("http://b\xfccher.example/", connection(host="xn--bcher-kva.example")), 1)
+        self.assertIsNone(own("http://b\xfccher.example/", connection(host="other.example")))
         self.assertIsNone(own(URL, connection(host=None, port=None), connection(host="other.example")))
 
 

@@ -248,8 +248,8 @@ def judged(load: PageLoad, connections: Sequence[ProxyConnection]) -> PageLoad:
     that ended only because its connection broke is none, even if the browser thinks so.
     """
     if load.outcome is Outcome.TIMEOUT and load.errorcode in (Error.TIMEOUT, Error.STALL):
-        code, reason = _late(load, connections)
-        return attrs.evolve(load, errorcode=code, reason=reason)
+        late, why = _late(load, connections)
+        return attrs.evolve(load, errorcode=late, reason=why)
     own = own_connection(load, connections)
     if own is None:
         return load
