@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
+import attrs
 from twisted.internet import process
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import CancelledError, Deferred
@@ -22,7 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from perfd.browser.material import MaterialWriter
+from perfd.browser.material import BATCH, MaterialWriter
 from perfd.browser.material_files import Job, write_files
 from perfd.browser.records import Frame
 from perfd.logfile import is_extra_key
@@ -117,6 +118,22 @@ class WriterTests(TestCase):
         self.assertEqual((fields["SCREENSHOT"], fields["FILMSTRIP"]), (1, 5))
         self.assertEqual(self.file(".png").read_bytes(), large)
 
+    async def test_many_requests(self) -> None:
+        """Requests and connections are handed over in small pieces; all of them arrive, in their order."""
+        request = page_load().requests[0]
+        requests = tuple(
+            attrs.evolve(request, url=f"http://site.example/{number}") for number in range(3 * BATCH + 1)
+        )
+        connections = [connection(number=number) for number in range(2 * BATCH)]
+        pieces = MaterialWriter(global_reactor, self.directory)._pieces(
+            page_load(requests=requests), connections, ID
+        )
+        sizes = [len(item) for item in map(pickle.loads, pieces) if isinstance(item, tuple)]
+        self.assertEqual(sizes, [BATCH, BATCH, BATCH, 1, BATCH, BATCH])
+        await self.writing(*connections, requests=requests)
+        entries = json.loads(gzip.decompress(self.file(".har.gz").read_bytes()))["log"]["entries"]
+        self.assertEqual([entry["request"]["url"] for entry in entries], [request.url for request in requests])
+
     async def fails(self, reason: str, **changes: Any) -> None:
         with capturedLogs() as events:
             self.assertEqual(await self.writing(**changes), {})
@@ -200,7 +217,7 @@ class ChildTests(SynchronousTestCase):
         job = Job(directory=directory, measurement=ID, load=page_load(screenshot=None), carriers=())
         with subprocess.Popen(CHILD, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
             assert child.stdin is not None
-            for item in (job, png(), None):
+            for item in (job, png(), None, None, None):
                 child.stdin.write(pickle.dumps(item))
             child.stdin.flush()
             with self.assertRaises(subprocess.TimeoutExpired):

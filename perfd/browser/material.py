@@ -10,10 +10,11 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -37,6 +38,11 @@ TIMEOUT = 60.0
 
 MOST_OUTPUT = 20_000
 """Bytes of a child's output that are read."""
+
+BATCH = 20
+"""Requests, or connections, that are handed over at a time. A request can have 64 kB of headers."""
+
+_Item = TypeVar("_Item")
 
 _STEPS = (
     *("start", "asked", "socket", "connect", "negotiate", "request", "response", "replied"),
@@ -80,16 +86,20 @@ class MaterialWriter:
 
     def _pieces(self, load: PageLoad, connections: Sequence[ProxyConnection], measurement: str) -> Iterator[bytes]:
         """What the child reads; each piece is made when the one before was taken."""
-        yield pickle.dumps(
-            Job(
-                directory=self._directory,
-                measurement=measurement,
-                load=attrs.evolve(load, screenshot=None, frames=()),
-                carriers=tuple(_carriers(connections, measurement)),
-            )
-        )
-        for item in (load.screenshot, *load.frames, None):
-            yield pickle.dumps(item)
+        bare = attrs.evolve(load, screenshot=None, frames=(), requests=())
+        yield pickle.dumps(Job(directory=self._directory, measurement=measurement, load=bare))
+        yield pickle.dumps(load.screenshot)
+        for items in (load.frames, batched(load.requests), batched(_carriers(connections, measurement))):
+            for item in items:
+                yield pickle.dumps(item)
+            yield pickle.dumps(None)
+
+
+def batched(items: Iterable[_Item]) -> Iterator[tuple[_Item, ...]]:
+    """``items`` in pieces that are made quickly."""
+    left = iter(items)
+    while batch := tuple(islice(left, BATCH)):
+        yield batch
 
 
 def _carriers(connections: Sequence[ProxyConnection], measurement: str) -> Iterator[Carrier]:

@@ -1,7 +1,8 @@
 """The child process that writes the files of one page load: ``python -m perfd.browser.material_child``.
 
-Pickles on standard input: a ``Job``, its screenshot or None, its frames, None. ``Written`` as JSON on standard
-output. Standard input stays open as long as Perfd lives; when it ends, so does this process.
+Pickles on standard input: a ``Job``, its screenshot or None, its frames, None, its requests in tuples, None, its
+connections in tuples, None. ``Written`` as JSON on standard output. Standard input stays open as long as Perfd
+lives; when it ends, so does this process.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+from itertools import chain
 from threading import Thread
 
 
@@ -18,12 +20,12 @@ def main() -> int:
     given = sys.stdin.buffer
     job = pickle.load(given)
     screenshot = pickle.load(given)
-    frames = list(iter(lambda: pickle.load(given), None))
+    frames, requests, carriers = (list(iter(lambda: pickle.load(given), None)) for _ in range(3))
     Thread(target=_end_with_perfd, daemon=True).start()
 
-    from perfd.browser.material_files import write_files  # noqa: PLC0415
+    from perfd.browser.material_files import completed, write_files  # noqa: PLC0415
 
-    written = write_files(job, screenshot, frames)
+    written = write_files(completed(job, chain(*requests), chain(*carriers)), screenshot, frames)
     sys.stdout.buffer.write(written.to_json())
     sys.stdout.flush()
     return 0

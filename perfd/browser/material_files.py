@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import attrs
 
-from perfd.browser.records import Frame, PageLoad
+from perfd.browser.records import Frame, PageLoad, PageRequest
 from perfd.formats.har import har_bytes, har_document
 from perfd.formats.har_matching import EntryTor, match_connections
 from perfd.load_files import FILMSTRIP, HAR, SCREENSHOT, file_of
@@ -41,12 +41,15 @@ class Carrier:
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """What is to be written, but for the pictures: ``load`` is without them."""
+    """What is to be written, but for the pictures: ``load`` is without them.
+
+    As it is handed over it is also without requests and connections, which can be many.
+    """
 
     directory: Path
     measurement: str
     load: PageLoad
-    carriers: tuple[Carrier, ...]
+    carriers: tuple[Carrier, ...] = ()
 
 
 @attrs.frozen
@@ -58,6 +61,11 @@ class Written:
 
     def to_json(self) -> bytes:
         return json.dumps(attrs.asdict(self), allow_nan=False).encode("ascii")
+
+
+def completed(job: Job, requests: Iterable[PageRequest], carriers: Iterable[Carrier]) -> Job:
+    """The job with its requests and connections."""
+    return attrs.evolve(job, load=attrs.evolve(job.load, requests=tuple(requests)), carriers=tuple(carriers))
 
 
 def write_files(job: Job, screenshot: bytes | None, frames: Sequence[Frame]) -> Written:
