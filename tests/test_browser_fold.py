@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.browser import fold
+from perfd.browser.firefox import owned_prefix, remove_leftovers
 from perfd.browser.fold import PageFold, failure_of, is_http, refused_address
 from perfd.browser.prefs import PREFS, user_js
 from perfd.record import Error
@@ -189,3 +194,27 @@ class PrefsTests(SynchronousTestCase):
             "services.settings.server": "data:,#remote-settings-dummy/v1",
         }
         self.assertEqual({name: PREFS[name] for name in needed}, needed)
+
+
+class LeftoverTests(SynchronousTestCase):
+    """What a Perfd that was killed leaves behind."""
+
+    def test_owners(self) -> None:
+        """The directories of a living owner stay; a process that has its id by chance is not the owner."""
+        parent = Path(self.mktemp())
+        parent.mkdir()
+        mine, other = owned_prefix("firefox"), owned_prefix("selenium")
+        name, pid, started = mine.rsplit("-", 3)[:3]
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+        kept = {mine + "a", other + "b", "perfd-firefox-x-1-c", "perfd-2-3-4-5", "something"}
+        for each in (
+            *kept,
+            f"{name}-{pid}-{int(started) + 1}-d",
+            f"{name}-{ended.pid}-{started}-e",
+            f"perfd-selenium-{ended.pid}-{started}-f",
+        ):
+            (parent / each / "file").mkdir(parents=True)
+        remove_leftovers(parent)
+        self.assertEqual(set(os.listdir(parent)), kept)
+        remove_leftovers(parent / "missing")

@@ -32,6 +32,7 @@ SWEEP_LIMIT = 10.0
 """Seconds within which all processes of a killed Firefox must be gone."""
 
 _LISTENING = re.compile(rb"WebDriver BiDi listening on ws://\S+?:([0-9]{1,5})\s")
+_OWNED = re.compile(r"perfd-(firefox|selenium)-(?P<pid>[0-9]{1,9})-(?P<started>[0-9]{1,20})-")
 _MOST_LINES = 20
 _MOST_IN_LINE = 500
 _POLL = 0.02
@@ -69,7 +70,7 @@ class Profiles:
     def reserve(self) -> Path:
         """An empty directory for a profile. Raises ``OSError``."""
         self._parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f"perfd-firefox-{os.getpid()}-", dir=self._parent))
+        return Path(tempfile.mkdtemp(prefix=owned_prefix("firefox"), dir=self._parent))
 
     def fill(self, profile: Path) -> None:
         """Make the directory a profile. Raises ``OSError``."""
@@ -84,16 +85,36 @@ class Profiles:
             shutil.rmtree(profile, ignore_errors=True)
 
     def remove_leftovers(self) -> None:
-        """Remove the profiles that a Perfd which was killed left behind."""
-        for path in self._parent.glob("perfd-firefox-*-*"):
-            owner = path.name.split("-")[2]
-            with contextlib.suppress(OSError):
-                if owner.isdigit() and not _exists(int(owner)) and path.stat().st_uid == os.getuid():
-                    shutil.rmtree(path, ignore_errors=True)
+        """Remove what a Perfd which was killed left behind."""
+        remove_leftovers(self._parent)
 
 
-def _locks(directory: str, names: list[str]) -> list[str]:
-    return [name for name in names if name in ("lock", ".parentlock", "WebDriverBiDiServer.json")]
+def owned_prefix(program: str) -> str:
+    """How the name of a directory begins that this process makes for a ``program``.
+
+    The process id alone would not do: in a container, it is the same at every start.
+    """
+    pid = os.getpid()
+    return f"perfd-{program}-{pid}-{_started(pid)}-"
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Remove the directories of all browsers in ``parent`` whose owner is gone. Takes time; never raises."""
+    for path in parent.glob("perfd-*-*-*-*"):
+        owner = _OWNED.match(path.name)
+        if owner is None or _started(int(owner["pid"])) == owner["started"]:
+            continue
+        with contextlib.suppress(OSError):
+            if path.stat().st_uid == os.getuid():
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, as the system counts; None if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return "0" if not os.path.isdir("/proc/self") and _exists(pid) else None
 
 
 def _exists(pid: int) -> bool:
@@ -104,6 +125,10 @@ def _exists(pid: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def _locks(directory: str, names: list[str]) -> list[str]:
+    return [name for name in names if name in ("lock", ".parentlock", "WebDriverBiDiServer.json")]
 
 
 class FirefoxProcess(ProcessProtocol):
