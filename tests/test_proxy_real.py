@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from typing import Any
 
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 
 from perfd.proxy import MeasuringProxy, OpenPort, ProxyConnection
+from perfd.proxy.passage import Passage
 from perfd.tor.launch import TorService
 from tests.instance import free_port
 from tests.test_tor_events_real import SIZE, WithEvents
 
 pytestmark = pytest.mark.tor
+
+
+class Unbounded(Protocol):
+    """Answers with a document that ends with its connection; if it is not ``whole``, with half of it."""
+
+    transport: Any
+
+    def __init__(self, whole: bool) -> None:
+        self._whole = whole
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(b"HTTP/1.0 200 OK\r\n\r\n" + bytes(SIZE))
+        if self._whole:
+            self.transport.loseConnection()
 
 
 class RealProxy(WithEvents):
@@ -97,6 +114,44 @@ class RealProxy(WithEvents):
         stream = record.joined.stream
         self.assertEqual(stream.source_addr, f"127.0.0.1:{record.localport}")
         self.assertEqual(record.errorcode, f"TOR/END/{stream.failure_remote}")
+
+    async def test_ends(self) -> None:
+        """What ends with its connection is whole for a program only if tor tells of an orderly end."""
+        service = self.tor(torrc="ConfluxEnabled 0")
+        await service.when_ready()
+        self.server = self.listen(whole=True)
+        (record,) = await self.fetch(service, 1, login=("eve", "perfd"))
+        self.assertEqual((record.closedby, record.how, record.errorcode), ("remote", "closed", None))
+        url = self.listen(whole=False)
+
+        def break_circuit(passage: Passage) -> None:
+            assert passage.join is not None
+            circ_id = passage.join.stream.circuit.circ_id  # type: ignore[union-attr]
+            self.events._protocol.queue_command(f"CLOSECIRCUIT {circ_id}")  # type: ignore[union-attr]
+
+        def kill_tor(_: Passage) -> None:
+            for pid in self.tors():
+                os.kill(pid, signal.SIGKILL)
+
+        for disturb, errorcodes in (
+            (break_circuit, ("TOR/DESTROY", "TOR/CONNRESET")),
+            (kill_tor, ("PERFD/CLOSED", "PERFD/RESET")),
+        ):
+            opened = self.open(service, login=("eve", "perfd"))
+            getting = Deferred.fromCoroutine(self.get(opened.port, url))
+            await self.until(lambda opened=opened: any(each._remote.count for each in opened._live))
+            disturb(next(iter(opened._live)))
+            self.assertIn("reset by peer", await getting)
+            (record,) = await opened.close()
+            self.assertEqual(record.closedby, "remote")
+            self.assertIn(record.errorcode, errorcodes)
+
+    def listen(self, *, whole: bool) -> str:
+        """The URL of a document without a length, of which half is sent, or all."""
+        factory = Factory.forProtocol(lambda: Unbounded(whole))
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return f"http://127.0.0.1:{port.getHost().port}/"
 
     async def test_optimistic(self) -> None:
         """Tor takes all in one write, and the program's first bytes went out before its reply."""
