@@ -117,6 +117,8 @@ class _Running:
             await self._broken
         finally:
             await opened.close()
+            if opened.turned_away:
+                sys.stderr.write(f"perfd: {opened.turned_away} connections were turned away: there were too many\n")
 
     async def _prepare(self, way: _Way) -> None:
         with Progress("preparing") as progress:

@@ -20,7 +20,6 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock as FakeReactor
 from twisted.internet.task import deferLater
 from twisted.internet.testing import StringTransport
-from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
@@ -627,11 +626,6 @@ class Flow(InMemory):
         clients = [self.client() for _ in range(MOST_CONNECTIONS - 1)]
         self.assertIsNone(self.port.buildProtocol(HERE))
         self.assertEqual(self.port.turned_away, 4)
-        self.open()
-        clients = [self.client() for _ in range(MOST_CONNECTIONS)]
-        with capturedLogs() as events:
-            self.assertEqual([self.port.buildProtocol(HERE) for _ in range(2)], [None, None])
-        self.assertEqual([formatEvent(event)[-31:] for event in events], [" it takes 1000 at the same time"])
         clients[0][0].connectionLost(connectionDone)
         self.assertIsNotNone(self.port.buildProtocol(HERE))
 

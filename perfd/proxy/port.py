@@ -118,10 +118,6 @@ class OpenPort(Factory):
         if self._wait is not None:
             return None
         if not local or len(self._live) >= MOST_CONNECTIONS:
-            if not self.turned_away:
-                self._log.warn(
-                    "the proxy turns connections away: it takes {most} at the same time", most=MOST_CONNECTIONS
-                )
             self.turned_away += 1
             return None
         self._last_number += 1
