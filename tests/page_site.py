@@ -15,21 +15,24 @@ from typing import Any
 from twisted.internet import reactor as global_reactor
 from twisted.internet.protocol import Protocol
 from twisted.internet.stdio import StandardIO
-from twisted.web.server import Request, Site
+from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from tests.browser_pages import Pages
+from tests.browser_pages import GOOD, Pages
 from tests.test_socks_http import CERTIFICATE
 
 reactor: Any = global_reactor
 
 
 class ToldPages(Pages):
-    """Tells what it was asked for. One page that never answers is in no other page."""
+    """Tells what it was asked for. One page that never ends is in no other page."""
 
     def page_seen(self, request: Request) -> bytes:
         return json.dumps(self.seen).encode()
 
-    page_silent = Pages.page_hang
+    def page_unending(self, request: Request) -> Any:
+        """A document whose end would be that of the connection."""
+        request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n" + GOOD)
+        return NOT_DONE_YET
 
 
 class Lifeline(Protocol):
