@@ -100,7 +100,7 @@ def _import(options: argparse.Namespace) -> int:
 def _add_results(commands: _Commands) -> None:
     parser = commands.add_parser(
         "results",
-        help="show the latest measurements and a summary of each experiment",
+        help="show the latest measurements and a summary of each variant of each experiment",
         description="Shows the latest measurements, and for each experiment how many there are, how they ended, "
         "and quartiles of the seconds from the start to the first byte and to the last. Without --since that is "
         "the day before the latest measurement.",

@@ -59,6 +59,8 @@ def written_keys() -> Iterator[tuple[str, str]]:
                 found = [node.slice]
             elif isinstance(node, ast.keyword):
                 found = [ast.Constant(node.arg)]
+            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PAIR":
+                found = [node.value]
             for each in found:
                 pattern = key_pattern(each)
                 if re.fullmatch(r"[A-Z][A-Z0-9]*(\[A-Z0-9n\]\+[A-Z0-9]*)*", pattern) and pattern not in QUANTILES:
