@@ -6,7 +6,8 @@ import json
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -128,6 +129,16 @@ class SessionTests(SynchronousTestCase):
         self.connecting.cancel()
         self.failureResultOf(self.connecting, CancelledError)
         self.assertTrue(self.endpoint.transport.aborted)
+
+    def test_cannot_connect(self) -> None:
+        """A connect that fails is told in the session's own way; one that is cancelled stays so."""
+        for given, raised in (
+            (ConnectionRefusedError(), BidiError),
+            (ConnectingCancelledError(None), CancelledError),
+        ):
+            self.patch(self.endpoint, "connect", lambda factory, given=given: fail(given))
+            connecting = self.do(Session.connect(self.clock, self.endpoint, 4444))  # type: ignore[arg-type]
+            self.failureResultOf(connecting, raised)
 
     def test_commands(self) -> None:
         """Answers find their commands in any order, events the listener; pings are answered."""

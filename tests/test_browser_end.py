@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from twisted.internet.error import NotConnectingError
 from twisted.internet.task import deferLater
 
+from perfd.browser import bidi_browser
 from perfd.browser.firefox import FirefoxOptions, Profiles
 from perfd.record import Error, Outcome
 from tests.browser_pages import MISSING, BrowserTestCase, RecordingSocks, command_of, reactor
@@ -151,6 +153,16 @@ class MissingTests(BrowserTestCase):
         loaded = await self.load()
         self.assertEqual((loaded.outcome, loaded.errorcode), (Outcome.FAILED, Error.BROWSER))
         self.assertIn("no-such-firefox", loaded.reason or "")
+
+    async def test_unforeseen(self) -> None:
+        """Whatever hinders its start, it is the browser that failed."""
+
+        def raise_error(*_: object) -> None:
+            raise NotConnectingError
+
+        self.patch(bidi_browser, "find_program", raise_error)
+        loaded = await self.load()
+        self.assertEqual((loaded.outcome, loaded.errorcode), (Outcome.FAILED, Error.BROWSER))
 
     async def test_ends_at_its_start(self) -> None:
         """A program that is no Firefox is told with its last words, and leaves nothing."""

@@ -12,7 +12,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -76,6 +77,8 @@ class Session(Protocol):
         factory.noisy = False
         try:
             session: Session = await endpoint.connect(factory)  # type: ignore[assignment]
+        except (CancelledError, ConnectingCancelledError) as error:
+            raise CancelledError from error
         except Exception as error:
             raise BidiError(CLOSED, f"{host}: {error}") from error
         try:
