@@ -55,6 +55,7 @@ PLAIN: dict[str, tuple[str, bytes]] = {
     "/busy": (HTML, b"<p>x<script>while (true) {}</script>"),
     "/busy-later": (HTML, b"<p>x<script>onload = () => setTimeout(() => { while (true) {} }, 50)</script>"),
     "/poll": (HTML, b"<p>x<script>fetch('/hang')</script>"),
+    "/close": (HTML, b"<p>x<script>onload = () => close()</script>"),
     "/alert": (HTML, b"<p>x<script>alert('x'); confirm('y'); onbeforeunload = () => 'z'</script>"),
 }
 
@@ -120,6 +121,18 @@ class Pages(Resource):
         request.setHeader("content-length", "5000")
         request.write(b"<p>abc")
         reactor.callLater(0.1, request.transport.abortConnection)
+        return NOT_DONE_YET
+
+    def page_short(self, request: Request) -> Any:
+        request.setHeader("content-length", "5000")
+        request.write(b"<p>abc")
+        reactor.callLater(0.1, request.channel.transport.loseConnection)
+        return NOT_DONE_YET
+
+    def page_garbage(self, request: Request) -> Any:
+        """No HTTP at all."""
+        request.channel.transport.write(b"SSH-2.0-OpenSSH_9.2p1\r\n")
+        request.channel.transport.loseConnection()
         return NOT_DONE_YET
 
     def page_large(self, request: Request) -> Any:

@@ -136,6 +136,37 @@ class FoldTests(SynchronousTestCase):
         found = [(r.connect_start, r.tls_start, r.connect_end) for r in self.fold.requests()]
         self.assertEqual(found, [(1.0016, 1.0018, 1.0024), (None, None, None), (None, None, None)])
 
+    def test_cut_short(self) -> None:
+        """A document whose end is missing has failed, also before it is shown; not one that was left before."""
+        cut = {"errorText": "NS_ERROR_NET_PARTIAL_TRANSFER"}
+        self.browsing("navigationStarted")
+        self.network("beforeRequestSent", navigation="n1")
+        self.network("beforeRequestSent", PAGE + "image", "2")
+        self.network("fetchError", PAGE + "image", "2", **cut)
+        self.assertIsNone(self.fold.failure)
+        self.network("fetchError", navigation="n1", **cut)
+        assert self.fold.failure is not None
+        self.assertEqual(self.fold.failure.code, Error.SHORT)
+        self.assertIn("NS_ERROR_NET_PARTIAL_TRANSFER", self.fold.failure.reason)
+
+        self.setUp()
+        self.browsing("navigationStarted")
+        self.network("beforeRequestSent", navigation="n1")
+        self.browsing("navigationCommitted")
+        self.browsing("navigationStarted", navigation="n2")
+        self.network("fetchError", navigation="n1", **cut)
+        self.assertIsNone(self.fold.failure)
+
+    def test_last_end(self) -> None:
+        """Requests that failed end too; an image that was there already asks for nothing."""
+        self.assertEqual(self.fold.last_end, 0)
+        self.network("beforeRequestSent", number="1")
+        self.assertEqual(self.fold.last_end, 0)
+        self.network("fetchError", number="1", errorText="NS_ERROR_NET_RESET", timestamp=5000)
+        self.assertEqual(self.fold.last_end, 5)
+        self.answered(number="2", cached=True, timings={}, timestamp=9000)
+        self.assertEqual(self.fold.last_end, 5)
+
     def test_bounds(self) -> None:
         """A page cannot fill the memory with requests or headers; odd bytes of headers are kept."""
         self.patch(fold, "MOST_REQUESTS", 2)
@@ -145,13 +176,30 @@ class FoldTests(SynchronousTestCase):
         ]
         for number in range(4):
             self.network("beforeRequestSent", number=str(number), headers=headers)
-        self.assertEqual(len(self.fold.requests()), 2)
+        self.assertEqual((len(self.fold.requests()), self.fold.requests_omitted), (2, 2))
         self.assertEqual(self.fold.requests()[0].request_headers, (("a", "x" * fold.LONGEST_TEXT), ("b", "ÿ")))
         self.browsing("load")
-        for number in range(2):
+        for number in range(4):
             self.assertFalse(self.fold.resting)
-            self.network("fetchError", number=str(number), errorText="NS_BINDING_ABORTED")
+            self.network("fetchError", number=str(number), errorText="NS_BINDING_ABORTED", timestamp=2000 + number)
         self.assertTrue(self.fold.resting)
+        self.assertEqual((self.fold.last_end, self.fold.requests_omitted), (2.003, 2))
+
+    def test_many_headers(self) -> None:
+        """Of the headers of one request, and of all requests, only so much is kept, whatever events repeat."""
+        self.patch(fold, "MOST_HEADERS", 1000)
+        self.patch(fold, "MOST_KEPT", 2500)
+        headers = [{"name": f"{n:04}", "value": {"type": "string", "value": "x" * 96}} for n in range(20)]
+        answer = {"status": 200, "headers": headers, "protocol": "p" * 9999, "statusText": "s" * 9999}
+        for number in "1234567":
+            self.network("beforeRequestSent", number=number, headers=headers[:1])
+            self.network("responseStarted", number=number, headers=headers[:1], response=answer)
+            self.network("responseCompleted", number=number, headers=headers[:1], response=answer)
+        kept = [(len(r.request_headers), len(r.response_headers)) for r in self.fold.requests()]
+        self.assertEqual(kept, [(1, 4), (1, 4), (1, 1), (0, 0), (0, 0)])
+        self.assertEqual(self.fold.requests_omitted, 2)
+        self.assertEqual({len(r.status_text) for r in self.fold.requests()}, {200})
+        self.assertEqual({len(r.protocol or "") for r in self.fold.requests()}, {200})
 
 
 class AddressTests(SynchronousTestCase):

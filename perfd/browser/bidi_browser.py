@@ -164,9 +164,11 @@ class BidiBrowser:
         self._starting.addTimeout(START_LIMIT, self._reactor)
         try:
             return await self._starting
+        except (BrowserError, CancelledError):
+            raise
         except TwistedTimeoutError as error:
             raise BrowserError(f"the browser did not start within {START_LIMIT:g} s") from error
-        except (OSError, BidiError, ProgramMissingError) as error:
+        except Exception as error:
             raise BrowserError(f"the browser could not be started: {error}") from error
         finally:
             self._starting = None
@@ -210,12 +212,19 @@ class BidiBrowser:
             self._retire()
             return
         try:
-            await running.session.command("browsingContext.close", TIDY_LIMIT, context=context.tab)
+            await self._close_tab(running, context.tab)
             await running.session.command("browser.removeUserContext", TIDY_LIMIT, userContext=context.user)
         except BidiError as error:
             if self._running is running:  # else it was ended meanwhile
                 self._log.warn("{name} is ended: {error}", name=self._options.name, error=error)
                 self._retire()
+
+    async def _close_tab(self, running: _Running, tab: str) -> None:
+        try:
+            await running.session.command("browsingContext.close", TIDY_LIMIT, context=tab)
+        except BidiError as error:
+            if error.code != "no such frame":  # the page closed it
+                raise
 
     def _retire(self) -> None:
         """End the browser; the next load starts another one."""

@@ -21,8 +21,17 @@ from perfd.record import Error
 MOST_REQUESTS = 5000
 """Requests of one page that are recorded."""
 
+MOST_PENDING = 10_000
+"""Requests that may be under way at the same time; the page rests only when those have ended."""
+
 LONGEST_TEXT = 16 * 1024
 """Characters kept of a URL, or of a header."""
+
+MOST_HEADERS = 64 * 1024
+"""Characters kept of the headers of one request and its response; each header counts 100 more than it has."""
+
+MOST_KEPT = 16 * 1024 * 1024
+"""Characters kept of all requests; what goes beyond is left out, headers and whole requests."""
 
 EVENTS = (
     "browsingContext.navigationStarted",
@@ -30,6 +39,7 @@ EVENTS = (
     "browsingContext.domContentLoaded",
     "browsingContext.load",
     "browsingContext.downloadWillBegin",
+    "browsingContext.contextDestroyed",
     "network.beforeRequestSent",
     "network.responseStarted",
     "network.responseCompleted",
@@ -40,6 +50,9 @@ EVENTS = (
 
 _TLS_WORDS = ("MOZILLA_PKIX", "SEC_ERROR", "SSL_ERROR", "NS_ERROR_MODULE_SECURITY", "nssBadCert", "nssFailure")
 _NOT_HTTP = "only http and https addresses can be loaded"
+_LONGEST_WORD = 200
+_EACH_HEADER = 100  # what Python needs for it besides its characters
+_SHORTEST_HEAD = len("HTTP/1.1 200")
 
 
 @attrs.frozen
@@ -67,6 +80,8 @@ def is_http(url: str) -> bool:
 
 def failure_of(text: str) -> PageFailure:
     """What the browser's word for a failed navigation means."""
+    if "PARTIAL_TRANSFER" in text:
+        return PageFailure(Error.SHORT, f"the page ended before it was complete: {text}")
     if "REDIRECT_LOOP" in text or text == "redirectLoop":
         return PageFailure(Error.REDIRECTS, text)
     if any(word in text for word in _TLS_WORDS):
@@ -74,6 +89,12 @@ def failure_of(text: str) -> PageFailure:
     if "PROXY_CONNECTION_REFUSED" in text or text == "proxyConnectFailure":
         return PageFailure(Error.CONNECT, text)
     return PageFailure(Error.PAGE, text)
+
+
+def is_headless(response: PageRequest) -> bool:
+    """Whether a response had no status line: Firefox takes anything for a page with the status 200 (HTTP/0.9)."""
+    is_old = (response.protocol or "").startswith("http/")
+    return is_old and not response.response_headers and (response.headers_size or 0) < _SHORTEST_HEAD
 
 
 class PageFold:
@@ -84,15 +105,25 @@ class PageFold:
         self.url: str | None = None  # of the document that is shown
         self.dom_content_loaded: float | None = None
         self.load: float | None = None
+        self.requests_omitted = 0
         self._context = context
         self._navigation: str | None = None  # the one that led to the document
+        self._begun: str | None = None  # the latest one
         self._requests: dict[tuple[str, int], _Request] = {}
         self._in_flight: set[tuple[str, int]] = set()
+        self._kept = 0  # characters
+        self._last_omitted = 0.0
 
     @property
     def resting(self) -> bool:
         """Whether the document's load event was seen, and no request is under way."""
         return self.load is not None and not self._in_flight
+
+    @property
+    def last_end(self) -> float:
+        """When the last request ended, failed ones too; 0 if none did."""
+        ends = [r.finished for r in self._requests.values() if r.finished is not None and not r.is_shadow]
+        return max([self._last_omitted, *ends])
 
     @property
     def main(self) -> PageRequest | None:
@@ -116,7 +147,10 @@ class PageFold:
         if module == "network":
             self._network(name, event)
         elif event["context"] == self._context:
-            self._navigate(name, event)
+            if name == "contextDestroyed":
+                self.failure = self.failure or PageFailure(Error.PAGE, "the page closed its window")
+            else:
+                self._navigate(name, event)
 
     def navigate_failed(self, text: str) -> None:
         """The command to load the page failed, with ``text``: the only sign if the server has nothing to show."""
@@ -126,7 +160,9 @@ class PageFold:
     def _navigate(self, name: str, event: Mapping[str, Any]) -> None:
         url = str(event["url"])
         at = float(event["timestamp"]) / 1000
-        if name == "navigationCommitted":
+        if name == "navigationStarted":
+            self._begun = event["navigation"]
+        elif name == "navigationCommitted":
             self._committed(url, event["navigation"])
         elif name == "domContentLoaded" and is_http(url):
             self.dom_content_loaded = at
@@ -153,21 +189,52 @@ class PageFold:
         key = (str(asked["request"]), int(event["redirectCount"]))
         if not is_http(str(asked["url"])):
             return
-        if key not in self._requests:
-            if len(self._requests) >= MOST_REQUESTS:
-                return
-            navigation = event["navigation"] if event["context"] == self._context else None
-            self._requests[key] = _Request(navigation=navigation, asked=asked, first_seen=event["timestamp"] / 1000)
-        request = self._requests[key]
-        request.asked = asked
-        if name == "beforeRequestSent":
-            self._in_flight.add(key)
-            return
-        request.answer = event.get("response", request.answer)
-        if name in ("responseCompleted", "fetchError"):
+        at = float(event["timestamp"]) / 1000
+        has_ended = name in ("responseCompleted", "fetchError")
+        if has_ended:
             self._in_flight.discard(key)
-            request.ended = event["timestamp"] / 1000
-            request.error = str(event["errorText"])[:LONGEST_TEXT] if name == "fetchError" else None
+        elif name == "beforeRequestSent" and len(self._in_flight) < MOST_PENDING:
+            self._in_flight.add(key)
+        request = self._requests.get(key) or self._new_request(key, event, at)
+        if request is None:
+            self.requests_omitted += name == "beforeRequestSent"
+            self._last_omitted = max(self._last_omitted, at if has_ended else 0.0)
+            return
+        self._kept -= request.kept
+        request.take(asked, event.get("response"), MOST_KEPT - self._kept)
+        self._kept += request.kept
+        if has_ended:
+            request.ended = at
+            request.error = str(event["errorText"])[:_LONGEST_WORD] if name == "fetchError" else None
+            self._cut_short(request)
+
+    def _new_request(self, key: tuple[str, int], event: Mapping[str, Any], at: float) -> _Request | None:
+        """A place for a request that was not seen before; None if too much is kept already."""
+        if len(self._requests) >= MOST_REQUESTS or self._kept >= MOST_KEPT:
+            return None
+        asked = event["request"]
+        navigation = event["navigation"] if event["context"] == self._context else None
+        request = _Request(
+            url=_text(asked["url"]),
+            method=_word(asked["method"]) or "",
+            kind=_word(asked.get("destination") or asked.get("initiatorType")),
+            navigation=navigation,
+            first_seen=at,
+        )
+        self._kept += request.kept
+        self._requests[key] = request
+        return request
+
+    def _cut_short(self, request: _Request) -> None:
+        """Firefox shows what came of a document whose end is missing, and never fires its load event."""
+        is_current = request.navigation is not None and request.navigation == self._begun
+        if (
+            is_current
+            and self.failure is None
+            and self.load is None
+            and "PARTIAL_TRANSFER" in (request.error or "")
+        ):
+            self.failure = failure_of(request.error or "")
 
 
 def _word_in(url: str) -> str:
@@ -177,54 +244,102 @@ def _word_in(url: str) -> str:
 
 @attrs.define
 class _Request:
+    """What is kept of a request, and of its response. Events are too large for that."""
+
+    url: str
+    method: str
+    kind: str | None
     navigation: str | None
-    asked: Mapping[str, Any]
     first_seen: float
-    answer: Mapping[str, Any] = attrs.Factory(dict)
+    steps: Mapping[str, float] = attrs.Factory(dict)
+    request_headers: Headers = ()
+    response: Mapping[str, Any] = attrs.Factory(dict)  # without its headers
+    response_headers: Headers = ()
     ended: float | None = None
     error: str | None = None
+    headers_kept: int = 0
+
+    @property
+    def kept(self) -> int:
+        """Characters."""
+        return len(self.url) + self.headers_kept
 
     @property
     def is_shadow(self) -> bool:
         """Whether it is the browser's note that it used an image again, which it had: nothing was sent."""
-        return bool(self.answer.get("fromCache")) and self._at("requestStart") is None
+        return bool(self.response.get("fromCache")) and "requestStart" not in self.steps
 
-    def _at(self, name: str) -> float | None:
-        value = self.asked["timings"].get(name)
-        return round(value / 1000, 6) if isinstance(value, int | float) and value > 0 else None
+    @property
+    def finished(self) -> float | None:
+        """When it ended, also if it failed; None before."""
+        return None if self.ended is None else self.response_end or self.ended
+
+    @property
+    def response_end(self) -> float | None:
+        return (self.steps.get("responseEnd") or self.ended) if self.ended and self.response else None
+
+    def take(self, asked: Mapping[str, Any], response: Mapping[str, Any] | None, room: int) -> None:
+        """Keep what an event tells; ``room`` is for this request's characters."""
+        self.steps = {name: round(at / 1000, 6) for name, at in asked["timings"].items() if _is_time(at)}
+        room = min(MOST_HEADERS, room - len(self.url))
+        self.request_headers, left = _headers(asked["headers"], room)
+        if response is not None:
+            self.response = {
+                "status": response.get("status") or None,
+                "statusText": _word(response.get("statusText")) or "",
+                "protocol": _word(response.get("protocol")),
+                "mimeType": _word(response.get("mimeType")),
+                "headersSize": response.get("headersSize"),
+                "bodySize": response.get("bodySize"),
+                "fromCache": bool(response.get("fromCache")),
+            }
+            self.response_headers, left = _headers(response.get("headers") or [], left)
+        self.headers_kept = max(0, room - left)
 
     def as_record(self, redirected: _Request | None) -> PageRequest:
-        connect_start, connect_end = self._at("connectStart"), self._at("connectEnd")
-        answer = self.answer
-        connected = connect_start is not None and connect_end is not None  # else it got another one's connection
+        at, response = self.steps.get, self.response
+        connected = "connectStart" in self.steps and "connectEnd" in self.steps  # else it got another's connection
         return PageRequest(
-            url=_text(self.asked["url"]),
-            method=_text(self.asked["method"]),
-            started=self._at("requestTime") or self.first_seen,
-            connect_start=connect_start if connected else None,
-            tls_start=self._at("tlsStart") if connected else None,
-            connect_end=connect_end if connected else None,
-            request_start=self._at("requestStart"),
-            response_start=self._at("responseStart"),
-            response_end=(self._at("responseEnd") or self.ended) if self.ended and answer else None,
-            status=answer.get("status") or None,
-            status_text=_text(answer.get("statusText") or ""),
-            protocol=answer.get("protocol") or None,
-            mime_type=answer.get("mimeType") or None,
-            request_headers=_headers(self.asked["headers"]),
-            response_headers=_headers(answer.get("headers") or []),
-            headers_size=answer.get("headersSize"),
-            body_size=answer.get("bodySize"),
-            from_cache=bool(answer.get("fromCache")),
-            redirect_url=None if redirected is None else _text(redirected.asked["url"]),
+            url=self.url,
+            method=self.method,
+            started=at("requestTime") or self.first_seen,
+            connect_start=at("connectStart") if connected else None,
+            tls_start=at("tlsStart") if connected else None,
+            connect_end=at("connectEnd") if connected else None,
+            request_start=at("requestStart"),
+            response_start=at("responseStart"),
+            response_end=self.response_end,
+            status=response.get("status"),
+            status_text=response.get("statusText", ""),
+            protocol=response.get("protocol"),
+            mime_type=response.get("mimeType"),
+            request_headers=self.request_headers,
+            response_headers=self.response_headers,
+            headers_size=response.get("headersSize"),
+            body_size=response.get("bodySize"),
+            from_cache=response.get("fromCache", False),
+            redirect_url=None if redirected is None else redirected.url,
             error=self.error,
             is_navigation=self.navigation is not None,
-            kind=self.asked.get("destination") or self.asked.get("initiatorType") or None,
+            kind=self.kind,
         )
 
 
-def _headers(given: Any) -> Headers:
-    return tuple((_text(header["name"]), _text(_value(header["value"]))) for header in given)
+def _is_time(at: Any) -> bool:
+    return isinstance(at, int | float) and at > 0
+
+
+def _headers(given: Any, room: int) -> tuple[Headers, int]:
+    """The headers that there is ``room`` for, and the room that is left."""
+    kept = []
+    for header in given:
+        name, value = _text(header["name"]), _text(_value(header["value"]))
+        needed = len(name) + len(value) + _EACH_HEADER
+        if needed > room:
+            break
+        room -= needed
+        kept.append((name, value))
+    return tuple(kept), room
 
 
 def _value(value: Mapping[str, Any]) -> str:
@@ -239,3 +354,7 @@ def _value(value: Mapping[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     return str(value)[:LONGEST_TEXT]
+
+
+def _word(value: Any) -> str | None:
+    return str(value)[:_LONGEST_WORD] if value else None

@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from perfd.browser.bidi import BidiError, Session
-from perfd.browser.fold import LONGEST_TEXT, PageFailure, PageFold, is_http
+from perfd.browser.fold import LONGEST_TEXT, PageFailure, PageFold, is_headless, is_http
 from perfd.browser.records import Frame, PageLoad, PageRequest, PageTask
 from perfd.clock import Clock
 from perfd.record import Error, Outcome
@@ -40,14 +40,15 @@ _FILM_FORMAT = {"type": "image/jpeg", "quality": 0.5}
 # In a sandbox, where the page's own scripts cannot reach it. All times are milliseconds after the origin.
 _QUESTION = """
 (() => {
+  const short = text => text.slice(0, LONGEST).toWellFormed();
   const observer = new PerformanceObserver(() => {});
   observer.observe({type: "largest-contentful-paint", buffered: true});
   const navigation = performance.getEntriesByType("navigation")[0];
   const paint = performance.getEntriesByName("first-contentful-paint")[0];
   const largest = observer.takeRecords().pop();
   return JSON.stringify({
-    url: location.href,
-    title: document.title,
+    url: short(location.href),
+    title: short(document.title),
     origin: performance.timeOrigin,
     dom_content_loaded: navigation && navigation.domContentLoadedEventStart,
     load: navigation && navigation.loadEventStart,
@@ -55,7 +56,7 @@ _QUESTION = """
     largest_contentful_paint: largest && largest.startTime,
   });
 })()
-"""
+""".replace("LONGEST", str(LONGEST_TEXT))
 
 
 class _End(Enum):
@@ -116,6 +117,8 @@ class PageLoading:
             self._session.listener = None
 
     def event_received(self, method: str, params: Mapping[str, Any]) -> None:
+        if self._over.called and not _is_crash(method, params):
+            return  # what comes after the end does not belong to the load
         try:
             self._fold.take(method, params)
             if method == "network.authRequired":
@@ -204,7 +207,9 @@ class PageLoading:
             if answer is None:
                 await self._check_browser()
         outcome, code, reason = self._judge(end, answer)
-        return self._record(outcome, code, reason, answer if isinstance(answer, _Answer) else None, screenshot)
+        if not isinstance(answer, _Answer):
+            return self._record(outcome, code, reason)
+        return self._record(outcome, code, reason, answer, screenshot, has_rested=end is _End.RESTED)
 
     def _judge(self, end: _End, answer: _Answer | str | None) -> tuple[Outcome, str | None, str | None]:
         failure = self._fold.failure
@@ -212,11 +217,13 @@ class PageLoading:
         if self._lost is not None:
             failure = PageFailure(Error.BROWSER, f"the browser was lost during the load: {self._lost}")
         elif failure is None and end is _End.DEADLINE and self._fold.load is None:
-            return Outcome.TIMEOUT, *self._overdue()
-        elif failure is None and not isinstance(answer, _Answer):
-            failure = PageFailure(Error.PAGE, answer or "the page did not answer after its load event")
+            return Outcome.TIMEOUT, *self._overdue(is_busy=answer is None)
+        elif failure is None and isinstance(answer, str):
+            failure = PageFailure(Error.PAGE, answer)
         elif failure is None and (main is None or main.status is None):
             failure = PageFailure(Error.PAGE, "no response of the server led to the page")
+        elif failure is None and main is not None and is_headless(main):
+            failure = PageFailure(Error.HTTP, "the server's answer is not HTTP")
         elif failure is None and main is not None and not 200 <= (main.status or 0) < 300:
             failure = PageFailure(
                 Error.STATUS, f"the server answered with status {main.status} {main.status_text}".strip()
@@ -225,7 +232,9 @@ class PageLoading:
             return Outcome.FAILED, failure.code, failure.reason
         return Outcome.OK, None, None
 
-    def _overdue(self) -> tuple[str, str]:
+    def _overdue(self, *, is_busy: bool) -> tuple[str, str]:
+        if is_busy:
+            return Error.TIMEOUT, f"the page was not loaded within {self._task.timeout:g} s: its scripts are busy"
         silence = (self._ended_at or self._news) - self._news
         stalled = silence >= min(STALL_AFTER, self._task.timeout / 2)
         news = f"; nothing was heard of a request for {silence:.0f} s" if stalled else ""
@@ -270,13 +279,17 @@ class PageLoading:
         reason: str | None,
         answer: _Answer | None = None,
         screenshot: bytes | None = None,
+        *,
+        has_rested: bool = False,
     ) -> PageLoad:
         fold, main, requests = self._fold, self._fold.main, self._fold.requests()
+        end = self._anchor.epoch(self._clock.monotonic() if self._ended_at is None else self._ended_at)
         if answer is not None and (fold.failure is not None or fold.url is None or not is_http(answer.url)):
             answer = None  # it spoke for an error page, or for the empty one before
-        times = {} if answer is None else answer.times
+        if answer is not None and answer.times["origin"] > end:
+            answer = None  # it spoke for a page that came after the end
+        times = {} if answer is None else {name: at for name, at in answer.times.items() if at <= end}
         load = times.get("load") or fold.load
-        ends = [request.response_end for request in requests if request.response_end is not None]
         return PageLoad(
             task=self._task,
             driver="bidi",
@@ -291,14 +304,15 @@ class PageLoading:
             largest_contentful_paint=times.get("largest_contentful_paint"),
             dom_content_loaded=times.get("dom_content_loaded") or fold.dom_content_loaded,
             load=load,
-            fully_loaded=max([load, *ends])
-            if load is not None and outcome is Outcome.OK and fold.resting
+            fully_loaded=max(load, fold.last_end)
+            if load is not None and has_rested and outcome is Outcome.OK
             else None,
-            end=self._anchor.epoch(self._clock.monotonic() if self._ended_at is None else self._ended_at),
+            end=end,
             url=fold.url,
             status=None if main is None else main.status,
             title=None if answer is None else answer.title,
             requests=requests,
+            requests_omitted=fold.requests_omitted,
             screenshot=screenshot,
             frames=tuple(self._frames),
         )
@@ -306,6 +320,10 @@ class PageLoading:
 
 def _first_start(requests: tuple[PageRequest, ...]) -> float | None:
     return next((request.started for request in requests if request.is_navigation), None)
+
+
+def _is_crash(method: str, params: Mapping[str, Any]) -> bool:
+    return method == "browsingContext.navigationCommitted" and str(params.get("url")).startswith("about:tabcrashed")
 
 
 def _answer(given: Mapping[str, Any]) -> _Answer:

@@ -94,6 +94,7 @@ class PageLoad:
     status: int | None = None  # of the page's own response
     title: str | None = None
     requests: tuple[PageRequest, ...] = ()
+    requests_omitted: int = 0  # beyond what is kept of one page
     screenshot: bytes | None = attrs.field(default=None, repr=False)  # PNG
     frames: tuple[Frame, ...] = ()
 
