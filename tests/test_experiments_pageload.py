@@ -253,12 +253,13 @@ class RecordTests(PageLoadCase):
         self.assertEqual((m.datacomplete, m.circ_id), (None, 5))
         self.assertNotIn("LOAD", m.extra)
 
-    def test_too_many_connections(self) -> None:
-        """Connections that the proxy did not take, or not keep the records of, are counted."""
+    def test_too_many(self) -> None:
+        """Connections that the proxy did not take, and what no records are kept of, are counted."""
         running = self.start()
         self.proxy.ports[0].turned_away, self.proxy.ports[0].omitted = 3, 4
-        self.browser.end()
+        self.browser.end(requests_omitted=5)
         extra = self.result(running).extra
+        self.assertEqual(extra["REQUESTSOMITTED"], 5)
         self.assertEqual((extra["CONNECTIONSTURNEDAWAY"], extra["CONNECTIONSOMITTED"]), (3, 4))
 
     def test_nothing_connected(self) -> None:

@@ -315,6 +315,8 @@ def figures(load: PageLoad) -> dict[str, str | int | float]:
         found["REDIRECTEDTO"] = load.url
     found["REQUESTS"] = len(load.requests)
     found["REQUESTSFAILED"] = sum(request.error is not None for request in load.requests)
+    if load.requests_omitted:
+        found["REQUESTSOMITTED"] = load.requests_omitted
     return found
 
 
