@@ -49,6 +49,9 @@ QUIT_LIMIT = 5.0
 MOST_OUTPUT = 64 * 1024 * 1024
 """Bytes of a child's reports, the screenshot included."""
 
+PREFIX = "perfd-selenium-"
+"""What the names of the directories of running browsers begin with."""
+
 _MOST_WORDS = 500
 _POLL = 0.02
 
@@ -75,6 +78,8 @@ class SeleniumBrowser:
         self._reactor = reactor
         self._clock = clock
         self._options = options
+        # No browser of this process has started yet. (Its directory is an instance's, which no other process uses.)
+        self._leftovers = list(options.directory.glob(f"{PREFIX}*")) if options.directory is not None else []
         self._running: set[_Child] = set()
         self._clearing: set[Deferred[None]] = set()
         self._closed = False
@@ -117,6 +122,9 @@ class SeleniumBrowser:
     async def _watched(self, child: _Child, task: PageTask) -> Ending | None:
         self._running.add(child)
         try:
+            await self._remove_leftovers()
+            if self._closed:
+                return _STOPPED
             child.start(self._job(task))
             ending = await child.over
             if self._options.selenium_url and ending is None:
@@ -128,6 +136,12 @@ class SeleniumBrowser:
         finally:
             self._running.discard(child)
         return ending
+
+    async def _remove_leftovers(self) -> None:
+        """Remove the files of browsers whose Perfd was killed, with all that would have removed them."""
+        leftovers, self._leftovers = self._leftovers, []
+        if leftovers:
+            await in_thread(self._reactor, partial(_remove, leftovers))
 
     async def _cleared(self, child: _Child) -> None:
         """Return when the child's processes are gone, or at once if that is cancelled: they go all the same."""
@@ -202,9 +216,7 @@ class _Child(ProcessProtocol):
         """Start the process and give it its ``job``. Raises ``OSError``."""
         if self._parent is not None:
             self._parent.mkdir(parents=True, exist_ok=True)
-        if self._parent is not None:
-            self._parent.mkdir(parents=True, exist_ok=True)
-        self._directory = Path(tempfile.mkdtemp(prefix=f"perfd-selenium-{os.getpid()}-", dir=self._parent))
+        self._directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._parent))
         downloads = self._directory / "downloads"
         downloads.mkdir()
         prefs = {**job["prefs"], "browser.download.folderList": 2, "browser.download.dir": str(downloads)}
@@ -267,7 +279,7 @@ class _Child(ProcessProtocol):
         elif report.get("event") == "finished":
             self.stop(None)
 
-    def _limit_to(self, seconds: float, ending: Callable[[], Ending]) -> None:
+    def _limit_to(self, seconds: float, ending: Callable[[], Ending | None]) -> None:
         if self._limit is not None and self._limit.active():
             self._limit.cancel()
         self._limit = self._reactor.callLater(seconds, lambda: self.stop(ending()))
@@ -295,6 +307,11 @@ def _after(work: Deferred[None]) -> Deferred[None]:
 
     work.addCallback(fire)
     return waiting
+
+
+def _remove(directories: list[Path]) -> None:
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _sweep(pid: int, directory: Path | None) -> list[int]:
