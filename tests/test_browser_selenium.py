@@ -22,6 +22,7 @@ import pytest
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock as FakeTime
 from twisted.internet.task import deferLater
 from twisted.internet.testing import StringTransport
@@ -103,6 +104,12 @@ def finished(**fields: Any) -> dict[str, Any]:
     return {"event": "finished", "at": NOW + 9, "error": None, "rested": True, "page": PAGE, **fields}
 
 
+def page_with(**values: Any) -> dict[str, Any]:
+    """The page, with other values in its Navigation Timing."""
+    navigation, *others = PAGE["entries"]  # type: ignore[misc]
+    return {**PAGE, "entries": [{**navigation, **values}, *others]}
+
+
 def told(*reports: dict[str, Any]) -> PageLoad:
     """What the reports of a child that ended by itself mean."""
     return page_load(task(), NOW, NOW + 10, reports, None)
@@ -148,8 +155,7 @@ class ResultsTests(SynchronousTestCase):
 
     def test_status(self) -> None:
         """A page with an error status failed, and keeps its times."""
-        entries = [{**PAGE["entries"][0], "responseStatus": 404}]  # type: ignore[index]
-        load = told(SESSION, NAVIGATING, finished(page={**PAGE, "entries": entries}))
+        load = told(SESSION, NAVIGATING, finished(page=page_with(responseStatus=404)))
         self.assertEqual((load.outcome, load.errorcode, load.status), (Outcome.FAILED, Error.STATUS, 404))
         self.assertIsNotNone(load.first_byte)
 
@@ -176,12 +182,29 @@ class ResultsTests(SynchronousTestCase):
 
     def test_timeout(self) -> None:
         """A page that met its deadline is a timeout with what came of it; a download is told apart."""
-        late = finished(error={"type": "TimeoutException", "message": "Navigation timed out"}, rested=False)
+        error = {"type": "TimeoutException", "message": "Navigation timed out"}
+        late = finished(error=error, rested=False, page=page_with(loadEventStart=0))
         load = told(SESSION, NAVIGATING, {"event": "overdue", "downloaded": False}, late)
         self.assertEqual((load.outcome, load.errorcode), (Outcome.TIMEOUT, Error.TIMEOUT))
         self.assertEqual(len(load.requests), 3)
         load = told(SESSION, NAVIGATING, {"event": "overdue", "downloaded": True}, late)
         self.assertEqual((load.outcome, load.errorcode), (Outcome.FAILED, Error.DOWNLOAD))
+
+    def test_overdue_for_the_driver(self) -> None:
+        """A page that had its load event is no timeout if the driver waited for more; it was not fully loaded."""
+        late = finished(error={"type": "TimeoutException", "message": "Navigation timed out"}, rested=False)
+        load = told(SESSION, NAVIGATING, {"event": "overdue", "downloaded": False}, late)
+        self.assertEqual((load.outcome, load.errorcode, load.fully_loaded), (Outcome.OK, None, None))
+        self.assertIsNotNone(load.load)
+
+    def test_not_http(self) -> None:
+        """An answer without any header is not HTTP, and the status that Firefox gives it is none."""
+        bare = {"contentType": "text/plain", "finalResponseHeadersStart": 0}
+        load = told(SESSION, NAVIGATING, finished(page=page_with(**bare)))
+        self.assertEqual((load.outcome, load.errorcode, load.status), (Outcome.FAILED, Error.HTTP, None))
+        for other in ({"finalResponseHeadersStart": 150}, {"requestStart": 0}, {"contentType": "text/html"}):
+            load = told(SESSION, NAVIGATING, finished(page=page_with(**bare | other)))
+            self.assertEqual((load.outcome, load.status), (Outcome.OK, 200))
 
     def test_no_session(self) -> None:
         """Whatever goes wrong before the page is asked for is the browser's fault."""
@@ -313,6 +336,55 @@ class ChildTests(SynchronousTestCase):
         self.reactor.advance(20)
         self.assertEqual(self.ended(loading), (Outcome.TIMEOUT, Error.TIMEOUT))
 
+    def test_busy_page(self) -> None:
+        """A page that hangs in a browser that answers: ok if it had loaded, without FULLYLOADED; else a timeout."""
+        asking, loaded = {"event": "asking", "loaded": False}, {"event": "loaded", "page": PAGE}
+        for reports, expected in (
+            ((asking,), (Outcome.TIMEOUT, Error.TIMEOUT)),
+            ((asking, loaded), (Outcome.FAILED, Error.BROWSER)),  # the browser does not answer
+            ((asking, loaded, asking), (Outcome.TIMEOUT, Error.TIMEOUT)),  # it went on to another page
+            ((asking, loaded, {**asking, "loaded": True}), (Outcome.OK, None)),
+        ):
+            self.setUp()
+            loading = self.start()
+            self.reactor.report(SESSION, NAVIGATING, *reports)
+            self.reactor.advance(20)
+            loads: list[PageLoad] = []
+            loading.addCallback(lambda load, loads=loads: (loads.append(load), load)[1])
+            self.assertEqual(self.ended(loading), expected)
+            self.assertEqual((loads[0].fully_loaded, loads[0].screenshot), (None, None))
+        self.assertEqual((loads[0].load, loads[0].status), (NOW + 1.61, 200))
+
+    def test_leftovers(self) -> None:
+        """What a killed Perfd left behind is removed before the first browser starts, and nothing else."""
+        directory = self.options.directory or Path()
+        names = [f"{selenium_browser.PREFIX}{number}" for number in range(3)]
+        for name in (*names[:2], "perfd-firefox-0"):
+            (directory / name / "profile").mkdir(parents=True)
+        self.browser = SeleniumBrowser(self.reactor, Clock(), self.options)
+        (directory / names[2]).mkdir()  # another browser of the same instance has started
+        for _ in range(2):
+            loading = self.start()
+            left = {path.name for path in directory.iterdir()} - {self.reactor.directory.name}
+            self.assertEqual(left, {names[2], "perfd-firefox-0"})
+            self.reactor.process.signals.clear()
+            self.reactor.report(NAVIGATING, finished())
+            self.assertEqual(self.ended(loading), (Outcome.OK, None))
+
+    def test_closed_while_leftovers_are_removed(self) -> None:
+        """No browser is started when Perfd stops meanwhile."""
+        (self.options.directory or Path()).joinpath(f"{selenium_browser.PREFIX}0").mkdir()
+        self.browser = SeleniumBrowser(self.reactor, Clock(), self.options)
+        held: list[Any] = []
+        patch = self.patch(FakePool, "callInThreadWithCallback", lambda pool, *call: held.append(call))
+        loading = self.start()
+        self.successResultOf(Deferred.fromCoroutine(self.browser.close()))
+        patch.restore()
+        done, work, *arguments = held.pop()
+        done(True, work(*arguments))
+        self.assertEqual(self.successResultOf(loading).outcome, Outcome.CANCELLED)
+        self.assertIsNone(self.reactor.child)
+
     def test_child_dies(self) -> None:
         """A child that ends without a result is the browser's failure, with its last words."""
         loading = self.start()
@@ -381,6 +453,57 @@ class ChildTests(SynchronousTestCase):
         self.assertIsNone(self.reactor.child)
 
 
+class FakeDriver:
+    """Gives each answer in turn, the last one for ever."""
+
+    window_handles = ("1",)
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+
+    def execute_script(self, *arguments: Any) -> Any:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("selenium") is None, reason="Selenium is not installed")
+class PageTests(SynchronousTestCase):
+    """The child's questions to a page."""
+
+    def asked(self, give_up: float, *answers: Any) -> tuple[str | bool, Any, list[str]]:
+        """Whether the page rested, or what was raised; its answer; and the events that were reported."""
+        from selenium.common.exceptions import TimeoutException
+
+        from perfd.browser import selenium_child
+
+        self.patch(selenium_child, "_PAUSE", 0.001)
+        events = []
+        page = selenium_child._Page(FakeDriver(*answers), lambda event, **_: events.append(event))  # type: ignore[arg-type]
+        rested: str | bool
+        try:
+            rested = page.rested(0.005, time.monotonic() + give_up)
+        except TimeoutException as late:
+            rested = str(late.msg)
+        return rested, page.answer, events
+
+    def test_prompts(self) -> None:
+        """A page behind prompts is asked again until it has loaded and rested."""
+        answers = ({"loaded": False, "rest": 7}, None, {"loaded": True, "rest": 2}, {"loaded": True, "rest": 5})
+        rested, answer, events = self.asked(60, None, *answers)
+        self.assertEqual((rested, answer), (True, answers[-1]))
+        self.assertEqual(events, ["asking"] * 4 + ["loaded", "asking"])
+
+    def test_restless(self) -> None:
+        """A page that never rests is asked until it is time."""
+        for rest in (1, None, "0", {}):
+            rested, answer, _ = self.asked(0.02, {"loaded": True, "rest": rest})
+            self.assertEqual((rested, answer), (False, {"loaded": True, "rest": rest}))
+
+    def test_late(self) -> None:
+        """A page that does not load is late, also one that a loaded page went on to."""
+        for answers in ((None,), ({"loaded": True, "rest": 1}, {"loaded": False})):
+            self.assertEqual(self.asked(0.02, *answers)[0], "the page was not loaded in time")
+
+
 def missing() -> str:
     """Why no real page can be loaded here; empty if one can."""
     if importlib.util.find_spec("selenium") is None:
@@ -419,7 +542,7 @@ def _runs(pid: int) -> bool:
 
 
 class WebPage(Resource):
-    """A page with a style sheet and an image; one that hangs."""
+    """A page with a style sheet and an image; one that hangs, an odd one, and one that is busy after its load."""
 
     isLeaf = True
 
@@ -431,6 +554,10 @@ class WebPage(Resource):
         if request.path == b"/hang":
             self.hung.callback(None)
             return NOT_DONE_YET
+        if request.path == b"/odd":
+            return _ODD
+        if request.path == b"/busy":
+            return _BUSY
         request.setHeader(b"Cache-Control", b"max-age=60")
         if request.path == b"/style.css":
             request.setHeader(b"Content-Type", b"text/css")
@@ -443,6 +570,25 @@ class WebPage(Resource):
         if request.path != b"/":
             request.setResponseCode(404)
         return b"<title>A page</title><link rel=stylesheet href=/style.css><h1>Hello</h1><img src=/image.svg>"
+
+
+_ODD = b"""<title>Odd</title><form name=title></form><h1>Hello</h1><script>
+performance.getEntriesByType = () => document.forms;
+alert(1);
+confirm(2);
+</script>"""
+
+_BUSY = b"""<title>Busy</title><script>
+addEventListener("load", () => setTimeout(() => { while (true); }, 1500));
+</script>"""
+
+
+class Noise(Protocol):
+    """A server of some other protocol."""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(b"220 hello\r\n")  # type: ignore[union-attr]
+        self.transport.loseConnection()  # type: ignore[union-attr]
 
 
 @real
@@ -466,13 +612,15 @@ class RealTests(TestCase):
         self.asked.add((request.host, request.port))
         return tcp_endpoint(reactor, "127.0.0.1", request.port, 10)
 
-    async def load(self, path: str, **options: Any) -> PageLoad:
+    async def load(
+        self, path: str, port: int = 0, timeout: float = 60.0, quiet: float = 0.5, **options: Any
+    ) -> PageLoad:
         """Load a page of the site, by a name that only the proxy knows; nothing may be left of the browser."""
         options = {"geckodriver": str(GECKODRIVER), "directory": self.directory, **options}
         browser = SeleniumBrowser(reactor, Clock(), SeleniumOptions(**options))
         self.assertIsNone(browser.not_ready)
-        url = f"http://site.example:{self.site.getHost().port}{path}"
-        load = await browser.load(task(url, proxy_port=self.proxy.getHost().port, timeout=60.0, quiet=0.5))
+        url = f"http://site.example:{port or self.site.getHost().port}{path}"
+        load = await browser.load(task(url, proxy_port=self.proxy.getHost().port, timeout=timeout, quiet=quiet))
         await browser.close()
         self.proxy_factory.abort_all()
         self.assertEqual(living_in(self.directory), [])
@@ -501,6 +649,27 @@ class RealTests(TestCase):
         self.assertIsNotNone(load.requests[0].connect_end)
         self.assertEqual(self.asked, {("site.example", self.site.getHost().port)})
         self.assertEqual(len(har_document(load)["log"]["entries"]), len(load.requests))
+
+    async def test_odd_page(self) -> None:
+        """Prompts do not hide a page; what it puts in the place of its title and timings is no answer."""
+        load = await self.load("/odd")
+        self.assertEqual((load.outcome, load.reason, load.status, load.title), (Outcome.OK, None, 200, "Odd"))
+        self.assertIsNotNone(load.fully_loaded)
+        self.assertIsNotNone(load.screenshot)
+
+    async def test_busy_page(self) -> None:
+        """A page that is busy for ever after its load event has loaded."""
+        load = await self.load("/busy", timeout=8.0, quiet=2.5)
+        self.assertEqual((load.outcome, load.reason, load.status, load.title), (Outcome.OK, None, 200, "Busy"))
+        self.assertIsNotNone(load.load)
+        self.assertIsNone(load.fully_loaded)
+
+    async def test_not_http(self) -> None:
+        """Whatever a server sends that does not speak HTTP is no page."""
+        server = reactor.listenTCP(0, Factory.forProtocol(Noise), interface="127.0.0.1")
+        self.addCleanup(server.stopListening)
+        load = await self.load("/", port=server.getHost().port)
+        self.assertEqual((load.outcome, load.errorcode, load.status), (Outcome.FAILED, Error.HTTP, None))
 
     async def test_server(self) -> None:
         """The same through a Selenium server, whose session is ended; a page that is not found says so."""

@@ -1,8 +1,9 @@
 """The program that loads one page through Selenium, run by ``SeleniumBrowser`` as a process of its own.
 
 Selenium's calls block, so they are made here. The parent writes one line of JSON, the job, and reads lines of JSON,
-the reports: ``session`` (a browser runs), ``navigating`` (it was told to load the page), ``overdue`` (the page's
-time is over) and ``finished``. What the reports mean is decided in ``selenium_results``.
+the reports: ``session`` (a browser runs), ``navigating`` (it was told to load the page), ``asking`` (the browser
+answers, and the page is asked about itself), ``loaded`` (its first answer after its load event), ``overdue`` (the
+page's time is over) and ``finished``. What the reports mean is decided in ``selenium_results``.
 
 It leads a session of its own, in which geckodriver and the browser are too. When the parent dies, its end of stdin
 closes, and this process ends them all and removes their files. (A signal to this process at the parent's death, as
@@ -37,35 +38,41 @@ TROUBLE = (WebDriverException, urllib3.exceptions.HTTPError, OSError, ValueError
 """What Selenium raises if a browser or a geckodriver cannot be talked to."""
 
 MOST_RESOURCES = 5000
+LONGEST_TEXT = 20_000
 
-# How long the page has rested, in ms.
-_REST = """
-const ends = performance.getEntriesByType("resource").map(entry => entry.responseEnd);
-const [page] = performance.getEntriesByType("navigation");
-return performance.now() - Math.max(0, page ? page.loadEventEnd : 0, ...ends);
-"""
+_PAUSE = 0.1  # between questions to a page that has not loaded, or whose prompts are in the way
 
-# The largest contentful paint is told to observers only, and later.
+# By the prototypes, as a page may put something else in their place: a form named "title" is document.title.
 _QUESTION = """
-const [most, done] = arguments;
-const kinds = ["navigation", "resource", "paint"];
-const answer = paints => done({
-  origin: performance.timeOrigin,
-  url: location.href,
-  title: document.title,
-  entries: kinds.flatMap(kind => performance.getEntriesByType(kind).slice(0, most)).map(entry => entry.toJSON()),
-  paints: paints,
-});
-try {
-  const observer = new PerformanceObserver(list => {
-    clearTimeout(timer);
-    answer(list.getEntries().map(entry => entry.startTime));
-  });
-  const timer = setTimeout(() => { observer.disconnect(); answer([]); }, 300);
-  observer.observe({type: "largest-contentful-paint", buffered: true});
-} catch (error) {
-  answer([]);
-}
+const [most, longest] = arguments;
+const read = (kind, name, object) => Object.getOwnPropertyDescriptor(kind.prototype, name).get.call(object);
+const entries = kind => Performance.prototype.getEntriesByType.call(performance, kind);
+const text = value => {
+  const start = String(value).slice(0, longest);
+  return start.toWellFormed?.() ?? start;
+};
+const plain = entry => {
+  const values = Object.entries(entry.toJSON());
+  const kept = values.filter(([, value]) => typeof value === "number" || typeof value === "string");
+  return Object.fromEntries(kept.map(([name, value]) => [name, typeof value === "string" ? text(value) : value]));
+};
+const observer = new PerformanceObserver(() => {});
+observer.observe({type: "largest-contentful-paint", buffered: true});
+const paints = observer.takeRecords().map(entry => entry.startTime);
+observer.disconnect();
+const [page] = entries("navigation");
+const resources = entries("resource");
+const loaded = page ? page.loadEventStart : 0;
+const last = resources.reduce((latest, entry) => Math.max(latest, entry.responseEnd), loaded);
+return {
+  loaded: page ? loaded > 0 : document.readyState === "complete",
+  rest: performance.now() - last,
+  origin: read(Performance, "timeOrigin", performance),
+  url: text(location.href),
+  title: text(read(Document, "title", document)),
+  entries: [page, ...resources.slice(0, most), ...entries("paint").slice(0, most)].filter(Boolean).map(plain),
+  paints: paints.slice(-1),
+};
 """
 
 
@@ -115,7 +122,8 @@ def _reports() -> Report:
     os.dup2(2, 1)
 
     def report(event: str, **details: Any) -> None:
-        out.write(json.dumps({"event": event, "at": time.time(), **details}) + "\n")
+        # A page that tampers with what it is asked may answer with elements, which JSON does not have.
+        out.write(json.dumps({"event": event, "at": time.time(), **details}, default=lambda _: None) + "\n")
         out.flush()
 
     return report
@@ -146,7 +154,7 @@ def _session(job: dict[str, Any], address: str) -> WebDriver:
     config = ClientConfig(remote_server_addr=address, timeout=int(job["timeout"]) + 60)
     driver = WebDriver(command_executor=address, options=_options(job), client_config=config)
     driver.set_page_load_timeout(job["page_timeout"])
-    driver.set_script_timeout(job["page_timeout"])
+    driver.set_script_timeout(job["timeout"])
     return driver
 
 
@@ -168,35 +176,74 @@ def _options(job: dict[str, Any]) -> Options:
 def _load(driver: WebDriver, job: dict[str, Any], report: Report) -> dict[str, Any]:
     """Load the page, and ask about it."""
     give_up = time.monotonic() + job["page_timeout"]
-    error = None
+    page = _Page(driver, report)
+    answer: dict[str, Any] = {"error": None, "rested": False}
     report("navigating")
     try:
         driver.get(job["url"])
+        answer["rested"] = page.rested(job["quiet"], give_up)
     except TimeoutException as late:
-        error = _described(late)
+        answer["error"] = _described(late)
         report("overdue", downloaded=_downloaded(job))
     except WebDriverException as failed:
-        error = _described(failed)
-    answer: dict[str, Any] = {"error": error, "rested": error is None and _rested(driver, job["quiet"], give_up)}
-    with contextlib.suppress(*TROUBLE if error else ()):
-        answer["page"] = driver.execute_async_script(_QUESTION, MOST_RESOURCES)
+        answer["error"] = _described(failed)
+    with contextlib.suppress(*TROUBLE if answer["error"] else ()):
+        if answer["error"]:
+            page.ask()
+        answer["page"] = page.answer
         if job["screenshot"]:
+            page.about_to_ask()
             answer["screenshot"] = driver.get_screenshot_as_base64()
     return answer
 
 
-def _rested(driver: WebDriver, quiet: float, give_up: float) -> bool:
-    """Wait until nothing has arrived for ``quiet`` seconds; False if that takes until ``give_up``."""
-    while True:
-        rest = driver.execute_script(_REST)
-        if not isinstance(rest, (int, float)):
-            return False
-        left = quiet - rest / 1000
-        if left <= 0:
-            return True
-        if time.monotonic() + left > give_up:
-            return False
-        time.sleep(left)
+class _Page:
+    """The page that the browser shows.
+
+    One that is busy does not answer, and holds up all further commands too; a browser that hangs does the same. So
+    before every question to the page there is one to the browser, and a report that it was answered.
+    """
+
+    def __init__(self, driver: WebDriver, report: Report) -> None:
+        self.answer: dict[str, Any] | None = None
+        self._driver = driver
+        self._report = report
+        self._loaded = False
+
+    def rested(self, quiet: float, give_up: float) -> bool:
+        """Wait until nothing has arrived for ``quiet`` seconds; False if that takes until ``give_up``.
+
+        The page may not have loaded yet: the driver does not wait behind a prompt (``alert()``), which the next
+        question dismisses, and the page may go on to another. Raises ``TimeoutException`` if it does not load.
+        """
+        while True:
+            rest = self.ask()
+            left = _PAUSE if rest is None else quiet - rest / 1000
+            if left <= 0:
+                return True
+            if time.monotonic() + left > give_up:
+                break
+            time.sleep(left)
+        if not self._loaded:
+            raise TimeoutException("the page was not loaded in time")
+        return False
+
+    def ask(self) -> float | None:
+        """Ask the page about itself: for how many ms it has rested since it loaded, None if it has not."""
+        self.about_to_ask()
+        answer = self._driver.execute_script(_QUESTION, MOST_RESOURCES, LONGEST_TEXT)
+        if not isinstance(answer, dict):  # a prompt was in the way
+            return None
+        self.answer = answer
+        was_loaded, self._loaded = self._loaded, bool(answer.get("loaded"))
+        if self._loaded and not was_loaded:
+            self._report("loaded", page=answer)
+        rest = answer.get("rest")
+        return float(rest) if self._loaded and isinstance(rest, (int, float)) else None
+
+    def about_to_ask(self) -> None:
+        """See that the browser answers, and report it."""
+        self._report("asking", loaded=self._loaded, windows=len(self._driver.window_handles))
 
 
 def _downloaded(job: dict[str, Any]) -> bool:

@@ -50,7 +50,7 @@ def page_load(
     """
     told = {report.get("event"): report for report in reports}
     session, finished = told.get("session", {}), told.get("finished", {})
-    answer = finished.get("page")
+    answer = (finished or told.get("loaded", {})).get("page")
     page = _Page(answer if isinstance(answer, dict) else {}, bool(finished.get("rested")))
     how = ending or _judged(told, page)
     return PageLoad(
@@ -69,25 +69,34 @@ def page_load(
     )
 
 
-def overdue(reports: Sequence[Report]) -> Ending:
-    """The ending of a load whose child had to be killed when the page's time was over."""
+def overdue(reports: Sequence[Report]) -> Ending | None:
+    """The ending of a load whose child had to be killed when the page's time was over.
+
+    None: what the page said after its load event counts. It hangs now, and the browser does not.
+    """
     told = {report.get("event"): report for report in reports}
-    if "overdue" in told:
-        return _late(told["overdue"])
+    last = reports[-1]
+    if last.get("event") == "asking" and last.get("loaded"):
+        return None
+    if last.get("event") == "asking" or "overdue" in told:
+        return _late(told.get("overdue", {}))
     return Ending(Outcome.FAILED, Error.BROWSER, "the browser hung")
 
 
 def _judged(told: Mapping[Any, Report], page: _Page) -> Ending:
     error = told.get("finished", {}).get("error")
-    if isinstance(error, dict):
+    if "overdue" in told:
+        if not page.is_loaded:  # else the driver waited for a page that its own scripts opened anew
+            return _late(told["overdue"])
+    elif isinstance(error, dict):
         message = _text(error.get("message")) or "no reason given"
         kind = str(error.get("type"))
-        if "overdue" in told:
-            return _late(told["overdue"])
         code, reason = _classified(kind, message) if "navigating" in told else (Error.BROWSER, _first_line(message))
         return Ending(Outcome.TIMEOUT if code == Error.TIMEOUT else Outcome.FAILED, code, reason)
     if not page.is_web_page:
         return Ending(Outcome.FAILED, Error.PAGE, f"the browser showed {page.url or 'nothing'}")
+    if page.is_bare:
+        return Ending(Outcome.FAILED, Error.HTTP, "the server's answer was not HTTP")
     if page.status is not None and page.status >= 400:
         return Ending(Outcome.FAILED, Error.STATUS, f"HTTP status {page.status}")
     return Ending(Outcome.OK)
@@ -143,6 +152,16 @@ class _Page:
     @property
     def is_web_page(self) -> bool:
         return self.url is not None and self.url.startswith(("http://", "https://"))
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether there was a load event."""
+        return self.is_web_page and self._at(self._navigation, "loadEventStart") is not None
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the server's answer had no header."""
+        return _is_bare(self._navigation)
 
     def fields(self) -> dict[str, Any]:
         """The fields of ``PageLoad`` that a page tells of."""
@@ -231,7 +250,13 @@ def _size(entry: Mapping[str, Any], name: str) -> int | None:
 
 def _status(entry: Mapping[str, Any]) -> int | None:
     status = _number(entry.get("responseStatus"))
-    return int(status) if 100 <= status <= 999 else None
+    return int(status) if 100 <= status <= 999 and not _is_bare(entry) else None
+
+
+def _is_bare(entry: Mapping[str, Any]) -> bool:
+    """Whether there was an answer without any header. Firefox takes it for text, by HTTP/0.9, with status 200."""
+    asked = _number(entry.get("requestStart")) > 0 and entry.get("contentType") == "text/plain"
+    return asked and entry.get("finalResponseHeadersStart") == 0
 
 
 def _text(value: object, longest: int = LONGEST_TEXT) -> str | None:
