@@ -257,12 +257,13 @@ class _Request:
     response_headers: Headers = ()
     ended: float | None = None
     error: str | None = None
-    headers_kept: int = 0
+    request_kept: int = 0
+    response_kept: int = 0
 
     @property
     def kept(self) -> int:
         """Characters."""
-        return len(self.url) + self.headers_kept
+        return len(self.url) + self.request_kept + self.response_kept
 
     @property
     def is_shadow(self) -> bool:
@@ -282,7 +283,9 @@ class _Request:
         """Keep what an event tells; ``room`` is for this request's characters."""
         self.steps = {name: round(at / 1000, 6) for name, at in asked["timings"].items() if _is_time(at)}
         room = min(MOST_HEADERS, room - len(self.url))
-        self.request_headers, left = _headers(asked["headers"], room)
+        # Each event repeats the headers of those before it, and may add some.
+        if len(asked["headers"]) != len(self.request_headers):
+            self.request_headers, self.request_kept = _headers(asked["headers"], room)
         if response is not None:
             self.response = {
                 "status": response.get("status") or None,
@@ -293,8 +296,9 @@ class _Request:
                 "bodySize": response.get("bodySize"),
                 "fromCache": bool(response.get("fromCache")),
             }
-            self.response_headers, left = _headers(response.get("headers") or [], left)
-        self.headers_kept = max(0, room - left)
+            headers = response.get("headers") or []
+            if len(headers) != len(self.response_headers):
+                self.response_headers, self.response_kept = _headers(headers, room - self.request_kept)
 
     def as_record(self, redirected: _Request | None) -> PageRequest:
         at, response = self.steps.get, self.response
@@ -330,16 +334,17 @@ def _is_time(at: Any) -> bool:
 
 
 def _headers(given: Any, room: int) -> tuple[Headers, int]:
-    """The headers that there is ``room`` for, and the room that is left."""
-    kept = []
+    """The headers that there is ``room`` for, and how much of it they need."""
+    kept: list[tuple[str, str]] = []
+    needed = 0
     for header in given:
         name, value = _text(header["name"]), _text(_value(header["value"]))
-        needed = len(name) + len(value) + _EACH_HEADER
-        if needed > room:
+        more = len(name) + len(value) + _EACH_HEADER
+        if needed + more > room:
             break
-        room -= needed
+        needed += more
         kept.append((name, value))
-    return tuple(kept), room
+    return tuple(kept), needed
 
 
 def _value(value: Mapping[str, Any]) -> str:
