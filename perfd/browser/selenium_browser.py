@@ -164,7 +164,7 @@ class SeleniumBrowser:
             "url": task.url,
             "timeout": task.timeout + START_LIMIT,
             # What is left of the page's time is for asking about a page that did not load.
-            "page_timeout": task.timeout - min(2.0, task.timeout / 10),
+            "page_timeout": task.timeout - min(2.0, task.timeout / 5),
             "quiet": task.quiet,
             "screenshot": task.screenshot,
             "insecure": task.insecure,
