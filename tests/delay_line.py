@@ -31,15 +31,19 @@ class Delay:
         self._seconds = seconds
         self._due: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._calls: set[IDelayedCall] = set()
+        self._stopped = False
 
     def later(self, function: Callable[..., object], *arguments: Any) -> None:
+        if self._stopped:
+            return
         # Calls that are due at the same moment have no order of their own, so each takes the first that waits.
         self._due.append((function, arguments))
         call = self._reactor.callLater(self._seconds, lambda: self._next(call))
         self._calls.add(call)
 
     def stop(self) -> None:
-        """Drop what is on its way."""
+        """Drop what is on its way, and what comes later: connections that were broken off end one after the other."""
+        self._stopped = True
         for call in self._calls:
             call.cancel()
         self._calls.clear()
