@@ -42,7 +42,7 @@ class Delay:
         self._calls.add(call)
 
     def stop(self) -> None:
-        """Drop what is on its way, and what comes later: connections that were broken off end one after the other."""
+        """Drop what is on its way, and what comes later: broken connections end one after the other."""
         self._stopped = True
         for call in self._calls:
             call.cancel()
