@@ -25,13 +25,14 @@ from bench.verdict import verdict
 from perfd.browser.make import make_browser
 from perfd.browser.records import Browser, PageLoad, PageTask
 from perfd.clock import Clock
-from perfd.config import Config, parse_config
-from perfd.experiments.run import TorExperiment, Transfer
+from perfd.config import Config, ExperimentConfig, parse_config
+from perfd.experiments.run import Setup, TorExperiment, Transfer
 from perfd.laboratory import Laboratory
 from perfd.measure import FREE_PORT, Unrecorded
 from perfd.proxy import MeasuringProxy
 from perfd.record import Outcome
 from perfd.sinks import MemorySink
+from tests.delay_line import DelayLine
 
 CONFIG = """
 [perfd]
@@ -41,11 +42,18 @@ type = pageload
 [experiment:download]
 size = 50 KiB
 timeout = 60 s
+[tor:far]
+torrc = {torrc}
+[experiment:far]
+tor = far
+size = 50 KiB
+timeout = 60 s
 """
 PAIRS = 20
 LOADS = 10
 TIMEOUT = 60.0
 RESAMPLES = 2000
+RTT = 0.15  # seconds, which the delay line adds
 
 
 def processor_time_of_firefox() -> float:
@@ -103,10 +111,10 @@ class Bench:
             print(f"  a load failed and is repeated: {loaded.errorcode} {loaded.reason}")
         raise RuntimeError("three loads failed")
 
-    async def through_proxy(self) -> PageLoad:
-        """One load through the strict proxy."""
-        tor = self.laboratory.tors["default"]
-        events = self.laboratory.events["default"]
+    async def through_proxy(self, name: str = "default") -> PageLoad:
+        """One load through the strict proxy in front of the tor ``name``."""
+        tor = self.laboratory.tors[name]
+        events = self.laboratory.events[name]
         port = MeasuringProxy(self.reactor, Clock(), tor.socks_endpoint, events).open(login=("bench", "perfd"))
         loaded = await self.load(port.port)
         await port.close()
@@ -120,19 +128,21 @@ def duration(loaded: PageLoad) -> float:
     return loaded.load - loaded.navigation_start
 
 
-async def price_of_proxy(bench: Bench, socks_port: int) -> None:
+async def price_of_proxy(bench: Bench, tor: str, socks_port: int, where: str) -> None:
     """Loads through the proxy and without it, in turns."""
+    await bench.through_proxy(tor)
+    await bench.load(socks_port)
     ratios, ours, direct = [], [], []
     for number in range(PAIRS):
         pair = {}
         for way in ("proxy", "direct") if number % 2 else ("direct", "proxy"):
-            loaded = await (bench.through_proxy() if way == "proxy" else bench.load(socks_port))
+            loaded = await (bench.through_proxy(tor) if way == "proxy" else bench.load(socks_port))
             pair[way] = duration(loaded)
         ours.append(pair["proxy"])
         direct.append(pair["direct"])
         ratios.append(pair["proxy"] / pair["direct"])
     low, high = interval(ratios)
-    print(f"canonical page, {PAIRS} loads each, in turns")
+    print(f"canonical page, {where}, {PAIRS} loads each, in turns")
     print(
         f"  load: through the proxy {statistics.median(ours):.3f} s, directly {statistics.median(direct):.3f} s, "
         f"ratio of medians {verdict(statistics.median(ours) / statistics.median(direct), '<= 1.02')}"
@@ -141,11 +151,14 @@ async def price_of_proxy(bench: Bench, socks_port: int) -> None:
 
 
 async def price_of_load(bench: Bench) -> None:
-    """Processor time of Firefox for each load in a warm process."""
+    """Processor time of Firefox for each load in a warm process, which is not replaced meanwhile."""
+    bench = attrs.evolve(bench, browser=make_browser(bench.reactor, Clock(), bench.config.browsers[0]))
+    await bench.through_proxy()
     before = processor_time_of_firefox()
     for _ in range(LOADS):
         await bench.through_proxy()
     used = (processor_time_of_firefox() - before) / LOADS
+    await bench.browser.close()
     print(f"processor time of Firefox per load, warm, {LOADS} loads, in s: {verdict(used, '<= 1')}")
 
 
@@ -178,33 +191,40 @@ async def loads(bench: Bench) -> None:
         await bench.through_proxy()
 
 
+async def socks_port(laboratory: Laboratory, experiment: ExperimentConfig) -> tuple[int, Setup]:
+    """The SOCKS port of the experiment's tor, once a download went through it."""
+    (prepared,) = laboratory.experiments(experiment)
+    assert isinstance(prepared, TorExperiment)
+    await laboratory.tors[experiment.tors[0]].when_ready()
+    first = await download(prepared.setup)
+    assert first.exchange is not None
+    return port_of(first.exchange.remote), prepared.setup
+
+
 async def main(reactor: Any) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        config = parse_config(CONFIG, directory / "perfd.conf")
+        line = DelayLine(reactor, RTT)
+        config = parse_config(CONFIG.format(torrc=line.torrc), directory / "perfd.conf")
         server = attrs.evolve(config.server, listen=FREE_PORT, public_address=FREE_PORT)
         config = attrs.evolve(config, server=server)
         laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded(), MemorySink())
         browser = make_browser(reactor, Clock(), config.browsers[0])
         laboratory.startService()
         try:
-            await laboratory.tors["default"].when_ready()
-            (experiment,) = laboratory.experiments(config.experiments[1])
-            assert isinstance(experiment, TorExperiment)
-            first = await download(experiment.setup)
-            assert first.exchange is not None
-            way = experiment.setup.server
+            near, setup = await socks_port(laboratory, config.experiments[1])
+            far, _ = await socks_port(laboratory, config.experiments[2])
+            way = setup.server
             bench = Bench(reactor, config, laboratory, browser, f"http://{way.host}:{way.port}/page/")
-            socks_port = port_of(first.exchange.remote)
-            await bench.through_proxy()
-            await bench.load(socks_port)
-            await price_of_proxy(bench, socks_port)
             await price_of_load(bench)
+            await price_of_proxy(bench, "far", far, f"a circuit's round trip longer by {RTT * 1e3:.0f} ms")
+            await price_of_proxy(bench, "default", near, "without delay")
             await stamps(bench, directory)
         finally:
             await browser.close()
             await laboratory.stopService()
+            await line.stop()
 
 
 if __name__ == "__main__":
