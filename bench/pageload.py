@@ -51,6 +51,7 @@ timeout = 60 s
 """
 PAIRS = 20
 LOADS = 10
+WARMING = 5  # loads until a Firefox has done what it does after its start
 TIMEOUT = 60.0
 RESAMPLES = 2000
 RTT = 0.15  # seconds, which the delay line adds
@@ -153,7 +154,8 @@ async def price_of_proxy(bench: Bench, tor: str, socks_port: int, where: str) ->
 async def price_of_load(bench: Bench) -> None:
     """Processor time of Firefox for each load in a warm process, which is not replaced meanwhile."""
     bench = attrs.evolve(bench, browser=make_browser(bench.reactor, Clock(), bench.config.browsers[0]))
-    await bench.through_proxy()
+    for _ in range(WARMING):
+        await bench.through_proxy()
     before = processor_time_of_firefox()
     for _ in range(LOADS):
         await bench.through_proxy()
