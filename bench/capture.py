@@ -27,9 +27,9 @@ from perfd.clock import Clock, Phase
 from perfd.config import parse_config
 from perfd.experiments.run import Setup, TorExperiment, Transfer
 from perfd.laboratory import Laboratory
-from perfd.measure import FREE_PORT, Unrecorded
 from perfd.record import Outcome, new_id
 from perfd.sinks import MemorySink
+from perfd.standalone import FREE_PORT, Unrecorded
 
 CONFIG = """
 [perfd]

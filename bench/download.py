@@ -22,8 +22,8 @@ from bench.verdict import verdict
 from perfd.clock import Clock
 from perfd.config import ExperimentConfig, parse_config
 from perfd.laboratory import Laboratory
-from perfd.measure import Unrecorded
 from perfd.record import Measurement, Outcome, new_id
+from perfd.standalone import Unrecorded
 from perfd.values import Address
 
 ROUNDS = 21

@@ -28,10 +28,10 @@ from perfd.clock import Clock
 from perfd.config import Config, ExperimentConfig, parse_config
 from perfd.experiments.run import Setup, TorExperiment, Transfer
 from perfd.laboratory import Laboratory
-from perfd.measure import FREE_PORT, Unrecorded
 from perfd.proxy import MeasuringProxy
 from perfd.record import Outcome
 from perfd.sinks import MemorySink
+from perfd.standalone import FREE_PORT, Unrecorded
 from tests.delay_line import DelayLine
 
 CONFIG = """

@@ -21,9 +21,9 @@ from bench.verdict import verdict
 from perfd.clock import Clock
 from perfd.config import parse_config
 from perfd.laboratory import Laboratory
-from perfd.measure import Unrecorded
 from perfd.record import Measurement, Outcome
 from perfd.sinks import MemorySink
+from perfd.standalone import Unrecorded
 from perfd.values import Address
 
 RUNS = 21

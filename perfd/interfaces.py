@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -30,8 +30,8 @@ class Experiment(Protocol):
         Deferred around this coroutine ends the run at once with a record of outcome ``cancelled``.
         """
 
-    def blank(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Measurement:
-        """The record of a slot in which nothing could be run, or whose run was lost."""
+    def blanks(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Sequence[Measurement]:
+        """The records of a slot in which nothing could be run, or whose runs were lost: one for each run."""
 
 
 class Tor(Protocol):

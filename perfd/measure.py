@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,27 @@ import attrs
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeoutError
-from twisted.internet.task import LoopingCall
+from twisted.internet.defer import CancelledError
 
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
 from perfd.config.reader import DEFAULT_MAX_SIZE
-from perfd.experiments.types import Prepared
 from perfd.foreground import Interruption, run_reactor
 from perfd.highlights import highlights
-from perfd.instance import Instance, InstanceError, InstanceLock
+from perfd.instance import InstanceError
 from perfd.laboratory import Laboratory
-from perfd.preflight import check_machine
-from perfd.record import REQUEST, Circuit, Measurement, Outcome, Stream, TorEvent
+from perfd.record import REQUEST, Measurement, Outcome
 from perfd.servers import StartError
-from perfd.terminal import Progress
-from perfd.tor import testnet
+from perfd.standalone import (
+    FREE_PORT,
+    NotReadyError,
+    Unrecorded,
+    default_path,
+    own_instance,
+    patience,
+    prepare,
+)
 from perfd.units import format_size, parse_size
-from perfd.values import Address
-
-FREE_PORT = Address("127.0.0.1", 0)
 
 NAME = "measure"
 """The experiment's name if it is not one of perfd.conf."""
@@ -63,27 +63,19 @@ def measure(path: Path | None, request: Request, *, as_json: bool) -> int:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     config = _prepared(path, request)
-    try:
-        config.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise InstanceError(f"{config.directory}: cannot be made: {error.strerror}") from None
-    check_machine(config)
-    lock = InstanceLock(Instance(config.directory).lock_file)
-    lock.write_pid()
-    printer = JSONPrinter() if as_json else TablePrinter(config, request.count)
-    laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded(), printer)
-    try:
-        run_reactor(
-            reactor,
-            lambda interruption: _run(reactor, laboratory, config, request.count, printer, interruption),
-            laboratory.stopService,
-        )
-    except (StartError, NotPreparedError) as error:
-        raise InstanceError(str(error)) from None
-    except CancelledError:
-        return 1
-    finally:
-        lock.release()
+    with own_instance(config):
+        printer = JSONPrinter() if as_json else TablePrinter(config, request.count)
+        laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded(), printer)
+        try:
+            run_reactor(
+                reactor,
+                lambda interruption: _run(reactor, laboratory, config, request.count, printer, interruption),
+                laboratory.stopService,
+            )
+        except (StartError, NotReadyError) as error:
+            raise InstanceError(str(error)) from None
+        except CancelledError:
+            return 1
     complete = printer.rounds == request.count
     return 0 if complete and all(m.outcome is Outcome.OK for m in printer.measurements) else 1
 
@@ -106,8 +98,7 @@ def _prepared(path: Path | None, request: Request) -> Config:
         overrides["perfd"] = {"network": request.network}
     if path is None:
         # The public network needs the address of this machine, which only a perfd.conf can tell.
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perfd"
-        config = parse_config("", cache / "perfd.conf", overrides, name)
+        config = parse_config("", default_path(), overrides, name)
     else:
         config = load_config(path, overrides, name)
     directory = config.directory / "measure"
@@ -141,66 +132,18 @@ async def _run(
     interruption: Interruption,
 ) -> None:
     laboratory.startService()
-    patience = _patience(config)
     variants = laboratory.experiments(config.experiments[0])
     for variant in variants:
-        await _prepare(reactor, variant, patience)
+        await prepare(reactor, partial(getattr, variant, "not_ready"), patience(config))
     with printer:
         for _ in range(rounds):
             for variant in variants:
                 if interruption.came:
                     return
                 if variant.not_ready is not None:
-                    await _prepare(reactor, variant, patience)
+                    await prepare(reactor, partial(getattr, variant, "not_ready"), patience(config))
                 printer.record(await variant.run(None))
             printer.rounds += 1
-
-
-class NotPreparedError(Exception):
-    """No measurement can be run, and there was time to get ready; the message says why not."""
-
-
-def _patience(config: Config) -> float:
-    """Seconds in which all must be ready."""
-    bootstrap = max((tor.bootstrap_timeout for tor in config.tors), default=300.0)
-    return bootstrap + (testnet.DEADLINE if config.network == "testnet" else 0.0)
-
-
-async def _prepare(reactor: Any, variant: Prepared, patience: float) -> None:
-    """Wait until ``variant`` can be run, and show meanwhile why it cannot.
-
-    Raises NotPreparedError after ``patience`` seconds.
-    """
-    with Progress("preparing") as progress:
-        over: Deferred[None] = Deferred()
-
-        def look() -> None:
-            progress.update(variant.not_ready or "ready")
-            if variant.not_ready is None and not over.called:
-                over.callback(None)
-
-        shown = LoopingCall(look)
-        shown.clock = reactor
-        shown.start(0.2)
-        try:
-            await over.addTimeout(patience, reactor)
-        except DeferredTimeoutError:
-            raise NotPreparedError(f"given up after {patience:.0f} s: {variant.not_ready}") from None
-        finally:
-            shown.stop()
-
-
-class Unrecorded:
-    """Takes the records of circuits, streams and events, and keeps none."""
-
-    def record_circuit(self, circuit: Circuit) -> None:
-        pass
-
-    def record_stream(self, stream: Stream) -> None:
-        pass
-
-    def record_event(self, event: TorEvent) -> None:
-        pass
 
 
 class JSONPrinter:

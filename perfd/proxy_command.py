@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.error import CannotListenError
-from twisted.internet.task import LoopingCall
 
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
 from perfd.foreground import run_reactor
-from perfd.instance import Instance, InstanceError, InstanceLock
+from perfd.instance import InstanceError
 from perfd.interfaces import Tor
 from perfd.laboratory import Laboratory
-from perfd.measure import FREE_PORT, Unrecorded
-from perfd.preflight import check_machine
 from perfd.proxy import MeasuringProxy, ProxyConnection
 from perfd.servers import StartError
 from perfd.sinks import FanOut
-from perfd.terminal import Progress
-from perfd.tor import testnet
+from perfd.standalone import (
+    FREE_PORT,
+    NotReadyError,
+    Unrecorded,
+    default_path,
+    own_instance,
+    patience,
+    prepare,
+)
 from perfd.tor.embedded import CONNECT_TIMEOUT, OutsideSocks
 from perfd.tor.endpoints import tcp_endpoint
 from perfd.tor.events import ControlEvents
@@ -85,10 +88,6 @@ def proxy(path: Path | None, request: Request) -> int:
     return 0
 
 
-class NotReadyError(Exception):
-    """The tor cannot be used, and has had its time; the message says why not."""
-
-
 class _Running:
     """The proxy at work."""
 
@@ -102,7 +101,7 @@ class _Running:
         """Be a proxy, until cancelled or the log cannot be written."""
         request = self._request
         way.service.startService()
-        await self._prepare(way)
+        await prepare(self._reactor, partial(getattr, way.tor, "not_ready"), way.patience)
         proxy = MeasuringProxy(self._reactor, Clock(), way.tor.socks_endpoint, way.events)
         opened = proxy.open(
             host=request.listen.host,
@@ -120,18 +119,6 @@ class _Running:
             if opened.turned_away:
                 sys.stderr.write(f"perfd: {opened.turned_away} connections were turned away: there were too many\n")
 
-    async def _prepare(self, way: _Way) -> None:
-        with Progress("preparing") as progress:
-            shown = LoopingCall(lambda: progress.update(way.tor.not_ready or "ready"))
-            shown.clock = self._reactor
-            shown.start(0.2)
-            try:
-                await Deferred.fromCoroutine(_when_ready(way.tor)).addTimeout(way.patience, self._reactor)
-            except DeferredTimeoutError:
-                raise NotReadyError(f"given up after {way.patience:.0f} s: {way.tor.not_ready}") from None
-            finally:
-                shown.stop()
-
     def _write(self, record: ProxyConnection, log: TextIO) -> None:
         try:
             log.write(json.dumps(record.as_dict()) + "\n")
@@ -139,10 +126,6 @@ class _Running:
         except OSError as error:
             if not self._broken.called:
                 self._broken.errback(error)
-
-
-async def _when_ready(tor: Tor) -> None:
-    await tor.when_ready()
 
 
 @contextmanager
@@ -171,30 +154,16 @@ def _way(reactor: Any, path: Path | None, request: Request) -> Iterator[_Way]:
         yield _Way(f"the tor at {request.control}", attached, events, attached, options.bootstrap_timeout)
     else:
         config = _prepared(path, request)
-        try:
-            config.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise InstanceError(f"{config.directory}: cannot be made: {error.strerror}") from None
-        check_machine(config)
-        lock = InstanceLock(Instance(config.directory).lock_file)
-        lock.write_pid()
-        try:
+        with own_instance(config):
             laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded(), FanOut({}))
-            bootstrap = max((tor.bootstrap_timeout for tor in config.tors), default=CONNECT_TIMEOUT)
-            patience = bootstrap + (testnet.DEADLINE if config.network == "testnet" else 0.0)
             name = "the SOCKS proxy" if config.network == "socks" else f"tor {request.tor}"
-            yield _Way(name, laboratory.tors[request.tor], laboratory.events.get(request.tor), laboratory, patience)
-        finally:
-            lock.release()
+            tor = laboratory.tors[request.tor]
+            yield _Way(name, tor, laboratory.events.get(request.tor), laboratory, patience(config))
 
 
 def _prepared(path: Path | None, request: Request) -> Config:
     """The configuration for this one tor, in a directory of its own, so that a running daemon is left alone."""
-    if path is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perfd"
-        config = parse_config("", cache / "perfd.conf")
-    else:
-        config = load_config(path)
+    config = parse_config("", default_path()) if path is None else load_config(path)
     network = request.network or config.network
     names = ["default"] if network == "socks" else [tor.name for tor in config.tors]
     if request.tor not in names:

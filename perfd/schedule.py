@@ -140,18 +140,19 @@ class Schedule(Service):
         turn = self._rounds % len(self._variants)
         self._rounds += 1
         for variant in self._variants[turn:] + self._variants[:turn]:
-            self._sink.record(await self._run_variant(variant, slot))
+            for measurement in await self._run_variant(variant, slot):
+                self._sink.record(measurement)
 
-    async def _run_variant(self, variant: Experiment, slot: float) -> Measurement:
+    async def _run_variant(self, variant: Experiment, slot: float) -> Sequence[Measurement]:
         if not self.running:
-            return variant.blank(slot, Outcome.SKIPPED, Error.STOPPED, "Perfd was stopped before it ran")
+            return variant.blanks(slot, Outcome.SKIPPED, Error.STOPPED, "Perfd was stopped before it ran")
         try:
-            return await variant.run(slot)
+            return [await variant.run(slot)]
         except CancelledError:
-            return variant.blank(slot, Outcome.CANCELLED, Error.STOPPED, "Perfd was stopped")
+            return variant.blanks(slot, Outcome.CANCELLED, Error.STOPPED, "Perfd was stopped")
         except Exception as error:  # noqa: BLE001 - a run may fail in any way, and must leave a record
             self._log.failure("an error inside Perfd ended a run of {name}", name=variant.name)
-            return variant.blank(slot, Outcome.FAILED, Error.INTERNAL, f"{type(error).__name__}: {error}")
+            return variant.blanks(slot, Outcome.FAILED, Error.INTERNAL, f"{type(error).__name__}: {error}")
 
     def _round_ended(self, result: object) -> None:
         self._round = None
@@ -160,7 +161,8 @@ class Schedule(Service):
 
     def _skip(self, slot: float, errorcode: str, reason: str) -> None:
         for variant in self._variants:
-            self._sink.record(variant.blank(slot, Outcome.SKIPPED, errorcode, reason))
+            for measurement in variant.blanks(slot, Outcome.SKIPPED, errorcode, reason):
+                self._sink.record(measurement)
 
 
 def _late_reason(jumped: float, grid: Grid) -> str:

@@ -26,7 +26,6 @@ from perfd.browser.material import MaterialWriter
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
 from perfd.daily import DailyService
-from perfd.experiments.download import Pair
 from perfd.experiments.types import Prepared
 from perfd.health import Health, HealthHistory
 from perfd.instance import Instance, InstanceError, InstanceLock
@@ -198,12 +197,7 @@ class Perfd(OrderedServices):
 
 def variants_of(experiments: Iterable[Prepared]) -> list[Variant]:
     """The variants that records of ``experiments`` will have."""
-    single = [
-        one
-        for each in experiments
-        for one in ((each.strict, each.optimistic) if isinstance(each, Pair) else (each,))
-    ]
-    return [Variant.of(each.blank(None, Outcome.SKIPPED, "", "")) for each in single]
+    return [Variant.of(blank) for each in experiments for blank in each.blanks(None, Outcome.SKIPPED, "", "")]
 
 
 def read_history(reader: AsyncReader, experiment: str, variant: Variant, before: float) -> Deferred[History | None]:

@@ -32,6 +32,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from perfd.browser import selenium_browser
+from perfd.browser.firefox import owned_prefix
 from perfd.browser.records import PageLoad, PageTask
 from perfd.browser.selenium_browser import START_LIMIT, SeleniumBrowser, SeleniumOptions
 from perfd.browser.selenium_results import page_load
@@ -358,22 +359,21 @@ class ChildTests(SynchronousTestCase):
     def test_leftovers(self) -> None:
         """What a killed Perfd left behind is removed before the first browser starts, and nothing else."""
         directory = self.options.directory or Path()
-        names = [f"{selenium_browser.PREFIX}{number}" for number in range(3)]
-        for name in (*names[:2], "perfd-firefox-0"):
+        gone = ("perfd-selenium-1-1-a", "perfd-selenium-999999999-1-b")  # process 1 began at another time
+        mine, other = f"{owned_prefix('selenium')}c", "perfd-0"  # another browser of this process; something else
+        for name in (*gone, mine, other):
             (directory / name / "profile").mkdir(parents=True)
         self.browser = SeleniumBrowser(self.reactor, Clock(), self.options)
-        (directory / names[2]).mkdir()  # another browser of the same instance has started
         for _ in range(2):
             loading = self.start()
             left = {path.name for path in directory.iterdir()} - {self.reactor.directory.name}
-            self.assertEqual(left, {names[2], "perfd-firefox-0"})
+            self.assertEqual(left, {mine, other})
             self.reactor.process.signals.clear()
             self.reactor.report(NAVIGATING, finished())
             self.assertEqual(self.ended(loading), (Outcome.OK, None))
 
     def test_closed_while_leftovers_are_removed(self) -> None:
         """No browser is started when Perfd stops meanwhile."""
-        (self.options.directory or Path()).joinpath(f"{selenium_browser.PREFIX}0").mkdir()
         self.browser = SeleniumBrowser(self.reactor, Clock(), self.options)
         held: list[Any] = []
         patch = self.patch(FakePool, "callInThreadWithCallback", lambda pool, *call: held.append(call))

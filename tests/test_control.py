@@ -17,10 +17,10 @@ from twisted.internet.task import Clock
 from perfd import cli, control, instance
 from perfd.config import ConfigError, load_config
 from perfd.instance import Instance, InstanceError, InstanceLock
-from perfd.measure import NotPreparedError, _prepare
 from perfd.preflight import check_machine
 from perfd.servers import StartError
 from perfd.service import LockService, run_twistd
+from perfd.standalone import NotReadyError, prepare
 from tests.instance import SOCKS_CONFIG, free_port
 
 BROKEN = "[perfd]\nnetwrok = tor\n"
@@ -238,7 +238,7 @@ def test_preparing() -> None:
     reactor = Clock()
     download = mock.Mock()
     download.not_ready = "tor default is starting"
-    prepared = Deferred.fromCoroutine(_prepare(reactor, download, 60.0))
+    prepared = Deferred.fromCoroutine(prepare(reactor, lambda: download.not_ready, 60.0))
     reactor.advance(1.0)
     assert not prepared.called
     download.not_ready = None
@@ -247,10 +247,10 @@ def test_preparing() -> None:
 
     download.not_ready = "tor default has no guards"
     failures: list[BaseException] = []
-    late = Deferred.fromCoroutine(_prepare(reactor, download, 60.0))
+    late = Deferred.fromCoroutine(prepare(reactor, lambda: download.not_ready, 60.0))
     late.addErrback(lambda failure: failures.append(failure.value))
     reactor.pump([1.0] * 61)
     assert [(type(error), str(error)) for error in failures] == [
-        (NotPreparedError, "given up after 60 s: tor default has no guards")
+        (NotReadyError, "given up after 60 s: tor default has no guards")
     ]
     assert not reactor.getDelayedCalls()

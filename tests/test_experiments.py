@@ -199,7 +199,11 @@ class PairTests(ExperimentCase):
         self.assertEqual([m.outcome, *(each.outcome for each in self.parts)], [Outcome.SKIPPED] * 2)
         self.assertEqual({each.extra["PAIR"] for each in self.parts}, {m.extra["PAIR"]})
         self.assertEqual([each.extra["OPTIMISTIC"] for each in (*self.parts, m)], [0, 1])
-        self.assertEqual(pair.blank(1.0, Outcome.SKIPPED, Error.BUSY, "busy").errorcode, Error.BUSY)
+        blanks = pair.blanks(1.0, Outcome.SKIPPED, Error.BUSY, "busy")
+        self.assertEqual([each.extra["OPTIMISTIC"] for each in blanks], [0, 1])
+        self.assertEqual({each.errorcode for each in blanks}, {Error.BUSY})
+        self.assertEqual(len({each.extra["PAIR"] for each in blanks}), 1)
+        self.assertEqual(len(self.parts), 1)  # of the run; blanks are for who asked for them
 
 
 def stream(**changes: Any) -> dict[str, Any]:

@@ -56,6 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "laboratory": {
         *(*READERS, "browser", "config", "experiments", "instance", "proxy", "servers", "tor", "values", "web"),
     },
+    "standalone": {"config", "instance", "preflight", "record", "terminal", "tor", "values"},
     "measure": "*",
     "testnet_command": {"foreground", "terminal", "tor"},
     "data_commands": "*",

@@ -35,10 +35,10 @@ class ScriptedExperiment:
             return self._measurement(slot, start, Outcome.CANCELLED, Error.STOPPED, "Perfd was stopped")
         return self._measurement(slot, start, Outcome.OK, None, None)
 
-    def blank(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Measurement:
+    def blanks(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> list[Measurement]:
         """A record without a run."""
         assert slot is not None
-        return self._measurement(slot, slot, outcome, errorcode, reason)
+        return [self._measurement(slot, slot, outcome, errorcode, reason)]
 
     def _measurement(
         self, slot: float | None, start: float, outcome: Outcome, errorcode: str | None, reason: str | None
@@ -136,7 +136,7 @@ class ScheduleTests(SynchronousTestCase):
         def broken(*arguments: object) -> Measurement:
             raise RuntimeError("no record")
 
-        self.experiments[0].blank = broken  # type: ignore[method-assign]
+        self.experiments[0].blanks = broken  # type: ignore[method-assign]
         self.reactor.advance(60.0)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         self.experiments[0].runs[0].callback(None)

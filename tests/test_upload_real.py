@@ -20,9 +20,9 @@ from perfd.experiments.run import TorExperiment
 from perfd.experiments.upload import UploadRun
 from perfd.laboratory import Laboratory
 from perfd.logfile import parse, render
-from perfd.measure import Unrecorded
 from perfd.record import DECILES, Error, Measurement, Outcome
 from perfd.sinks import MemorySink
+from perfd.standalone import Unrecorded
 from perfd.values import Address
 from tests.instance import free_port
 

@@ -173,7 +173,7 @@ class FirefoxProcess(ProcessProtocol):
         self._kill()
         await self._when_exited()
         self.transport.loseConnection()  # a child that is about to end may hold its output open
-        left = await in_thread(self._reactor, lambda: _sweep(self.pid, self.profile))
+        left = await in_thread(self._reactor, lambda: sweep(self.pid, self.profile))
         if left:
             self._log.error("processes of Firefox do not end: {left}", left=left)
 
@@ -235,8 +235,8 @@ def environment(profile: Path) -> Mapping[str, str]:
     }
 
 
-def _sweep(pid: int, profile: Path) -> list[int]:
-    """Kill all processes of a Firefox, and remove its profile when they are gone. Blocks; returns what is left."""
+def sweep(pid: int, profile: Path) -> list[int]:
+    """Kill all processes of a browser, and remove its directory when they are gone. Blocks; gives what is left."""
     give_up = time.monotonic() + SWEEP_LIMIT
     while (left := processes_of(pid, profile)) and time.monotonic() < give_up:
         for each in left:
@@ -248,7 +248,7 @@ def _sweep(pid: int, profile: Path) -> list[int]:
 
 
 def processes_of(pid: int, profile: Path) -> list[int]:
-    """All living processes of the Firefox ``pid``: those of its session, and those whose home is ``profile``.
+    """All living processes of the browser ``pid``: those of its session, and those whose home is ``profile``.
 
     A helper may leave the session, and a sandboxed process may hide its environment; none does both.
     """

@@ -11,11 +11,8 @@ import contextlib
 import importlib.util
 import json
 import os
-import shutil
-import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -31,7 +28,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 import perfd
-from perfd.browser.firefox import SWEEP_LIMIT, environment, in_thread, processes_of
+from perfd.browser.firefox import environment, in_thread, owned_prefix, remove_leftovers, sweep
 from perfd.browser.fold import refused_address
 from perfd.browser.prefs import PREFS, Prefs
 from perfd.browser.records import PageLoad, PageTask
@@ -49,11 +46,7 @@ QUIT_LIMIT = 5.0
 MOST_OUTPUT = 64 * 1024 * 1024
 """Bytes of a child's reports, the screenshot included."""
 
-PREFIX = "perfd-selenium-"
-"""What the names of the directories of running browsers begin with."""
-
 _MOST_WORDS = 500
-_POLL = 0.02
 
 
 @attrs.frozen(kw_only=True)
@@ -78,8 +71,7 @@ class SeleniumBrowser:
         self._reactor = reactor
         self._clock = clock
         self._options = options
-        # No browser of this process has started yet. (Its directory is an instance's, which no other process uses.)
-        self._leftovers = list(options.directory.glob(f"{PREFIX}*")) if options.directory is not None else []
+        self._tidy_start = options.directory is not None
         self._running: set[_Child] = set()
         self._clearing: set[Deferred[None]] = set()
         self._closed = False
@@ -139,9 +131,9 @@ class SeleniumBrowser:
 
     async def _remove_leftovers(self) -> None:
         """Remove the files of browsers whose Perfd was killed, with all that would have removed them."""
-        leftovers, self._leftovers = self._leftovers, []
-        if leftovers:
-            await in_thread(self._reactor, partial(_remove, leftovers))
+        if self._tidy_start and self._options.directory is not None:
+            self._tidy_start = False
+            await in_thread(self._reactor, partial(remove_leftovers, self._options.directory))
 
     async def _cleared(self, child: _Child) -> None:
         """Return when the child's processes are gone, or at once if that is cancelled: they go all the same."""
@@ -216,7 +208,7 @@ class _Child(ProcessProtocol):
         """Start the process and give it its ``job``. Raises ``OSError``."""
         if self._parent is not None:
             self._parent.mkdir(parents=True, exist_ok=True)
-        self._directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._parent))
+        self._directory = Path(tempfile.mkdtemp(prefix=owned_prefix("selenium"), dir=self._parent))
         downloads = self._directory / "downloads"
         downloads.mkdir()
         prefs = {**job["prefs"], "browser.download.folderList": 2, "browser.download.dir": str(downloads)}
@@ -250,7 +242,9 @@ class _Child(ProcessProtocol):
             with contextlib.suppress(ProcessExitedAlready):
                 self.transport.signalProcess("KILL")
             self.transport.loseConnection()
-        return await in_thread(self._reactor, partial(_sweep, self._pid, self._directory))
+        if self._directory is None:
+            return []
+        return await in_thread(self._reactor, partial(sweep, self._pid, self._directory))
 
     def connectionMade(self) -> None:
         self._pid = int(self.transport.pid or 0)
@@ -307,25 +301,3 @@ def _after(work: Deferred[None]) -> Deferred[None]:
 
     work.addCallback(fire)
     return waiting
-
-
-def _remove(directories: list[Path]) -> None:
-    for directory in directories:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _sweep(pid: int, directory: Path | None) -> list[int]:
-    """Kill all processes that the child ``pid`` began, and remove their files when they are gone. Blocks."""
-    if directory is None:
-        return []
-    if not pid:  # it never started
-        shutil.rmtree(directory, ignore_errors=True)
-        return []
-    give_up = time.monotonic() + SWEEP_LIMIT
-    while (left := processes_of(pid, directory)) and time.monotonic() < give_up:
-        for each in left:
-            with contextlib.suppress(OSError):
-                os.kill(each, signal.SIGKILL)
-        time.sleep(_POLL)
-    shutil.rmtree(directory, ignore_errors=True)
-    return left

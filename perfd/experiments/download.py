@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 
 import attrs
@@ -53,8 +54,7 @@ class Pair:
             order.reverse()
         return await run_in_turn(order, slot, {PAIR: new_id()}, self.strict.setup.parts.record)
 
-    def blank(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Measurement:
-        """The records of a slot without runs; that of the second."""
+    def blanks(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Sequence[Measurement]:
+        """The records of a slot without runs: of both, with the same PAIR."""
         pair = {PAIR: new_id()}
-        self.strict.setup.parts.record(self.strict.blank(slot, outcome, errorcode, reason, pair))
-        return self.optimistic.blank(slot, outcome, errorcode, reason, pair)
+        return [each.blank(slot, outcome, errorcode, reason, pair) for each in (self.strict, self.optimistic)]

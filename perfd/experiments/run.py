@@ -139,6 +139,10 @@ class TorExperiment:
         await run.exchange()
         return run
 
+    def blanks(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Sequence[Measurement]:
+        """The record of a slot without a run, the only one that it should have had."""
+        return [self.blank(slot, outcome, errorcode, reason)]
+
     def blank(
         self, slot: float | None, outcome: Outcome, errorcode: str, reason: str, extra: Extra = EMPTY
     ) -> Measurement:

@@ -8,14 +8,15 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from perfd.clock import Anchor
 from perfd.proxy.end import End, Listener
-from perfd.proxy.records import Notes, ProxyConnection
+from perfd.proxy.records import Notes, ProxyConnection, address_text
 from perfd.proxy.route import Route, opening
+from perfd.proxy.timer import Timer
 from perfd.record import Error
 from perfd.socks.errors import ReplyError, SOCKSError
 from perfd.socks.machine import Connected, Event, Failed, Negotiated, RequestSent, Send, SOCKS5Machine, State
@@ -71,7 +72,7 @@ class Passage:
         self._opening = b""  # login and request, where they are sent at once
         self._early = b""
         self._connecting: Deferred[Any] | None = None
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(route.reactor)
         self._given_up = False
 
     @property
@@ -101,9 +102,9 @@ class Passage:
             joined,
             **known,
             number=self._number,
-            client=_address_text(self._address),
+            client=address_text(self._address),
             optimistic=self._route.optimistic,
-            username=self._username(),
+            username=self._route.username(request),
             writebytes=self.client.count,
             readbytes=self._remote.count,
         )
@@ -198,7 +199,7 @@ class Passage:
             if self._early or self.client.over:
                 self._ask()
             else:
-                self._set_timer(FIRST_BYTES_WAIT, self._ask)
+                self._timer.set(FIRST_BYTES_WAIT, self._ask)
 
     @property
     def _may_ask(self) -> bool:
@@ -240,7 +241,7 @@ class Passage:
         return greeting or not self._route.optimistic
 
     def _established(self, leftover: bytes) -> None:
-        self._cancel_timer()
+        self._timer.cancel()
         if not self._route.optimistic:
             self._reply(SUCCEEDED)
         if self.client.forward is None:
@@ -280,7 +281,7 @@ class Passage:
             self.client.close()
             self._remote.close()
         elif end.forward is not None and end is self._remote and self.join is not None:
-            self._set_timer(STREAM_END_WAIT, partial(self._remote_ended, False))
+            self._timer.set(STREAM_END_WAIT, partial(self._remote_ended, False))
             self.join.when_ended().addCallback(self._remote_ended)
         elif end.forward is not None:
             other.close_writing()
@@ -350,7 +351,7 @@ class Passage:
     def _give_up(self) -> None:
         """Nothing goes to tor or comes from it any more."""
         self._given_up = True
-        self._cancel_timer()
+        self._timer.cancel()
         if self._connecting is not None:
             self._connecting.cancel()
         self._remote.abort()
@@ -364,11 +365,11 @@ class Passage:
         def look() -> None:
             if counts == (self.client.count, self._remote.count):
                 self.abort()
-                self._cancel_timer()
+                self._timer.cancel()
             else:
                 self._linger()
 
-        self._set_timer(LINGER_TIMEOUT, look)
+        self._timer.set(LINGER_TIMEOUT, look)
 
     def _check_over(self) -> None:
         if (
@@ -377,7 +378,7 @@ class Passage:
             and not self._remote.alive
             and "end" not in self._notes.stamps
         ):
-            self._cancel_timer()
+            self._timer.cancel()
             self._notes.mark("end")
             self._over(self)
 
@@ -395,24 +396,5 @@ class Passage:
         self.client.transport.write(reply(self._request.version, code))
         self._notes.mark("replied")
 
-    def _username(self) -> str | None:
-        if self._request is None or self._route.socks is None:
-            return None
-        login = self._route.methods(self._request).get("login")
-        return None if login is None else login[0].decode("latin-1")  # type: ignore[union-attr]
-
     def _expect_within(self, seconds: float, complaint: str) -> None:
-        self._set_timer(seconds, partial(self._expired, f"{complaint} within {seconds:g} s"))
-
-    def _set_timer(self, seconds: float, function: Callable[[], None]) -> None:
-        self._cancel_timer()
-        self._timer = self._route.reactor.callLater(seconds, function)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-
-
-def _address_text(address: Any) -> str | None:
-    host, port = getattr(address, "host", None), getattr(address, "port", None)
-    return None if host is None else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._timer.set(seconds, partial(self._expired, f"{complaint} within {seconds:g} s"))

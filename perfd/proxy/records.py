@@ -112,3 +112,9 @@ class Notes:
             reason=reason,
             joined=joined,
         )
+
+
+def address_text(address: Any) -> str | None:
+    """An address as records have it, ip:port."""
+    host, port = getattr(address, "host", None), getattr(address, "port", None)
+    return None if host is None else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -44,6 +44,13 @@ class Route:
             return ANONYMOUS
         return {"login": (_bytes(user or password), _bytes(password or user))}
 
+    def username(self, request: Request | None) -> str | None:
+        """The name by which tor isolates the connection; None if it is given none."""
+        if request is None or self.socks is None:
+            return None
+        login = self.methods(request).get("login")
+        return None if login is None else login[0].decode("latin-1")  # type: ignore[union-attr]
+
 
 def opening(request: Request, methods: Methods) -> bytes:
     """What a client sends after its greeting, login and request, as if each answer had come already."""

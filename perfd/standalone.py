@@ -1,0 +1,92 @@
+"""What commands share that work beside a daemon: a directory of their own, locked, and getting ready."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.task import LoopingCall
+
+from perfd.config import Config
+from perfd.instance import Instance, InstanceError, InstanceLock
+from perfd.preflight import check_machine
+from perfd.record import Circuit, Stream, TorEvent
+from perfd.terminal import Progress
+from perfd.tor import testnet
+from perfd.values import Address
+
+FREE_PORT = Address("127.0.0.1", 0)
+
+
+class Unrecorded:
+    """Takes the records of circuits, streams and events, and keeps none."""
+
+    def record_circuit(self, circuit: Circuit) -> None:
+        pass
+
+    def record_stream(self, stream: Stream) -> None:
+        pass
+
+    def record_event(self, event: TorEvent) -> None:
+        pass
+
+
+class NotReadyError(Exception):
+    """What is to be used cannot be, and had its time; the message says why not."""
+
+
+def default_path() -> Path:
+    """In the place of a perfd.conf where there is none; what the command keeps is beside it."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perfd" / "perfd.conf"
+
+
+@contextmanager
+def own_instance(config: Config) -> Iterator[None]:
+    """The directory of ``config`` is there, and ours alone meanwhile. Raises ConfigError and InstanceError."""
+    try:
+        config.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InstanceError(f"{config.directory}: cannot be made: {error.strerror}") from None
+    check_machine(config)
+    lock = InstanceLock(Instance(config.directory).lock_file)
+    lock.write_pid()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def patience(config: Config) -> float:
+    """Seconds in which all tors must be ready."""
+    bootstrap = max((tor.bootstrap_timeout for tor in config.tors), default=300.0)
+    return bootstrap + (testnet.DEADLINE if config.network == "testnet" else 0.0)
+
+
+async def prepare(reactor: Any, not_ready: Callable[[], str | None], patience: float) -> None:
+    """Wait until ``not_ready`` gives no reason any more, and show meanwhile which it gives.
+
+    Raises NotReadyError after ``patience`` seconds.
+    """
+    with Progress("preparing") as progress:
+        over: Deferred[None] = Deferred()
+
+        def look() -> None:
+            reason = not_ready()
+            progress.update(reason or "ready")
+            if reason is None and not over.called:
+                over.callback(None)
+
+        shown = LoopingCall(look)
+        shown.clock = reactor
+        shown.start(0.2)
+        try:
+            await over.addTimeout(patience, reactor)
+        except DeferredTimeoutError:
+            raise NotReadyError(f"given up after {patience:.0f} s: {not_ready()}") from None
+        finally:
+            shown.stop()
