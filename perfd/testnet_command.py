@@ -10,8 +10,8 @@ from typing import Any
 from twisted.internet.defer import CancelledError
 
 from perfd.foreground import Interruption, run_reactor
+from perfd.processes.programs import ProgramMissingError
 from perfd.terminal import Progress
-from perfd.tor.processes import ProgramMissingError
 from perfd.tor.relays import TestnetError
 from perfd.tor.testnet import NetworkStatus, Testnet, network_status
 

@@ -23,11 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from perfd.clock import Clock
-from perfd.tor import relays
-from perfd.tor.consensus import Consensus, parse_consensus
-from perfd.tor.messages import last_words, message_of
-from perfd.tor.process import DirectoryInUseError, TorDirectory
-from perfd.tor.processes import (
+from perfd.processes.programs import (
     ProgramMissingError,
     command_line,
     end_processes,
@@ -36,6 +32,10 @@ from perfd.tor.processes import (
     recorded_process,
     run_program,
 )
+from perfd.tor import relays
+from perfd.tor.consensus import Consensus, parse_consensus
+from perfd.tor.messages import last_words, message_of
+from perfd.tor.process import DirectoryInUseError, TorDirectory
 from perfd.tor.relays import Relay, State, TestnetError
 from perfd.tor.testnet import NetworkEndedError, Testnet, _until_good_time, network_status
 from perfd.tor.testnet_service import CHECK_INTERVAL, TestnetService

@@ -13,13 +13,13 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
+from perfd.processes.programs import find_processes
 from perfd.socks import SOCKS5ClientEndpoint
 from perfd.socks.errors import OnionServiceMissingAuthorization
 from perfd.tor.join import Joined, error_fields
 from perfd.tor.launch import TorOptions, TorService
 from perfd.tor.onion import OnionService
 from perfd.tor.onion_client import ClientKey, OnionClient
-from perfd.tor.processes import find_processes
 from tests.test_tor_events_real import WithEvents
 
 pytestmark = pytest.mark.tor

@@ -20,8 +20,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from perfd.processes.programs import command_line, find_processes, find_program, run_program
 from perfd.tor.launch import TorOptions, TorService
-from perfd.tor.processes import command_line, find_processes, find_program, run_program
 from perfd.tor.relays import State, TestnetError
 from perfd.tor.testnet import Testnet, network_status
 from tests.conftest import TestnetFixture

@@ -16,9 +16,9 @@ from perfd.browser.fold import EVENTS, refused_address
 from perfd.browser.load import PageLoading
 from perfd.browser.records import PageLoad, PageTask
 from perfd.clock import Clock
+from perfd.processes.programs import ProgramMissingError, find_program
 from perfd.record import Error, Outcome
 from perfd.tor.endpoints import tcp_endpoint
-from perfd.tor.processes import ProgramMissingError, find_program
 
 START_LIMIT = 30.0
 """Seconds in which a Firefox must have started; they are not the page's."""

@@ -25,8 +25,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from perfd.browser.prefs import PREFS, Prefs, user_js
+from perfd.processes.programs import describe_exit, exit_code
 from perfd.record import EMPTY
-from perfd.tor.processes import describe_exit, exit_code
 
 SWEEP_LIMIT = 10.0
 """Seconds within which all processes of a killed Firefox must be gone."""

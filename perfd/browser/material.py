@@ -29,9 +29,9 @@ import perfd
 from perfd.browser.material_files import Carrier, Job
 from perfd.browser.records import PageLoad
 from perfd.formats.har_matching import EntryTor
+from perfd.processes.programs import describe_exit, exit_code
 from perfd.proxy.records import ProxyConnection
 from perfd.record import EMPTY
-from perfd.tor.processes import describe_exit, exit_code
 
 TIMEOUT = 60.0
 """Seconds that a child may take; a page load with a long filmstrip takes some ten."""

@@ -34,8 +34,8 @@ from perfd.browser.prefs import PREFS, Prefs
 from perfd.browser.records import PageLoad, PageTask
 from perfd.browser.selenium_results import Ending, Report, overdue, page_load
 from perfd.clock import Clock
+from perfd.processes.programs import ProgramMissingError, describe_exit, exit_code, find_program
 from perfd.record import EMPTY, Error, Outcome
-from perfd.tor.processes import ProgramMissingError, describe_exit, exit_code, find_program
 
 START_LIMIT = 60.0
 """Seconds in which geckodriver and the browser must have started; they are not the page's."""

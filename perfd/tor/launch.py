@@ -33,6 +33,7 @@ from txtorcon import TorControlProtocol, TorProtocolError
 from txtorcon.torcontrolprotocol import TorDisconnectError
 
 from perfd.clock import Clock
+from perfd.processes.programs import ProgramMissingError, find_program
 from perfd.tor.control import (
     Bootstrap,
     ControlError,
@@ -46,7 +47,6 @@ from perfd.tor.control import (
 from perfd.tor.endpoints import tcp_endpoint
 from perfd.tor.messages import last_words
 from perfd.tor.process import DirectoryInUseError, TorDirectory, TorProcess
-from perfd.tor.processes import ProgramMissingError, find_program
 from perfd.tor.supervision import SupervisedService
 
 Connected = Callable[[TorControlProtocol], Awaitable[None]]

@@ -17,9 +17,9 @@ from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from perfd.processes.programs import GRACE, command_line, describe_exit, end_processes, exit_code, find_processes
 from perfd.tor.files import make_private, quoted, write_whole
 from perfd.tor.messages import last_words, message_of
-from perfd.tor.processes import GRACE, command_line, describe_exit, end_processes, exit_code, find_processes
 
 MOST_LINES = 50
 """How many lines of tor's output are remembered."""

@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 
 from perfd.clock import Clock
+from perfd.processes.programs import ProgramMissingError, find_program, recorded_process, run_program
 from perfd.tor import relays
 from perfd.tor.files import make_private, write_whole
 from perfd.tor.messages import last_words
-from perfd.tor.processes import ProgramMissingError, find_program, recorded_process, run_program
 from perfd.tor.relays import Relay, State, TestnetError
 
 _POLL = 0.02

@@ -22,10 +22,10 @@ import attrs
 from twisted.internet.task import deferLater
 
 from perfd.clock import Clock
+from perfd.processes.programs import end_processes, recorded_process
 from perfd.tor import relays
 from perfd.tor.consensus import Consensus, read_consensus
 from perfd.tor.files import make_private
-from perfd.tor.processes import end_processes, recorded_process
 from perfd.tor.relay_programs import PortTakenError, Progress, RelayPrograms, dead_relays, how_it_ended
 from perfd.tor.relays import State, TestnetError
 

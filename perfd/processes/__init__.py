@@ -1,0 +1,1 @@
+"""The programs that Perfd starts, and what is known of the processes of this machine."""
