@@ -14,11 +14,11 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from perfd.arrival import StampedSocket, arrival, stamp_arrivals
 from perfd.clock import Phase, Timeline
-from perfd.delivery import deliver
 from perfd.fetch import Ending, Exchange, classify, get_request
 from perfd.record import Error, Outcome
+from perfd.wire.arrival import StampedSocket, arrival, stamp_arrivals
+from perfd.wire.delivery import deliver
 
 PROBE = 16
 """Bytes of an exchange; with Tor's headers far less than a cell."""

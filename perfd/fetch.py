@@ -2,8 +2,8 @@
 
 `fetch` opens a fresh connection, hands over the request, and counts and drops what comes back. Every read is
 stamped once, by the first statement of ``Client.dataReceived``: all that is derived from a read has that stamp. It
-is the time at which the kernel got the last packet of the read (`perfd.arrival`), as far as it tells. So the first
-read takes one byte only: the packets behind it must not make DATARESPONSE later.
+is the time at which the kernel got the last packet of the read (`perfd.wire.arrival`), as far as it tells. So the
+first read takes one byte only: the packets behind it must not make DATARESPONSE later.
 There are no redirects, no decompression, no pool and no buffering. Network trouble is a result, never an exception.
 """
 
@@ -22,11 +22,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from perfd import __version__
-from perfd.arrival import StampedSocket, arrival, stamp_arrivals
 from perfd.clock import Phase, Timeline
 from perfd.http_response import TOKEN, Response, ResponseError
-from perfd.progress import Progress
 from perfd.record import EMPTY, Error, Outcome
+from perfd.wire.arrival import StampedSocket, arrival, stamp_arrivals
+from perfd.wire.marks import Progress
 
 STALL_AFTER = 30.0
 """Seconds without a byte after which a run that meets its deadline stalled; half of its time if that is less."""

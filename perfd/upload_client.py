@@ -18,9 +18,9 @@ from zope.interface import implementer
 from perfd.clock import Phase, Timeline
 from perfd.fetch import Client, Ending, Exchange, request_head
 from perfd.http_response import Answer
-from perfd.keystream import PIECE, Keystream
-from perfd.progress import Progress
 from perfd.record import EMPTY, Error, Outcome
+from perfd.wire.keystream import PIECE, Keystream
+from perfd.wire.marks import Progress
 
 ANSWER_LIMIT = 8 * 1024
 """The most bytes that the server's answer may have."""

@@ -25,11 +25,11 @@ from perfd import archive, daily, days
 from perfd.archive import Archive, Entry, listing, read_index, write_once
 from perfd.clock import Clock
 from perfd.formats import onionperf, onionperf_writer, torperf, torperf_rules
-from perfd.keystream import PIECE
 from perfd.record import Circuit, Measurement, Outcome, Stream
 from perfd.store.reader import StoreReader
 from perfd.web.answers import Access
 from perfd.web.archive import ArchivePages
+from perfd.wire.keystream import PIECE
 from tests.stored import CONFIG, Stored
 from tests.strategies import typical
 from tests.web_client import SiteTestCase, get

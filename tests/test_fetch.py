@@ -22,7 +22,6 @@ from zope.interface import implementer
 from perfd.clock import Clock, Phase, Timeline
 from perfd.fetch import Exchange, classify, fetch, get_request
 from perfd.http_response import HEAD_LIMIT, Response, ResponseError
-from perfd.progress import Progress
 from perfd.record import Error, Outcome
 from perfd.socks.errors import (
     ConnectionLostEarly,
@@ -40,6 +39,7 @@ from perfd.socks.errors import (
     socks4ErrorMap,
     socks5ErrorMap,
 )
+from perfd.wire.marks import Progress
 from tests.hostile import BEHAVIOURS, EXPECT, HALF, HEAD, WHOLE, HostileFactory
 
 REQUEST = get_request("example.com", "/random/20480")

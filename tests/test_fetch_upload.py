@@ -23,12 +23,12 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from perfd.clock import Clock, Phase, Timeline
-from perfd.keystream import PIECE
 from perfd.record import Error, Outcome
 from perfd.upload_client import ANSWER_LIMIT, Upload, post_request, read_answer, upload
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
 from perfd.web.upload import upload_resources
+from perfd.wire.keystream import PIECE
 from tests.web_client import Socket
 
 SIZE = 1_000_000

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from twisted.web.resource import IResource
 
-from perfd.keystream import PIECE
 from perfd.web.load_files import KINDS
 from perfd.web.results import result_resources
+from perfd.wire.keystream import PIECE
 from tests.page_loads import DAY, ID, NOW, png
 from tests.strategies import typical
 from tests.test_web_results import ResultsCase

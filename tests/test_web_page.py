@@ -13,10 +13,10 @@ from urllib.parse import urljoin, urlsplit
 
 from twisted.web.resource import IResource
 
-from perfd.keystream import PIECE
 from perfd.web.page import TYPES, page_resource
 from perfd.web.page_material import font, image, image_size, script
 from perfd.web.page_plan import VARIANTS, VERSION, When, make_document, make_part, page_version
+from perfd.wire.keystream import PIECE
 from tests.web_client import SiteTestCase, get
 
 PORTS = [8081, 8082]

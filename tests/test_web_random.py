@@ -8,8 +8,8 @@ import zlib
 from twisted.internet import main
 from twisted.python.failure import Failure
 
-from perfd import keystream
-from perfd.keystream import PIECE, Keystream
+from perfd.wire import keystream
+from perfd.wire.keystream import PIECE, Keystream
 from tests.web_client import GIB, LIMIT, SiteTestCase, get
 
 

@@ -12,7 +12,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from perfd.delivery import deliver
+from perfd.wire.delivery import deliver
 
 
 @attrs.frozen

@@ -27,10 +27,10 @@ from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
-from perfd.arrival import StampedSocket, arrival
 from perfd.clock import Phase, Timeline
 from perfd.socks.errors import ReplyError
 from perfd.socks.machine import Connected, Event, Failed, Machine, Negotiated, Reply, RequestSent, Send
+from perfd.wire.arrival import StampedSocket, arrival
 
 
 @attrs.frozen

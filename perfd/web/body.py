@@ -7,8 +7,8 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from perfd.keystream import PIECE
 from perfd.web.site import Request
+from perfd.wire.keystream import PIECE
 
 __all__ = ["PIECE", "Body"]
 

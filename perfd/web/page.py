@@ -13,7 +13,6 @@ from io import BytesIO
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from perfd.keystream import PIECE
 from perfd.web.body import Body
 from perfd.web.page_plan import (
     CANONICAL,
@@ -26,6 +25,7 @@ from perfd.web.page_plan import (
     page_version,
 )
 from perfd.web.site import Request, WebError
+from perfd.wire.keystream import PIECE
 
 HTML = "text/html; charset=utf-8"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from perfd.keystream import PIECE, Keystream
 from perfd.units import format_size, parse_size
 from perfd.web.body import Body
 from perfd.web.site import Request, WebError
+from perfd.wire.keystream import PIECE, Keystream
 
 ALIASES = {".50kbfile": 51200, ".1mbfile": 1048576, ".5mbfile": 5242880}
 """The names under which Torperf's servers had files of these sizes."""

@@ -7,11 +7,11 @@ import hashlib
 from twisted.web.resource import Resource
 
 from perfd.clock import Clock
-from perfd.progress import Progress
 from perfd.units import format_size
 from perfd.web.receiving import BodyResource
 from perfd.web.site import Request, WebError, json_body
 from perfd.web.stamps import Received
+from perfd.wire.marks import Progress
 
 
 class UploadSink:
