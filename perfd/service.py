@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from perfd import __version__
 from perfd.archive import DIRECTORY, listing
-from perfd.browser.material import MaterialWriter
+from perfd.browser.files.writer import MaterialWriter
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
 from perfd.daily import DailyService

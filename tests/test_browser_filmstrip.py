@@ -9,8 +9,8 @@ pytest.importorskip("PIL", reason="Pillow is not installed (extra: browser)")
 from PIL import Image
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd.browser import filmstrip
-from perfd.browser.filmstrip import visual_progress
+from perfd.browser.files import filmstrip
+from perfd.browser.files.filmstrip import visual_progress
 from perfd.browser.records import Frame
 
 NOW = 1795444800.0

@@ -23,15 +23,15 @@ from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from perfd.browser.material import BATCH, MaterialWriter
-from perfd.browser.material_files import Job, write_files
+from perfd.browser.files.contents import Job, write_files
+from perfd.browser.files.writer import BATCH, MaterialWriter
 from perfd.browser.records import Frame
 from perfd.logfile import is_extra_key
 from perfd.record import Outcome
 from tests.page_loads import DAY, ID, connection, frames, page_load, png
 
 SECONDS = 60
-CHILD = [sys.executable, "-m", "perfd.browser.material_child"]
+CHILD = [sys.executable, "-m", "perfd.browser.files.child"]
 
 
 class WriterTests(TestCase):
@@ -201,10 +201,10 @@ class ChildTests(SynchronousTestCase):
 
     def test_small(self) -> None:
         """It is started for each page load, so it must not import what takes long."""
-        code = "import sys, perfd.browser.material_files; print(*sys.modules)"
+        code = "import sys, perfd.browser.files.contents; print(*sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         modules = done.stdout.split()
-        self.assertIn("perfd.formats.har", modules)
+        self.assertIn("perfd.browser.files.har", modules)
         for name in ("twisted", "txtorcon", "PIL", "sqlite3", "zipfile"):
             self.assertNotIn(name, modules)
 

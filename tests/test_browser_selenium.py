@@ -32,12 +32,12 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from perfd.browser import selenium_browser
+from perfd.browser.files.har import har_document
 from perfd.browser.firefox import owned_prefix
 from perfd.browser.records import PageLoad, PageTask
 from perfd.browser.selenium_browser import START_LIMIT, SeleniumBrowser, SeleniumOptions
 from perfd.browser.selenium_results import page_load
 from perfd.clock import Clock
-from perfd.formats.har import har_document
 from perfd.record import Error, Outcome
 from perfd.tor.endpoints import tcp_endpoint
 from perfd.tor.socks_server import Request, SocksServerFactory

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfd import __version__
+from perfd.browser.files.har import har_bytes, har_document
+from perfd.browser.files.har_matching import EntryTor, Match, match_connections
 from perfd.browser.records import PageLoad, PageRequest, PageTask
-from perfd.formats.har import har_bytes, har_document
-from perfd.formats.har_matching import EntryTor, Match, match_connections
 from perfd.record import Error, Outcome
 
 NOW = 1795444800.123456

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from schemathesis import Case
 
-from perfd.browser.material_files import Job, write_files
+from perfd.browser.files.contents import Job, write_files
 from perfd.load_files import DIRECTORY
 from perfd.record import Attach, Circuit, Event, Hop, Measurement, Outcome, Stream, TorEvent
 from perfd.store.rows import CIRCUITS, EVENTS, STREAMS

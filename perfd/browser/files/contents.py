@@ -14,14 +14,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import attrs
 
+from perfd.browser.files.har import har_bytes, har_document
+from perfd.browser.files.har_matching import EntryTor, match_connections
 from perfd.browser.records import Frame, PageLoad, PageRequest
-from perfd.formats.har import har_bytes, har_document
-from perfd.formats.har_matching import EntryTor, match_connections
 from perfd.load_files import FILMSTRIP, HAR, SCREENSHOT, file_of
 from perfd.record import Outcome
 
 if TYPE_CHECKING:
-    from perfd.browser.filmstrip import VisualProgress
+    from perfd.browser.files.filmstrip import VisualProgress
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -90,7 +90,7 @@ def _visual_progress(load: PageLoad, frames: Sequence[Frame], written: Written) 
     if load.outcome is not Outcome.OK or load.navigation_start is None:
         return None
     try:
-        from perfd.browser.filmstrip import visual_progress  # noqa: PLC0415 - it needs Pillow
+        from perfd.browser.files.filmstrip import visual_progress  # noqa: PLC0415 - it needs Pillow
 
         progress = visual_progress(frames, load.navigation_start)
     except ImportError:

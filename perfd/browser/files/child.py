@@ -1,4 +1,4 @@
-"""The child process that writes the files of one page load: ``python -m perfd.browser.material_child``.
+"""The child process that writes the files of one page load: ``python -m perfd.browser.files.child``.
 
 Pickles on standard input: a ``Job``, its screenshot or None, its frames, None, its requests in tuples, None, its
 connections in tuples, None. ``Written`` as JSON on standard output. Standard input stays open as long as Perfd
@@ -23,7 +23,7 @@ def main() -> int:
     frames, requests, carriers = (list(iter(lambda: pickle.load(given), None)) for _ in range(3))
     Thread(target=_end_with_perfd, daemon=True).start()
 
-    from perfd.browser.material_files import completed, write_files  # noqa: PLC0415
+    from perfd.browser.files.contents import completed, write_files  # noqa: PLC0415
 
     written = write_files(completed(job, chain(*requests), chain(*carriers)), screenshot, frames)
     sys.stdout.buffer.write(written.to_json())

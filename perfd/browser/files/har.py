@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urldefrag, urlsplit
 
 from perfd import __version__
+from perfd.browser.files.har_matching import Match, has_own, went_out_at
 from perfd.browser.records import Headers, PageLoad, PageRequest
-from perfd.formats.har_matching import Match, has_own, went_out_at
 from perfd.record import EMPTY
 
 _VERSIONS = {"http/1.0": "HTTP/1.0", "http/1.1": "HTTP/1.1", "h2": "HTTP/2", "h3": "HTTP/3"}

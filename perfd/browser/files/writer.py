@@ -26,9 +26,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 import perfd
-from perfd.browser.material_files import Carrier, Job
+from perfd.browser.files.contents import Carrier, Job
+from perfd.browser.files.har_matching import EntryTor
 from perfd.browser.records import PageLoad
-from perfd.formats.har_matching import EntryTor
 from perfd.processes.programs import describe_exit, exit_code
 from perfd.proxy.records import ProxyConnection
 from perfd.record import EMPTY
@@ -153,7 +153,7 @@ class _Child(ProcessProtocol):
         path = os.pathsep.join(
             filter(None, (str(Path(perfd.__file__).parent.parent), os.environ.get("PYTHONPATH")))
         )
-        argv = [sys.executable, "-m", "perfd.browser.material_child"]
+        argv = [sys.executable, "-m", "perfd.browser.files.child"]
         self._reactor.spawnProcess(self, argv[0], args=argv, env={**os.environ, "PYTHONPATH": path})
 
     def connectionMade(self) -> None:

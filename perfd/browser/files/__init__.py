@@ -1,0 +1,1 @@
+"""What a page load leaves besides its record: the HAR, pictures, the filmstrip; made by a child process."""
