@@ -48,6 +48,6 @@ setup(
         "wsproto>=1.2",
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["perfd = perfd.cli:main"]},
+    entry_points={"console_scripts": ["perfd = perfd.cli.command:main"]},
     zip_safe=False,
 )

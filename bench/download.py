@@ -19,11 +19,11 @@ from twisted.internet.task import deferLater, react
 from twisted.internet.utils import getProcessOutput
 
 from bench.verdict import verdict
+from perfd.cli.standalone import Unrecorded
 from perfd.clock import Clock
 from perfd.config import ExperimentConfig, parse_config
 from perfd.laboratory import Laboratory
 from perfd.record import Measurement, Outcome, new_id
-from perfd.standalone import Unrecorded
 from perfd.values import Address
 
 ROUNDS = 21

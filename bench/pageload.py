@@ -24,6 +24,7 @@ from bench.capture import SETTLE, Capture, download, lateness, port_of, report
 from bench.verdict import verdict
 from perfd.browser.make import make_browser
 from perfd.browser.records import Browser, PageLoad, PageTask
+from perfd.cli.standalone import FREE_PORT, Unrecorded
 from perfd.clock import Clock
 from perfd.config import Config, ExperimentConfig, parse_config
 from perfd.experiments.run import Setup, TorExperiment, Transfer
@@ -31,7 +32,6 @@ from perfd.laboratory import Laboratory
 from perfd.proxy import MeasuringProxy
 from perfd.record import Outcome
 from perfd.sinks import MemorySink
-from perfd.standalone import FREE_PORT, Unrecorded
 from tests.delay_line import DelayLine
 
 CONFIG = """

@@ -18,12 +18,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
 from bench.verdict import verdict
+from perfd.cli.standalone import Unrecorded
 from perfd.clock import Clock
 from perfd.config import parse_config
 from perfd.laboratory import Laboratory
 from perfd.record import Measurement, Outcome
 from perfd.sinks import MemorySink
-from perfd.standalone import Unrecorded
 from perfd.values import Address
 
 RUNS = 21

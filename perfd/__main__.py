@@ -1,6 +1,6 @@
 """``python -m perfd`` is the ``perfd`` command."""
 
-from perfd.cli import main
+from perfd.cli.command import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-from perfd.cli import main
+from perfd.cli.command import main
 from perfd.config import Config, parse_config
 from perfd.record import Circuit, Measurement, Stream, TorEvent
 from perfd.store.database import transaction

@@ -14,13 +14,15 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from perfd import cli, control, instance
+from perfd import instance
+from perfd.cli import daemon
+from perfd.cli.command import main
+from perfd.cli.standalone import NotReadyError, prepare
 from perfd.config import ConfigError, load_config
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.preflight import check_machine
 from perfd.servers import StartError
 from perfd.service import LockService, run_twistd
-from perfd.standalone import NotReadyError, prepare
 from tests.instance import SOCKS_CONFIG, free_port
 
 BROKEN = "[perfd]\nnetwrok = tor\n"
@@ -49,7 +51,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(command: str, directory: Path, *more: str) -> int:
-    return cli.main([command, "--config", str(directory / "perfd.conf"), *more])
+    return main([command, "--config", str(directory / "perfd.conf"), *more])
 
 
 def test_looks_do_not_disturb_each_other(directory: Path) -> None:
@@ -96,7 +98,7 @@ def test_release_removes_the_pid(directory: Path) -> None:
 def test_stop_kills_no_stranger(directory: Path, pid: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Without the id of a live process there is no signal, but a message."""
     Instance(directory).lock_file.write_text(pid)
-    with mock.patch.object(control.os, "kill", side_effect=ProcessLookupError) as kill:
+    with mock.patch.object(daemon.os, "kill", side_effect=ProcessLookupError) as kill:
         assert run("stop", directory) == 1
     assert all(call.args[1] == 0 for call in kill.mock_calls)
     assert "its process id is not in this file" in capsys.readouterr().err
@@ -171,7 +173,7 @@ def test_what_mistakes_prevented(
 @pytest.mark.usefixtures("held")
 def test_restart_leaves_a_good_daemon(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What would keep the new daemon from starting is found before the old one is stopped."""
-    with mock.patch.object(control, "stop") as stop:
+    with mock.patch.object(daemon, "stop") as stop:
         (directory / "perfd.conf").write_text("[tor]\nbinary = /nowhere/tor\n[experiment:a]\n")
         assert run("restart", directory) == 1
         (directory / "perfd.conf").write_text(SOCKS_CONFIG.replace("{port}", "1024"))
@@ -194,7 +196,7 @@ def test_files_of_another_user(directory: Path, name: str, capsys: pytest.Captur
     """A file that the daemon could not write as its user is named, with the remedy."""
     os.chown(directory, 65534, 65534)
     (directory / name).touch()
-    assert run("start", directory, "--uid", "nobody") == control.NO_PERMISSION
+    assert run("start", directory, "--uid", "nobody") == daemon.NO_PERMISSION
     err = capsys.readouterr().err
     assert f"{directory / name} belongs to user id 0" in err
     assert f"chown -R nobody {directory}\n" in err
@@ -204,7 +206,7 @@ def test_start_that_was_overtaken(directory: Path, capsys: pytest.CaptureFixture
     """When another start was faster, the daemon runs, which is what was asked for."""
     with (
         mock.patch.object(Instance, "daemon_pid", side_effect=[None, 4711]),
-        mock.patch.object(control.subprocess, "run", return_value=mock.Mock(returncode=1)),
+        mock.patch.object(daemon.subprocess, "run", return_value=mock.Mock(returncode=1)),
     ):
         assert run("start", directory) == 0
     assert capsys.readouterr().out == "perfd is already running (pid 4711)\n"
@@ -213,8 +215,8 @@ def test_start_that_was_overtaken(directory: Path, capsys: pytest.CaptureFixture
 def test_proxy_has_no_version() -> None:
     """Without a tor there is none that could have a version."""
     health = {"tors": [{"name": "default", "version": None, "state": "ready"}]}
-    assert control._health_lines(health, "socks")[0] == "proxy default: ready"
-    assert control._health_lines(health, "tor")[0] == "tor default (version unknown): ready"
+    assert daemon._health_lines(health, "socks")[0] == "proxy default: ready"
+    assert daemon._health_lines(health, "tor")[0] == "tor default (version unknown): ready"
 
 
 def test_byte_order_mark(directory: Path) -> None:
@@ -228,7 +230,7 @@ def test_byte_order_mark(directory: Path) -> None:
 def test_nothing_to_measure(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Measurements of nothing, or within no time, are wrong usage."""
     with pytest.raises(SystemExit) as ended:
-        cli.main(["measure", option, value])
+        main(["measure", option, value])
     assert ended.value.code == 2
     assert "must be greater than 0" in capsys.readouterr().err
 

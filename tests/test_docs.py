@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from perfd.cli import _parser
+from perfd.cli.command import _parser
 from perfd.config import parse_config
 from perfd.config.experiment import OPTIONS
 from perfd.logfile import parse, render

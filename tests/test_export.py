@@ -13,7 +13,7 @@ import attrs
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd.export import Files
+from perfd.cli.export import Files
 from perfd.formats import table, torperf_rules
 from perfd.record import DECILES, FIELDS, PARTIALS, Circuit, Measurement, Outcome, Stream
 from tests.stored import Stored

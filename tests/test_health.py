@@ -13,8 +13,8 @@ from twisted.internet.task import Clock as FakeReactor
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from perfd.cli.daemon import _health_lines
 from perfd.clock import Clock
-from perfd.control import _health_lines
 from perfd.health import PAUSE, WORTH_A_LINE, Health, HealthHistory, iso
 from perfd.record import Error, Outcome
 from perfd.store.reader import History

@@ -16,7 +16,7 @@ from unittest import mock
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd import import_readers, importing
+from perfd.cli import import_readers, importing
 from perfd.formats import legacy, onionperf_writer, sniff, table, torperf
 from perfd.formats.errors import Damage
 from perfd.record import Measurement, Outcome

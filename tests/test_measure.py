@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from perfd.cli import main
+from perfd.cli.command import main
 from tests.instance import SOCKS_CONFIG, TestInstance
 
 RTT = ("-o", "rate=50", "-o", "duration=200ms")

@@ -10,9 +10,9 @@ from unittest import mock
 from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd import results_command
+from perfd.cli import results
+from perfd.cli.results import quartiles
 from perfd.record import Outcome
-from perfd.results_command import quartiles
 from tests.stored import Stored
 from tests.strategies import typical
 
@@ -165,7 +165,7 @@ class ResultsTests(SynchronousTestCase):
         """On a terminal there are frames, and nothing in the database can send it control characters."""
         self.instance.add([typical(0, reason="evil \x1b[2J [bold]text")])
         console = Console(force_terminal=True, width=200, highlight=False, markup=False)
-        with mock.patch.object(results_command, "Console", return_value=console), console.capture() as captured:
+        with mock.patch.object(results, "Console", return_value=console), console.capture() as captured:
             self.results()
         text = captured.get()
         self.assertIn("┃", text)

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from perfd.cli.standalone import Unrecorded
 from perfd.clock import Clock
 from perfd.config import parse_config
 from perfd.experiments.run import TorExperiment
@@ -22,7 +23,6 @@ from perfd.laboratory import Laboratory
 from perfd.logfile import parse, render
 from perfd.record import DECILES, Error, Measurement, Outcome
 from perfd.sinks import MemorySink
-from perfd.standalone import Unrecorded
 from perfd.values import Address
 from tests.instance import free_port
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 
+from perfd.cli.results import date, print_table, seconds
 from perfd.config import Config
 from perfd.record import Attach, Circuit, Measurement, Stream
-from perfd.results_command import date, print_table, seconds
 from perfd.store.database import database_path
 from perfd.store.reader import StoreReader
 

@@ -14,12 +14,12 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
+from perfd.cli.terminal import Progress
 from perfd.config import Config
 from perfd.highlights import highlights
 from perfd.record import Measurement, Outcome
 from perfd.store.database import database_path
 from perfd.store.reader import Filter, StoreReader
-from perfd.terminal import Progress
 from perfd.units import format_size
 from perfd.variant import Variant, names
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError
 
-from perfd.foreground import Interruption, run_reactor
+from perfd.cli.foreground import Interruption, run_reactor
+from perfd.cli.terminal import Progress
 from perfd.processes.programs import ProgramMissingError
-from perfd.terminal import Progress
 from perfd.tor.relays import TestnetError
 from perfd.tor.testnet import NetworkStatus, Testnet, network_status
 

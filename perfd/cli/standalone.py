@@ -12,11 +12,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.task import LoopingCall
 
+from perfd.cli.terminal import Progress
 from perfd.config import Config
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.preflight import check_machine
 from perfd.record import Circuit, Stream, TorEvent
-from perfd.terminal import Progress
 from perfd.tor import testnet
 from perfd.values import Address
 

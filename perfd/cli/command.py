@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfd import __version__, control
-from perfd.arguments import argument, config_option
+from perfd import __version__
+from perfd.cli import daemon
+from perfd.cli.arguments import argument, config_option
+from perfd.cli.data import add_commands
 from perfd.config import Config, ConfigError, load_config
 from perfd.config.experiment import TYPES
 from perfd.config.reader import NETWORKS
-from perfd.data_commands import add_commands
 from perfd.instance import CONFIG_FILE, PROFILES, Instance, InstanceError, create_instance
 from perfd.units import parse_duration, parse_size
 from perfd.values import Address, address, control_port, names, nonempty, one_of, positive
@@ -103,10 +104,10 @@ def _add_daemon_commands(commands: _Commands) -> None:
         parser.add_argument("--uid", help="the user to become once the port is bound (started as root)")
         parser.add_argument("--gid", help="the group to become once the port is bound (started as root)")
         after = "; perfd was left as it is" if name == "restart" else "; nothing was started"
-        parser.set_defaults(command=_daemon, action=getattr(control, name), after_mistakes=after)
+        parser.set_defaults(command=_daemon, action=getattr(daemon, name), after_mistakes=after)
     parser = commands.add_parser("stop", help="stop the daemon")
     config_option(parser)
-    parser.set_defaults(command=lambda options: control.stop(_instance(options)))
+    parser.set_defaults(command=lambda options: daemon.stop(_instance(options)))
     parser = commands.add_parser("status", help="say whether the daemon runs, and how its parts are")
     config_option(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -118,12 +119,12 @@ def _daemon(options: argparse.Namespace) -> int:
 
     config = _load(options)
     check_machine(config, may_run=True)
-    code: int = options.action(config, control.User(options.uid, options.gid))
+    code: int = options.action(config, daemon.User(options.uid, options.gid))
     return code
 
 
 def _status(options: argparse.Namespace) -> int:
-    return control.status(_instance(options), lambda: _load(options), as_json=options.json)
+    return daemon.status(_instance(options), lambda: _load(options), as_json=options.json)
 
 
 def _add_check(commands: _Commands) -> None:
@@ -175,7 +176,7 @@ def _add_measure(commands: _Commands) -> None:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from perfd.measure import Request, measure
+    from perfd.cli.measure import Request, measure
 
     is_default = options.config == Path(CONFIG_FILE)
     path = None if is_default and not options.config.exists() else options.config
@@ -221,7 +222,7 @@ def _add_proxy(commands: _Commands) -> None:
 
 
 def _proxy(options: argparse.Namespace) -> int:
-    from perfd.proxy_command import Request, proxy
+    from perfd.cli.proxy import Request, proxy
 
     is_default = options.config == Path(CONFIG_FILE)
     path = None if is_default and not options.config.exists() else options.config
@@ -254,7 +255,7 @@ def _add_testnet(commands: _Commands) -> None:
 
 
 def _testnet(options: argparse.Namespace) -> int:
-    from perfd.testnet_command import run
+    from perfd.cli.testnet import run
 
     return run(options.action, options.directory, options.tor, as_json=options.json)
 

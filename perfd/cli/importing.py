@@ -19,15 +19,15 @@ from typing import Any
 
 import attrs
 
+from perfd.cli.import_readers import DONE, TABLES, Readers, Rows, Task, no_rows
+from perfd.cli.terminal import Progress
 from perfd.config import Config
 from perfd.formats.errors import Damage
 from perfd.formats.sniff import sniff
-from perfd.import_readers import DONE, TABLES, Readers, Rows, Task, no_rows
 from perfd.store.database import database_path, prepare_for_bulk, transaction
 from perfd.store.rows import MEASUREMENTS, Row, Table
 from perfd.store.schema import open_database
 from perfd.store.writer import UNSTORABLE
-from perfd.terminal import Progress
 
 BATCH = 4000
 """Records of one transaction at least, which takes some 100 ms."""

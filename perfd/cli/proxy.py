@@ -15,16 +15,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
 
-from perfd.clock import Clock
-from perfd.config import Config, ConfigError, load_config, parse_config
-from perfd.foreground import run_reactor
-from perfd.instance import InstanceError
-from perfd.interfaces import Tor
-from perfd.laboratory import Laboratory
-from perfd.proxy import MeasuringProxy, ProxyConnection
-from perfd.servers import StartError
-from perfd.sinks import FanOut
-from perfd.standalone import (
+from perfd.cli.foreground import run_reactor
+from perfd.cli.standalone import (
     FREE_PORT,
     NotReadyError,
     Unrecorded,
@@ -33,6 +25,14 @@ from perfd.standalone import (
     patience,
     prepare,
 )
+from perfd.clock import Clock
+from perfd.config import Config, ConfigError, load_config, parse_config
+from perfd.instance import InstanceError
+from perfd.interfaces import Tor
+from perfd.laboratory import Laboratory
+from perfd.proxy import MeasuringProxy, ProxyConnection
+from perfd.servers import StartError
+from perfd.sinks import FanOut
 from perfd.tor.embedded import CONNECT_TIMEOUT, OutsideSocks
 from perfd.tor.endpoints import tcp_endpoint
 from perfd.tor.events import ControlEvents

@@ -16,6 +16,7 @@ from types import TracebackType
 
 import attrs
 
+from perfd.cli.terminal import Progress
 from perfd.config import Config
 from perfd.days import DAY, Archivist, day_of
 from perfd.formats import legacy, onionperf_writer, table, torperf
@@ -24,7 +25,6 @@ from perfd.formats.values import utc_date
 from perfd.record import Measurement, Outcome
 from perfd.store.database import database_path
 from perfd.store.reader import Filter, StoreReader
-from perfd.terminal import Progress
 
 DECIMALS = 6
 """Decimals of times in exported .tpf files: all that Perfd knows. (Published ones have fewer.)"""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfd.arguments import argument, config_option
+from perfd.cli.arguments import argument, config_option
 from perfd.config import load_config
 from perfd.record import Outcome
 from perfd.units import parse_size
@@ -60,7 +60,7 @@ def _add_export(commands: _Commands) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from perfd.export import export  # noqa: PLC0415 - --help must not wait for it
+    from perfd.cli.export import export  # noqa: PLC0415 - --help must not wait for it
 
     config = load_config(options.config)
     output = None if options.output is None else Path(options.output)
@@ -92,7 +92,7 @@ def _add_import(commands: _Commands) -> None:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from perfd.importing import import_files  # noqa: PLC0415
+    from perfd.cli.importing import import_files  # noqa: PLC0415
 
     return import_files(load_config(options.config), options.files, options.source, options.size)
 
@@ -119,10 +119,10 @@ def _add_results(commands: _Commands) -> None:
 
 def _results(options: argparse.Namespace) -> int:
     if options.series is not None:
-        from perfd.series_command import show_series  # noqa: PLC0415
+        from perfd.cli.series import show_series  # noqa: PLC0415
 
         return show_series(load_config(options.config), options.series, as_json=options.json)
-    from perfd.results_command import show_results  # noqa: PLC0415
+    from perfd.cli.results import show_results  # noqa: PLC0415
 
     return show_results(load_config(options.config), _filter(options), as_json=options.json)
 

@@ -17,16 +17,8 @@ from rich.live import Live
 from rich.table import Table
 from twisted.internet.defer import CancelledError
 
-from perfd.clock import Clock
-from perfd.config import Config, ConfigError, load_config, parse_config
-from perfd.config.reader import DEFAULT_MAX_SIZE
-from perfd.foreground import Interruption, run_reactor
-from perfd.highlights import highlights
-from perfd.instance import InstanceError
-from perfd.laboratory import Laboratory
-from perfd.record import REQUEST, Measurement, Outcome
-from perfd.servers import StartError
-from perfd.standalone import (
+from perfd.cli.foreground import Interruption, run_reactor
+from perfd.cli.standalone import (
     FREE_PORT,
     NotReadyError,
     Unrecorded,
@@ -35,6 +27,14 @@ from perfd.standalone import (
     patience,
     prepare,
 )
+from perfd.clock import Clock
+from perfd.config import Config, ConfigError, load_config, parse_config
+from perfd.config.reader import DEFAULT_MAX_SIZE
+from perfd.highlights import highlights
+from perfd.instance import InstanceError
+from perfd.laboratory import Laboratory
+from perfd.record import REQUEST, Measurement, Outcome
+from perfd.servers import StartError
 from perfd.units import format_size, parse_size
 
 NAME = "measure"

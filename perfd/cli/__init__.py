@@ -1,0 +1,1 @@
+"""The commands: ``perfd`` is ``perfd.cli.command.command:main``."""
