@@ -22,8 +22,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
 from bench.verdict import verdict
+from perfd.client.fetch import fetch, get_request
 from perfd.clock import Clock, Phase, Timeline
-from perfd.fetch import fetch, get_request
 from perfd.record import Outcome
 from perfd.socks import SOCKS5ClientEndpoint
 from perfd.tor.launch import TorOptions, TorService

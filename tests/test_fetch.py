@@ -19,9 +19,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
+from perfd.client.fetch import Exchange, classify, fetch, get_request
+from perfd.client.response import HEAD_LIMIT, Response, ResponseError
 from perfd.clock import Clock, Phase, Timeline
-from perfd.fetch import Exchange, classify, fetch, get_request
-from perfd.http_response import HEAD_LIMIT, Response, ResponseError
 from perfd.record import Error, Outcome
 from perfd.socks.errors import (
     ConnectionLostEarly,

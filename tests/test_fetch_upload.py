@@ -22,9 +22,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
+from perfd.client.upload import ANSWER_LIMIT, Upload, post_request, read_answer, upload
 from perfd.clock import Clock, Phase, Timeline
 from perfd.record import Error, Outcome
-from perfd.upload_client import ANSWER_LIMIT, Upload, post_request, read_answer, upload
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
 from perfd.web.upload import upload_resources

@@ -14,8 +14,8 @@ from twisted.trial.unittest import TestCase
 from twisted.web.server import Site
 from twisted.web.static import Data
 
+from perfd.client.fetch import Exchange, fetch, get_request
 from perfd.clock import Clock, Phase, Timeline
-from perfd.fetch import Exchange, fetch, get_request
 from perfd.record import Outcome
 from perfd.socks import SOCKS5ClientEndpoint
 from perfd.tor.launch import TorOptions, TorService

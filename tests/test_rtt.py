@@ -12,10 +12,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock as FakeReactor
 from twisted.trial.unittest import SynchronousTestCase
 
+from perfd.client.echo import HEAD_LIMIT, PROBE, EchoClient, echo_request
+from perfd.client.fetch import Exchange
 from perfd.clock import Clock, Phase, Timeline
-from perfd.echo import HEAD_LIMIT, PROBE, EchoClient, echo_request
 from perfd.experiments.rtt import LAST_ECHO_WAIT, figures
-from perfd.fetch import Exchange
 from perfd.record import Error, Measurement, Outcome
 from tests.scripted import WALL, Connection
 from tests.test_experiments import ExperimentCase

@@ -21,8 +21,8 @@ from twisted.web.client import readBody
 from twisted.web.server import Site
 from zope.interface import alsoProvides
 
+from perfd.client.fetch import Exchange, classify, fetch, get_request
 from perfd.clock import Clock, Phase, Timeline
-from perfd.fetch import Exchange, classify, fetch, get_request
 from perfd.record import Error, Outcome
 from perfd.socks import (
     ConnectionLostEarly,

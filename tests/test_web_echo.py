@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.web.resource import IResource
 
+from perfd.client.echo import PROBE, EchoClient, echo_request
 from perfd.clock import Clock, Timeline
-from perfd.echo import PROBE, EchoClient, echo_request
 from perfd.record import Outcome
 from perfd.web.echo import MOST_BYTES, MOST_UNSENT, Echo
 from tests.scripted import Connection

@@ -18,8 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
+from perfd.client.fetch import fetch, get_request
 from perfd.clock import Clock, Phase, Timeline
-from perfd.fetch import fetch, get_request
 from perfd.record import Outcome
 from perfd.web.random import random_resources
 from perfd.web.site import RESERVE, Request, WebError, make_site

@@ -18,8 +18,8 @@ from twisted.internet.defer import CancelledError, DeferredLock
 from twisted.logger import Logger
 
 from perfd.browser.records import Browser, PageLoad, PageTask
+from perfd.client.fetch import STALL_AFTER
 from perfd.experiments.run import Extra, Run, Setup, ip_address
-from perfd.fetch import STALL_AFTER
 from perfd.interfaces import WayToServer
 from perfd.proxy import MeasuringProxy, OpenPort, ProxyConnection
 from perfd.proxy.hosts import is_same_host

@@ -10,10 +10,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import deferLater
 
+from perfd.client.echo import EchoClient, echo_request
+from perfd.client.fetch import Exchange
 from perfd.clock import Phase
-from perfd.echo import EchoClient, echo_request
 from perfd.experiments.run import Extra, Run, Setup, Transfer
-from perfd.fetch import Exchange
 from perfd.record import EMPTY, Measurement, Outcome
 
 LAST_ECHO_WAIT = 3.0

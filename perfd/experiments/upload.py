@@ -10,9 +10,9 @@ from typing import Any
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from perfd.client.upload import Upload, post_request, upload
 from perfd.experiments.run import Extra, Run, Setup, Transfer
 from perfd.record import EMPTY, Measurement
-from perfd.upload_client import Upload, post_request, upload
 
 
 class UploadRun(Run):

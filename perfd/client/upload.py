@@ -1,7 +1,7 @@
 """The measuring HTTP client for uploads: random bytes over any endpoint, stamped as the socket takes them.
 
 The body is made piece by piece, each when the socket has taken the one before, and hashed as it is made; the server
-answers with the digest of what it received. Everything else is as in `perfd.fetch`.
+answers with the digest of what it received. Everything else is as in `perfd.client.fetch`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import attrs
 from twisted.internet.interfaces import IPushProducer, IReactorTime, IStreamClientEndpoint
 from zope.interface import implementer
 
+from perfd.client.fetch import Client, Ending, Exchange, request_head
+from perfd.client.response import Answer
 from perfd.clock import Phase, Timeline
-from perfd.fetch import Client, Ending, Exchange, request_head
-from perfd.http_response import Answer
 from perfd.record import EMPTY, Error, Outcome
 from perfd.wire.keystream import PIECE, Keystream
 from perfd.wire.marks import Progress
@@ -45,7 +45,7 @@ class Upload(Exchange):
 def post_request(
     host: str, path: str, size: int, headers: Mapping[str, str] = EMPTY, *, expect_continue: bool = False
 ) -> bytes:
-    """The head of a POST of ``size`` bytes; see `perfd.fetch.get_request`.
+    """The head of a POST of ``size`` bytes; see `perfd.client.fetch.get_request`.
 
     With ``expect_continue`` it asks the server to say that it wants the body (RFC 9110 section 10.1.1).
     """

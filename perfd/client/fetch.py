@@ -22,8 +22,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from perfd import __version__
+from perfd.client.response import TOKEN, Response, ResponseError
 from perfd.clock import Phase, Timeline
-from perfd.http_response import TOKEN, Response, ResponseError
 from perfd.record import EMPTY, Error, Outcome
 from perfd.wire.arrival import StampedSocket, arrival, stamp_arrivals
 from perfd.wire.marks import Progress

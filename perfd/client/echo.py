@@ -14,8 +14,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from perfd.client.fetch import Ending, Exchange, classify, get_request
 from perfd.clock import Phase, Timeline
-from perfd.fetch import Ending, Exchange, classify, get_request
 from perfd.record import Error, Outcome
 from perfd.wire.arrival import StampedSocket, arrival, stamp_arrivals
 from perfd.wire.delivery import deliver
