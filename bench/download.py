@@ -22,9 +22,9 @@ from bench.verdict import verdict
 from perfd.cli.standalone import Unrecorded
 from perfd.clock import Clock
 from perfd.config import ExperimentConfig, parse_config
+from perfd.config.values import Address
 from perfd.laboratory import Laboratory
 from perfd.record import Measurement, Outcome, new_id
-from perfd.values import Address
 
 ROUNDS = 21
 PAUSE = 1.5  # seconds

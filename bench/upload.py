@@ -21,10 +21,10 @@ from bench.verdict import verdict
 from perfd.cli.standalone import Unrecorded
 from perfd.clock import Clock
 from perfd.config import parse_config
+from perfd.config.values import Address
 from perfd.laboratory import Laboratory
 from perfd.record import Measurement, Outcome
 from perfd.sinks import MemorySink
-from perfd.values import Address
 
 RUNS = 21
 PAUSE = 1.0  # seconds

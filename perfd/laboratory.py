@@ -18,6 +18,7 @@ from twisted.web.resource import IResource
 from perfd.browser.make import make_browser
 from perfd.clock import Clock
 from perfd.config import Config, ExperimentConfig, TorConfig
+from perfd.config.values import Address, GuardPolicy
 from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, NoUse, Page
 from perfd.experiments.run import Setup, authority, ip_address
 from perfd.experiments.tor import NO_TOR, MeasuredTor, NoTor, WayIn
@@ -35,7 +36,6 @@ from perfd.tor.onion import VIRTUAL_PORT, OnionService
 from perfd.tor.onion_client import ClientKey, OnionClient
 from perfd.tor.testnet import Testnet
 from perfd.tor.testnet_service import TestnetService
-from perfd.values import Address, GuardPolicy
 from perfd.web.echo import Echo
 from perfd.web.page_plan import page_size, page_version
 from perfd.web.random import random_resources

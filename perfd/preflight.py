@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from perfd.config import BrowserConfig, Config, ConfigError
+from perfd.config.values import Address
 from perfd.instance import Instance, InstanceError
 from perfd.store.database import StoreError, database_path
 from perfd.store.schema import check_database
-from perfd.values import Address
 
 
 def check_machine(config: Config, *, may_run: bool = False) -> None:

@@ -15,8 +15,8 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
+from perfd.config.values import Address
 from perfd.tor.onion import VIRTUAL_PORT, OnionService
-from perfd.values import Address
 from perfd.web.page import page_resource
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps

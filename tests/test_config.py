@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from perfd.config import Config, ConfigError, ExperimentConfig, load_config, parse_config
-from perfd.values import Address
+from perfd.config.values import Address
 
 PATH = Path("/instance/perfd.conf")
 CHECKOUT = Path(__file__).parent.parent

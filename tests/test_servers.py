@@ -9,8 +9,8 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from perfd.config.values import Address
 from perfd.servers import BACKLOG, PublicAddress, StartError, WebServer
-from perfd.values import Address
 
 
 class WebServerTests(SynchronousTestCase):

@@ -17,13 +17,13 @@ from twisted.trial.unittest import TestCase
 from perfd.cli.standalone import Unrecorded
 from perfd.clock import Clock
 from perfd.config import parse_config
+from perfd.config.values import Address
 from perfd.experiments.run import TorExperiment
 from perfd.experiments.upload import UploadRun
 from perfd.laboratory import Laboratory
 from perfd.logfile import parse, render
 from perfd.record import DECILES, Error, Measurement, Outcome
 from perfd.sinks import MemorySink
-from perfd.values import Address
 from tests.instance import free_port
 
 MIB = 2**20

@@ -18,9 +18,9 @@ from perfd.cli.data import add_commands
 from perfd.config import Config, ConfigError, load_config
 from perfd.config.experiment import TYPES
 from perfd.config.reader import NETWORKS
+from perfd.config.values import Address, address, control_port, names, nonempty, one_of, positive
 from perfd.instance import CONFIG_FILE, PROFILES, Instance, InstanceError, create_instance
 from perfd.units import parse_duration, parse_size
-from perfd.values import Address, address, control_port, names, nonempty, one_of, positive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,8 +23,8 @@ from typing import Any
 import attrs
 
 from perfd.config import Config, ConfigError
+from perfd.config.values import Address
 from perfd.instance import Instance, InstanceError
-from perfd.values import Address
 from perfd.variant import Variant, names
 
 # Exit codes of an init script (LSB 5.0, 22.2).

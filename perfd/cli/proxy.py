@@ -27,6 +27,7 @@ from perfd.cli.standalone import (
 )
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
+from perfd.config.values import Address
 from perfd.instance import InstanceError
 from perfd.interfaces import Tor
 from perfd.laboratory import Laboratory
@@ -37,7 +38,6 @@ from perfd.tor.embedded import CONNECT_TIMEOUT, OutsideSocks
 from perfd.tor.endpoints import tcp_endpoint
 from perfd.tor.events import ControlEvents
 from perfd.tor.launch import TorOptions, TorService
-from perfd.values import Address
 
 
 @attrs.frozen(kw_only=True)

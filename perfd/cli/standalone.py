@@ -14,11 +14,11 @@ from twisted.internet.task import LoopingCall
 
 from perfd.cli.terminal import Progress
 from perfd.config import Config
+from perfd.config.values import Address
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.preflight import check_machine
 from perfd.record import Circuit, Stream, TorEvent
 from perfd.tor import testnet
-from perfd.values import Address
 
 FREE_PORT = Address("127.0.0.1", 0)
 

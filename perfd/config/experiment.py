@@ -11,8 +11,8 @@ import attrs
 
 from perfd.config.records import ExperimentConfig
 from perfd.config.section import Section
+from perfd.config.values import names, one_of, positive, several_of, whole_number, yes_or_no
 from perfd.units import format_size, parse_duration, parse_size
-from perfd.values import names, one_of, positive, several_of, whole_number, yes_or_no
 
 TYPES = ("download", "upload", "series", "rtt", "pageload")
 SERVERS = ("public", "onion")

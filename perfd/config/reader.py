@@ -15,8 +15,7 @@ from types import MappingProxyType
 from perfd.config.experiment import NO_TOR, Known, read_experiment
 from perfd.config.records import BrowserConfig, Config, ServerConfig, TorConfig
 from perfd.config.section import ConfigError, Section, suggestion
-from perfd.units import format_size, parse_duration, parse_size
-from perfd.values import (
+from perfd.config.values import (
     NAME,
     Address,
     GuardPolicy,
@@ -34,6 +33,7 @@ from perfd.values import (
     whole_number,
     yes_or_no,
 )
+from perfd.units import format_size, parse_duration, parse_size
 
 NETWORKS = ("testnet", "tor", "socks")
 RESULTS = ("all", "local", "none")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import attrs
 
-from perfd.values import Address, GuardPolicy
+from perfd.config.values import Address, GuardPolicy
 
 
 @attrs.frozen(kw_only=True)

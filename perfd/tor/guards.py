@@ -31,11 +31,11 @@ from txtorcon import TorControlProtocol, TorProtocolError
 from txtorcon.torcontrolprotocol import TorDisconnectError
 
 from perfd.clock import Clock
+from perfd.config.values import FINGERPRINT, GUARD_ORDERS, GuardPolicy
 from perfd.tor.circuits import idle_circuits
 from perfd.tor.control import ControlError
 from perfd.tor.eventlines import GuardLine, UnparsedError
 from perfd.tor.guard_choice import Choice, GuardChoice
-from perfd.values import FINGERPRINT, GUARD_ORDERS, GuardPolicy
 
 NEW_CIRCUITS_TIME = 10.0
 """Seconds of the tor's turn after a change, so that the next measurement does not wait for the first circuits."""
