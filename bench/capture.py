@@ -26,10 +26,10 @@ from bench.verdict import verdict
 from perfd.cli.standalone import FREE_PORT, Unrecorded
 from perfd.clock import Clock, Phase
 from perfd.config import parse_config
+from perfd.daemon.sinks import MemorySink
 from perfd.experiments.run import Setup, TorExperiment, Transfer
 from perfd.laboratory import Laboratory
 from perfd.record import Outcome, new_id
-from perfd.sinks import MemorySink
 
 CONFIG = """
 [perfd]

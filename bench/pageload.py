@@ -27,11 +27,11 @@ from perfd.browser.records import Browser, PageLoad, PageTask
 from perfd.cli.standalone import FREE_PORT, Unrecorded
 from perfd.clock import Clock
 from perfd.config import Config, ExperimentConfig, parse_config
+from perfd.daemon.sinks import MemorySink
 from perfd.experiments.run import Setup, TorExperiment, Transfer
 from perfd.laboratory import Laboratory
 from perfd.proxy import MeasuringProxy
 from perfd.record import Outcome
-from perfd.sinks import MemorySink
 from tests.delay_line import DelayLine
 
 CONFIG = """

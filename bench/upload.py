@@ -22,9 +22,9 @@ from perfd.cli.standalone import Unrecorded
 from perfd.clock import Clock
 from perfd.config import parse_config
 from perfd.config.values import Address
+from perfd.daemon.sinks import MemorySink
 from perfd.laboratory import Laboratory
 from perfd.record import Measurement, Outcome
-from perfd.sinks import MemorySink
 
 RUNS = 21
 PAUSE = 1.0  # seconds

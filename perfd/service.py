@@ -25,20 +25,20 @@ from perfd.archive import DIRECTORY, listing
 from perfd.browser.files.writer import MaterialWriter
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
+from perfd.daemon.health import Health, HealthHistory
+from perfd.daemon.metrics import Metrics
+from perfd.daemon.schedule import Grid, Schedule
+from perfd.daemon.sinks import FanOut
 from perfd.daily import DailyService
 from perfd.experiments.types import Prepared
-from perfd.health import Health, HealthHistory
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.laboratory import Laboratory
 from perfd.load_files import DIRECTORY as LOAD_FILES
 from perfd.logfile import LogSink
 from perfd.logobserver import LogFile, reopen_on_signal
-from perfd.metrics import Metrics
 from perfd.preflight import check_machine
 from perfd.record import Outcome
-from perfd.schedule import Grid, Schedule
 from perfd.servers import OrderedServices, StartError
-from perfd.sinks import FanOut
 from perfd.store.database import StoreError, database_path
 from perfd.store.reader import AsyncReader, History
 from perfd.store.worker import ThreadWorker

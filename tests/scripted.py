@@ -18,10 +18,10 @@ from zope.interface import implementer
 
 from perfd.clock import Clock, Phase, Timeline
 from perfd.config import parse_config
+from perfd.daemon.sinks import MemorySink
 from perfd.experiments.run import Setup
 from perfd.experiments.types import Prepared, make_experiment
 from perfd.record import Attach, Measurement, Stream
-from perfd.sinks import MemorySink
 from perfd.tor.join import Joined
 from perfd.web.stamps import ServerStamps
 

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.cli.daemon import _health_lines
 from perfd.clock import Clock
-from perfd.health import PAUSE, WORTH_A_LINE, Health, HealthHistory, iso
+from perfd.daemon.health import PAUSE, WORTH_A_LINE, Health, HealthHistory, iso
 from perfd.record import Error, Outcome
 from perfd.store.reader import History
 from perfd.variant import Variant

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 
-from perfd.metrics import Metrics
+from perfd.daemon.metrics import Metrics
 from perfd.record import Error, Outcome
 from perfd.variant import Variant
 from perfd.web.answers import Access

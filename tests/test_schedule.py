@@ -11,9 +11,9 @@ from twisted.internet.task import Clock as FakeReactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.clock import Clock
+from perfd.daemon.schedule import MOST_SLOTS_MADE_UP, Grid, Schedule
+from perfd.daemon.sinks import MemorySink
 from perfd.record import Error, Measurement, Outcome, new_id
-from perfd.schedule import MOST_SLOTS_MADE_UP, Grid, Schedule
-from perfd.sinks import MemorySink
 
 
 class ScriptedExperiment:

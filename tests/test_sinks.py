@@ -7,8 +7,8 @@ from typing import Any
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from perfd.daemon.sinks import FanOut, MemorySink
 from perfd.record import Measurement
-from perfd.sinks import FanOut, MemorySink
 from tests.strategies import typical
 
 

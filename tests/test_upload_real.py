@@ -18,12 +18,12 @@ from perfd.cli.standalone import Unrecorded
 from perfd.clock import Clock
 from perfd.config import parse_config
 from perfd.config.values import Address
+from perfd.daemon.sinks import MemorySink
 from perfd.experiments.run import TorExperiment
 from perfd.experiments.upload import UploadRun
 from perfd.laboratory import Laboratory
 from perfd.logfile import parse, render
 from perfd.record import DECILES, Error, Measurement, Outcome
-from perfd.sinks import MemorySink
 from tests.instance import free_port
 
 MIB = 2**20

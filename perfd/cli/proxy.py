@@ -28,12 +28,12 @@ from perfd.cli.standalone import (
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
 from perfd.config.values import Address
+from perfd.daemon.sinks import FanOut
 from perfd.instance import InstanceError
 from perfd.interfaces import Tor
 from perfd.laboratory import Laboratory
 from perfd.proxy import MeasuringProxy, ProxyConnection
 from perfd.servers import StartError
-from perfd.sinks import FanOut
 from perfd.tor.embedded import CONNECT_TIMEOUT, OutsideSocks
 from perfd.tor.endpoints import tcp_endpoint
 from perfd.tor.events import ControlEvents
