@@ -21,7 +21,6 @@ from twisted.python import usage
 from zope.interface import implementer
 
 from perfd import __version__
-from perfd.archive import DIRECTORY, listing
 from perfd.browser.files.writer import MaterialWriter
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
@@ -29,7 +28,8 @@ from perfd.daemon.health import Health, HealthHistory
 from perfd.daemon.metrics import Metrics
 from perfd.daemon.schedule import Grid, Schedule
 from perfd.daemon.sinks import FanOut
-from perfd.daily import DailyService
+from perfd.daemon.upkeep.archive import DIRECTORY, listing
+from perfd.daemon.upkeep.daily import DailyService
 from perfd.experiments.types import Prepared
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.laboratory import Laboratory

@@ -21,9 +21,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 
-from perfd import archive, daily, days
-from perfd.archive import Archive, Entry, listing, read_index, write_once
 from perfd.clock import Clock
+from perfd.daemon.upkeep import archive, daily, days
+from perfd.daemon.upkeep.archive import Archive, Entry, listing, read_index, write_once
 from perfd.formats import onionperf, onionperf_writer, torperf, torperf_rules
 from perfd.record import Circuit, Measurement, Outcome, Stream
 from perfd.store.reader import StoreReader
@@ -306,9 +306,15 @@ class DailyRunTests(ArchiveTestCase):
             self.assertTrue(daily.run(self.instance.config, NOVEMBER_14 + 9 * DAY, self.said.append))
 
     def test_the_process(self) -> None:
-        """python -m perfd.daily does it, and its exit code tells."""
+        """python -m perfd.daemon.upkeep.daily does it, and its exit code tells."""
         self.instance.add([typical(0)])
-        command = [sys.executable, "-m", "perfd.daily", "--config", str(self.instance.directory / "perfd.conf")]
+        command = [
+            sys.executable,
+            "-m",
+            "perfd.daemon.upkeep.daily",
+            "--config",
+            str(self.instance.directory / "perfd.conf"),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
         self.assertIn("published 1 results of 2023-11-14 in 2 files", done.stderr)
@@ -333,7 +339,7 @@ class FakeSpawner(FakeReactor):
             raise self.error
         assert args[0] == executable
         assert Path(executable).is_absolute()
-        assert args[1:4] == ["-m", "perfd.daily", "--config"]
+        assert args[1:4] == ["-m", "perfd.daemon.upkeep.daily", "--config"]
         assert Path(args[4]).is_absolute()
         self.children.append(protocol)
         protocol.makeConnection(self)

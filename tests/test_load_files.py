@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd import daily
+from perfd.daemon.upkeep import daily
 from perfd.load_files import HAR, delete_files_before, file_of, is_id
 from tests.stored import CONFIG, Stored
 

@@ -10,9 +10,9 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd import daily, retention
+from perfd.daemon.upkeep import daily, retention
+from perfd.daemon.upkeep.retention import delete_old, give_back
 from perfd.record import Circuit, Stream, TorEvent
-from perfd.retention import delete_old, give_back
 from perfd.store.schema import open_database
 from tests.stored import CONFIG, DATA, Stored
 from tests.strategies import typical

@@ -18,7 +18,7 @@ import attrs
 
 from perfd.cli.terminal import Progress
 from perfd.config import Config
-from perfd.days import DAY, Archivist, day_of
+from perfd.daemon.upkeep.days import DAY, Archivist, day_of
 from perfd.formats import legacy, onionperf_writer, table, torperf
 from perfd.formats.errors import FormatError
 from perfd.formats.values import utc_date

@@ -22,7 +22,7 @@ from typing import Any
 
 import attrs
 
-from perfd.days import DAY, Archivist, day_of
+from perfd.daemon.upkeep.days import DAY, Archivist, day_of
 from perfd.formats import torperf
 from perfd.formats.errors import FormatError
 from perfd.formats.onionperf_writer import SUFFIX

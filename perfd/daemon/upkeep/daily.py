@@ -1,8 +1,8 @@
 """What is done once a day: publishing the days that have finished, then deleting what is too old.
 
-It is done by a child process, ``python -m perfd.daily --config FILE``, since it would hold up the measurements.
-``DailyService`` starts it when the daemon has started, and then each day as soon as the last run of the day before
-can have ended and been recorded.
+It is done by a child process, ``python -m perfd.daemon.upkeep.daily --config FILE``, since it would hold up the
+measurements. ``DailyService`` starts it when the daemon has started, and then each day as soon as the last run of
+the day before can have ended and been recorded.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from perfd.archive import DIRECTORY, GRACE, Archive
+import perfd
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
-from perfd.days import DAY, day_of
+from perfd.daemon.upkeep.archive import DIRECTORY, GRACE, Archive
+from perfd.daemon.upkeep.days import DAY, day_of
+from perfd.daemon.upkeep.retention import delete_old, give_back
 from perfd.load_files import DIRECTORY as LOAD_FILES
 from perfd.load_files import delete_files_before
-from perfd.retention import delete_old, give_back
 from perfd.store.database import NoDatabaseError, StoreError, database_path
 from perfd.store.reader import StoreReader
 from perfd.store.schema import open_database
@@ -162,9 +163,15 @@ class DailyService(Service):
         self._next = None
         self._child = Child(self._reactor, self._say)
         self._child.ended.addCallback(self._ended)
-        arguments = [sys.executable, "-m", "perfd.daily", "--config", str(self._config.path.absolute())]
+        arguments = [
+            sys.executable,
+            "-m",
+            "perfd.daemon.upkeep.daily",
+            "--config",
+            str(self._config.path.absolute()),
+        ]
         # The child finds the same Perfd, also in a checkout that is not installed.
-        path = os.pathsep.join(filter(None, (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))))
+        path = os.pathsep.join(filter(None, (str(Path(perfd.__file__).parents[1]), os.environ.get("PYTHONPATH"))))
         environment = {**os.environ, "PYTHONPATH": path}
         try:
             self._reactor.spawnProcess(self._child, arguments[0], args=arguments, env=environment)
@@ -250,7 +257,7 @@ class Child(ProcessProtocol):
 
 def main() -> int:
     """The child process: its exit code is 0 if all was done."""
-    parser = argparse.ArgumentParser(prog="python -m perfd.daily", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m perfd.daemon.upkeep.daily", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="perfd.conf")
     options = parser.parse_args()
     os.nice(19)
