@@ -21,8 +21,8 @@ from perfd.config import Config, ExperimentConfig, TorConfig
 from perfd.config.values import Address, GuardPolicy
 from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, NoUse, Page
 from perfd.experiments.run import Setup, authority, ip_address
-from perfd.experiments.tor import NO_TOR, MeasuredTor, NoTor, WayIn
 from perfd.experiments.types import Prepared, make_experiment, make_page_load
+from perfd.experiments.ways import NO_TOR, MeasuredTor, NoTor, WayIn
 from perfd.instance import Instance
 from perfd.interfaces import Sink, Tor, WayToServer
 from perfd.proxy import MeasuringProxy

@@ -17,7 +17,7 @@ from perfd.clock import Clock, Phase, Timeline
 from perfd.experiments.parallel import combined, jain, shares
 from perfd.experiments.run import TorExperiment
 from perfd.experiments.series import allocation
-from perfd.experiments.tor import NoTor
+from perfd.experiments.ways import NoTor
 from perfd.record import Attach, Error, Measurement, Outcome
 from perfd.socks.errors import ConnectionLostEarly
 from perfd.tor.join import Joined

@@ -41,7 +41,6 @@ ALLOWED: dict[str, set[str]] = {
     "browser": {"clock", "config", "formats", "load_files", "processes", "proxy", "record", "tor"},
     "formats": {"browser", "clock", "record"},
     "variant": {"record"},
-    "highlights": {"record"},
     "instance": set(),
     "load_files": set(),
     "web": {"clock", "formats", "interfaces", "load_files", "logfile", "record", "store", "units", "wire"},

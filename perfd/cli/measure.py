@@ -30,7 +30,7 @@ from perfd.cli.standalone import (
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
 from perfd.config.reader import DEFAULT_MAX_SIZE
-from perfd.highlights import highlights
+from perfd.experiments.highlights import highlights
 from perfd.instance import InstanceError
 from perfd.laboratory import Laboratory
 from perfd.record import REQUEST, Measurement, Outcome

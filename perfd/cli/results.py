@@ -16,7 +16,7 @@ from rich.table import Table
 
 from perfd.cli.terminal import Progress
 from perfd.config import Config
-from perfd.highlights import highlights
+from perfd.experiments.highlights import highlights
 from perfd.record import Measurement, Outcome
 from perfd.store.database import database_path
 from perfd.store.reader import Filter, StoreReader

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEnd
 
 from perfd.client.fetch import Exchange, fetch, get_request
 from perfd.clock import Clock, Timeline
-from perfd.experiments.tor import NoTor, WayIn
+from perfd.experiments.ways import NoTor, WayIn
 from perfd.interfaces import ServerStamps, ServerTimes, Sink, WayToServer
 from perfd.record import EMPTY, Error, Measurement, Outcome, new_id, phase_times
 from perfd.tor.join import Join, Joined, error_fields, is_vague, tor_fields

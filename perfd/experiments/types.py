@@ -12,8 +12,8 @@ from perfd.experiments.parallel import ParallelRun
 from perfd.experiments.rtt import RTTRun
 from perfd.experiments.run import Extra, Run, Setup, TorExperiment
 from perfd.experiments.series import SeriesRun
-from perfd.experiments.tor import NoTor
 from perfd.experiments.upload import UploadRun
+from perfd.experiments.ways import NoTor
 from perfd.proxy import MeasuringProxy
 
 Prepared = TorExperiment | Pair
