@@ -21,7 +21,7 @@ import attrs
 
 from bench.verdict import verdict
 from perfd.formats.imported import measurement_id
-from perfd.logfile import render
+from perfd.logfile.line import render
 from perfd.record import PARTIALS, Attach, Circuit, Event, Hop, Measurement, Stream, new_id
 from perfd.store.database import prepare_for_bulk, transaction
 from perfd.store.reader import Filter, StoreReader

@@ -34,8 +34,8 @@ from perfd.experiments.types import Prepared
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.laboratory import Laboratory
 from perfd.load_files import DIRECTORY as LOAD_FILES
-from perfd.logfile import LogSink
-from perfd.logobserver import LogFile, reopen_on_signal
+from perfd.logfile.file import LogFile, reopen_on_signal
+from perfd.logfile.line import LogSink
 from perfd.preflight import check_machine
 from perfd.record import Outcome
 from perfd.servers import OrderedServices, StartError

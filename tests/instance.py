@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from perfd.logfile import parse_file
+from perfd.logfile.line import parse_file
 from perfd.record import Measurement
 
 SOCKS_CONFIG = """

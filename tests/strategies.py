@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from perfd.logfile import is_extra_key
+from perfd.logfile.line import is_extra_key
 from perfd.record import (
     DECILES,
     FIELDS,

@@ -26,7 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from perfd.browser.files.contents import Job, write_files
 from perfd.browser.files.writer import BATCH, MaterialWriter
 from perfd.browser.records import Frame
-from perfd.logfile import is_extra_key
+from perfd.logfile.line import is_extra_key
 from perfd.record import Outcome
 from tests.page_loads import DAY, ID, connection, frames, page_load, png
 

@@ -18,7 +18,7 @@ from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
 
 from perfd.config import ConfigError, load_config
-from perfd.logfile import parse
+from perfd.logfile.line import parse
 from perfd.record import Error, Outcome
 from tests.instance import SOCKS_CONFIG, TestInstance, is_alive, processes_in, running, wait_for
 

@@ -11,7 +11,7 @@ import pytest
 from perfd.cli.command import _parser
 from perfd.config import parse_config
 from perfd.config.experiment import OPTIONS
-from perfd.logfile import parse, render
+from perfd.logfile.line import parse, render
 from perfd.record import FIELDS, Error, Kind, Outcome
 
 CHECKOUT = Path(__file__).parent.parent

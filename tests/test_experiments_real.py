@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from perfd.logfile import parse
+from perfd.logfile.line import parse
 from perfd.record import Measurement, Outcome
 from tests.instance import TestInstance, processes_in, wait_for
 

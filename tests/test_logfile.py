@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.logger import Logger, LogLevel, formatEventAsClassicLogText
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd.logfile import DamagedLine, LogLineError, LogSink, is_extra_key, parse, parse_file, render
+from perfd.logfile.line import DamagedLine, LogLineError, LogSink, is_extra_key, parse, parse_file, render
 from perfd.record import FIELDS, Measurement, Outcome
 from tests.strategies import measurements, typical
 

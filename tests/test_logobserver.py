@@ -20,10 +20,10 @@ from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from perfd import logobserver
 from perfd.clock import Clock
-from perfd.logfile import DamagedLine, LogSink, parse_file
-from perfd.logobserver import LogFile, reopen_on_signal
+from perfd.logfile import file as logobserver
+from perfd.logfile.file import LogFile, reopen_on_signal
+from perfd.logfile.line import DamagedLine, LogSink, parse_file
 from perfd.proxy import MeasuringProxy
 from tests.strategies import typical
 
@@ -339,7 +339,7 @@ class FullDiskTests(LogFileCase):
                 f"""
                 import resource
                 from pathlib import Path
-                from perfd.logobserver import LogFile
+                from perfd.logfile.file import LogFile
                 log = LogFile(Path("perfd.log"))
                 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
                 say = lambda n: log(dict(log_format="line {{n}} " + "x" * 40, n=n, log_time=1e9, log_system="t"))
@@ -388,7 +388,7 @@ class TwistdTests(SynchronousTestCase):
         from pathlib import Path
         from twisted.application import service
         from twisted.internet import reactor
-        from perfd.logfile import LogSink
+        from perfd.logfile.line import LogSink
         from perfd.service import LogService
         from tests.strategies import typical
 

@@ -18,7 +18,7 @@ from perfd.experiments.rtt import figures
 from perfd.formats import onionperf_writer, torperf, torperf_rules
 from perfd.formats.torperf_line import format_line
 from perfd.formats.torperf_line import parse as parse_line
-from perfd.logfile import parse, render
+from perfd.logfile.line import parse, render
 from perfd.record import PARTIALS, Error, Measurement, Outcome
 from tests.stored import Stored
 from tests.strategies import typical

@@ -22,7 +22,7 @@ from perfd.daemon.sinks import MemorySink
 from perfd.experiments.run import TorExperiment
 from perfd.experiments.upload import UploadRun
 from perfd.laboratory import Laboratory
-from perfd.logfile import parse, render
+from perfd.logfile.line import parse, render
 from perfd.record import DECILES, Error, Measurement, Outcome
 from tests.instance import free_port
 

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
 from perfd.formats import torperf
-from perfd.logfile import parse
+from perfd.logfile.line import parse
 from perfd.record import Attach, Circuit, Measurement, Outcome, Stream, TorEvent
 from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, EVENTS, STREAMS

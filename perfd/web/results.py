@@ -10,7 +10,7 @@ from twisted.web.resource import IResource
 
 from perfd.formats import torperf
 from perfd.formats.errors import FormatError
-from perfd.logfile import render
+from perfd.logfile.line import render
 from perfd.record import Circuit, Measurement, Stream, TorEvent
 from perfd.store.reader import Filter, StoreReader, StreamFilter, TorFilter
 from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS

@@ -5,7 +5,7 @@ pair. ``dataperc`` and ``partial`` give a pair for each n; DIDTIMEOUT is there f
 Spaces, ``=``, ``%`` and control characters inside a text are percent-encoded (UTF-8), and so are commas
 inside the members of a list. ``parse`` gives the record back as it was.
 
-The file itself is written by ``perfd.logobserver``.
+The file itself is written by ``perfd.logfile.file``.
 """
 
 from __future__ import annotations

@@ -280,7 +280,7 @@ class LogFile:
         )
 
     def _note(self, text: str) -> str:
-        return f"{_time_text(self._clock.wall())} [perfd.logobserver] {self._file.path.name} {text}\n"
+        return f"{_time_text(self._clock.wall())} [perfd.logfile.file] {self._file.path.name} {text}\n"
 
 
 def reopen_on_signal(log: LogFile) -> None:
