@@ -21,8 +21,8 @@ from perfd.browser.bidi_browser import BidiBrowser
 from perfd.browser.firefox import FirefoxOptions, processes_of
 from perfd.browser.records import PageLoad, PageTask
 from perfd.clock import Clock
-from perfd.tor.socks_server import Request as SocksRequest
-from perfd.tor.socks_server import SocksServerFactory
+from perfd.socks.server import Request as SocksRequest
+from perfd.socks.server import SocksServerFactory
 
 reactor: Any = global_reactor
 

@@ -20,7 +20,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from perfd.tor.socks_server import Request, SocksServerFactory
+from perfd.socks.server import Request, SocksServerFactory
 
 
 class Delay:

@@ -39,8 +39,8 @@ from perfd.browser.selenium_browser import START_LIMIT, SeleniumBrowser, Seleniu
 from perfd.browser.selenium_results import page_load
 from perfd.clock import Clock
 from perfd.record import Error, Outcome
+from perfd.socks.server import Request, SocksServerFactory
 from perfd.tor.endpoints import tcp_endpoint
-from perfd.tor.socks_server import Request, SocksServerFactory
 
 reactor: Any = global_reactor
 

@@ -14,7 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.socks import SOCKS5ClientEndpoint
-from perfd.testing import MemoryEndpoint
+from perfd.socks.testing import MemoryEndpoint
 from tests.delay_line import Delay, DelayedEndpoint, DelayLine, optimistic_data
 from tests.test_socks_client import Application
 from tests.test_socks_loopback import Collector, Echo, LoopbackCase

@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "socks": {"clock", "record", "wire"},
     "wire": {"record"},
     "client": {"clock", "record", "wire"},
-    "tor": {"clock", "config", "interfaces", "processes", "record"},
+    "tor": {"clock", "config", "interfaces", "processes", "record", "socks"},
     "experiments": {
         "browser",
         "client",
@@ -60,7 +60,6 @@ ALLOWED: dict[str, set[str]] = {
         "web",
     },
     "service": "*",
-    "testing": "*",
     "processes": set(),
 }  # type: ignore[dict-item]
 

@@ -41,12 +41,12 @@ from perfd.socks import (
     SOCKS5ClientEndpoint,
     TTLExpired,
 )
-from perfd.testing import FakeSOCKSFactory, SOCKSAnswers
+from perfd.socks.server import NEGOTIATION_TIMEOUT
+from perfd.socks.testing import FakeSOCKSFactory, SOCKSAnswers
 from perfd.tor.embedded import EmbeddedSocks
 from perfd.tor.endpoints import tcp_endpoint
 from perfd.tor.events import LAST_EVENTS_WAIT
 from perfd.tor.join import Join, Joined
-from perfd.tor.socks_server import NEGOTIATION_TIMEOUT
 from perfd.tor.streams import LiveStream
 
 reactor: Any = global_reactor

@@ -34,7 +34,7 @@ from perfd.socks import (
     SOCKS5ClientFactory,
     SOCKSError,
 )
-from perfd.testing import FakeSOCKSFactory, MemoryEndpoint, SOCKSAnswers
+from perfd.socks.testing import FakeSOCKSFactory, MemoryEndpoint, SOCKSAnswers
 
 LOGIN = {"login": ("spam", "eggs")}
 GRANTED = b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00"

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd.testing import FakeSOCKSFactory, FakeSOCKSServer, MemoryEndpoint, ProtocolViolationError, SOCKSAnswers
+from perfd.socks.testing import (
+    FakeSOCKSFactory,
+    FakeSOCKSServer,
+    MemoryEndpoint,
+    ProtocolViolationError,
+    SOCKSAnswers,
+)
 
 GREETING = b"\x05\x01\x00"
 

@@ -31,7 +31,7 @@ from perfd.socks import (
     SOCKS5ClientEndpoint,
     TLSWrapClientEndpoint,
 )
-from perfd.testing import FakeSOCKSFactory, MemoryEndpoint, SOCKSAnswers
+from perfd.socks.testing import FakeSOCKSFactory, MemoryEndpoint, SOCKSAnswers
 
 
 def certificate_for(name: str) -> PrivateCertificate:

@@ -39,7 +39,7 @@ from perfd.socks import (
     SOCKS4ClientEndpoint,
     SOCKS5ClientEndpoint,
 )
-from perfd.testing import FakeSOCKSFactory, SOCKSAnswers
+from perfd.socks.testing import FakeSOCKSFactory, SOCKSAnswers
 from tests.test_socks_http import CERTIFICATE, Page, TrustOne
 
 reactor: Any = global_reactor

@@ -27,7 +27,7 @@ from perfd.socks.machine import (
     SOCKS5Machine,
     State,
 )
-from perfd.testing import FakeSOCKSServer, SOCKSAnswers, SOCKSRequest
+from perfd.socks.testing import FakeSOCKSServer, SOCKSAnswers, SOCKSRequest
 
 GRANTED = b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00"
 BOTH = {"anonymous": (), "login": ("spam", "eggs")}

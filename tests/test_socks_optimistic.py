@@ -41,7 +41,7 @@ from perfd.socks import (
     TLSWrapClientEndpoint,
     UnknownReplyCode,
 )
-from perfd.testing import FakeSOCKSFactory, MemoryEndpoint, SOCKSAnswers
+from perfd.socks.testing import FakeSOCKSFactory, MemoryEndpoint, SOCKSAnswers
 from tests.test_socks_client import GRANTED, LOGIN, Application, ManualEndpoint, Recorder, Wire
 from tests.test_socks_http import CERTIFICATE, Page, TrustOne
 from tests.test_socks_loopback import Collector, Echo, HalfCloser, LoopbackCase

@@ -31,9 +31,7 @@ from perfd.socks import (
     SOCKS4ClientEndpoint,
     SOCKS5ClientEndpoint,
 )
-from perfd.tor.embedded import EmbeddedSocks, OutsideSocks
-from perfd.tor.endpoints import tcp_endpoint
-from perfd.tor.socks_server import (
+from perfd.socks.server import (
     MOST_CONNECTIONS,
     NEGOTIATION_TIMEOUT,
     Request,
@@ -41,6 +39,8 @@ from perfd.tor.socks_server import (
     SocksServerFactory,
     SocksServerMachine,
 )
+from perfd.tor.embedded import EmbeddedSocks, OutsideSocks
+from perfd.tor.endpoints import tcp_endpoint
 from perfd.tor.supervision import NotReadyError
 
 reactor: Any = global_reactor

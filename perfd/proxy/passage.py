@@ -20,8 +20,7 @@ from perfd.proxy.timer import Timer
 from perfd.record import Error
 from perfd.socks.errors import ReplyError, SOCKSError
 from perfd.socks.machine import Connected, Event, Failed, Negotiated, RequestSent, Send, SOCKS5Machine, State
-from perfd.tor.join import Join, Joined
-from perfd.tor.socks_server import (
+from perfd.socks.server import (
     GENERAL_FAILURE,
     NEGOTIATION_TIMEOUT,
     SUCCEEDED,
@@ -32,6 +31,7 @@ from perfd.tor.socks_server import (
     reply,
     reply_code,
 )
+from perfd.tor.join import Join, Joined
 
 ANSWER_TIMEOUT = 180.0
 """Seconds for connecting and tor's reply together; tor's own SocksTimeout is 120 s."""

@@ -10,9 +10,9 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from perfd.clock import Anchor, Clock
 from perfd.socks.machine import ANONYMOUS, Methods, Send, SOCKS5Machine
+from perfd.socks.server import Request
 from perfd.tor.endpoints import tcp_endpoint
 from perfd.tor.events import ControlEvents
-from perfd.tor.socks_server import Request
 
 CONNECT_TIMEOUT = 30.0
 """Seconds for connecting to the SOCKS port or, without one, to the destination."""

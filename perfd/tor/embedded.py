@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
 from twisted.logger import Logger
 
+from perfd.socks.server import Request, SocksServerFactory
 from perfd.tor.endpoints import tcp_endpoint
-from perfd.tor.socks_server import Request, SocksServerFactory
 from perfd.tor.supervision import Readiness
 
 BACKLOG = 1024
