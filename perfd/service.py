@@ -33,13 +33,13 @@ from perfd.daemon.upkeep.daily import DailyService
 from perfd.experiments.types import Prepared
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.laboratory import Laboratory
-from perfd.load_files import DIRECTORY as LOAD_FILES
 from perfd.logfile.file import LogFile, reopen_on_signal
 from perfd.logfile.line import LogSink
 from perfd.preflight import check_machine
 from perfd.record import Outcome
 from perfd.servers import OrderedServices, StartError
 from perfd.store.database import StoreError, database_path
+from perfd.store.page_files import DIRECTORY as LOAD_FILES
 from perfd.store.reader import AsyncReader, History
 from perfd.store.worker import ThreadWorker
 from perfd.store.writer import StoreSink

@@ -8,7 +8,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.daemon.upkeep import daily
-from perfd.load_files import HAR, delete_files_before, file_of, is_id
+from perfd.store.page_files import HAR, delete_files_before, file_of, is_id
 from tests.stored import CONFIG, Stored
 
 DAY = 86400.0

@@ -18,8 +18,8 @@ from openapi_spec_validator import validate
 from schemathesis import Case
 
 from perfd.browser.files.contents import Job, write_files
-from perfd.load_files import DIRECTORY
 from perfd.record import Attach, Circuit, Event, Hop, Measurement, Outcome, Stream, TorEvent
+from perfd.store.page_files import DIRECTORY
 from perfd.store.rows import CIRCUITS, EVENTS, STREAMS
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many

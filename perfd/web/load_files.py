@@ -8,8 +8,8 @@ from typing import Any
 
 import attrs
 
-from perfd.load_files import FILMSTRIP, HAR, SCREENSHOT, file_of, is_id
 from perfd.store.database import NoDatabaseError
+from perfd.store.page_files import FILMSTRIP, HAR, SCREENSHOT, file_of, is_id
 from perfd.web.answers import Answer, Library
 from perfd.web.files import open_file, send_file
 from perfd.web.listing import accepts_gzip

@@ -17,8 +17,8 @@ import attrs
 from perfd.browser.files.har import har_bytes, har_document
 from perfd.browser.files.har_matching import EntryTor, match_connections
 from perfd.browser.records import Frame, PageLoad, PageRequest
-from perfd.load_files import FILMSTRIP, HAR, SCREENSHOT, file_of
 from perfd.record import Outcome
+from perfd.store.page_files import FILMSTRIP, HAR, SCREENSHOT, file_of
 
 if TYPE_CHECKING:
     from perfd.browser.files.filmstrip import VisualProgress

@@ -32,9 +32,9 @@ from perfd.config import Config, ConfigError, load_config
 from perfd.daemon.upkeep.archive import DIRECTORY, GRACE, Archive
 from perfd.daemon.upkeep.days import DAY, day_of
 from perfd.daemon.upkeep.retention import delete_old, give_back
-from perfd.load_files import DIRECTORY as LOAD_FILES
-from perfd.load_files import delete_files_before
 from perfd.store.database import NoDatabaseError, StoreError, database_path
+from perfd.store.page_files import DIRECTORY as LOAD_FILES
+from perfd.store.page_files import delete_files_before
 from perfd.store.reader import StoreReader
 from perfd.store.schema import open_database
 
