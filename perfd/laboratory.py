@@ -28,8 +28,8 @@ from perfd.interfaces import Sink, Tor, WayToServer
 from perfd.proxy import MeasuringProxy
 from perfd.servers import Front, OnionAddress, OrderedServices, PublicAddress, elsewhere
 from perfd.tor.embedded import EmbeddedSocks, OutsideSocks
-from perfd.tor.events import ControlEvents
-from perfd.tor.eventsink import EventSink
+from perfd.tor.events.listener import ControlEvents
+from perfd.tor.events.sink import EventSink
 from perfd.tor.guards import Guards
 from perfd.tor.launch import TorOptions, TorService
 from perfd.tor.onion import VIRTUAL_PORT, OnionService

@@ -43,7 +43,7 @@ from perfd.store.page_files import DIRECTORY as LOAD_FILES
 from perfd.store.reader import AsyncReader, History
 from perfd.store.worker import ThreadWorker
 from perfd.store.writer import StoreSink
-from perfd.tor.events import ControlEvents
+from perfd.tor.events.listener import ControlEvents
 from perfd.variant import Variant
 from perfd.web.answers import Access, Library
 from perfd.web.archive import ArchivePages

@@ -9,7 +9,7 @@ from typing import Any
 from perfd.browser.records import Frame, PageLoad, PageRequest, PageTask
 from perfd.proxy.records import ProxyConnection
 from perfd.record import Circuit, Hop, Outcome, Stream
-from perfd.tor.join import Joined
+from perfd.tor.events.join import Joined
 
 NOW = 1795444800.25
 """2026-11-23, 14:40 UTC."""

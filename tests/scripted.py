@@ -22,7 +22,7 @@ from perfd.daemon.sinks import MemorySink
 from perfd.experiments.run import Setup
 from perfd.experiments.types import Prepared, make_experiment
 from perfd.record import Attach, Measurement, Stream
-from perfd.tor.join import Joined
+from perfd.tor.events.join import Joined
 from perfd.web.stamps import ServerStamps
 
 WALL = 1_700_000_000.0

@@ -20,7 +20,7 @@ from perfd.experiments.series import allocation
 from perfd.experiments.ways import NoTor
 from perfd.record import Attach, Error, Measurement, Outcome
 from perfd.socks.errors import ConnectionLostEarly
-from perfd.tor.join import Joined
+from perfd.tor.events.join import Joined
 from tests.scripted import WALL, Bench, Connection
 
 SIZE = "size = 1000\n"

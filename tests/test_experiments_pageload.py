@@ -16,7 +16,7 @@ from perfd.experiments.pageload import BrowsedWay, MeasuredBrowser, NoUse, Page,
 from perfd.experiments.types import make_page_load
 from perfd.proxy.records import ProxyConnection
 from perfd.record import Circuit, Error, Measurement, Outcome
-from perfd.tor.join import Joined
+from perfd.tor.events.join import Joined
 from tests.page_loads import NOW, connection, page_load
 from tests.scripted import WALL, Bench, ScriptedTor
 

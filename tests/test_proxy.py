@@ -45,9 +45,9 @@ from perfd.socks.server import NEGOTIATION_TIMEOUT
 from perfd.socks.testing import FakeSOCKSFactory, SOCKSAnswers
 from perfd.tor.embedded import EmbeddedSocks
 from perfd.tor.endpoints import tcp_endpoint
-from perfd.tor.events import LAST_EVENTS_WAIT
-from perfd.tor.join import Join, Joined
-from perfd.tor.streams import LiveStream
+from perfd.tor.events.join import Join, Joined
+from perfd.tor.events.listener import LAST_EVENTS_WAIT
+from perfd.tor.events.streams import LiveStream
 
 reactor: Any = global_reactor
 

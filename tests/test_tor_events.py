@@ -14,13 +14,13 @@ from txtorcon import TorProtocolError
 
 from perfd.clock import Anchor, Clock
 from perfd.record import FIELDS, MAX_EVENT_TEXT, Measurement, Outcome
-from perfd.tor import fold as fold_module
-from perfd.tor.circuits import MAX_EVENTS
 from perfd.tor.control import ControlProtocol
-from perfd.tor.eventlines import CircuitLine, Congestion, StreamLine, UnparsedError
-from perfd.tor.events import EVENTS, ControlEvents
-from perfd.tor.eventsink import MAX_WORDS, EventCounts
-from perfd.tor.join import MAX_JOINS, Join, Joined, address_of, error_fields, tor_fields
+from perfd.tor.events import fold as fold_module
+from perfd.tor.events.circuits import MAX_EVENTS
+from perfd.tor.events.join import MAX_JOINS, Join, Joined, address_of, error_fields, tor_fields
+from perfd.tor.events.lines import CircuitLine, Congestion, StreamLine, UnparsedError
+from perfd.tor.events.listener import EVENTS, ControlEvents
+from perfd.tor.events.sink import MAX_WORDS, EventCounts
 
 from .tor_recording import ANCHOR, MemoryEventSink, make_fold, recorded, replay
 

@@ -23,9 +23,9 @@ from twisted.web.static import Data
 from perfd.clock import Clock, Timeline
 from perfd.processes.programs import find_processes
 from perfd.tor.control import control_endpoint, open_control
-from perfd.tor.events import ControlEvents
+from perfd.tor.events.join import Joined, error_fields, tor_fields
+from perfd.tor.events.listener import ControlEvents
 from perfd.tor.guards import OPTIONS, GuardPolicy, Guards, guard_states
-from perfd.tor.join import Joined, error_fields, tor_fields
 from perfd.tor.launch import TorOptions, TorService
 from tests.instance import free_port
 from tests.tor_recording import MemoryEventSink

@@ -15,11 +15,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from txtorcon import TorProtocolError
 
 from perfd.clock import Clock
-from perfd.tor.events import EVENTS, NEWNYM_WAIT, ControlEvents
-from perfd.tor.join import Join
+from perfd.tor.events.join import Join
+from perfd.tor.events.listener import EVENTS, NEWNYM_WAIT, ControlEvents
+from perfd.tor.events.rendezvous import MAX_CIRCUITS, MAX_REASONS, onion_address
 from perfd.tor.onion import OnionService
 from perfd.tor.onion_client import ClientKey, OnionClient, OnionError
-from perfd.tor.rendezvous import MAX_CIRCUITS, MAX_REASONS, onion_address
 
 from .tor_recording import ANCHOR, ONION_RECORDING, MemoryEventSink, make_fold, recorded, replay
 

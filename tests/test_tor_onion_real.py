@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from perfd.processes.programs import find_processes
 from perfd.socks import SOCKS5ClientEndpoint
 from perfd.socks.errors import OnionServiceMissingAuthorization
-from perfd.tor.join import Joined, error_fields
+from perfd.tor.events.join import Joined, error_fields
 from perfd.tor.launch import TorOptions, TorService
 from perfd.tor.onion import OnionService
 from perfd.tor.onion_client import ClientKey, OnionClient

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from perfd.clock import Anchor
 from perfd.record import Circuit, Stream, TorEvent
-from perfd.tor.fold import EventFold
+from perfd.tor.events.fold import EventFold
 
 RECORDING = Path(__file__).parent / "data" / "control-events.txt"
 ONION_RECORDING = Path(__file__).parent / "data" / "onion-events.txt"

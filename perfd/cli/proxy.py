@@ -36,7 +36,7 @@ from perfd.proxy import MeasuringProxy, ProxyConnection
 from perfd.servers import StartError
 from perfd.tor.embedded import CONNECT_TIMEOUT, OutsideSocks
 from perfd.tor.endpoints import tcp_endpoint
-from perfd.tor.events import ControlEvents
+from perfd.tor.events.listener import ControlEvents
 from perfd.tor.launch import TorOptions, TorService
 
 

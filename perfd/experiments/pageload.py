@@ -24,7 +24,7 @@ from perfd.interfaces import WayToServer
 from perfd.proxy import MeasuringProxy, OpenPort, ProxyConnection
 from perfd.proxy.hosts import is_same_host
 from perfd.record import EMPTY, Error, Measurement, Outcome
-from perfd.tor.join import tor_fields
+from perfd.tor.events.join import tor_fields
 
 SEEN_BY_TOR = (Error.PAGE, Error.CLOSED, Error.RESET, Error.SHORT, Error.SOCKS, Error.CONNECT)
 """What the browser only sees the outside of: where the proxy or tor knows why a connection failed, that counts."""

@@ -20,7 +20,7 @@ from perfd.clock import Clock, Timeline
 from perfd.experiments.ways import NoTor, WayIn
 from perfd.interfaces import ServerStamps, ServerTimes, Sink, WayToServer
 from perfd.record import EMPTY, Error, Measurement, Outcome, new_id, phase_times
-from perfd.tor.join import Join, Joined, error_fields, is_vague, tor_fields
+from perfd.tor.events.join import Join, Joined, error_fields, is_vague, tor_fields
 
 Extra = Mapping[str, str | int | float]
 

@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from perfd.experiments.parallel import together
 from perfd.experiments.run import Extra, Run, Setup, Transfer
 from perfd.record import EMPTY, REQUEST, Attach, Error, Measurement, Outcome
-from perfd.tor.join import Joined
+from perfd.tor.events.join import Joined
 
 
 class SeriesRun(Run):

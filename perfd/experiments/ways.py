@@ -15,7 +15,7 @@ from zope.interface import implementer
 from perfd.clock import Phase, Timeline
 from perfd.interfaces import Tor
 from perfd.socks import SOCKS5ClientEndpoint
-from perfd.tor.events import ControlEvents
+from perfd.tor.events.listener import ControlEvents
 from perfd.tor.guards import Guards
 
 NO_TOR = "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from unicodedata import normalize
 
-from perfd.tor.join import normal_address
+from perfd.tor.events.join import normal_address
 
 
 def is_same_host(asked: str, host: str) -> bool:

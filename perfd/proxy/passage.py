@@ -31,7 +31,7 @@ from perfd.socks.server import (
     reply,
     reply_code,
 )
-from perfd.tor.join import Join, Joined
+from perfd.tor.events.join import Join, Joined
 
 ANSWER_TIMEOUT = 180.0
 """Seconds for connecting and tor's reply together; tor's own SocksTimeout is 120 s."""

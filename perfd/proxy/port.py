@@ -15,8 +15,8 @@ from perfd.clock import Anchor, Clock
 from perfd.proxy.passage import Passage
 from perfd.proxy.records import ProxyConnection
 from perfd.proxy.route import Route
-from perfd.tor.events import LAST_EVENTS_WAIT, ControlEvents
-from perfd.tor.join import Joined
+from perfd.tor.events.join import Joined
+from perfd.tor.events.listener import LAST_EVENTS_WAIT, ControlEvents
 
 MOST_CONNECTIONS = 1000
 """Connections at the same time to one port; further ones are closed at once."""

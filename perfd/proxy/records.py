@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from perfd.clock import Anchor
-from perfd.tor.join import Joined, error_fields, is_vague, tor_fields
+from perfd.tor.events.join import Joined, error_fields, is_vague, tor_fields
 
 TOR_FIELDS = (
     *("used_by", "used_at", "circ_id", "launch", "path", "buildtimes", "timeout", "quantile", "cbt_set", "guard"),

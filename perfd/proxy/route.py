@@ -12,7 +12,7 @@ from perfd.clock import Anchor, Clock
 from perfd.socks.machine import ANONYMOUS, Methods, Send, SOCKS5Machine
 from perfd.socks.server import Request
 from perfd.tor.endpoints import tcp_endpoint
-from perfd.tor.events import ControlEvents
+from perfd.tor.events.listener import ControlEvents
 
 CONNECT_TIMEOUT = 30.0
 """Seconds for connecting to the SOCKS port or, without one, to the destination."""

@@ -32,9 +32,9 @@ from txtorcon.torcontrolprotocol import TorDisconnectError
 
 from perfd.clock import Clock
 from perfd.config.values import FINGERPRINT, GUARD_ORDERS, GuardPolicy
-from perfd.tor.circuits import idle_circuits
 from perfd.tor.control import ControlError
-from perfd.tor.eventlines import GuardLine, UnparsedError
+from perfd.tor.events.circuits import idle_circuits
+from perfd.tor.events.lines import GuardLine, UnparsedError
 from perfd.tor.guard_choice import Choice, GuardChoice
 
 NEW_CIRCUITS_TIME = 10.0

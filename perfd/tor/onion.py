@@ -13,7 +13,7 @@ from pathlib import Path
 from twisted.logger import Logger
 from txtorcon import TorControlProtocol, TorProtocolError
 
-from perfd.tor.eventlines import DescriptorLine, UnparsedError
+from perfd.tor.events.lines import DescriptorLine, UnparsedError
 from perfd.tor.files import read_key, write_key
 from perfd.tor.onion_client import ClientKey, OnionError
 

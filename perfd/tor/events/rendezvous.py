@@ -22,8 +22,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from perfd.tor.circuits import LiveCircuit
-from perfd.tor.eventlines import DescriptorLine
+from perfd.tor.events.circuits import LiveCircuit
+from perfd.tor.events.lines import DescriptorLine
 
 MAX_CIRCUITS = 100
 """Circuits of either kind that are kept of one measurement."""

@@ -16,10 +16,10 @@ from twisted.internet.defer import Deferred
 
 from perfd.clock import Anchor
 from perfd.record import Circuit, Error, Stream
-from perfd.tor.circuits import LiveCircuit
-from perfd.tor.eventlines import BuildTimeout
-from perfd.tor.rendezvous import Rendezvous, onion_address
-from perfd.tor.streams import LiveStream
+from perfd.tor.events.circuits import LiveCircuit
+from perfd.tor.events.lines import BuildTimeout
+from perfd.tor.events.rendezvous import Rendezvous, onion_address
+from perfd.tor.events.streams import LiveStream
 
 Address = tuple[str, int]
 """An IP address and a port."""
@@ -221,7 +221,7 @@ class Joined:
     """What tor told about a measurement, by the measurement's own clock; None and empty if nothing.
 
     ``legs`` are all circuits of the Conflux set, the measurement's own among them. ``hs`` is how it reached an
-    onion service: the keys of ``perfd.tor.rendezvous``, times in seconds since the epoch.
+    onion service: the keys of ``perfd.tor.events.rendezvous``, times in seconds since the epoch.
     """
 
     stream: Stream | None = None

@@ -19,10 +19,11 @@ from twisted.logger import Logger
 
 from perfd.clock import Anchor
 from perfd.record import TorEvent, new_id
-from perfd.tor import circuits, streams
-from perfd.tor.circuits import LiveCircuit
-from perfd.tor.conflux import ConfluxSets
-from perfd.tor.eventlines import (
+from perfd.tor.events import circuits, streams
+from perfd.tor.events.circuits import LiveCircuit
+from perfd.tor.events.conflux import ConfluxSets
+from perfd.tor.events.join import Join, Joined, Joins, normal_address
+from perfd.tor.events.lines import (
     BuildTimeout,
     CircuitLine,
     DescriptorLine,
@@ -31,10 +32,9 @@ from perfd.tor.eventlines import (
     UnparsedError,
     status_lines,
 )
-from perfd.tor.eventsink import EventCounts, EventSink
-from perfd.tor.join import Join, Joined, Joins, normal_address
-from perfd.tor.rendezvous import INTRO, REND
-from perfd.tor.streams import LiveStream
+from perfd.tor.events.rendezvous import INTRO, REND
+from perfd.tor.events.sink import EventCounts, EventSink
+from perfd.tor.events.streams import LiveStream
 
 R = TypeVar("R")
 

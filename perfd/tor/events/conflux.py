@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from perfd.tor.circuits import LiveCircuit
+from perfd.tor.events.circuits import LiveCircuit
 
 
 class ConfluxSets:

@@ -18,9 +18,9 @@ from twisted.logger import Logger
 from txtorcon import TorControlProtocol, TorProtocolError
 
 from perfd.clock import Anchor, Clock
-from perfd.tor.eventsink import EventCounts, EventSink
-from perfd.tor.fold import EventFold
-from perfd.tor.join import Join, Joined
+from perfd.tor.events.fold import EventFold
+from perfd.tor.events.join import Join, Joined
+from perfd.tor.events.sink import EventCounts, EventSink
 
 EVENTS = (
     *("CIRC", "CIRC_MINOR", "STREAM", "BUILDTIMEOUT_SET", "GUARD", "CIRC_BW", "STREAM_BW", "HS_DESC"),

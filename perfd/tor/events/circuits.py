@@ -9,7 +9,7 @@ import attrs
 
 from perfd.clock import Anchor
 from perfd.record import Circuit, Event, Hop
-from perfd.tor.eventlines import (
+from perfd.tor.events.lines import (
     NO_CONGESTION,
     BuildTimeout,
     CircuitLine,

@@ -8,8 +8,8 @@ import attrs
 
 from perfd.clock import Anchor
 from perfd.record import Attach, Event, Stream
-from perfd.tor.circuits import MAX_EVENTS, LiveCircuit
-from perfd.tor.eventlines import StreamLine
+from perfd.tor.events.circuits import MAX_EVENTS, LiveCircuit
+from perfd.tor.events.lines import StreamLine
 
 STATUSES = frozenset(
     (
