@@ -30,7 +30,7 @@ from perfd.servers import Front, OnionAddress, OrderedServices, PublicAddress, e
 from perfd.tor.embedded import EmbeddedSocks, OutsideSocks
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.events.sink import EventSink
-from perfd.tor.guards import Guards
+from perfd.tor.guards.keeper import Guards
 from perfd.tor.launch import TorOptions, TorService
 from perfd.tor.onion import VIRTUAL_PORT, OnionService
 from perfd.tor.onion_client import ClientKey, OnionClient

@@ -25,7 +25,7 @@ from perfd.processes.programs import find_processes
 from perfd.tor.control import control_endpoint, open_control
 from perfd.tor.events.join import Joined, error_fields, tor_fields
 from perfd.tor.events.listener import ControlEvents
-from perfd.tor.guards import OPTIONS, GuardPolicy, Guards, guard_states
+from perfd.tor.guards.keeper import OPTIONS, GuardPolicy, Guards, guard_states
 from perfd.tor.launch import TorOptions, TorService
 from tests.instance import free_port
 from tests.tor_recording import MemoryEventSink

@@ -15,11 +15,11 @@ from txtorcon.torcontrolprotocol import TorDisconnectError
 
 from perfd.clock import Clock
 from perfd.config.values import GUARD_ORDERS, GuardPolicy
-from perfd.tor import guard_choice
 from perfd.tor.control import ControlError
-from perfd.tor.guard_choice import DESCRIPTOR_PATIENCE, DESCRIPTOR_PAUSE, READ_SIZE, Choice
-from perfd.tor.guards import NETWORK_DOWN_PAUSE, NEW_CIRCUITS_TIME, SETTLE, STOP_WAIT, Guards, guard_states
-from perfd.tor.routers import DescriptorReader, Router, RouterStatusReader, rank
+from perfd.tor.guards import choice as guard_choice
+from perfd.tor.guards.choice import DESCRIPTOR_PATIENCE, DESCRIPTOR_PAUSE, READ_SIZE, Choice
+from perfd.tor.guards.keeper import NETWORK_DOWN_PAUSE, NEW_CIRCUITS_TIME, SETTLE, STOP_WAIT, Guards, guard_states
+from perfd.tor.guards.routers import DescriptorReader, Router, RouterStatusReader, rank
 
 FLAGS = "Fast Guard Running Stable V2Dir Valid"
 

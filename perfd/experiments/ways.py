@@ -16,7 +16,7 @@ from perfd.clock import Phase, Timeline
 from perfd.interfaces import Tor
 from perfd.socks import SOCKS5ClientEndpoint
 from perfd.tor.events.listener import ControlEvents
-from perfd.tor.guards import Guards
+from perfd.tor.guards.keeper import Guards
 
 NO_TOR = "none"
 """The name that stands for no tor at all: a direct connection, the baseline."""

@@ -35,7 +35,7 @@ from perfd.config.values import FINGERPRINT, GUARD_ORDERS, GuardPolicy
 from perfd.tor.control import ControlError
 from perfd.tor.events.circuits import idle_circuits
 from perfd.tor.events.lines import GuardLine, UnparsedError
-from perfd.tor.guard_choice import Choice, GuardChoice
+from perfd.tor.guards.choice import Choice, GuardChoice
 
 NEW_CIRCUITS_TIME = 10.0
 """Seconds of the tor's turn after a change, so that the next measurement does not wait for the first circuits."""

@@ -17,7 +17,7 @@ from txtorcon import TorControlProtocol
 
 from perfd.clock import Clock
 from perfd.tor.control import control_endpoint, open_control
-from perfd.tor.routers import DescriptorReader, Router, RouterStatusReader, rank
+from perfd.tor.guards.routers import DescriptorReader, Router, RouterStatusReader, rank
 
 CHOSEN = 3
 """Guards that are used at the same time in the four orders, as in Torperf."""

@@ -1,0 +1,1 @@
+"""Which guards tor uses: kept, replaced, chosen by what the relays are."""
