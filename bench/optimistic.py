@@ -27,8 +27,8 @@ from perfd.clock import Clock, Phase, Timeline
 from perfd.record import Outcome
 from perfd.socks import SOCKS5ClientEndpoint
 from perfd.tor.launch import TorOptions, TorService
-from perfd.tor.testnet import Testnet
-from perfd.tor.testnet_service import TestnetService
+from perfd.tor.testnet.network import Testnet
+from perfd.tor.testnet.service import TestnetService
 from perfd.web.random import random_resources
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps

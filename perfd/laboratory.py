@@ -34,8 +34,8 @@ from perfd.tor.guards.keeper import Guards
 from perfd.tor.launch import TorOptions, TorService
 from perfd.tor.onion import VIRTUAL_PORT, OnionService
 from perfd.tor.onion_client import ClientKey, OnionClient
-from perfd.tor.testnet import Testnet
-from perfd.tor.testnet_service import TestnetService
+from perfd.tor.testnet.network import Testnet
+from perfd.tor.testnet.service import TestnetService
 from perfd.web.echo import Echo
 from perfd.web.page_plan import page_size, page_version
 from perfd.web.random import random_resources

@@ -32,13 +32,13 @@ from perfd.processes.programs import (
     recorded_process,
     run_program,
 )
-from perfd.tor import relays
-from perfd.tor.consensus import Consensus, parse_consensus
 from perfd.tor.messages import last_words, message_of
 from perfd.tor.process import DirectoryInUseError, TorDirectory
-from perfd.tor.relays import Relay, State, TestnetError
-from perfd.tor.testnet import NetworkEndedError, Testnet, _until_good_time, network_status
-from perfd.tor.testnet_service import CHECK_INTERVAL, TestnetService
+from perfd.tor.testnet import relays
+from perfd.tor.testnet.consensus import Consensus, parse_consensus
+from perfd.tor.testnet.network import NetworkEndedError, Testnet, _until_good_time, network_status
+from perfd.tor.testnet.relays import Relay, State, TestnetError
+from perfd.tor.testnet.service import CHECK_INTERVAL, TestnetService
 
 CONSENSUS = """network-status-version 3 microdesc
 valid-after 2026-11-23 12:00:00

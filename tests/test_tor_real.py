@@ -22,8 +22,8 @@ from twisted.trial.unittest import TestCase
 
 from perfd.processes.programs import command_line, find_processes, find_program, run_program
 from perfd.tor.launch import TorOptions, TorService
-from perfd.tor.relays import State, TestnetError
-from perfd.tor.testnet import Testnet, network_status
+from perfd.tor.testnet.network import Testnet, network_status
+from perfd.tor.testnet.relays import State, TestnetError
 from tests.conftest import TestnetFixture
 from tests.instance import TestInstance, free_port, is_alive, wait_for
 
@@ -50,8 +50,8 @@ import os, sys
 from pathlib import Path
 from twisted.internet import reactor
 from perfd.tor.launch import TorOptions, TorService
-from perfd.tor.testnet import Testnet
-from perfd.tor.testnet_service import TestnetService
+from perfd.tor.testnet.network import Testnet
+from perfd.tor.testnet.service import TestnetService
 kind, directory, torrc = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 if kind == "tor":
     service = TorService(reactor, TorOptions(name="default", data_directory=directory, torrc=torrc))

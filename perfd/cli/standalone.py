@@ -18,7 +18,7 @@ from perfd.config.values import Address
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.preflight import check_machine
 from perfd.record import Circuit, Stream, TorEvent
-from perfd.tor import testnet
+from perfd.tor.testnet import network as testnet
 
 FREE_PORT = Address("127.0.0.1", 0)
 

@@ -12,8 +12,8 @@ from twisted.internet.defer import CancelledError
 from perfd.cli.foreground import Interruption, run_reactor
 from perfd.cli.terminal import Progress
 from perfd.processes.programs import ProgramMissingError
-from perfd.tor.relays import TestnetError
-from perfd.tor.testnet import NetworkStatus, Testnet, network_status
+from perfd.tor.testnet.network import NetworkStatus, Testnet, network_status
+from perfd.tor.testnet.relays import TestnetError
 
 
 def run(action: str, directory: Path, tor_binary: str, *, as_json: bool) -> int:

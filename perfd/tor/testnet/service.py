@@ -7,9 +7,9 @@ from typing import Any
 from twisted.internet.task import deferLater
 
 from perfd.clock import Clock
-from perfd.tor.relays import TestnetError
 from perfd.tor.supervision import SupervisedService
-from perfd.tor.testnet import NetworkEndedError, Testnet
+from perfd.tor.testnet.network import NetworkEndedError, Testnet
+from perfd.tor.testnet.relays import TestnetError
 
 CHECK_INTERVAL = 5.0
 """Seconds between looks at whether every relay runs."""

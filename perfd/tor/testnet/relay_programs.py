@@ -12,10 +12,10 @@ from twisted.internet.task import deferLater
 
 from perfd.clock import Clock
 from perfd.processes.programs import ProgramMissingError, find_program, recorded_process, run_program
-from perfd.tor import relays
 from perfd.tor.files import make_private, write_whole
 from perfd.tor.messages import last_words
-from perfd.tor.relays import Relay, State, TestnetError
+from perfd.tor.testnet import relays
+from perfd.tor.testnet.relays import Relay, State, TestnetError
 
 _POLL = 0.02
 _PID_FILE_DEADLINE = 5.0

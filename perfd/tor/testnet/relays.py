@@ -16,9 +16,9 @@ from typing import Any
 
 import attrs
 
-from perfd.tor.consensus import count_microdescriptors, read_consensus, time_in
 from perfd.tor.files import make_private, quoted, write_whole
 from perfd.tor.messages import message_of, tail
+from perfd.tor.testnet.consensus import count_microdescriptors, read_consensus, time_in
 
 STATE_FILE = "testnet.json"
 _STATE_VERSION = 1

@@ -23,11 +23,11 @@ from twisted.internet.task import deferLater
 
 from perfd.clock import Clock
 from perfd.processes.programs import end_processes, recorded_process
-from perfd.tor import relays
-from perfd.tor.consensus import Consensus, read_consensus
 from perfd.tor.files import make_private
-from perfd.tor.relay_programs import PortTakenError, Progress, RelayPrograms, dead_relays, how_it_ended
-from perfd.tor.relays import State, TestnetError
+from perfd.tor.testnet import relays
+from perfd.tor.testnet.consensus import Consensus, read_consensus
+from perfd.tor.testnet.relay_programs import PortTakenError, Progress, RelayPrograms, dead_relays, how_it_ended
+from perfd.tor.testnet.relays import State, TestnetError
 
 DEADLINE = 60.0
 """Seconds in which a start must have led to a consensus."""

@@ -1,0 +1,1 @@
+"""The private Tor network: its relays, its consensus, and the service that keeps it up."""
