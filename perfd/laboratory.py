@@ -26,7 +26,6 @@ from perfd.experiments.ways import NO_TOR, MeasuredTor, NoTor, WayIn
 from perfd.instance import Instance
 from perfd.interfaces import Sink, Tor, WayToServer
 from perfd.proxy import MeasuringProxy
-from perfd.servers import Front, OnionAddress, OrderedServices, PublicAddress, elsewhere
 from perfd.tor.embedded import EmbeddedSocks, OutsideSocks
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.events.sink import EventSink
@@ -39,6 +38,7 @@ from perfd.tor.testnet.service import TestnetService
 from perfd.web.echo import Echo
 from perfd.web.page_plan import page_size, page_version
 from perfd.web.random import random_resources
+from perfd.web.server import Front, OnionAddress, OrderedServices, PublicAddress, elsewhere
 from perfd.web.stamps import ServerStamps
 from perfd.web.upload import upload_resources
 

@@ -37,7 +37,6 @@ from perfd.logfile.file import LogFile, reopen_on_signal
 from perfd.logfile.line import LogSink
 from perfd.preflight import check_machine
 from perfd.record import Outcome
-from perfd.servers import OrderedServices, StartError
 from perfd.store.database import StoreError, database_path
 from perfd.store.page_files import DIRECTORY as LOAD_FILES
 from perfd.store.reader import AsyncReader, History
@@ -50,6 +49,7 @@ from perfd.web.archive import ArchivePages
 from perfd.web.openapi import document
 from perfd.web.pages import DocumentPage, HealthPage, MetricsPage
 from perfd.web.results import result_resources
+from perfd.web.server import OrderedServices, StartError
 
 
 class LogService(Service):

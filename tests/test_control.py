@@ -21,8 +21,8 @@ from perfd.cli.standalone import NotReadyError, prepare
 from perfd.config import ConfigError, load_config
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.preflight import check_machine
-from perfd.servers import StartError
 from perfd.service import LockService, run_twistd
+from perfd.web.server import StartError
 from tests.instance import SOCKS_CONFIG, free_port
 
 BROKEN = "[perfd]\nnetwrok = tor\n"

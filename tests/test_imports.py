@@ -41,9 +41,8 @@ ALLOWED: dict[str, set[str]] = {
     "formats": {"browser", "clock", "record"},
     "variant": {"record"},
     "instance": set(),
-    "web": {"clock", "formats", "interfaces", "logfile", "record", "store", "units", "wire"},
+    "web": {"clock", "config", "formats", "interfaces", "logfile", "record", "store", "tor", "units", "wire"},
     "preflight": {"config", "instance", "store"},
-    "servers": {"config", "tor", "web"},
     "laboratory": {
         "browser",
         "clock",
@@ -53,7 +52,6 @@ ALLOWED: dict[str, set[str]] = {
         "interfaces",
         "proxy",
         "record",
-        "servers",
         "tor",
         "units",
         "web",

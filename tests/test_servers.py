@@ -10,7 +10,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.config.values import Address
-from perfd.servers import BACKLOG, PublicAddress, StartError, WebServer
+from perfd.web.server import BACKLOG, PublicAddress, StartError, WebServer
 
 
 class WebServerTests(SynchronousTestCase):

@@ -34,8 +34,8 @@ from perfd.experiments.highlights import highlights
 from perfd.instance import InstanceError
 from perfd.laboratory import Laboratory
 from perfd.record import REQUEST, Measurement, Outcome
-from perfd.servers import StartError
 from perfd.units import format_size, parse_size
+from perfd.web.server import StartError
 
 NAME = "measure"
 """The experiment's name if it is not one of perfd.conf."""

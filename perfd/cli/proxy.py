@@ -33,11 +33,11 @@ from perfd.instance import InstanceError
 from perfd.interfaces import Tor
 from perfd.laboratory import Laboratory
 from perfd.proxy import MeasuringProxy, ProxyConnection
-from perfd.servers import StartError
 from perfd.tor.embedded import CONNECT_TIMEOUT, OutsideSocks
 from perfd.tor.endpoints import tcp_endpoint
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.launch import TorOptions, TorService
+from perfd.web.server import StartError
 
 
 @attrs.frozen(kw_only=True)
