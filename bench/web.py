@@ -33,8 +33,8 @@ from pathlib import Path
 from twisted.internet import reactor
 from perfd.store.reader import AsyncReader
 from perfd.store.worker import ThreadWorker
-from perfd.web.answers import Access, Library
-from perfd.web.results import result_resources
+from perfd.web.results.answers import Access, Library
+from perfd.web.results.records import result_resources
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
 reader = AsyncReader(ThreadWorker(reactor, "reader", 2), Path(sys.argv[2]))

@@ -44,11 +44,11 @@ from perfd.store.worker import ThreadWorker
 from perfd.store.writer import StoreSink
 from perfd.tor.events.listener import ControlEvents
 from perfd.variant import Variant
-from perfd.web.answers import Access, Library
-from perfd.web.archive import ArchivePages
-from perfd.web.openapi import document
-from perfd.web.pages import DocumentPage, HealthPage, MetricsPage
-from perfd.web.results import result_resources
+from perfd.web.results.answers import Access, Library
+from perfd.web.results.archive import ArchivePages
+from perfd.web.results.openapi import document
+from perfd.web.results.pages import DocumentPage, HealthPage, MetricsPage
+from perfd.web.results.records import result_resources
 from perfd.web.server import OrderedServices, StartError
 
 

@@ -27,8 +27,8 @@ from perfd.daemon.upkeep.archive import Archive, Entry, listing, read_index, wri
 from perfd.formats import onionperf, onionperf_writer, torperf, torperf_rules
 from perfd.record import Circuit, Measurement, Outcome, Stream
 from perfd.store.reader import StoreReader
-from perfd.web.answers import Access
-from perfd.web.archive import ArchivePages
+from perfd.web.results.answers import Access
+from perfd.web.results.archive import ArchivePages
 from perfd.wire.keystream import PIECE
 from tests.stored import CONFIG, Stored
 from tests.strategies import typical

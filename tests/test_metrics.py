@@ -12,8 +12,8 @@ from twisted.web.resource import IResource
 from perfd.daemon.metrics import Metrics
 from perfd.record import Error, Outcome
 from perfd.variant import Variant
-from perfd.web.answers import Access
-from perfd.web.pages import METRICS_TYPE, MetricsPage
+from perfd.web.results.answers import Access
+from perfd.web.results.pages import METRICS_TYPE, MetricsPage
 from tests.strategies import typical
 from tests.test_health import SomeTor
 from tests.web_client import SiteTestCase, get

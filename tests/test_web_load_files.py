@@ -10,8 +10,8 @@ from pathlib import Path
 
 from twisted.web.resource import IResource
 
-from perfd.web.load_files import KINDS
-from perfd.web.results import result_resources
+from perfd.web.results.load_files import KINDS
+from perfd.web.results.records import result_resources
 from perfd.wire.keystream import PIECE
 from tests.page_loads import DAY, ID, NOW, png
 from tests.strategies import typical

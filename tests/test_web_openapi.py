@@ -23,11 +23,11 @@ from perfd.store.page_files import DIRECTORY
 from perfd.store.rows import CIRCUITS, EVENTS, STREAMS
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
-from perfd.web import parameters
-from perfd.web.listing import to_json
-from perfd.web.load_files import KINDS
-from perfd.web.openapi import document
-from perfd.web.results import result_resources
+from perfd.web.results import parameters
+from perfd.web.results.listing import to_json
+from perfd.web.results.load_files import KINDS
+from perfd.web.results.openapi import document
+from perfd.web.results.records import result_resources
 from tests.instance import SOCKS_CONFIG, TestInstance, wait_for
 from tests.page_loads import ID, frames, page_load
 from tests.strategies import circuits, measurements, streams, typical

@@ -24,9 +24,9 @@ from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, EVENTS, STREAMS
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
-from perfd.web import listing
-from perfd.web.answers import Access, Library, Room
-from perfd.web.results import result_resources
+from perfd.web.results import listing
+from perfd.web.results.answers import Access, Library, Room
+from perfd.web.results.records import result_resources
 from tests.strategies import typical
 from tests.web_client import SiteTestCase, Socket, get
 

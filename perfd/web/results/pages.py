@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from perfd.web.answers import Access
+from perfd.web.results.answers import Access
 from perfd.web.site import Node, Request, json_body
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"

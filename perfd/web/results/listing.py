@@ -23,8 +23,8 @@ from perfd.record import EMPTY
 from perfd.store.database import NoDatabaseError
 from perfd.store.reader import StoreReader, Window
 from perfd.store.rows import Table
-from perfd.web.answers import Answer, Body, Library
-from perfd.web.parameters import DEFAULT_LIMIT, Parameter
+from perfd.web.results.answers import Answer, Body, Library
+from perfd.web.results.parameters import DEFAULT_LIMIT, Parameter
 from perfd.web.site import Node, Request, WebError
 
 PAGE = 500

@@ -11,15 +11,15 @@ import attrs
 
 from perfd import __version__
 from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
-from perfd.web import parameters
-from perfd.web.archive import CONTENT_TYPES
 from perfd.web.echo import PROTOCOL
-from perfd.web.load_files import KINDS
 from perfd.web.page import HTML, TYPES
 from perfd.web.page_plan import VARIANTS, VERSION
-from perfd.web.pages import METRICS_TYPE
-from perfd.web.parameters import Parameter
 from perfd.web.random import ALIASES
+from perfd.web.results import parameters
+from perfd.web.results.archive import CONTENT_TYPES
+from perfd.web.results.load_files import KINDS
+from perfd.web.results.pages import METRICS_TYPE
+from perfd.web.results.parameters import Parameter
 
 Schema = dict[str, Any]
 

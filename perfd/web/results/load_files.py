@@ -10,9 +10,9 @@ import attrs
 
 from perfd.store.database import NoDatabaseError
 from perfd.store.page_files import FILMSTRIP, HAR, SCREENSHOT, file_of, is_id
-from perfd.web.answers import Answer, Library
 from perfd.web.files import open_file, send_file
-from perfd.web.listing import accepts_gzip
+from perfd.web.results.answers import Answer, Library
+from perfd.web.results.listing import accepts_gzip
 from perfd.web.site import Request, WebError
 
 

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from perfd.store.database import StoreError
 from perfd.store.reader import StoreReader
-from perfd.web.parameters import Parameter, read_arguments
+from perfd.web.results.parameters import Parameter, read_arguments
 from perfd.web.site import Node, Request, WebError
 
 MOST_ANSWERS = 32

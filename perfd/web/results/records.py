@@ -14,11 +14,11 @@ from perfd.logfile.line import render
 from perfd.record import Circuit, Measurement, Stream, TorEvent
 from perfd.store.reader import Filter, StoreReader, StreamFilter, TorFilter
 from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS
-from perfd.web import parameters
-from perfd.web.answers import Access as Access  # noqa: PLC0414 - perfd.web.archive has it from here
-from perfd.web.answers import Library
-from perfd.web.listing import Format, Json, Lines, Listing, Records
-from perfd.web.load_files import KINDS, LoadFile
+from perfd.web.results import parameters
+from perfd.web.results.answers import Access as Access  # noqa: PLC0414 - perfd.web.results.archive has it from here
+from perfd.web.results.answers import Library
+from perfd.web.results.listing import Format, Json, Lines, Listing, Records
+from perfd.web.results.load_files import KINDS, LoadFile
 from perfd.web.site import Node, Request
 
 
