@@ -29,9 +29,9 @@ from perfd.socks import SOCKS5ClientEndpoint
 from perfd.tor.launch import TorOptions, TorService
 from perfd.tor.testnet.network import Testnet
 from perfd.tor.testnet.service import TestnetService
-from perfd.web.random import random_resources
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
+from perfd.web.targets.random import random_resources
 from tests.delay_line import DelayLine, optimistic_data
 
 RTT = 0.15  # seconds

@@ -47,7 +47,7 @@ http {{
 SERVE = """
 import sys, time
 from twisted.internet import reactor
-from perfd.web.random import random_resources
+from perfd.web.targets.random import random_resources
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
 site = make_site(random_resources(2**30), reactor=reactor, stamps=ServerStamps(time.monotonic))

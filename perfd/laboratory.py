@@ -35,12 +35,12 @@ from perfd.tor.onion import VIRTUAL_PORT, OnionService
 from perfd.tor.onion_client import ClientKey, OnionClient
 from perfd.tor.testnet.network import Testnet
 from perfd.tor.testnet.service import TestnetService
-from perfd.web.echo import Echo
-from perfd.web.page_plan import page_size, page_version
-from perfd.web.random import random_resources
 from perfd.web.server import Front, OnionAddress, OrderedServices, PublicAddress, elsewhere
 from perfd.web.stamps import ServerStamps
-from perfd.web.upload import upload_resources
+from perfd.web.targets.echo import Echo
+from perfd.web.targets.page_plan import page_size, page_version
+from perfd.web.targets.random import random_resources
+from perfd.web.targets.upload import upload_resources
 
 
 class Laboratory(OrderedServices):

@@ -27,7 +27,7 @@ from perfd.clock import Clock, Phase, Timeline
 from perfd.record import Error, Outcome
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
-from perfd.web.upload import upload_resources
+from perfd.web.targets.upload import upload_resources
 from perfd.wire.keystream import PIECE
 from tests.web_client import Socket
 

@@ -7,7 +7,7 @@ from twisted.web.resource import IResource
 from perfd.client.echo import PROBE, EchoClient, echo_request
 from perfd.clock import Clock, Timeline
 from perfd.record import Outcome
-from perfd.web.echo import MOST_BYTES, MOST_UNSENT, Echo
+from perfd.web.targets.echo import MOST_BYTES, MOST_UNSENT, Echo
 from tests.scripted import Connection
 from tests.web_client import SiteTestCase, Socket, get
 

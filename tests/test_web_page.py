@@ -13,9 +13,9 @@ from urllib.parse import urljoin, urlsplit
 
 from twisted.web.resource import IResource
 
-from perfd.web.page import TYPES, page_resource
-from perfd.web.page_material import font, image, image_size, script
-from perfd.web.page_plan import VARIANTS, VERSION, When, make_document, make_part, page_version
+from perfd.web.targets.page import TYPES, page_resource
+from perfd.web.targets.page_material import font, image, image_size, script
+from perfd.web.targets.page_plan import VARIANTS, VERSION, When, make_document, make_part, page_version
 from perfd.wire.keystream import PIECE
 from tests.web_client import SiteTestCase, get
 

@@ -17,7 +17,7 @@ from perfd.clock import Clock
 from perfd.web.receiving import DRAIN, GRACE
 from perfd.web.site import RESERVE, Site
 from perfd.web.stamps import Served
-from perfd.web.upload import upload_resources
+from perfd.web.targets.upload import upload_resources
 from tests.web_client import SiteTestCase, Socket, get
 
 MAX_SIZE = 10 * 2**20

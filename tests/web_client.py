@@ -16,9 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from perfd.web.random import random_resources
 from perfd.web.site import Site, make_site
 from perfd.web.stamps import ServerStamps
+from perfd.web.targets.random import random_resources
 
 GIB = 2**30
 LIMIT = 2 * GIB

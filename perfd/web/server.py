@@ -17,9 +17,9 @@ from twisted.web.server import Site
 
 from perfd.config.values import Address
 from perfd.tor.onion import VIRTUAL_PORT, OnionService
-from perfd.web.page import page_resource
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
+from perfd.web.targets.page import page_resource
 
 BACKLOG = 1024
 """Connections that the kernel may hold until we accept them. Where there is no room, they are tried again after a

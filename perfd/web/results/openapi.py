@@ -11,15 +11,15 @@ import attrs
 
 from perfd import __version__
 from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
-from perfd.web.echo import PROTOCOL
-from perfd.web.page import HTML, TYPES
-from perfd.web.page_plan import VARIANTS, VERSION
-from perfd.web.random import ALIASES
 from perfd.web.results import parameters
 from perfd.web.results.archive import CONTENT_TYPES
 from perfd.web.results.load_files import KINDS
 from perfd.web.results.pages import METRICS_TYPE
 from perfd.web.results.parameters import Parameter
+from perfd.web.targets.echo import PROTOCOL
+from perfd.web.targets.page import HTML, TYPES
+from perfd.web.targets.page_plan import VARIANTS, VERSION
+from perfd.web.targets.random import ALIASES
 
 Schema = dict[str, Any]
 

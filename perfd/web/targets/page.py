@@ -14,7 +14,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from perfd.web.body import Body
-from perfd.web.page_plan import (
+from perfd.web.site import Request, WebError
+from perfd.web.targets.page_plan import (
     CANONICAL,
     MOST_ORIGINS,
     VARIANTS,
@@ -24,7 +25,6 @@ from perfd.web.page_plan import (
     make_part,
     page_version,
 )
-from perfd.web.site import Request, WebError
 from perfd.wire.keystream import PIECE
 
 HTML = "text/html; charset=utf-8"

@@ -2,7 +2,7 @@
 
 All that looks random comes from SHAKE-128 (FIPS 202) of the part's name. Nothing is left to a library whose output
 may change with its version: images are deflated without compression (RFC 1951, 3.2.4). Each function gives exactly
-``size`` bytes. A change of any byte needs a new `perfd.web.page_plan.VERSION`.
+``size`` bytes. A change of any byte needs a new `perfd.web.targets.page_plan.VERSION`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from itertools import cycle, islice
 
 import attrs
 
-from perfd.web import page_material as material
+from perfd.web.targets import page_material as material
 
 VERSION = "1"
 

@@ -1,0 +1,1 @@
+"""What is measured: random bytes, uploads, echo and the canonical page."""
