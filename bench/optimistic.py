@@ -32,7 +32,7 @@ from perfd.tor.testnet.service import TestnetService
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
 from perfd.web.targets.random import random_resources
-from tests.delay_line import DelayLine, optimistic_data
+from tests.support.delay_line import DelayLine, optimistic_data
 
 RTT = 0.15  # seconds
 SIZE = 51200

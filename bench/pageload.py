@@ -32,7 +32,7 @@ from perfd.experiments.run import Setup, TorExperiment, Transfer
 from perfd.laboratory import Laboratory
 from perfd.proxy import MeasuringProxy
 from perfd.record import Outcome
-from tests.delay_line import DelayLine
+from tests.support.delay_line import DelayLine
 
 CONFIG = """
 [perfd]

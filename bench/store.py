@@ -28,7 +28,7 @@ from perfd.store.reader import Filter, StoreReader
 from perfd.store.rows import CIRCUITS, MEASUREMENTS, STREAMS, Row, Table
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
-from tests.strategies import typical
+from tests.support.strategies import typical
 
 BATCHES, SLOTS = 200, 4000
 """200 times what the default set measures in 4,000 slots of five minutes (two weeks): a million measurements."""

@@ -21,7 +21,7 @@ from bench.verdict import verdict
 from perfd.store.database import prepare_for_bulk
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
-from tests.strategies import typical
+from tests.support.strategies import typical
 
 QUERIES = 21
 LONG = 100_000

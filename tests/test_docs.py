@@ -13,8 +13,8 @@ from perfd.config import parse_config
 from perfd.config.experiment import OPTIONS
 from perfd.logfile.line import parse, render
 from perfd.record import FIELDS, Error, Kind, Outcome
+from tests.support.places import CHECKOUT
 
-CHECKOUT = Path(__file__).parent.parent
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((CHECKOUT / "docs").glob("*.md"))}
 TYPES = DOCS["experiments.md"] + DOCS["pages.md"]
@@ -47,7 +47,11 @@ def documented_keys() -> set[str]:
 def written_keys() -> Iterator[tuple[str, str]]:
     """The keys of a type's own that the source writes: as they are, or as a pattern if they are put together."""
     perfd = CHECKOUT / "perfd"
-    sources = [*perfd.glob("experiments/*.py"), perfd / "browser/material_files.py", perfd / "tor/rendezvous.py"]
+    sources = [
+        *perfd.glob("experiments/*.py"),
+        perfd / "browser/files/contents.py",
+        perfd / "tor/events/rendezvous.py",
+    ]
     for path in sources:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             found: list[ast.expr | None] = []

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "perfd"
+from tests.support.places import CHECKOUT
+
+PACKAGE = CHECKOUT / "perfd"
 
 # A module, or all of a package, and what it may import besides its own package. "*" is everything.
 ALLOWED: dict[str, set[str]] = {

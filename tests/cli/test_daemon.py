@@ -1,0 +1,258 @@
+"""The commands that start and stop the daemon, and the lock that they look at, without a daemon."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from perfd import instance
+from perfd.cli import daemon
+from perfd.cli.command import main
+from perfd.cli.standalone import NotReadyError, prepare
+from perfd.config import ConfigError, load_config
+from perfd.instance import Instance, InstanceError, InstanceLock
+from perfd.preflight import check_machine
+from perfd.service import LockService, run_twistd
+from perfd.web.server import StartError
+from tests.support.instance import SOCKS_CONFIG, free_port
+
+BROKEN = "[perfd]\nnetwrok = tor\n"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """An instance directory with a good configuration."""
+    (tmp_path / "perfd.conf").write_text(SOCKS_CONFIG.replace("{port}", str(free_port())))
+    return tmp_path
+
+
+@pytest.fixture
+def held(directory: Path) -> Iterator[InstanceLock]:
+    """The lock of that directory, held as a daemon with our process id would."""
+    lock = InstanceLock(Instance(directory).lock_file)
+    lock.write_pid()
+    yield lock
+    lock.release()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a lock."""
+    monkeypatch.setattr(instance, "PATIENCE", 0.0)
+
+
+def run(command: str, directory: Path, *more: str) -> int:
+    return main([command, "--config", str(directory / "perfd.conf"), *more])
+
+
+def test_looks_do_not_disturb_each_other(directory: Path) -> None:
+    """A look at the lock is not taken for a daemon by another look, nor by a daemon that starts."""
+    path = Instance(directory).lock_file
+    path.touch()
+    fd = os.open(path, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    assert not Instance(directory).is_locked()
+    looked = threading.Timer(0.2, os.close, (fd,))
+    looked.start()
+    InstanceLock(path).release()
+    looked.join()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_lock_is_exclusive(directory: Path, held: InstanceLock) -> None:
+    """A second holder is refused and told the first one's process id."""
+    with pytest.raises(InstanceError, match=f"already running here .pid {os.getpid()}"):
+        InstanceLock(Instance(directory).lock_file)
+    assert Instance(directory).daemon_pid() == os.getpid()
+
+
+@pytest.mark.usefixtures("held")
+def test_starting_daemon_is_no_problem_of_restart(directory: Path) -> None:
+    """The daemon that is to be replaced is no reason against it; to a second one it is."""
+    config = load_config(directory)
+    check_machine(config, may_run=True)
+    with pytest.raises(ConfigError, match="already running here"):
+        check_machine(config)
+
+
+def test_release_removes_the_pid(directory: Path) -> None:
+    """After a clean end no process id is left in the lock file."""
+    lock = InstanceLock(Instance(directory).lock_file)
+    lock.write_pid()
+    lock.release()
+    assert Instance(directory).lock_file.read_bytes() == b""
+    assert Instance(directory).daemon_pid() is None
+
+
+@pytest.mark.usefixtures("held", "impatient")
+@pytest.mark.parametrize("pid", ["", "-1", "0", "4194305", "99999999999999999999", "x"])
+def test_stop_kills_no_stranger(directory: Path, pid: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the id of a live process there is no signal, but a message."""
+    Instance(directory).lock_file.write_text(pid)
+    with mock.patch.object(daemon.os, "kill", side_effect=ProcessLookupError) as kill:
+        assert run("stop", directory) == 1
+    assert all(call.args[1] == 0 for call in kill.mock_calls)
+    assert "its process id is not in this file" in capsys.readouterr().err
+
+
+def test_unusable_lock_is_named(directory: Path) -> None:
+    """Only a held lock means that Perfd runs; every other trouble is told with the file."""
+    path = Instance(directory).lock_file
+    path.touch()
+    with mock.patch("fcntl.flock", side_effect=OSError(37, "No locks available")):
+        for attempt in (Instance(directory).is_locked, lambda: InstanceLock(path)):
+            with pytest.raises(InstanceError, match=r"perfd\.lock: cannot be locked: No locks available"):
+                attempt()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InstanceError, match=r"perfd\.lock: cannot be opened: Is a directory"):
+        InstanceLock(path)
+
+
+def test_full_disk_is_a_start_error(directory: Path) -> None:
+    """A process id that cannot be written names the file and the reason."""
+    with (
+        mock.patch("os.pwrite", side_effect=OSError(28, "No space left on device")),
+        pytest.raises(StartError, match=r"perfd\.lock: cannot be written: No space left on device"),
+    ):
+        LockService(Instance(directory)).startService()
+
+
+@pytest.mark.parametrize("error", [StartError("no port"), OSError(28, "No space left on device", "perfd.pid")])
+def test_start_errors_are_one_line(error: Exception, capfd: pytest.CaptureFixture[str]) -> None:
+    """What keeps twistd from starting is one line on standard error, and exit code 1."""
+    with mock.patch("twisted.scripts.twistd.run", side_effect=error), pytest.raises(SystemExit) as ended:
+        run_twistd()
+    assert (ended.value.code, capfd.readouterr().err) == (1, f"perfd: {error}\n")
+
+
+def test_mistakes_do_not_keep_it_running(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`stop` and `status` work whatever is in perfd.conf."""
+    (directory / "perfd.conf").write_text(BROKEN)
+    assert run("status", directory) == 3
+    assert run("stop", directory) == 0
+    assert capsys.readouterr() == ("perfd is not running\nperfd is not running\n", "")
+
+
+@pytest.mark.usefixtures("held")
+def test_status_with_mistakes(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A daemon that runs is named with the mistakes made since."""
+    (directory / "perfd.conf").write_text(BROKEN)
+    assert run("status", directory) == 1
+    out = capsys.readouterr().out
+    assert f"perfd is running (pid {os.getpid()}); perfd.conf has mistakes:\n" in out
+    assert "[perfd] netwrok" in out
+    assert run("status", directory, "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert (report["running"], report["pid"], report["health"]) == (True, os.getpid(), None)
+    assert "[perfd] netwrok" in report["mistakes"][0]
+
+
+@pytest.mark.parametrize(
+    ("command", "after"),
+    [("check", "1 problem\n"), ("start", "nothing was started\n"), ("restart", "perfd was left as it is\n")],
+)
+def test_what_mistakes_prevented(
+    directory: Path, command: str, after: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only a command that would have started something says that it did not."""
+    (directory / "perfd.conf").write_text(BROKEN)
+    assert run(command, directory) == 1
+    assert capsys.readouterr().err.endswith(after)
+
+
+@pytest.mark.usefixtures("held")
+def test_restart_leaves_a_good_daemon(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What would keep the new daemon from starting is found before the old one is stopped."""
+    with mock.patch.object(daemon, "stop") as stop:
+        (directory / "perfd.conf").write_text("[tor]\nbinary = /nowhere/tor\n[experiment:a]\n")
+        assert run("restart", directory) == 1
+        (directory / "perfd.conf").write_text(SOCKS_CONFIG.replace("{port}", "1024"))
+        assert run("restart", directory, "--uid", "no-such-user") == 1
+    stop.assert_not_called()
+    err = capsys.readouterr().err
+    assert "/nowhere/tor does not exist" in err
+    assert "--uid no-such-user: there is no such user" in err
+
+
+def test_unknown_group(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A group is looked up before anything is started."""
+    assert run("start", directory, "--gid", "no-such-group") == 1
+    assert "--gid no-such-group: there is no such group" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away")
+@pytest.mark.parametrize("name", ["perfd.lock", "perfd.log", "perfd.sqlite"])
+def test_files_of_another_user(directory: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that the daemon could not write as its user is named, with the remedy."""
+    os.chown(directory, 65534, 65534)
+    (directory / name).touch()
+    assert run("start", directory, "--uid", "nobody") == daemon.NO_PERMISSION
+    err = capsys.readouterr().err
+    assert f"{directory / name} belongs to user id 0" in err
+    assert f"chown -R nobody {directory}\n" in err
+
+
+def test_start_that_was_overtaken(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """When another start was faster, the daemon runs, which is what was asked for."""
+    with (
+        mock.patch.object(Instance, "daemon_pid", side_effect=[None, 4711]),
+        mock.patch.object(daemon.subprocess, "run", return_value=mock.Mock(returncode=1)),
+    ):
+        assert run("start", directory) == 0
+    assert capsys.readouterr().out == "perfd is already running (pid 4711)\n"
+
+
+def test_proxy_has_no_version() -> None:
+    """Without a tor there is none that could have a version."""
+    health = {"tors": [{"name": "default", "version": None, "state": "ready"}]}
+    assert daemon._health_lines(health, "socks")[0] == "proxy default: ready"
+    assert daemon._health_lines(health, "tor")[0] == "tor default (version unknown): ready"
+
+
+def test_byte_order_mark(directory: Path) -> None:
+    """A perfd.conf written on Windows is read."""
+    path = directory / "perfd.conf"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_config(path).network == "socks"
+
+
+@pytest.mark.parametrize(("option", "value"), [("--size", "0"), ("--timeout", "0")])
+def test_nothing_to_measure(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Measurements of nothing, or within no time, are wrong usage."""
+    with pytest.raises(SystemExit) as ended:
+        main(["measure", option, value])
+    assert ended.value.code == 2
+    assert "must be greater than 0" in capsys.readouterr().err
+
+
+def test_preparing() -> None:
+    """Measurements begin when the tor is ready; one that never is gets its time, then its reason is told."""
+    reactor = Clock()
+    download = mock.Mock()
+    download.not_ready = "tor default is starting"
+    prepared = Deferred.fromCoroutine(prepare(reactor, lambda: download.not_ready, 60.0))
+    reactor.advance(1.0)
+    assert not prepared.called
+    download.not_ready = None
+    reactor.advance(1.0)
+    assert prepared.called
+
+    download.not_ready = "tor default has no guards"
+    failures: list[BaseException] = []
+    late = Deferred.fromCoroutine(prepare(reactor, lambda: download.not_ready, 60.0))
+    late.addErrback(lambda failure: failures.append(failure.value))
+    reactor.pump([1.0] * 61)
+    assert [(type(error), str(error)) for error in failures] == [
+        (NotReadyError, "given up after 60 s: tor default has no guards")
+    ]
+    assert not reactor.getDelayedCalls()

@@ -1,0 +1,261 @@
+"""``perfd export``, and that ``perfd import`` gets back what the format can hold."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from unittest import mock
+
+import attrs
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from perfd.cli.export import Files
+from perfd.formats import table, torperf_rules
+from perfd.record import DECILES, FIELDS, PARTIALS, Circuit, Measurement, Outcome, Stream
+from tests.support.stored import Stored
+from tests.support.strategies import typical
+
+
+def runs() -> list[Measurement]:
+    """Successes of two sizes and two days, a failure, a timeout, a skipped slot."""
+    return [
+        *(typical(n, conflux_circ_ids=("1", "2")) for n in range(0, 600, 100)),
+        typical(601, filesize=1048576, payloadbytes=1048576, extra={"ROUND": 3, "note": "a b=c"}),
+        typical(
+            602, outcome=Outcome.FAILED, errorcode="TOR/END/MISC", reason="the exit said so", datacomplete=None
+        ),
+        typical(
+            603, outcome=Outcome.TIMEOUT, errorcode="PERFD/TIMEOUT", datacomplete=None, dataperc={}, partial={}
+        ),
+        Measurement(
+            start=1_700_200_000.5,
+            id="f" * 32,
+            source="example",
+            experiment="download-50k",
+            filesize=51200,
+            outcome=Outcome.SKIPPED,
+            errorcode="PERFD/BUSY",
+        ),
+    ]
+
+
+class ExportTests(SynchronousTestCase):
+    """Each format, into files, directories and standard output."""
+
+    def setUp(self) -> None:
+        self.place = Path(self.mktemp())
+        self.instance = Stored(self.place / "a")
+        self.instance.add(runs())
+
+    def export(self, form: str, output: str, *options: str) -> Path:
+        path = self.place / output
+        code, out, err = self.instance.perfd("export", "--format", form, "--output", str(path), *options)
+        self.assertEqual((code, out), (0, ""), err)
+        return path
+
+    def imported(self, *paths: Path) -> Stored:
+        other = Stored(self.place / "b")
+        code, out, err = other.perfd("import", *paths)
+        self.assertEqual((code, err.count("perfd: ")), (0, 0), out + err)
+        return other
+
+    def names(self, directory: Path) -> list[str]:
+        return sorted(path.name for path in directory.iterdir())
+
+    def test_tpf_round_trip(self) -> None:
+        """A .tpf file gives back every measurement that was run, to the microsecond and with Perfd's own fields."""
+        path = self.export("tpf", "all.tpf")
+        torperf_rules.check(path.read_text())
+        self.assertEqual(self.imported(path).measurements(), runs()[:-1])
+
+    def test_tpf_directory(self) -> None:
+        """In a directory each source, size and day has the file that CollecTor wants."""
+        (self.place / "out").mkdir()
+        directory = self.export("tpf", "out")
+        self.assertEqual(
+            self.names(directory),
+            [
+                "example-1048576-2023-11-17.tpf",
+                "example-51200-2023-11-14.tpf",
+                "example-51200-2023-11-15.tpf",
+                "example-51200-2023-11-16.tpf",
+                "example-51200-2023-11-17.tpf",
+            ],
+        )
+        for path in directory.iterdir():
+            torperf_rules.check_file(path.name, path.read_text())
+        self.assertEqual(self.imported(directory).measurements(), runs()[:-1])
+
+    def test_onionperf_round_trip(self) -> None:
+        """Analysis documents, one for each day, give back measurements, circuits and streams."""
+        run = runs()[0]
+        circuit = Circuit(
+            id="c",
+            source="example",
+            tor="default",
+            circ_id=7,
+            launch=run.start - 1,
+            end=run.start + 9,
+            status="CLOSED",
+        )
+        stream = Stream(
+            id="s",
+            source="example",
+            tor="default",
+            stream_id=8,
+            new=run.start,
+            end=run.end,
+            status="CLOSED",
+            source_addr="127.0.0.1:43221",
+            measurement=run.id,
+            circuit="c",
+        )
+        self.instance.add([], [circuit], [stream])
+        directory = self.export("onionperf", "out")
+        self.assertEqual(
+            self.names(directory),
+            [f"2023-11-{day}.example.onionperf.analysis.json.xz" for day in (14, 15, 16, 17)],
+        )
+        other = self.imported(directory)
+        self.assertEqual(other.measurements(), runs()[:-1])
+        self.assertEqual([c.circ_id for c in other.circuits()], [7])
+        self.assertEqual([s.measurement for s in other.streams()], [run.id])
+
+    def test_data_round_trip(self) -> None:
+        """Torperf's .data and .extradata together give back the steps, the bytes and the circuit."""
+        directory = self.export("data", "out")
+        self.assertEqual(
+            self.names(directory),
+            [f"example-{size}.{kind}" for size in (1048576, 51200) for kind in ("data", "extradata")],
+        )
+        found = {m.start: m for m in self.imported(directory).measurements()}
+        for run in runs()[:7]:
+            read = found[run.start]
+            for name in (
+                "socket",
+                "response",
+                "datacomplete",
+                "readbytes",
+                "filesize",
+                "path",
+                "circ_id",
+                "used_at",
+            ):
+                self.assertEqual(getattr(read, name), getattr(run, name), name)
+
+    def test_data_is_in_order_of_ending(self) -> None:
+        """A run that takes longer comes behind those that started after it."""
+        slow = typical(0, end=typical(3).start + 5.0, datacomplete=typical(3).start + 4.0, source="slow")
+        self.instance.add(
+            [attrs.evolve(slow, id="slow"), *(typical(n, id=f"s{n}", source="slow") for n in (1, 2, 4))]
+        )
+        lines = (self.export("data", "out", "--source", "slow") / "slow-51200.data").read_text().splitlines()
+        seconds = [int(line.split()[16]) for line in lines]
+        self.assertEqual(len(seconds), 4)
+        self.assertEqual(seconds, sorted(seconds))
+
+    def test_json_lines(self) -> None:
+        """One object per line, with everything, skipped slots too."""
+        lines = self.export("json", "all.json").read_text().splitlines()
+        self.assertEqual(
+            [json.loads(line) for line in lines], [json.loads(json.dumps(m.as_dict())) for m in runs()]
+        )
+
+    def test_json_round_trip(self) -> None:
+        """They give back every measurement as it was, skipped slots too; a second import adds nothing."""
+        (self.place / "out").mkdir()
+        for path in (self.export("json", "all.json"), self.export("json", "out").parent / "out"):
+            other = self.imported(path)
+            self.assertEqual(other.measurements(), runs())
+
+    def test_csv(self) -> None:
+        """A column for each field and count; missing values are empty, times have microseconds."""
+        rows = list(csv.DictReader(io.StringIO(self.export("csv", "all.csv").read_text())))
+        self.assertEqual(len(rows), len(runs()))
+        singles = {f.key for f in FIELDS} - {"DATAPERC", "PARTIAL", "EXTRA"}
+        counts = {f"DATAPERC{n}" for n in DECILES} | {f"PARTIAL{n}" for n in PARTIALS}
+        self.assertEqual(set(rows[0]), singles | counts | {"EXTRA"})
+        self.assertEqual(rows[0]["START"], "1700000000.012345")
+        self.assertEqual(rows[0]["CONFLUX"], "1")
+        self.assertEqual(json.loads(rows[6]["EXTRA"]), {"ROUND": 3, "note": "a b=c"})
+        self.assertEqual(rows[7]["DATACOMPLETE"], "")
+        self.assertEqual(rows[9]["OUTCOME"], "skipped")
+
+    def test_counts_without_a_column(self) -> None:
+        """A count that Tor Metrics does not know is not lost: it is in EXTRA."""
+        (line,) = table.csv_lines([typical(0, dataperc={15: 2.5}, partial={99: 3.5})])
+        row = dict(zip(table.COLUMNS, next(csv.reader([line])), strict=True))
+        self.assertEqual(json.loads(row["EXTRA"]), {"DATAPERC15": 2.5, "PARTIAL99": 3.5})
+
+    def test_parquet(self) -> None:
+        """Parquet has CSV's columns with types."""
+        parquet = pytest.importorskip("pyarrow.parquet")
+        found = parquet.read_table(self.export("parquet", "all.parquet"))
+        self.assertEqual(tuple(found.column_names), table.COLUMNS)
+        rows = found.to_pylist()
+        self.assertEqual([row["ID"] for row in rows], [m.id for m in runs()])
+        self.assertEqual(rows[0]["START"], typical(0).start)
+        self.assertEqual(rows[0]["PATH"], list(typical(0).path or ()))
+        self.assertIs(rows[0]["CC_SS"], False)
+        self.assertIsNone(rows[9]["SOCKET"])
+
+    def test_parquet_without_its_library(self) -> None:
+        """The message says how to install it, and no file is left."""
+        with mock.patch.dict(sys.modules, {"pyarrow": None}):
+            code, _, err = self.instance.perfd(
+                "export", "--format", "parquet", "--output", self.place / "x.parquet"
+            )
+        self.assertEqual(code, 1)
+        self.assertIn("pip install 'perfd[parquet]'", err)
+        self.assertEqual(self.names(self.place), ["a"])
+
+    def test_standard_output(self) -> None:
+        """Without --output, text formats go to standard output."""
+        code, out, _ = self.instance.perfd("export", "--format", "csv")
+        self.assertEqual((code, len(out.splitlines())), (0, len(runs()) + 1))
+        for form in ("parquet", "data", "onionperf"):
+            code, out, err = self.instance.perfd("export", "--format", form)
+            self.assertEqual((code, out), (1, ""))
+            self.assertIn("--output", err)
+
+    def test_filters(self) -> None:
+        """Every filter counts, and the limit."""
+        for options, number in (
+            (["--outcome", "failed"], 1),
+            (["--size", "1MiB"], 1),
+            (["--experiment", "nothing"], 0),
+            (["--since", "2023-11-17"], 4),
+            (["--until", "2023-11-15T00:00Z"], 1),
+            (["--limit", "3"], 3),
+            (["--source", "example", "--type", "download"], len(runs())),
+        ):
+            code, out, _ = self.instance.perfd("export", "--format", "json", *options)
+            self.assertEqual((code, len(out.splitlines())), (0, number), options)
+
+    def test_what_a_format_cannot_hold(self) -> None:
+        """A measurement that does not fit is named, the others are written, and the exit code is 1."""
+        self.instance.add([typical(700, readbytes=2**40)])
+        code, _, err = self.instance.perfd("export", "--format", "tpf", "--output", self.place / "all.tpf")
+        self.assertEqual(code, 1)
+        self.assertIn(f"{700:032x} cannot be written", err)
+        self.assertEqual(len((self.place / "all.tpf").read_text().splitlines()), 2 * len(runs()[:-1]))
+
+    def test_files_appear_when_all_is_well(self) -> None:
+        """An export that fails leaves what was there before, and nothing new."""
+        (self.place / "one").write_text("before")
+        with self.assertRaises(ZeroDivisionError), Files() as files:
+            files.append(self.place / "one", ["after"])
+            files.append(self.place / "two", ["after"])
+            raise ZeroDivisionError
+        self.assertEqual((self.place / "one").read_text(), "before")
+        self.assertEqual(self.names(self.place), ["a", "one"])
+
+    def test_no_database(self) -> None:
+        """That is a message, not a traceback."""
+        code, _, err = Stored(self.place / "empty").perfd("export", "--format", "json")
+        self.assertEqual(code, 1)
+        self.assertIn("there is no database", err)

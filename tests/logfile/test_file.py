@@ -1,0 +1,422 @@
+"""perfd.log: days, full disks, half lines, signals."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+from unittest import mock
+
+from twisted.internet import reactor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import ILogObserver, Logger, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyObject
+
+from perfd.clock import Clock
+from perfd.logfile import file as logobserver
+from perfd.logfile.file import LogFile, reopen_on_signal
+from perfd.logfile.line import DamagedLine, LogSink, parse_file
+from perfd.proxy import MeasuringProxy
+from tests.support.places import CHECKOUT
+from tests.support.strategies import typical
+
+DAY = 86400.0
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp()
+
+
+def run_python(script: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``script`` in ``directory`` with this perfd."""
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    command = [sys.executable, "-c", dedent(script)]
+    return subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+
+
+class LogFileCase(SynchronousTestCase):
+    """A directory for a log, and two clocks."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.path = self.directory / "perfd.log"
+        self.now = NOON
+        self.clock = Clock(wall=lambda: self.now, monotonic=lambda: self.now - 1e9)
+
+    def open(self, **options: Any) -> LogFile:
+        log = LogFile(self.path, clock=self.clock, **options)
+        self.addCleanup(log.close)
+        return log
+
+    def say(self, log: ILogObserver, text: str) -> None:
+        log({"log_format": "{text}", "text": text, "log_time": self.now, "log_system": "test"})
+
+    def texts(self, path: Path | None = None) -> list[str]:
+        """The lines of a log without time and system."""
+        lines = (path or self.path).read_text(encoding="utf-8").splitlines()
+        return [re.sub(r"^\S+ \S+ \[\S+\] ", "", line) for line in lines]
+
+    def others(self) -> list[str]:
+        """The files beside the current log."""
+        return sorted(path.name for path in self.directory.iterdir() if path != self.path)
+
+
+class PassingPortTests(LogFileCase, TestCase):
+    """What Twisted says about ports that come and go with each page load."""
+
+    async def test_ports(self) -> None:
+        """The proxy's ports are not told, all others are."""
+        log = self.open()
+        globalLogPublisher.addObserver(log)
+        try:
+            other: Any = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")  # type: ignore[attr-defined]
+            passing = MeasuringProxy(reactor, Clock(), None).open()
+            numbers = (str(other.getHost().port), str(passing.port))
+            await passing.close()
+            await other.stopListening()
+        finally:
+            globalLogPublisher.removeObserver(log)
+        texts = self.texts()
+        self.assertEqual([text for text in texts if numbers[1] in text], [])
+        self.assertEqual([text for text in texts if numbers[0] in text][1:], [f"(TCP Port {numbers[0]} Closed)"])
+
+
+class FormatTests(LogFileCase):
+    """What is written."""
+
+    def test_observer(self) -> None:
+        """It is an observer of Twisted's log."""
+        verifyObject(ILogObserver, self.open())
+
+    def test_classic_format(self) -> None:
+        """A line is twistd's: local time with its offset, the system in brackets, the text."""
+        self.say(self.open(), "Hello\nyou")
+        pattern = r"2026-11-2\d \d\d:00:00[+-]\d{4} \[test\] Hello\n\tyou\n"
+        self.assertRegex(self.path.read_text(encoding="utf-8"), f"^{pattern}$")
+
+    def test_empty_event(self) -> None:
+        """An event without a text writes nothing."""
+        self.open()({"log_time": self.now})
+        self.assertEqual(self.path.read_bytes(), b"")
+
+    def test_not_unicode(self) -> None:
+        """A text that cannot be encoded is written with escapes."""
+        self.say(self.open(), "a\udcffb")
+        self.assertEqual(self.texts(), [r"a\udcffb"])
+
+    def test_measurement(self) -> None:
+        """What LogSink writes is read back by parse_file."""
+        LogSink(Logger(observer=self.open())).record(typical())
+        self.assertEqual(list(parse_file(self.path)), [typical()])
+
+    def test_appends(self) -> None:
+        """A file of today that is there goes on."""
+        self.path.write_text("x\n", encoding="utf-8")
+        os.utime(self.path, (self.now, self.now))
+        self.say(self.open(), "one")
+        self.assertEqual(self.texts(), ["x", "one"])
+
+    def test_cannot_be_opened(self) -> None:
+        """A log that cannot be opened for another reason than a full disk is an error at once."""
+        self.path = self.directory / "nowhere" / "perfd.log"
+        self.assertRaises(FileNotFoundError, self.open)
+
+
+class DayTests(LogFileCase):
+    """A file a day."""
+
+    def test_midnight(self) -> None:
+        """At the end of the UTC day the file is set aside with the day's name."""
+        log = self.open()
+        self.say(log, "one")
+        self.now += DAY / 2 - 0.001
+        self.say(log, "two")
+        self.now += 0.001
+        self.say(log, "three")
+        self.assertEqual(self.texts(), ["three"])
+        self.assertEqual(self.others(), ["perfd.log.2026-11-23"])
+        self.assertEqual(self.texts(self.directory / "perfd.log.2026-11-23"), ["one", "two"])
+
+    def test_restart_on_another_day(self) -> None:
+        """A file that an earlier run left gets the day of its last line."""
+        self.path.write_text("old\n", encoding="utf-8")
+        os.utime(self.path, (self.now - 3 * DAY, self.now - 3 * DAY))
+        self.say(self.open(), "new")
+        self.assertEqual(self.texts(), ["new"])
+        self.assertEqual(self.texts(self.directory / "perfd.log.2026-11-20"), ["old"])
+
+    def test_keep(self) -> None:
+        """Only the newest are kept, and nothing else is touched."""
+        others = ["perfd.log.2026-11-22.bak", "perfd.log.x", "perfd.sqlite", "perfd.log.gz"]
+        for name in others:
+            (self.directory / name).touch()
+        log = self.open(keep=2)
+        for _ in range(5):
+            self.say(log, "x")
+            self.now += DAY
+        self.assertEqual(self.others(), sorted([*others, "perfd.log.2026-11-25", "perfd.log.2026-11-26"]))
+
+    def test_stragglers(self) -> None:
+        """A line of a moment before midnight (from a thread) does not turn the log back."""
+        log = self.open()
+        self.now += DAY / 2
+        self.say(log, "today")
+        self.now -= 0.001
+        self.say(log, "yesterday")
+        self.assertEqual(self.texts(), ["today", "yesterday"])
+
+    def test_clock_steps(self) -> None:
+        """A clock that was wrong by years costs no line, and the days after it have their files again."""
+        log = self.open()
+        for text, days in (("a", 0), ("b", 3650), ("c", 0), ("d", 1), ("e", -1), ("f", 2)):
+            self.now = NOON + days * DAY
+            self.say(log, text)
+        read = {name: self.texts(self.directory / name) for name in self.others()}
+        self.assertEqual(
+            read,
+            {
+                "perfd.log.2026-11-23": ["a"],
+                "perfd.log.2036-11-20": ["b"],
+                "perfd.log.2026-11-23.1": ["c"],
+                "perfd.log.2026-11-24": ["d"],
+                "perfd.log.2026-11-22": ["e"],
+            },
+        )
+        self.assertEqual(self.texts(), ["f"])
+
+    def test_mode(self) -> None:
+        """The new file has the mode of the old one, whatever the daemon's umask is."""
+        log = self.open()
+        self.say(log, "one")
+        self.path.chmod(0o640)
+        self.now += DAY
+        self.say(log, "two")
+        self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o640)
+
+    def test_cannot_be_set_aside(self) -> None:
+        """When a new file cannot be begun, the old one goes on and says so once."""
+        log = self.open()
+        self.say(log, "one")
+        (self.directory / "perfd.log.new").mkdir()
+        self.now += DAY
+        self.say(log, "two")
+        self.say(log, "three")
+        self.assertEqual(
+            self.texts(), ["one", "perfd.log could not begin a new file: Is a directory", "two", "three"]
+        )
+        (self.directory / "perfd.log.new").rmdir()
+        self.now += DAY
+        self.say(log, "four")
+        self.assertEqual(self.texts(), ["four"])
+
+
+class ReopenTests(LogFileCase):
+    """Outside log rotation."""
+
+    def test_signal(self) -> None:
+        """SIGUSR1 lets the next line go to a new file."""
+        self.addCleanup(signal.signal, signal.SIGUSR1, signal.getsignal(signal.SIGUSR1))
+        log = self.open()
+        reopen_on_signal(log)
+        self.say(log, "one")
+        self.path.rename(self.directory / "moved")
+        self.say(log, "two")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        self.say(log, "three")
+        self.assertEqual(self.texts(self.directory / "moved"), ["one", "two"])
+        self.assertEqual(self.texts(), ["three"])
+
+    def test_impossible(self) -> None:
+        """When there is nothing to reopen, the open file is used until there is."""
+        log = self.open()
+        moved = self.directory / "moved"
+        self.path.rename(moved)
+        self.path.mkdir()
+        log.reopen()
+        self.say(log, "one")
+        self.path.rmdir()
+        self.say(log, "two")
+        self.assertEqual((self.texts(moved), self.texts()), (["one"], ["two"]))
+
+
+class FullDiskTests(LogFileCase):
+    """What cannot be written is held."""
+
+    def open_full(self) -> LogFile:
+        """A log on a full disk."""
+        self.path.symlink_to("/dev/full")
+        return self.open()
+
+    def make_space(self, log: LogFile) -> None:
+        self.path.unlink()
+        log.reopen()
+
+    def test_held(self) -> None:
+        """Lines are held while the disk is full, and written in order behind a line that says so."""
+        log = self.open_full()
+        self.say(log, "one")
+        self.now += 60
+        self.say(log, "two")
+        self.now += 3
+        self.make_space(log)
+        self.say(log, "three")
+        self.say(log, "four")
+        note = (
+            "perfd.log could not be written for 63 s (No space left on device): "
+            "3 lines were held and follow, 0 are lost"
+        )
+        self.assertEqual(self.texts(), [note, "one", "two", "three", "four"])
+
+    def test_closed(self) -> None:
+        """Lines that are still held at the end are tried for the last time."""
+        log = self.open_full()
+        self.say(log, "one")
+        self.make_space(log)
+        log.close()
+        log.close()
+        self.assertEqual(self.texts()[1:], ["one"])
+
+    def test_closed_while_full(self) -> None:
+        """Closing on a full disk is quiet."""
+        log = self.open_full()
+        self.say(log, "one")
+        log.close()
+
+    def test_too_many(self) -> None:
+        """Only the newest lines are held, and those that are lost are counted."""
+        self.patch(logobserver, "MAX_HELD_LINES", 10)
+        log = self.open_full()
+        for n in range(25):
+            self.say(log, str(n))
+        self.make_space(log)
+        self.say(log, "25")
+        self.assertIn(": 11 lines were held and follow, 15 are lost", self.texts()[0])
+        self.assertEqual(self.texts()[1:], [str(n) for n in range(15, 26)])
+
+    def test_too_long(self) -> None:
+        """Long lines cannot fill the memory."""
+        self.patch(logobserver, "MAX_HELD_BYTES", 1000)
+        log = self.open_full()
+        for n in range(10):
+            self.say(log, str(n) * 400)
+        self.make_space(log)
+        self.say(log, "x" * 3000)
+        self.assertEqual([text[0] for text in self.texts()[1:]], ["8", "9", "x"])
+
+    def test_day_of_held_lines(self) -> None:
+        """Held lines go to the file of their own day."""
+        log = self.open_full()
+        self.say(log, "one")
+        self.now += DAY
+        self.make_space(log)
+        self.say(log, "two")
+        self.assertEqual(self.texts(), ["two"])
+        aside = self.directory / "perfd.log.2026-11-23"
+        self.assertEqual(self.texts(aside)[1:], ["one"])
+
+    def test_no_space_to_open(self) -> None:
+        """A disk so full that the file cannot even be made does not keep the daemon from starting."""
+        with mock.patch("os.open", side_effect=OSError(28, "No space left on device")):
+            log = self.open()
+            self.say(log, "one")
+        self.say(log, "two")
+        self.assertEqual(self.texts()[1:], ["one", "two"])
+
+    def test_half_lines(self) -> None:
+        """On a real limit of the file's size, no line is torn, glued or lost, wherever the limit is."""
+        for space in (1000, 1013, 1037):
+            directory = self.directory / str(space)
+            directory.mkdir()
+            done = run_python(
+                f"""
+                import resource
+                from pathlib import Path
+                from perfd.logfile.file import LogFile
+                log = LogFile(Path("perfd.log"))
+                hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+                say = lambda n: log(dict(log_format="line {{n}} " + "x" * 40, n=n, log_time=1e9, log_system="t"))
+                resource.setrlimit(resource.RLIMIT_FSIZE, ({space}, hard))
+                for n in range(30):
+                    say(n)
+                print(Path("perfd.log").stat().st_size)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+                say(30)
+                """,
+                directory,
+            )
+            self.assertEqual(int(done.stdout), space)  # half a line is there
+            texts = self.texts(directory / "perfd.log")
+            notes = [text for text in texts if text.startswith("perfd.log could not be written")]
+            self.assertEqual(len(notes), 1)
+            self.assertIn("(File too large)", notes[0])
+            self.assertEqual([t for t in texts if t not in notes], [f"line {n} {'x' * 40}" for n in range(31)])
+
+    def test_half_line_and_new_file(self) -> None:
+        """A line of which a half went to a file that was moved away is whole in the new file."""
+        log = self.open()
+        full = OSError(28, "No space left on device")
+        with mock.patch("os.write", side_effect=[10, full, full]):
+            self.say(log, "one")
+        log.reopen()
+        self.path.unlink()
+        self.say(log, "two")
+        self.assertEqual([self.texts()[0], self.texts()[2]], ["one", "two"])
+
+    def test_half_line_of_a_killed_process(self) -> None:
+        """A half line at the end of the file is marked, so that a cut number cannot pass for a whole one."""
+        LogSink(Logger(observer=self.open())).record(typical())
+        whole = self.path.read_bytes()
+        self.path.write_bytes(whole[:-3])
+        LogSink(Logger(observer=self.open())).record(typical(1))
+        first, second = parse_file(self.path)
+        self.assertEqual(first, DamagedLine(self.path, 1, "'[cut' is not KEY=value"))
+        self.assertEqual(second, typical(1))
+
+
+class TwistdTests(SynchronousTestCase):
+    """Under the real twistd."""
+
+    TAC = """
+        from pathlib import Path
+        from twisted.application import service
+        from twisted.internet import reactor
+        from perfd.logfile.line import LogSink
+        from perfd.service import LogService
+        from tests.support.strategies import typical
+
+        class Measure(service.Service):
+            def startService(self):
+                print("a print")
+                LogSink().record(typical())
+                reactor.callLater(0, reactor.stop)
+
+        application = service.Application("test")
+        LogService(Path("perfd.log"), keep=14).setServiceParent(application)
+        Measure().setServiceParent(application)
+    """
+
+    def test_beside_twistd(self) -> None:
+        """The file and twistd's own log on the terminal get the same lines; the measurement is read back."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        (directory / "perfd.tac").write_text(dedent(self.TAC), encoding="utf-8")
+        twistd = run_python(
+            'from twisted.scripts.twistd import run; import sys; sys.argv = ["twistd", "-noy", "perfd.tac"]; run()',
+            directory,
+        )
+        log = directory / "perfd.log"
+        self.assertEqual(list(parse_file(log)), [typical()])
+        text = log.read_text(encoding="utf-8")
+        self.assertIn("a print", text)
+        self.assertIn(" [perfd.download-50k,default] START=", text)
+        for line in text.splitlines():
+            date_and_time = len("2026-11-23 12:00:00+0000")  # twistd writes them with a T
+            self.assertIn(f"{line[date_and_time:]}\n", twistd.stdout)

@@ -1,0 +1,1 @@
+"""Tests with a real tor on the private network, or a real Firefox."""

@@ -1,0 +1,315 @@
+"""Events and guards of a real tor on the private network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, DeferredLock, gatherResults
+from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import TestCase
+from twisted.web.server import Site
+from twisted.web.static import Data
+
+from perfd.clock import Clock, Timeline
+from perfd.processes.programs import find_processes
+from perfd.tor.control import control_endpoint, open_control
+from perfd.tor.events.join import Joined, error_fields, tor_fields
+from perfd.tor.events.listener import ControlEvents
+from perfd.tor.guards.keeper import OPTIONS, GuardPolicy, Guards, guard_states
+from perfd.tor.launch import TorOptions, TorService
+from tests.support.instance import free_port
+from tests.support.tor_recording import MemoryEventSink
+
+pytestmark = pytest.mark.tor
+
+SIZE = 300 * 1024
+
+
+@attrs.frozen
+class RunningNetwork:
+    """The private network of this test run, for a tor."""
+
+    client_options: Sequence[str]
+    not_ready: str | None = None
+
+    async def when_ready(self) -> None:
+        """It is already."""
+
+
+class StampedLock(DeferredLock):
+    """A tor's turn that knows when (wall clock) it was asked for."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self.asked: list[float] = []
+
+    def acquire(self) -> Deferred[Any]:
+        self.asked.append(self._clock.wall())
+        return super().acquire()
+
+
+class WithEvents(TestCase):
+    """A tor on the private network whose events are heard, and a web server for it to fetch from."""
+
+    timeout = 240
+    network: RunningNetwork
+    fingerprints: list[str]
+
+    @pytest.fixture(autouse=True)
+    def _use_testnet(self, testnet: Any) -> None:
+        self.network = RunningNetwork(testnet.client_options)
+        files = sorted(Path(testnet.directory).glob("*/fingerprint"))
+        self.fingerprints = [file.read_text(encoding="ascii").split()[1] for file in files]
+
+    def setUp(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="perfd-")).resolve()
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+        self.clock = Clock()
+        self.turn = StampedLock(self.clock)
+        self.sink = MemoryEventSink()
+        self.events = self.hear()
+        self.server = self.serve(SIZE)
+
+    def serve(self, size: int) -> str:
+        """The URL of so many bytes."""
+        data = Data(bytes(size), "application/octet-stream")
+        data.isLeaf = True
+        port = reactor.listenTCP(0, Site(data), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return f"http://127.0.0.1:{port.getHost().port}/"
+
+    def hear(self) -> ControlEvents:
+        return ControlEvents(reactor, self.clock, source="here", tor="default", sink=self.sink)
+
+    def tor(self, *guards: Guards, torrc: str = "MaxCircuitDirtiness 60 seconds") -> TorService:
+        """A tor that was told to start; ``guards`` look after its guards."""
+        directory = self.directory / "tor"
+        options = TorOptions(name="default", data_directory=directory, torrc=torrc, bootstrap_timeout=120.0)
+        service = TorService(reactor, options, self.network)
+        service.subscribe(self.events.connected, self.events.disconnected)
+        for each in guards:
+            service.subscribe(each.connected, each.disconnected)
+        service.startService()
+        self.addCleanup(service.stopService)
+        return service
+
+    def tors(self) -> list[int]:
+        """The tor processes in this test's data directory."""
+        return find_processes([self.directory / "tor" / "torrc"])
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        """Wait until ``condition`` holds; the test's timeout ends it."""
+        while not condition():
+            await deferLater(reactor, 0.02)
+
+    def guards(self, policy: str, drop_every: float | None = None, restore: bool = False) -> Guards:
+        return Guards(
+            reactor,
+            GuardPolicy.parse(policy),
+            tor="default",
+            clock=self.clock,
+            turn=self.turn,
+            drop_every=drop_every,
+            restore=restore,
+        )
+
+    async def fetch(self, service: TorService, user: str, url: str = "", wait: float = 2.0) -> tuple[int, Joined]:
+        """curl through tor, from a port known beforehand: its exit code, and what tor told about it."""
+        port = free_port()
+        timeline = Timeline(self.clock)
+        join = self.events.join(("127.0.0.1", port), timeline.now(), user)
+        socks = service.socks_endpoint()
+        argv = ["-sS", "--fail", "-o", "/dev/null", "--max-time", "30", "--local-port", str(port)]
+        argv += ["--socks5-hostname", f"{user}:perfd@{socks._host}:{socks._port}", url or self.server]
+        _output, _errors, code = await getProcessOutputAndValue(shutil.which("curl"), argv, env=os.environ)
+        return code, await self.events.finish(join, timeline.anchor, wait)
+
+    async def fields(self, service: TorService, user: str) -> dict[str, Any]:
+        """The fields of a fetch that succeeded; the private network has moments in which tor sees no exit."""
+        code, joined = await self.fetch(service, user)
+        for _ in range(40):
+            if (code, error_fields(joined)) == (0, None):
+                break
+            await deferLater(reactor, 2.0)
+            code, joined = await self.fetch(service, user)
+        self.assertEqual((code, error_fields(joined)), (0, None))
+        (stream,) = [stream for stream in self.sink.streams if stream.id == joined.stream.id]
+        self.assertEqual(stream.measurement, user)
+        return tor_fields(joined)
+
+
+class Events(WithEvents):
+    """What becomes of real events."""
+
+    async def test_join(self) -> None:
+        """Each of several fetches at the same time is joined to its own stream, circuit and path."""
+        service = self.tor()
+        await service.when_ready()
+        users = [f"user{number}" for number in range(4)]
+        found = await gatherResults([Deferred.fromCoroutine(self.fields(service, user)) for user in users])
+        self.assertEqual(len({fields["used_by"] for fields in found}), 4)
+        self.assertEqual(len({fields["circ_id"] for fields in found}), 4)  # isolated from each other
+        for fields in found:
+            self.assertGreaterEqual(len(fields["path"]), 3)
+            self.assertLessEqual({hop.removeprefix("$") for hop in fields["path"]}, set(self.fingerprints))
+            self.assertEqual(fields["guard"], fields["path"][0])
+            self.assertEqual(len(fields["buildtimes"]), len(fields["path"]))
+            self.assertEqual(list(fields["buildtimes"]), sorted(fields["buildtimes"]))
+            self.assertGreater(fields["used_at"], fields["launch"])
+            self.assertIs(fields["cc_ss"] is None, fields["cc_cwnd"] is None)
+            self.assertIs(fields["cbt_set"], False)
+        counts = self.events.counts
+        self.assertEqual((counts.unparsed, counts.unknown, counts.not_taken), ({}, {}, 0))
+
+    async def test_conflux(self) -> None:
+        """A fetch over a Conflux set knows both legs, which end at the same exit, and the round trip."""
+        service = self.tor()
+        await service.when_ready()
+        for number in range(60):
+            code, joined = await self.fetch(service, f"user{number}")
+            if code == 0 and len(joined.legs) > 1:
+                break
+            await deferLater(reactor, 1.0)
+        fields = tor_fields(joined)
+        self.assertIs(fields["conflux"], True)
+        self.assertEqual(fields["conflux_circ_ids"], tuple(str(leg.circ_id) for leg in joined.legs))
+        self.assertIn(str(fields["circ_id"]), fields["conflux_circ_ids"])
+        self.assertEqual({leg.conflux_id for leg in joined.legs}, {fields["conflux_id"]})
+        self.assertEqual(len({leg.path[-1].fingerprint for leg in joined.legs}), 1)
+        self.assertTrue(0 < fields["conflux_rtt"] < 30, fields["conflux_rtt"])
+
+    async def test_failure(self) -> None:
+        """A port where nobody listens: the code says that the exit said so, and each try is there."""
+        service = self.tor()
+        await service.when_ready()
+        url = f"http://127.0.0.1:{free_port()}/"
+        for _ in range(10):  # a moment without an exit gives another error
+            code, joined = await self.fetch(service, "user", url)
+            self.assertNotEqual(code, 0)
+            error, reason = error_fields(joined)
+            if error.startswith("TOR/END/"):
+                break
+            await deferLater(reactor, 2.0)
+        self.assertTrue(error.startswith("TOR/END/"), error)
+        self.assertIn("far end", reason)
+        (stream,) = [stream for stream in self.sink.streams if stream.id == joined.stream.id]
+        self.assertEqual((stream.status, stream.failure_local), ("FAILED", "END"))
+        self.assertGreaterEqual(len(stream.attaches), 1)
+
+    async def test_circuits_that_existed_before(self) -> None:
+        """Who listens later knows the circuits too, with tor's own time of their launch."""
+        service = self.tor()
+        await service.when_ready()
+        before = self.clock.wall()
+        self.events.stop()
+        self.sink.circuits.clear()
+        later = self.hear()
+        endpoint = control_endpoint(reactor, str(self.directory / "tor" / "control.socket"))
+        protocol = await open_control(reactor, endpoint)
+        self.addCleanup(protocol.when_disconnected().addErrback, lambda _: None)
+        self.addCleanup(protocol.transport.loseConnection)
+        await later.connected(protocol)
+        later.stop()
+        known = [circuit for circuit in self.sink.circuits if circuit.path]
+        self.assertGreater(len(known), 0)
+        for circuit in known:
+            self.assertEqual(circuit.events[0].name, "TIME_CREATED")
+            self.assertTrue(before - 240 < circuit.launch < self.clock.wall())
+
+    async def test_killed_tor(self) -> None:
+        """A kill -9 in the middle of a measurement: nobody waits, the records are given out, events flow again."""
+        service = self.tor()
+        await service.when_ready()
+        url = self.serve(500 * 1024 * 1024)
+        await self.fields(service, "before")  # there is an exit
+        self.sink.events.clear()
+        fetching = Deferred.fromCoroutine(self.fetch(service, "killed", url, wait=30.0))
+        await self.until(lambda: [event for event in self.sink.events if event.keyword == "STREAM_BW"])
+        (pid,) = self.tors()
+        os.kill(pid, signal.SIGKILL)
+        code, joined = await fetching
+        self.assertNotEqual(code, 0)
+        self.assertEqual((joined.stream.end, joined.stream.measurement), (None, "killed"))
+        self.assertIn(joined.stream.id, [stream.id for stream in self.sink.streams])
+        await self.until(lambda: service.not_ready is not None)
+        await service.when_ready()
+        self.assertIn(joined.circuit.id, [circuit.id for circuit in self.sink.circuits])
+        fields = await self.fields(service, "after")
+        self.assertEqual(len(fields["buildtimes"]), len(fields["path"]))
+
+
+class RealGuards(WithEvents):
+    """Guards that a real tor uses."""
+
+    async def test_given_ones(self) -> None:
+        """All circuits begin with one of the given guards, from the first one on."""
+        wanted = self.fingerprints[-3:]
+        service = self.tor(self.guards(",".join(wanted)))
+        await service.when_ready()
+        for number in range(3):
+            guard = (await self.fields(service, f"user{number}"))["guard"]
+            self.assertIn(guard.removeprefix("$"), wanted)
+
+    async def test_none(self) -> None:
+        """Without entry guards, circuits begin with any relay."""
+        service = self.tor(self.guards("none"))
+        await service.when_ready()
+        self.assertIn("guard", await self.fields(service, "user"))
+        self.assertEqual(await service.protocol.get_conf_raw("UseEntryGuards"), "UseEntryGuards=0")
+        states = guard_states(await service.protocol.get_info_raw("entry-guards"))
+        self.assertLessEqual(set(states.values()), {"never-connected"})
+
+    async def test_chosen_by_ratio(self) -> None:
+        """Three guards are chosen by what they advertise, and the next circuits use these."""
+        guards = self.guards("fastratio")
+        service = self.tor(guards, torrc="UseMicrodescriptors 0")  # so that the descriptors are there at once
+        await service.when_ready()
+        await self.until(lambda: guards.not_ready is None)
+        self.assertEqual((guards.choice.order, len(guards.choice.fingerprints)), ("fastratio", 3))
+        fields = await self.fields(service, "user")
+        self.assertIn(fields["guard"].removeprefix("$"), guards.choice.fingerprints)
+
+    async def test_dropped(self) -> None:
+        """DROPGUARDS and DROPTIMEOUTS are understood, and no run after them has a circuit of before."""
+        service = self.tor(self.guards("default", drop_every=8.0))
+        await service.when_ready()
+        await self.until(lambda: self.turn.locked)
+        (dropped,) = self.turn.asked
+        await self.turn.acquire()  # as a run does
+        for number in range(5):
+            fields = await self.fields(service, f"user{number}")
+            self.assertGreaterEqual(fields["launch"], dropped - 0.1)
+        said = {event.keyword for event in self.sink.events if "DROPPED" in event.text or "RESET" in event.text}
+        self.assertEqual(said, {"GUARD", "BUILDTIMEOUT_SET"})
+        self.assertIs(self.events.cbt_set, False)
+
+    async def test_restored(self) -> None:
+        """One guard, without Conflux, until Perfd stops; then the tor is configured as before."""
+        guards = self.guards(self.fingerprints[-1], restore=True)
+        service = self.tor()
+        await service.when_ready()
+        conf = service.protocol.get_conf_raw
+        await guards.connected(service.protocol)
+        self.addCleanup(guards.disconnected)
+        self.assertEqual(await conf("ConfluxEnabled"), "ConfluxEnabled=0")
+        self.assertEqual(await conf("EntryNodes"), f"EntryNodes=${self.fingerprints[-1]}")
+        await guards.stop()
+        found = [await conf(name) for name in OPTIONS]
+        self.assertEqual(
+            found,
+            [
+                *("UseEntryGuards=1", "EntryNodes=", "NumEntryGuards=0", "FetchUselessDescriptors=0"),
+                "ConfluxEnabled=auto",
+            ],
+        )
