@@ -1,6 +1,13 @@
-"""The design's import table: who may import what from perfd, checked in the source."""
+"""The design's import table: which room of perfd/ may import from which, checked in the source.
+
+A room is a package, or a module at the root. Within a room everything may import everything, as long as no circle
+comes of it.
+"""
+
+from __future__ import annotations
 
 import ast
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -9,19 +16,18 @@ from tests.support.places import CHECKOUT
 
 PACKAGE = CHECKOUT / "perfd"
 
-# A module, or all of a package, and what it may import besides its own package. "*" is everything.
-ALLOWED: dict[str, set[str]] = {
-    "__init__": set(),
+# A room, and the rooms that it may import from. "*" is everything.
+ALLOWED: dict[str, set[str] | str] = {
+    "": set(),
     "__main__": {"cli"},
-    "clock": set(),
-    "units": set(),
-    "record": {"clock"},
-    "interfaces": {"record"},
-    "config": {"units"},
-    "socks": {"clock", "record", "wire"},
-    "wire": {"record"},
+    "browser": {"clock", "config", "processes", "reactor", "record", "tor"},
+    "browser.files": {"browser", "processes", "proxy", "reactor", "record", "store"},
+    "cli": "*",
     "client": {"clock", "record", "wire"},
-    "tor": {"clock", "config", "interfaces", "processes", "record", "socks"},
+    "clock": set(),
+    "config": {"units"},
+    "daemon": {"clock", "interfaces", "record", "variant"},
+    "daemon.upkeep": {"clock", "config", "formats", "reactor", "record", "store"},
     "experiments": {
         "browser",
         "client",
@@ -31,20 +37,12 @@ ALLOWED: dict[str, set[str]] = {
         "proxy",
         "record",
         "socks",
-        "tor",
-        "units",
+        "tor.events",
+        "tor.guards",
     },
-    "proxy": {"clock", "interfaces", "record", "socks", "tor", "units", "wire"},
-    "cli": "*",
-    "daemon": {"clock", "config", "formats", "interfaces", "record", "store", "units", "variant"},
-    "logfile": {"clock", "interfaces", "record"},
-    "store": {"daemon", "interfaces", "record", "variant"},
-    "browser": {"clock", "config", "formats", "processes", "proxy", "record", "store", "tor"},
-    "formats": {"browser", "clock", "record"},
-    "variant": {"record"},
+    "formats": {"record"},
     "instance": set(),
-    "web": {"clock", "config", "formats", "interfaces", "logfile", "record", "store", "tor", "units", "wire"},
-    "preflight": {"config", "instance", "store"},
+    "interfaces": {"record"},
     "laboratory": {
         "browser",
         "clock",
@@ -53,36 +51,131 @@ ALLOWED: dict[str, set[str]] = {
         "instance",
         "interfaces",
         "proxy",
-        "record",
+        "reactor",
         "tor",
-        "units",
+        "tor.events",
+        "tor.guards",
+        "tor.testnet",
         "web",
+        "web.targets",
     },
+    "logfile": {"clock", "record"},
+    "preflight": {"config", "instance", "store"},
+    "processes": {"reactor"},
+    "proxy": {"clock", "reactor", "record", "socks", "tor", "tor.events", "wire"},
+    "reactor": set(),
+    "record": {"clock"},
     "service": "*",
-    "processes": set(),
-}  # type: ignore[dict-item]
+    "socks": {"clock", "wire"},
+    "store": {"record", "variant"},
+    "tor": {"clock", "processes", "reactor", "socks", "tor.events"},
+    "tor.events": {"clock", "record"},
+    "tor.guards": {"clock", "config", "tor", "tor.events"},
+    "tor.testnet": {"clock", "processes", "reactor", "tor"},
+    "units": set(),
+    "variant": {"record"},
+    "web": {"config", "reactor", "tor", "web.targets", "wire"},
+    "web.results": {"formats", "logfile", "record", "store", "units", "web", "web.targets"},
+    "web.targets": {"clock", "units", "web", "wire"},
+    "wire": {"record"},
+}
 
 
-def imported(path: Path) -> set[str]:
-    """The top-level modules of perfd that the file imports."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
+def module_name(path: Path) -> str:
+    """The name below ``perfd`` of a file: ``web.site``, ``web`` for its ``__init__``, "" for perfd's own."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+ROOMS = {name for name, path in MODULES.items() if path.name == "__init__.py" or "." not in name}
+
+
+def room_of(module: str) -> str:
+    """The package that ``module`` stands in; a module at the root is its own room."""
+    return module if module in ROOMS else module.rpartition(".")[0]
+
+
+def imported(module: str) -> Iterator[str]:
+    """The modules of perfd that ``module`` imports, wherever in the file."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names = (
-                [f"{node.module}.{a.name}" for a in node.names] if node.module == "perfd" else [node.module or ""]
-            )
-        found |= {name.split(".")[1] for name in names if name.startswith("perfd.") and name != "perfd.__version__"}
-    return found
+            assert node.level == 0, f"{module}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.startswith("perfd."):
+                below = name.removeprefix("perfd.")
+                yield below if below in MODULES else below.rpartition(".")[0]
+            elif name == "perfd":
+                yield ""
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_follow_the_design(path: Path) -> None:
-    """No module imports what the table does not allow it."""
-    top = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    allowed = ALLOWED[top]
-    if allowed != "*":
-        assert imported(path) - {top} <= allowed
+GRAPH = {module: {name for name in imported(module) if name != module} for module in MODULES}
+ROOM_GRAPH: dict[str, set[str]] = {}
+for _module, _names in GRAPH.items():
+    ROOM_GRAPH.setdefault(room_of(_module), set()).update(
+        {room_of(name) for name in _names} - {room_of(_module), ""}
+    )
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """One circle of ``graph``, as the nodes on the way round; empty if there is none."""
+    done: set[str] = set()
+
+    def follow(node: str, way: list[str]) -> list[str]:
+        if node in way:
+            return [*way[way.index(node) :], node]
+        if node in done:
+            return []
+        for following in sorted(graph.get(node, ())):
+            if found := follow(following, [*way, node]):
+                return found
+        done.add(node)
+        return []
+
+    for node in sorted(graph):
+        if found := follow(node, []):
+            return found
+    return []
+
+
+@pytest.mark.parametrize("room", sorted(ROOM_GRAPH))
+def test_imports_follow_the_design(room: str) -> None:
+    """No room imports from one that the table does not allow it."""
+    allowed = ALLOWED[room]
+    assert allowed == "*" or ROOM_GRAPH[room] <= set(allowed)
+
+
+def test_table_has_no_other_rows() -> None:
+    """Each row is a room, and only the daemon and the commands may import everything."""
+    assert set(ALLOWED) == ROOMS
+    assert {room for room, allowed in ALLOWED.items() if allowed == "*"} <= {"service", "cli"}
+
+
+def test_table_says_no_more_than_is_used() -> None:
+    """What a row allows is imported somewhere in the room."""
+    unused = {
+        room: set(allowed) - ROOM_GRAPH.get(room, set()) for room, allowed in ALLOWED.items() if allowed != "*"
+    }
+    assert {room: names for room, names in unused.items() if names} == {}
+
+
+@pytest.mark.xfail(strict=True, reason="the circle in web/ is opened next")
+def test_no_circle_of_rooms() -> None:
+    """Data goes one way through the house."""
+    assert circle(ROOM_GRAPH) == []
+
+
+@pytest.mark.xfail(strict=True, reason="the circle in web/ is opened next")
+def test_no_circle_of_modules() -> None:
+    """Nor is there a circle within a room."""
+    assert circle(GRAPH) == []
+
+
+def test_circle() -> None:
+    """A circle is found, and told as the way round."""
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
