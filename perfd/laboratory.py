@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredLock
@@ -26,6 +25,7 @@ from perfd.experiments.ways import NO_TOR, MeasuredTor, NoTor, WayIn
 from perfd.instance import Instance
 from perfd.interfaces import Sink, Tor, WayToServer
 from perfd.proxy import MeasuringProxy
+from perfd.reactor import Reactor
 from perfd.tor.embedded import EmbeddedSocks, OutsideSocks
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.events.sink import EventSink
@@ -52,7 +52,7 @@ class Laboratory(OrderedServices):
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: Reactor,
         clock: Clock,
         config: Config,
         pages: Mapping[str, IResource],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -36,6 +35,7 @@ from perfd.laboratory import Laboratory
 from perfd.logfile.file import LogFile, reopen_on_signal
 from perfd.logfile.line import LogSink
 from perfd.preflight import check_machine
+from perfd.reactor import Reactor, installed_reactor
 from perfd.record import Outcome
 from perfd.store.database import StoreError, database_path
 from perfd.store.page_files import DIRECTORY as LOAD_FILES
@@ -130,7 +130,7 @@ class Perfd(OrderedServices):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, clock: Clock, config: Config) -> None:
+    def __init__(self, reactor: Reactor, clock: Clock, config: Config) -> None:
         super().__init__()
         self.setName("perfd")
         self._reactor = reactor
@@ -173,7 +173,6 @@ class Perfd(OrderedServices):
         DailyService(reactor, clock, config).setServiceParent(self)
 
     def startService(self) -> None:
-        use_monotonic_time(self._reactor)
         super().startService()
         self._log.info(
             "Perfd {version} was started: source {source}, network {network}, {count} experiments, {directory}",
@@ -210,16 +209,6 @@ def count_unparsed(events: ControlEvents) -> int:
     return events.counts.unparsed.total()
 
 
-def use_monotonic_time(reactor: Any) -> None:
-    """Let the reactor's timers run by the monotonic clock.
-
-    Twisted's reactor keeps them by the wall clock: after a step forward every deadline would pass at once. Only
-    done while nothing is scheduled, since what is would get another meaning.
-    """
-    if not reactor.getDelayedCalls():
-        reactor.seconds = time.monotonic
-
-
 class Options(usage.Options):
     """What ``twistd perfd`` understands."""
 
@@ -241,14 +230,12 @@ def make_application(config: Path) -> Any:
 
 
 def _make(path: Path) -> Perfd:
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it, which twistd does itself
-
     try:
         config = load_config(path)
         check_machine(config)
     except ConfigError as error:
         raise SystemExit("\n".join(f"perfd: {problem}" for problem in error.problems)) from None
-    return Perfd(reactor, Clock(), config)
+    return Perfd(installed_reactor(), Clock(), config)
 
 
 def run_twistd() -> None:

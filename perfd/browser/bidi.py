@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
-from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -57,7 +57,7 @@ class Session(Protocol):
     transport: ITCPTransport
     _log = Logger()
 
-    def __init__(self, reactor: Any, host: str) -> None:
+    def __init__(self, reactor: IReactorTime, host: str) -> None:
         self.listener: Listener | None = None
         self.opened: Deferred[None] = Deferred()
         self._reactor = reactor
@@ -70,7 +70,7 @@ class Session(Protocol):
         self._closed: str | None = None
 
     @classmethod
-    async def connect(cls, reactor: Any, endpoint: IStreamClientEndpoint, port: int) -> Session:
+    async def connect(cls, reactor: IReactorTime, endpoint: IStreamClientEndpoint, port: int) -> Session:
         """Open the websocket of a browser that listens on ``port``. Raises ``BidiError``."""
         host = f"127.0.0.1:{port}"
         factory = Factory.forProtocol(lambda: cls(reactor, host))

@@ -17,6 +17,7 @@ from perfd.browser.load import PageLoading
 from perfd.browser.records import PageLoad, PageTask
 from perfd.clock import Clock
 from perfd.processes.programs import ProgramMissingError, find_program
+from perfd.reactor import Reactor
 from perfd.record import Error, Outcome
 from perfd.tor.endpoints import tcp_endpoint
 
@@ -56,7 +57,7 @@ class BidiBrowser:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, clock: Clock, options: FirefoxOptions) -> None:
+    def __init__(self, reactor: Reactor, clock: Clock, options: FirefoxOptions) -> None:
         self._reactor = reactor
         self._clock = clock
         self._options = options

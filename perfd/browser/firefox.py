@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 
 from perfd.browser.prefs import PREFS, Prefs, user_js
 from perfd.processes.programs import describe_exit, exit_code
+from perfd.reactor import Reactor
 from perfd.record import EMPTY
 
 SWEEP_LIMIT = 10.0
@@ -142,7 +143,7 @@ class FirefoxProcess(ProcessProtocol):
     transport: IProcessTransport
     _log = Logger()
 
-    def __init__(self, reactor: Any, profile: Path) -> None:
+    def __init__(self, reactor: Reactor, profile: Path) -> None:
         self.profile = profile
         self.pid = 0
         self.exit_code: int | None = None
@@ -154,7 +155,7 @@ class FirefoxProcess(ProcessProtocol):
         self._waiting: list[Deferred[None]] = []
 
     @classmethod
-    def launch(cls, reactor: Any, binary: str, profile: Path) -> FirefoxProcess:
+    def launch(cls, reactor: Reactor, binary: str, profile: Path) -> FirefoxProcess:
         """Start Firefox with ``profile``, which is removed at its end. Raises ``OSError``."""
         self = cls(reactor, profile)
         argv = [*_tied_to_this_process(), binary, "--headless", "--no-remote", "--new-instance"]
@@ -272,6 +273,6 @@ def _belongs(pid: int, session: int, home: bytes) -> bool:
         return False
 
 
-def in_thread(reactor: Any, work: Callable[[], _T]) -> Deferred[_T]:
+def in_thread(reactor: Reactor, work: Callable[[], _T]) -> Deferred[_T]:
     """The result of ``work``, which touches many files, without holding the reactor up."""
     return deferToThreadPool(reactor, reactor.getThreadPool(), work)

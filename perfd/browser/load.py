@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
@@ -78,7 +78,7 @@ class _Answer:
 class PageLoading:
     """The load of ``task`` in the browsing context ``context``, which shows nothing yet."""
 
-    def __init__(self, reactor: Any, clock: Clock, session: Session, context: str, task: PageTask) -> None:
+    def __init__(self, reactor: IReactorTime, clock: Clock, session: Session, context: str, task: PageTask) -> None:
         self._reactor = reactor
         self._clock = clock
         self._session = session

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from perfd.browser.bidi_browser import BidiBrowser
 from perfd.browser.firefox import FirefoxOptions
@@ -11,9 +10,10 @@ from perfd.browser.records import Browser
 from perfd.browser.selenium_browser import SeleniumBrowser, SeleniumOptions
 from perfd.clock import Clock
 from perfd.config import BrowserConfig
+from perfd.reactor import Reactor
 
 
-def make_browser(reactor: Any, clock: Clock, config: BrowserConfig, directory: Path | None = None) -> Browser:
+def make_browser(reactor: Reactor, clock: Clock, config: BrowserConfig, directory: Path | None = None) -> Browser:
     """The browser of ``config``; nothing is launched yet.
 
     ``directory`` is where the profiles of running browsers are; None: the system's place for such.

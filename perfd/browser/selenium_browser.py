@@ -35,6 +35,7 @@ from perfd.browser.records import PageLoad, PageTask
 from perfd.browser.selenium_results import Ending, Report, overdue, page_load
 from perfd.clock import Clock
 from perfd.processes.programs import ProgramMissingError, describe_exit, exit_code, find_program
+from perfd.reactor import Reactor
 from perfd.record import EMPTY, Error, Outcome
 
 START_LIMIT = 60.0
@@ -67,7 +68,7 @@ class SeleniumBrowser:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, clock: Clock, options: SeleniumOptions) -> None:
+    def __init__(self, reactor: Reactor, clock: Clock, options: SeleniumOptions) -> None:
         self._reactor = reactor
         self._clock = clock
         self._options = options
@@ -189,7 +190,7 @@ class _Child(ProcessProtocol):
 
     transport: IProcessTransport
 
-    def __init__(self, reactor: Any, timeout: float, parent: Path | None) -> None:
+    def __init__(self, reactor: Reactor, timeout: float, parent: Path | None) -> None:
         self.reports: list[Report] = []
         self.over: Deferred[Ending | None] = Deferred()
         """Fires when the load is over: with how it ended, if the last report does not tell."""

@@ -10,6 +10,8 @@ import attrs
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
+from perfd.reactor import Reactor
+
 
 @attrs.define
 class Interruption:
@@ -19,7 +21,7 @@ class Interruption:
 
 
 def run_reactor(
-    reactor: Any,
+    reactor: Reactor,
     work: Callable[[Interruption], Coroutine[Any, Any, None]],
     clean_up: Callable[[], Deferred[None] | None] = lambda: None,
 ) -> None:

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import attrs
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
 
 from perfd.cli.foreground import Interruption, run_reactor
 from perfd.cli.standalone import (
@@ -33,6 +33,7 @@ from perfd.config.reader import DEFAULT_MAX_SIZE
 from perfd.experiments.highlights import highlights
 from perfd.instance import InstanceError
 from perfd.laboratory import Laboratory
+from perfd.reactor import installed_reactor
 from perfd.record import REQUEST, Measurement, Outcome
 from perfd.units import format_size, parse_size
 from perfd.web.server import StartError
@@ -60,8 +61,7 @@ def measure(path: Path | None, request: Request, *, as_json: bool) -> int:
     Nothing is stored but the keys of the private network and the data of tor, which make the next start faster.
     SIGINT and SIGTERM end them early. Raises ConfigError and InstanceError.
     """
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
-
+    reactor = installed_reactor()
     config = _prepared(path, request)
     with own_instance(config):
         printer = JSONPrinter() if as_json else TablePrinter(config, request.count)
@@ -124,7 +124,7 @@ def _is_large(size: str) -> bool:
 
 
 async def _run(
-    reactor: Any,
+    reactor: IReactorTime,
     laboratory: Laboratory,
     config: Config,
     rounds: int,

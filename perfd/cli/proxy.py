@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import attrs
 from twisted.application.service import Service
@@ -33,6 +33,7 @@ from perfd.instance import InstanceError
 from perfd.interfaces import Tor
 from perfd.laboratory import Laboratory
 from perfd.proxy import MeasuringProxy, ProxyConnection
+from perfd.reactor import Reactor, installed_reactor
 from perfd.tor.embedded import CONNECT_TIMEOUT, OutsideSocks
 from perfd.tor.endpoints import tcp_endpoint
 from perfd.tor.events.listener import ControlEvents
@@ -69,8 +70,7 @@ def proxy(path: Path | None, request: Request) -> int:
 
     Raises ConfigError and InstanceError.
     """
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
-
+    reactor = installed_reactor()
     running = _Running(reactor, request)
     try:
         with _log(request.log) as log, _way(reactor, path, request) as way:
@@ -91,7 +91,7 @@ def proxy(path: Path | None, request: Request) -> int:
 class _Running:
     """The proxy at work."""
 
-    def __init__(self, reactor: Any, request: Request) -> None:
+    def __init__(self, reactor: Reactor, request: Request) -> None:
         self.listens = False
         self._reactor = reactor
         self._request = request
@@ -139,7 +139,7 @@ def _log(name: str) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _way(reactor: Any, path: Path | None, request: Request) -> Iterator[_Way]:
+def _way(reactor: Reactor, path: Path | None, request: Request) -> Iterator[_Way]:
     """What to go through; an instance of its own is locked meanwhile, if it needs one."""
     if request.socks is not None:
         endpoint = tcp_endpoint(reactor, request.socks.host, request.socks.port, CONNECT_TIMEOUT)

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from perfd.cli.terminal import Progress
@@ -67,7 +67,7 @@ def patience(config: Config) -> float:
     return bootstrap + (testnet.DEADLINE if config.network == "testnet" else 0.0)
 
 
-async def prepare(reactor: Any, not_ready: Callable[[], str | None], patience: float) -> None:
+async def prepare(reactor: IReactorTime, not_ready: Callable[[], str | None], patience: float) -> None:
     """Wait until ``not_ready`` gives no reason any more, and show meanwhile which it gives.
 
     Raises NotReadyError after ``patience`` seconds.

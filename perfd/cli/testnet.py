@@ -12,14 +12,14 @@ from twisted.internet.defer import CancelledError
 from perfd.cli.foreground import Interruption, run_reactor
 from perfd.cli.terminal import Progress
 from perfd.processes.programs import ProgramMissingError
+from perfd.reactor import installed_reactor
 from perfd.tor.testnet.network import NetworkStatus, Testnet, network_status
 from perfd.tor.testnet.relays import TestnetError
 
 
 def run(action: str, directory: Path, tor_binary: str, *, as_json: bool) -> int:
     """Do ``action`` with the network in ``directory``; the exit code."""
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
-
+    reactor = installed_reactor()
     codes: list[int] = []
 
     async def main(_: Interruption) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
@@ -75,7 +75,7 @@ class MeasuredTor:
 class NoTor:
     """``tor = none``: what ``MeasuredTor`` does, by a direct connection."""
 
-    reactor: Any
+    reactor: IReactorTime
     turn: DeferredLock = attrs.Factory(DeferredLock)
     name: str = attrs.field(default=NO_TOR, init=False)
     version: None = attrs.field(default=None, init=False)

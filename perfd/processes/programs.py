@@ -8,7 +8,6 @@ import shutil
 import signal
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -17,6 +16,8 @@ from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
+
+from perfd.reactor import Reactor
 
 MOST_OUTPUT = 64 * 1024
 """How much of a program's output is kept, in bytes."""
@@ -53,7 +54,9 @@ class Finished:
     output: str
 
 
-async def run_program(reactor: Any, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> Finished:
+async def run_program(
+    reactor: Reactor, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0
+) -> Finished:
     """Run a program to its end without blocking the reactor; kill it after ``timeout`` seconds."""
     protocol = _Collector(stdin)
     reactor.spawnProcess(protocol, argv[0], args=list(argv), env=os.environ)
@@ -140,7 +143,7 @@ def find_processes(arguments: Collection[Path]) -> list[int]:
     return [pid for pid in found if pid != os.getpid() and wanted.intersection(command_line(pid))]
 
 
-async def end_processes(reactor: Any, arguments: Collection[Path], grace: float = GRACE) -> int:
+async def end_processes(reactor: Reactor, arguments: Collection[Path], grace: float = GRACE) -> int:
     """End all processes with one of ``arguments`` (SIGTERM, later SIGKILL); return how many, when they are gone.
 
     Raises ``OSError`` if one belongs to another user, or withstands even SIGKILL.

@@ -15,6 +15,7 @@ from perfd.clock import Anchor, Clock
 from perfd.proxy.passage import Passage
 from perfd.proxy.records import ProxyConnection
 from perfd.proxy.route import Route
+from perfd.reactor import Reactor
 from perfd.tor.events.join import Joined
 from perfd.tor.events.listener import LAST_EVENTS_WAIT, ControlEvents
 
@@ -35,7 +36,7 @@ class MeasuringProxy:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: Reactor,
         clock: Clock,
         socks: Callable[[], IStreamClientEndpoint] | None,
         events: ControlEvents | None = None,
@@ -102,9 +103,9 @@ class OpenPort(Factory):
         self._wait: float | None = None  # seconds for tor's last events, once it is being closed
         self._quiet: Deferred[None] | None = None
 
-    def listen(self, reactor: Any, host: str, port: int) -> None:
+    def listen(self, reactor: Reactor, host: str, port: int) -> None:
         """Begin to listen; a browser may open many connections in one moment."""
-        self._listening = reactor.listenTCP(port, self, backlog=MOST_CONNECTIONS, interface=host)
+        self._listening = reactor.listenTCP(port, self, backlog=MOST_CONNECTIONS, interface=host)  # type: ignore[arg-type]
 
     @property
     def port(self) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from perfd.clock import Anchor, Clock
+from perfd.reactor import Reactor
 from perfd.socks.machine import ANONYMOUS, Methods, Send, SOCKS5Machine
 from perfd.socks.server import Request
 from perfd.tor.endpoints import tcp_endpoint
@@ -22,7 +22,7 @@ CONNECT_TIMEOUT = 30.0
 class Route:
     """What all connections to one port share. ``socks`` gives tor's SOCKS port; None: connect directly."""
 
-    reactor: Any
+    reactor: Reactor
     clock: Clock
     socks: Callable[[], IStreamClientEndpoint] | None
     events: ControlEvents | None

@@ -23,7 +23,7 @@ class _SOCKSAgent:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         contextFactory: IPolicyForHTTPS | None = None,
         connectTimeout: float | None = None,
         bindAddress: Any = None,

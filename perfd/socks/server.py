@@ -14,7 +14,7 @@ import attrs
 from twisted.internet import error
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -315,7 +315,7 @@ class SocksServerFactory(Factory):
 
     noisy = False
 
-    def __init__(self, reactor: Any, endpoint_for: Callable[[Request], IStreamClientEndpoint]) -> None:
+    def __init__(self, reactor: IReactorTime, endpoint_for: Callable[[Request], IStreamClientEndpoint]) -> None:
         self.reactor = reactor
         self.endpoint_for = endpoint_for
         self.connections: set[SocksServerProtocol] = set()

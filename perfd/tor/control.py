@@ -6,14 +6,13 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 from txtorcon import TorControlProtocol, TorProtocolError
@@ -60,7 +59,7 @@ class ControlProtocol(TorControlProtocol):  # type: ignore[misc]  # txtorcon has
         super()._read_cookie(os.fsdecode(cookiefile.encode("latin-1")))
 
 
-def control_endpoint(reactor: Any, address: str) -> IStreamClientEndpoint:
+def control_endpoint(reactor: IReactorTime, address: str) -> IStreamClientEndpoint:
     """The endpoint for ``address``: a path, with or without ``unix:``, or ``host:port``. Raises ``ValueError``."""
     path = address.removeprefix("unix:")
     if path.startswith("/"):
@@ -72,7 +71,7 @@ def control_endpoint(reactor: Any, address: str) -> IStreamClientEndpoint:
 
 
 async def open_control(
-    reactor: Any, endpoint: IStreamClientEndpoint, password: str | None = None
+    reactor: IReactorTime, endpoint: IStreamClientEndpoint, password: str | None = None
 ) -> ControlProtocol:
     """Connect to a tor and authenticate (cookie, password or nothing, whatever it offers).
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
 from twisted.logger import Logger
 
+from perfd.reactor import Reactor
 from perfd.socks.server import Request, SocksServerFactory
 from perfd.tor.endpoints import tcp_endpoint
 from perfd.tor.supervision import Readiness
@@ -26,7 +25,7 @@ class EmbeddedSocks(Service):
     version: str | None = None
     _log = Logger()
 
-    def __init__(self, reactor: Any, name: str) -> None:
+    def __init__(self, reactor: Reactor, name: str) -> None:
         self.name = name
         self._reactor = reactor
         self._factory = SocksServerFactory(reactor, self._endpoint_for)
@@ -55,7 +54,7 @@ class EmbeddedSocks(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._listening = self._reactor.listenTCP(0, self._factory, backlog=BACKLOG, interface="127.0.0.1")
+        self._listening = self._reactor.listenTCP(0, self._factory, backlog=BACKLOG, interface="127.0.0.1")  # type: ignore[arg-type]
         self._log.info("the embedded SOCKS proxy was started on 127.0.0.1:{port}", port=self.port)
         self._readiness.gain()
 

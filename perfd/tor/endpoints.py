@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
 
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 
-def tcp_endpoint(reactor: Any, host: str, port: int, timeout: float) -> IStreamClientEndpoint:
+def tcp_endpoint(reactor: IReactorTime, host: str, port: int, timeout: float) -> IStreamClientEndpoint:
     """The endpoint for ``host``, a name or an IP address; ``timeout`` is in seconds.
 
     ``HostnameEndpoint`` would resolve even an address in a thread first, and connect later than asked to.

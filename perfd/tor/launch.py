@@ -34,6 +34,7 @@ from txtorcon.torcontrolprotocol import TorDisconnectError
 
 from perfd.clock import Clock
 from perfd.processes.programs import ProgramMissingError, find_program
+from perfd.reactor import Reactor
 from perfd.tor.control import (
     Bootstrap,
     ControlError,
@@ -98,7 +99,7 @@ class _Session:
         self.complaints: list[str] = []
         self._calls: list[IDelayedCall] = []
 
-    def call_later(self, reactor: Any, seconds: float, function: Callable[..., None], *arguments: str) -> None:
+    def call_later(self, reactor: Reactor, seconds: float, function: Callable[..., None], *arguments: str) -> None:
         self._calls.append(reactor.callLater(seconds, function, *arguments))
 
     def cancel_calls(self) -> None:
@@ -123,7 +124,7 @@ class TorService(SupervisedService):
     """
 
     def __init__(
-        self, reactor: Any, options: TorOptions, network: Network | None = None, clock: Clock | None = None
+        self, reactor: Reactor, options: TorOptions, network: Network | None = None, clock: Clock | None = None
     ) -> None:
         super().__init__(reactor, f"tor {options.name}", clock)
         self.name = options.name

@@ -9,7 +9,6 @@ import signal
 from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessExitedAlready
@@ -18,6 +17,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from perfd.processes.programs import GRACE, command_line, describe_exit, end_processes, exit_code, find_processes
+from perfd.reactor import Reactor
 from perfd.tor.files import make_private, quoted, write_whole
 from perfd.tor.messages import last_words, message_of
 
@@ -100,7 +100,7 @@ class TorDirectory:
             return f"unix:{self._control_socket}"
         return next((line.removeprefix("PORT=") for line in lines if line.startswith("PORT=127.0.0.1:")), None)
 
-    async def end_leftovers(self, reactor: Any) -> None:
+    async def end_leftovers(self, reactor: Reactor) -> None:
         """End the tor that a crashed Perfd left in this directory, if there is one.
 
         It would end by itself within 15 seconds (``__OwningControllerProcess``). Raises ``DirectoryInUseError``
@@ -139,7 +139,7 @@ class TorProcess(ProcessProtocol):
         self._waiting: list[Deferred[int]] = []
 
     @classmethod
-    def launch(cls, reactor: Any, binary: str, directory: TorDirectory) -> TorProcess:
+    def launch(cls, reactor: Reactor, binary: str, directory: TorDirectory) -> TorProcess:
         """Start tor; it ends when this process does. Raises ``OSError``."""
         self = cls()
         argv = [binary, "--defaults-torrc", str(directory.path / "torrc-defaults"), "-f", str(directory.torrc)]
@@ -163,7 +163,7 @@ class TorProcess(ProcessProtocol):
         last = last_words(self.lines) if code > 0 else message_of(self.lines[-1] if self.lines else "")
         return f"{describe_exit(code)}: {last}" if last else describe_exit(code)
 
-    async def stop(self, reactor: Any, grace: float = GRACE) -> None:
+    async def stop(self, reactor: Reactor, grace: float = GRACE) -> None:
         """End the process: SIGTERM, after ``grace`` seconds SIGKILL. Returns when it is gone."""
         if self.exit_code is not None:
             return

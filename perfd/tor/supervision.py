@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import deferLater
@@ -11,6 +9,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from perfd.clock import Clock
+from perfd.reactor import Reactor
 
 SHORTEST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
@@ -81,7 +80,7 @@ class SupervisedService(Service):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, what: str, clock: Clock | None = None) -> None:
+    def __init__(self, reactor: Reactor, what: str, clock: Clock | None = None) -> None:
         self._reactor = reactor
         self._what = what
         self._clock = clock or Clock()

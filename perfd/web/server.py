@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
@@ -16,6 +15,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Site
 
 from perfd.config.values import Address
+from perfd.reactor import Reactor
 from perfd.tor.onion import VIRTUAL_PORT, OnionService
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
@@ -50,7 +50,7 @@ class OrderedServices(MultiService):
 class WebServer(Service):
     """Listens with ``site``; privileged ports too, if it is started privileged."""
 
-    def __init__(self, reactor: Any, site: Site, listen: Address) -> None:
+    def __init__(self, reactor: Reactor, site: Site, listen: Address) -> None:
         self._reactor = reactor
         self._site = site
         self._listen = listen
@@ -59,7 +59,10 @@ class WebServer(Service):
     def privilegedStartService(self) -> None:
         try:
             self._port = self._reactor.listenTCP(
-                self._listen.port, self._site, backlog=BACKLOG, interface=self._listen.host
+                self._listen.port,
+                self._site,  # type: ignore[arg-type]
+                backlog=BACKLOG,
+                interface=self._listen.host,
             )
         except CannotListenError as error:
             raise StartError(f"cannot listen on {self._listen}: {error.socketError}") from None
@@ -89,7 +92,7 @@ class Front:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: Reactor,
         parent: MultiService,
         children: Mapping[str, IResource],
         stamps: ServerStamps,

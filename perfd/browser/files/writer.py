@@ -31,6 +31,7 @@ from perfd.browser.files.har_matching import EntryTor
 from perfd.browser.records import PageLoad
 from perfd.processes.programs import describe_exit, exit_code
 from perfd.proxy.records import ProxyConnection
+from perfd.reactor import Reactor
 from perfd.record import EMPTY
 
 TIMEOUT = 60.0
@@ -55,7 +56,7 @@ class MaterialWriter:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, directory: Path, timeout: float = TIMEOUT) -> None:
+    def __init__(self, reactor: Reactor, directory: Path, timeout: float = TIMEOUT) -> None:
         self._reactor = reactor
         self._directory = directory.absolute()
         self._timeout = timeout
@@ -137,7 +138,7 @@ class _Child(ProcessProtocol):
 
     transport: Any  # twisted.internet.process.Process
 
-    def __init__(self, reactor: Any, pieces: Iterator[bytes], timeout: float) -> None:
+    def __init__(self, reactor: Reactor, pieces: Iterator[bytes], timeout: float) -> None:
         self.output: Deferred[bytes] = Deferred(lambda _: self._kill())
         """Fires with its standard output when it has ended well, or fails with ``ChildError``."""
         self._reactor = reactor

@@ -32,6 +32,7 @@ from perfd.config import Config, ConfigError, load_config
 from perfd.daemon.upkeep.archive import DIRECTORY, GRACE, Archive
 from perfd.daemon.upkeep.days import DAY, day_of
 from perfd.daemon.upkeep.retention import delete_old, give_back
+from perfd.reactor import Reactor
 from perfd.store.database import NoDatabaseError, StoreError, database_path
 from perfd.store.page_files import DIRECTORY as LOAD_FILES
 from perfd.store.page_files import delete_files_before
@@ -139,7 +140,7 @@ class DailyService(Service):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, clock: Clock, config: Config, first_after: float = FIRST_AFTER) -> None:
+    def __init__(self, reactor: Reactor, clock: Clock, config: Config, first_after: float = FIRST_AFTER) -> None:
         self._reactor = reactor
         self._wall = clock.wall
         self._config = config
@@ -211,7 +212,7 @@ class Child(ProcessProtocol):
 
     transport: Any  # twisted.internet.interfaces.IProcessTransport
 
-    def __init__(self, reactor: Any, say: Callable[[str], object]) -> None:
+    def __init__(self, reactor: Reactor, say: Callable[[str], object]) -> None:
         self._reactor = reactor
         self._say = say
         self._rest = b""

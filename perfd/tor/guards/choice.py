@@ -8,10 +8,10 @@ they do not come, ``fastratio`` becomes ``fast``, and ``slowratio`` ``slow``, wi
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import attrs
 from twisted.internet.address import IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from txtorcon import TorControlProtocol
 
@@ -51,7 +51,7 @@ class GuardChoice:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, mode: str, *, tor: str, clock: Clock) -> None:
+    def __init__(self, reactor: IReactorTime, mode: str, *, tor: str, clock: Clock) -> None:
         self._reactor = reactor
         self._mode = mode
         self._tor = tor

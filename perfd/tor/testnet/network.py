@@ -16,13 +16,14 @@ import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import attrs
 from twisted.internet.task import deferLater
 
 from perfd.clock import Clock
 from perfd.processes.programs import end_processes, recorded_process
+from perfd.reactor import Reactor
 from perfd.tor.files import make_private
 from perfd.tor.testnet import relays
 from perfd.tor.testnet.consensus import Consensus, read_consensus
@@ -135,7 +136,7 @@ class Testnet:
         return state.client_options
 
     async def start(
-        self, reactor: Any, *, progress: Progress = lambda *_: None, deadline: float = DEADLINE
+        self, reactor: Reactor, *, progress: Progress = lambda *_: None, deadline: float = DEADLINE
     ) -> bool:
         """Start the network and return when clients can use it; False if it already ran, without an owner.
 
@@ -170,7 +171,7 @@ class Testnet:
             self._unlock()
         return ours
 
-    async def stop(self, reactor: Any) -> bool:
+    async def stop(self, reactor: Reactor) -> bool:
         """End all relays and return when they are gone; False if none ran. Raises ``TestnetError``."""
         if not self.directory.is_dir():
             return False
@@ -180,7 +181,7 @@ class Testnet:
         finally:
             self._unlock()
 
-    async def restart_dead_relay(self, reactor: Any) -> str | None:
+    async def restart_dead_relay(self, reactor: Reactor) -> str | None:
         """Start a relay that ended since the start again, on the same ports; return how it ended, None if all run.
 
         None also if another process is about to do the same. Raises ``TestnetError`` if that fails, and
@@ -241,7 +242,9 @@ class Testnet:
             self._lock_file.close()
             self._lock_file = None
 
-    async def _start_anew(self, reactor: Any, programs: RelayPrograms, progress: Progress, until: float) -> None:
+    async def _start_anew(
+        self, reactor: Reactor, programs: RelayPrograms, progress: Progress, until: float
+    ) -> None:
         previous = State.load(self.directory)
         await self._end_relays(reactor)
         for attempts_left in (1, 0):
@@ -260,7 +263,7 @@ class Testnet:
             else:
                 return
 
-    async def _wait_until_ready(self, reactor: Any, progress: Progress, until: float, deadline: float) -> None:
+    async def _wait_until_ready(self, reactor: Reactor, progress: Progress, until: float, deadline: float) -> None:
         has_consensus = False
         while True:
             status = self.status()
@@ -280,7 +283,7 @@ class Testnet:
                 raise TestnetError(_not_ready(status, status.state, deadline))
             await deferLater(reactor, _POLL)
 
-    async def _end_relays(self, reactor: Any) -> bool:
+    async def _end_relays(self, reactor: Reactor) -> bool:
         state = State.load(self.directory)
         if state is None:
             return False

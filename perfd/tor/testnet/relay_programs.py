@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 
 from perfd.clock import Clock
 from perfd.processes.programs import ProgramMissingError, find_program, recorded_process, run_program
+from perfd.reactor import Reactor
 from perfd.tor.files import make_private, write_whole
 from perfd.tor.messages import last_words
 from perfd.tor.testnet import relays
@@ -36,11 +37,11 @@ class RelayPrograms:
 
     tor: str
     gencert: str
-    reactor: Any
+    reactor: Reactor
     clock: Clock
 
     @classmethod
-    def find(cls, reactor: Any, tor_binary: str, clock: Clock) -> RelayPrograms:
+    def find(cls, reactor: Reactor, tor_binary: str, clock: Clock) -> RelayPrograms:
         """Look for the programs. Raises ``TestnetError`` if one is missing."""
         try:
             return cls(find_program(tor_binary), find_program("tor-gencert"), reactor, clock)

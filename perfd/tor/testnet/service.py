@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.task import deferLater
 
 from perfd.clock import Clock
+from perfd.reactor import Reactor
 from perfd.tor.supervision import SupervisedService
 from perfd.tor.testnet.network import NetworkEndedError, Testnet
 from perfd.tor.testnet.relays import TestnetError
@@ -24,7 +23,7 @@ class TestnetService(SupervisedService):
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
 
-    def __init__(self, reactor: Any, testnet: Testnet, clock: Clock | None = None) -> None:
+    def __init__(self, reactor: Reactor, testnet: Testnet, clock: Clock | None = None) -> None:
         super().__init__(reactor, "the private network", clock)
         self._testnet = testnet
 
