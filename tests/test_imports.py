@@ -7,6 +7,7 @@ comes of it.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -179,3 +180,10 @@ def test_circle() -> None:
     """A circle is found, and told as the way round."""
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_test_imports_a_test() -> None:
+    """What several tests need is in tests/support/."""
+    test = re.compile(r"^(from|import) tests\.\S*\btest_|^from tests\.\S* import test_", re.MULTILINE)
+    files = sorted((CHECKOUT / "tests").rglob("*.py"))
+    assert [path for path in files if test.search(path.read_text(encoding="utf-8"))] == []

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock as FakeReactor
 from twisted.logger import LogEvent, globalLogPublisher
@@ -21,19 +20,11 @@ from perfd.store.reader import History
 from perfd.variant import Variant
 from tests.support.instance import SOCKS_CONFIG, TestInstance, wait_for
 from tests.support.strategies import typical
+from tests.support.tors import SomeTor
 
 START = 1_700_000_000.0
 INTERVAL = 300.0
 WAY = Variant("default", "public")
-
-
-@attrs.frozen
-class SomeTor:
-    """A tor as far as health looks at it."""
-
-    name: str
-    version: str | None
-    not_ready: str | None
 
 
 class HealthCase(SynchronousTestCase):

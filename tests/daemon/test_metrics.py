@@ -14,8 +14,8 @@ from perfd.record import Error, Outcome
 from perfd.variant import Variant
 from perfd.web.results.answers import Access
 from perfd.web.results.pages import METRICS_TYPE, MetricsPage
-from tests.daemon.test_health import SomeTor
 from tests.support.strategies import typical
+from tests.support.tors import SomeTor
 from tests.support.web_client import SiteTestCase, get
 
 WAY = {"experiment": "download-50k", "tor": "default", "server": "public", "browser": "", "optimistic": ""}

@@ -17,7 +17,7 @@ from perfd.client.fetch import Exchange
 from perfd.clock import Clock, Phase, Timeline
 from perfd.experiments.rtt import LAST_ECHO_WAIT, figures
 from perfd.record import Error, Measurement, Outcome
-from tests.experiments.test_run import ExperimentCase
+from tests.support.experiments import ExperimentCase
 from tests.support.scripted import WALL, Connection
 
 HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: perfd-echo\r\n\r\n"

@@ -7,8 +7,8 @@ from twisted.internet.ssl import Certificate
 from twisted.web.server import Site
 
 from perfd.record import Error, Outcome
-from tests.socks.test_http import CERTIFICATE
 from tests.support.browser_pages import LARGE, MISSING, BrowserTestCase, reactor
+from tests.support.certificates import CERTIFICATE
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 

@@ -20,7 +20,7 @@ from perfd.tor.events.join import Joined, error_fields
 from perfd.tor.launch import TorOptions, TorService
 from perfd.tor.onion import OnionService
 from perfd.tor.onion_client import ClientKey, OnionClient
-from tests.real.test_events import WithEvents
+from tests.support.network import WithEvents
 
 pytestmark = pytest.mark.tor
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import TestCase
 from twisted.web.server import Site
 from twisted.web.static import Data
 
@@ -19,9 +15,9 @@ from perfd.clock import Clock, Phase, Timeline
 from perfd.record import Outcome
 from perfd.socks import SOCKS5ClientEndpoint
 from perfd.tor.launch import TorOptions, TorService
-from tests.real.test_events import RunningNetwork
 from tests.support.delay_line import DelayLine, optimistic_data
 from tests.support.instance import free_port
+from tests.support.network import NetworkCase
 
 pytestmark = pytest.mark.tor
 
@@ -29,19 +25,11 @@ SIZE = 50 * 1024
 RTT = 0.15
 
 
-class OptimisticTests(TestCase):
+class OptimisticTests(NetworkCase):
     """Fetches whose HTTP request leaves with the SOCKS request."""
 
-    timeout = 120
-    network: RunningNetwork
-
-    @pytest.fixture(autouse=True)
-    def _use_testnet(self, testnet: Any) -> None:
-        self.network = RunningNetwork(testnet.client_options)
-
     def setUp(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="perfd-")).resolve()
-        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+        super().setUp()
         data = Data(bytes(SIZE), "application/octet-stream")
         data.isLeaf = True
         listening: Any = reactor.listenTCP(0, Site(data), interface="127.0.0.1")

@@ -17,8 +17,8 @@ from twisted.internet.utils import getProcessOutputAndValue
 from perfd.proxy import MeasuringProxy, OpenPort, ProxyConnection
 from perfd.proxy.passage import Passage
 from perfd.tor.launch import TorService
-from tests.real.test_events import SIZE, WithEvents
 from tests.support.instance import free_port
+from tests.support.network import SIZE, WithEvents
 
 pytestmark = pytest.mark.tor
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +16,6 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import TestCase
 
 from perfd.processes.programs import command_line, find_processes, find_program, run_program
 from perfd.tor.launch import TorOptions, TorService
@@ -26,6 +23,7 @@ from perfd.tor.testnet.network import Testnet, network_status
 from perfd.tor.testnet.relays import State, TestnetError
 from tests.conftest import TestnetFixture
 from tests.support.instance import TestInstance, free_port, is_alive, wait_for
+from tests.support.network import RealCase
 from tests.support.places import CHECKOUT
 
 pytestmark = pytest.mark.tor
@@ -87,14 +85,8 @@ async def until(condition: Callable[[], Any], seconds: float = 120.0) -> None:
         await deferLater(reactor, 0.05)
 
 
-class RealTestCase(TestCase):
-    """A directory, and the end of all that was started in it."""
-
-    timeout = 240
-
-    def setUp(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="perfd-test-")).resolve()
-        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+class DaemonCase(RealCase):
+    """Services in processes of their own, which end with the test."""
 
     def daemon(self, kind: str, directory: Path, torrc: str = "") -> subprocess.Popen[bytes]:
         """A process that runs a service."""
@@ -106,7 +98,7 @@ class RealTestCase(TestCase):
 
 
 @pytest.mark.usefixtures("with_testnet")
-class TorTests(RealTestCase):
+class TorTests(DaemonCase):
     """Tor on the private network of the test run."""
 
     testnet: TestnetFixture
@@ -237,7 +229,7 @@ class TorTests(RealTestCase):
         await service.when_ready()
 
 
-class DaemonTests(RealTestCase):
+class DaemonTests(DaemonCase):
     """What a daemon leaves behind."""
 
     async def test_killed_testnet(self) -> None:
@@ -280,7 +272,7 @@ def test_daemonized_testnet(tmp_path: Path) -> None:
     assert find_processes([relay.torrc for relay in relays]) == []
 
 
-class NetworkTests(RealTestCase):
+class NetworkTests(DaemonCase):
     """A private network of its own."""
 
     async def test_no_consensus(self) -> None:

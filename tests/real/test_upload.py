@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -12,7 +9,6 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import TestCase
 
 from perfd.cli.standalone import Unrecorded
 from perfd.clock import Clock
@@ -25,6 +21,7 @@ from perfd.laboratory import Laboratory
 from perfd.logfile.line import parse, render
 from perfd.record import DECILES, Error, Measurement, Outcome
 from tests.support.instance import free_port
+from tests.support.network import NetworkCase, RealCase
 
 MIB = 2**20
 
@@ -42,14 +39,8 @@ timeout = {timeout}
 """
 
 
-class UploadTestCase(TestCase):
+class UploadCase(RealCase):
     """Runs of experiments."""
-
-    timeout = 150
-
-    def setUp(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="perfd-")).resolve()
-        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
 
     def start(self, options: str = "", server_port: int = 0, **values: Any) -> Any:
         """The experiment, in a laboratory of its own that was started.
@@ -91,12 +82,8 @@ class UploadTestCase(TestCase):
 
 
 @pytest.mark.tor
-class TorTests(UploadTestCase):
+class TorTests(UploadCase, NetworkCase):
     """Over the private network."""
-
-    @pytest.fixture(autouse=True)
-    def _use_testnet(self, testnet: Any) -> None:
-        self.testnet = testnet.directory
 
     async def run_until(self, experiment: Any, outcome: Outcome, errorcode: str | None = None) -> Measurement:
         """A run that ends so; the private network has moments in which tor sees no exit."""
@@ -127,7 +114,7 @@ class TorTests(UploadTestCase):
         self.assertFalse({"UPLOADBYTES", "SENTLAST"} & set(m.extra))
 
 
-class DirectTests(UploadTestCase):
+class DirectTests(UploadCase):
     """Over the embedded SOCKS proxy, and without any."""
 
     async def test_socks(self) -> None:

@@ -42,9 +42,9 @@ from perfd.socks import (
     UnknownReplyCode,
 )
 from perfd.socks.testing import FakeSOCKSFactory, MemoryEndpoint, SOCKSAnswers
-from tests.socks.test_client import GRANTED, LOGIN, Application, ManualEndpoint, Recorder, Wire
-from tests.socks.test_http import CERTIFICATE, Page, TrustOne
-from tests.socks.test_loopback import Collector, Echo, HalfCloser, LoopbackCase
+from tests.support.certificates import CERTIFICATE, TrustOne
+from tests.support.loopback import Collector, Echo, HalfCloser, LoopbackCase, Page
+from tests.support.wire import GRANTED, LOGIN, Application, ManualEndpoint, Recorder, Wire
 
 reactor: Any = global_reactor
 

@@ -16,8 +16,8 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.stdio import StandardIO
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from tests.socks.test_http import CERTIFICATE
 from tests.support.browser_pages import GOOD, Pages
+from tests.support.certificates import CERTIFICATE
 from tests.support.places import CHECKOUT
 
 reactor: Any = global_reactor

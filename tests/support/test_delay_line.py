@@ -15,9 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.socks import SOCKS5ClientEndpoint
 from perfd.socks.testing import MemoryEndpoint
-from tests.socks.test_client import Application
-from tests.socks.test_loopback import Collector, Echo, LoopbackCase
 from tests.support.delay_line import Delay, DelayedEndpoint, DelayLine, optimistic_data
+from tests.support.loopback import Collector, Echo, LoopbackCase
+from tests.support.wire import Application
 
 reactor: Any = global_reactor
 

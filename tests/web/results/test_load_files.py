@@ -14,9 +14,9 @@ from perfd.web.results.load_files import KINDS
 from perfd.web.results.records import result_resources
 from perfd.wire.keystream import PIECE
 from tests.support.page_loads import DAY, ID, NOW, png
+from tests.support.results import ResultsCase
 from tests.support.strategies import typical
 from tests.support.web_client import get
-from tests.web.results.test_records import ResultsCase
 
 DOCUMENT = json.dumps({"log": [zlib.crc32(b"%d" % n) for n in range(200_000)]}).encode()
 
