@@ -34,8 +34,8 @@ from perfd.interfaces import Tor
 from perfd.laboratory import Laboratory
 from perfd.proxy import MeasuringProxy, ProxyConnection
 from perfd.reactor import Reactor, installed_reactor
-from perfd.tor.embedded import CONNECT_TIMEOUT, OutsideSocks
-from perfd.tor.endpoints import tcp_endpoint
+from perfd.tor.embedded import OutsideSocks
+from perfd.tor.endpoints import CONNECT_TIMEOUT, tcp_endpoint
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.launch import TorOptions, TorService
 from perfd.web.server import StartError

@@ -8,19 +8,17 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from perfd.clock import Anchor, Clock
-from perfd.proxy.passage import Passage
+from perfd.proxy.connection import MeasuredConnection, PortSettings
 from perfd.proxy.records import ProxyConnection
-from perfd.proxy.route import Route
 from perfd.reactor import Reactor
+from perfd.socks.server import MOST_CONNECTIONS, SOCKSServer
+from perfd.socks.way_out import ThroughSOCKS, WayOut
+from perfd.tor.endpoints import direct
 from perfd.tor.events.join import Joined
 from perfd.tor.events.listener import LAST_EVENTS_WAIT, ControlEvents
-
-MOST_CONNECTIONS = 1000
-"""Connections at the same time to one port; further ones are closed at once."""
 
 MOST_RECORDS = 20_000
 """Records that a port keeps until it is closed; further connections are only counted."""
@@ -67,38 +65,36 @@ class MeasuringProxy:
         """
         if not ipaddress.ip_address(host).is_loopback:
             raise ValueError(f"{host} is not a loopback address")
-        route = Route(
+        way_out: WayOut = direct(self._reactor, optimistic=optimistic)
+        if self._socks is not None:
+            way_out = ThroughSOCKS(self._socks, login, optimistic)
+        settings = PortSettings(
             reactor=self._reactor,
             clock=self._clock,
-            socks=self._socks,
+            way_out=way_out,
             events=self._events,
-            login=login,
-            optimistic=optimistic,
             measurement=measurement,
             anchor=anchor,
         )
-        opened = OpenPort(route, finished)
+        opened = OpenPort(settings, finished)
         opened.listen(self._reactor, host, port)
         return opened
 
 
-class OpenPort(Factory):
+class OpenPort(SOCKSServer):
     """A port that the proxy listens on; made by ``MeasuringProxy.open``."""
 
-    noisy = False
     _log = Logger()
 
-    def __init__(self, route: Route, finished: Callable[[ProxyConnection], None] | None = None) -> None:
-        self.turned_away = 0
-        """Connections that were closed at once: there were too many, or they came from elsewhere."""
+    def __init__(self, settings: PortSettings, finished: Callable[[ProxyConnection], None] | None = None) -> None:
+        super().__init__(settings.reactor, settings.way_out)
         self.omitted = 0
         """Records that were not kept, because there were too many."""
-        self._route = route
+        self._settings = settings
         self._finished = finished or self._keep
         self._records: list[ProxyConnection] = []
         self._listening: IListeningPort | None = None
         self._last_number = 0
-        self._live: set[Passage] = set()
         self._finishing: set[Deferred[None]] = set()
         self._wait: float | None = None  # seconds for tor's last events, once it is being closed
         self._quiet: Deferred[None] | None = None
@@ -114,17 +110,13 @@ class OpenPort(Factory):
         return int(self._listening.getHost().port)  # type: ignore[attr-defined]
 
     def buildProtocol(self, addr: Any) -> Any:
-        """One end of a new connection; None, which closes it, for clients elsewhere and when there are too many."""
-        local = ipaddress.ip_address(getattr(addr, "host", "0.0.0.0").partition("%")[0]).is_loopback
-        if self._wait is not None:
-            return None
-        if not local or len(self._live) >= MOST_CONNECTIONS:
-            self.turned_away += 1
-            return None
+        """See `SOCKSServer.buildProtocol`; also None once it is being closed."""
+        return None if self._wait is not None else super().buildProtocol(addr)
+
+    def make(self, addr: Any) -> MeasuredConnection:
+        """A connection from ``addr``, with the next number."""
         self._last_number += 1
-        passage = Passage(self._route, self._last_number, addr, self._over)
-        self._live.add(passage)
-        return passage.client
+        return MeasuredConnection(self._settings, self._last_number, addr, self.over)
 
     async def close(self, wait: float = LAST_EVENTS_WAIT) -> tuple[ProxyConnection, ...]:
         """Stop listening and break off what is connected; the records of all connections, by their number.
@@ -134,41 +126,41 @@ class OpenPort(Factory):
         self._wait = wait
         listening, self._listening = self._listening, None
         stopped = maybeDeferred(listening.stopListening) if listening is not None else None
-        for passage in list(self._live):
-            passage.abort()
+        self.abort_all()
         if wait <= 0:
             for finishing in list(self._finishing):
                 finishing.cancel()
         if stopped is not None:
             await stopped
-        if self._live or self._finishing:
+        if self.connections or self._finishing:
             self._quiet = Deferred()
             await self._quiet
         records, self._records = self._records, []
         return tuple(sorted(records, key=lambda record: record.number))
 
-    def _over(self, passage: Passage) -> None:
-        self._live.discard(passage)
-        finishing = Deferred.fromCoroutine(self._finish(passage))
+    def over(self, connection: MeasuredConnection) -> None:
+        """Both ends of ``connection`` are closed; what tor tells last is still to come."""
+        super().over(connection)
+        finishing = Deferred.fromCoroutine(self._finish(connection))
         self._finishing.add(finishing)
         finishing.addErrback(lambda failure: self._log.failure("a record of the proxy was lost", failure))
         finishing.addBoth(lambda _: self._finishing_ended(finishing))
 
-    async def _finish(self, passage: Passage) -> None:
+    async def _finish(self, connection: MeasuredConnection) -> None:
         """Complete the record with what tor tells last, and give it out."""
         joined: Joined | None = None
-        events = self._route.events
-        if events is not None and passage.join is not None:
+        events = self._settings.events
+        if events is not None and connection.join is not None:
             wait = LAST_EVENTS_WAIT if self._wait is None else self._wait
             try:
-                joined = await events.finish(passage.join, passage.anchor, wait)
+                joined = await events.finish(connection.join, connection.anchor, wait)
             except CancelledError:
-                joined = await events.finish(passage.join, passage.anchor, wait=0)
-        self._finished(passage.record(joined))
+                joined = await events.finish(connection.join, connection.anchor, wait=0)
+        self._finished(connection.record(joined))
 
     def _finishing_ended(self, finishing: Deferred[None]) -> None:
         self._finishing.discard(finishing)
-        if self._quiet is not None and not self._live and not self._finishing:
+        if self._quiet is not None and not self.connections and not self._finishing:
             quiet, self._quiet = self._quiet, None
             quiet.callback(None)
 

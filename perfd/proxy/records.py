@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import attrs
 
-from perfd.clock import Anchor
+from perfd.socks.notes import Notes
 from perfd.tor.events.join import Joined, error_fields, is_vague, tor_fields
 
 TOR_FIELDS = (
@@ -66,52 +65,27 @@ class ProxyConnection:
         return values | dict.fromkeys(TOR_FIELDS) | tor_fields(joined)
 
 
-class Notes:
-    """What happens to a connection, while it happens. Of everything, the first time counts."""
+def connection_record(notes: Notes, times: dict[str, Any], joined: Joined | None, **known: Any) -> ProxyConnection:
+    """The record of a connection that is over, with what is ``known`` besides its notes and ``times``.
 
-    def __init__(self, anchor: Anchor, now: Callable[[], float]) -> None:
-        self.anchor = anchor
-        self.stamps: dict[str, float] = {}  # monotonic, by the names of the record's times
-        self.closed: tuple[str, str] | None = None  # by whom, and how
-        self.local_port: int | None = None
-        self.code: int | None = None
-        self._error: tuple[str, str] | None = None
-        self._now = now
-
-    def mark(self, name: str) -> float:
-        """Something happened now; the stamp."""
-        return self.stamps.setdefault(name, self._now())
-
-    def close(self, by: str, how: str) -> None:
-        """One side began to close."""
-        if self.closed is None:
-            self.closed = (by, how)
-            self.mark("closed")
-
-    def fail(self, errorcode: str, reason: str) -> None:
-        """It went wrong; what does after the program has closed is nobody's error."""
-        if self._error is None and self.closed is not None and self.closed[0] != "client":
-            self._error = (errorcode, reason)
-
-    def record(self, joined: Joined | None, **known: Any) -> ProxyConnection:
-        """The record, with what is ``known`` besides."""
-        closed_by, how = self.closed or (None, None)
-        errorcode, reason = self._error or (None, None)
-        seen_by_tor = error_fields(joined) if joined is not None else None
-        if seen_by_tor is not None and closed_by == "remote" and (errorcode is None or is_vague(errorcode)):
-            errorcode, reason = seen_by_tor
-        times: dict[str, Any] = {name: self.anchor.epoch(stamp) for name, stamp in self.stamps.items()}
-        return ProxyConnection(
-            **times,
-            **known,
-            closedby=closed_by,
-            how=how,
-            code=self.code,
-            localport=self.local_port,
-            errorcode=errorcode,
-            reason=reason,
-            joined=joined,
-        )
+    Tor's word counts for more than what could be seen from outside.
+    """
+    closed_by, how = notes.closed or (None, None)
+    errorcode, reason = notes.error or (None, None)
+    seen_by_tor = error_fields(joined) if joined is not None else None
+    if seen_by_tor is not None and closed_by == "remote" and (errorcode is None or is_vague(errorcode)):
+        errorcode, reason = seen_by_tor
+    return ProxyConnection(
+        **times,
+        **known,
+        closedby=closed_by,
+        how=how,
+        code=notes.code,
+        localport=notes.local_port,
+        errorcode=errorcode,
+        reason=reason,
+        joined=joined,
+    )
 
 
 def address_text(address: Any) -> str | None:

@@ -41,11 +41,13 @@ class Hooks:
     ``connected`` is called with the local address of the connection to the proxy, before a byte is sent on it.
     ``replied`` is called with the reply that granted the request; a refusal is the exception that the
     Deferred fails with, or that the application loses its optimistic connection with.
+    An optimistic SOCKS 5 client that the proxy has answered calls ``before_request``, and goes on when that fires.
     """
 
     timeline: Timeline | None = None
     connected: Callable[[IAddress], None] | None = None
     replied: Callable[[Reply], None] | None = None
+    before_request: Callable[[], Deferred[None]] | None = None
 
     def now(self) -> float:
         """The moment in the timeline's clock (seconds); 0 without a timeline."""
@@ -71,6 +73,8 @@ class SOCKSClient(Protocol):
     _given_up = False
     _read_size: int | None = None  # of the application, while less is read at a time
     _failure: Failure | None = None  # why it was given up, if the application is still to be told
+    _ready: Deferred[None] | None = None  # for the optimistic request
+    _held = b""  # what the proxy said before that
 
     def connectionMade(self) -> None:
         hooks = self.factory.hooks
@@ -86,8 +90,24 @@ class SOCKSClient(Protocol):
         stamp = self._arrival(self.factory.hooks.now())
         if self._granted and self._receiver is not None:
             self._receiver.dataReceived(data)
+        elif self.factory.optimistic and self.factory.hooks.before_request is not None:
+            self._hold(data, self.factory.hooks.before_request, stamp)
         elif not self._given_up:
             self._act(self.factory.machine.receive(data), stamp)
+
+    def _hold(self, data: bytes, before_request: Callable[[], Deferred[None]], stamp: float) -> None:
+        """Act on ``data`` as soon as the application is ready for the request."""
+        self._held += data
+        if self._ready is None:
+            self._ready = before_request()
+            self._ready.addCallback(lambda _: self._release(stamp))
+        elif self._ready.called:
+            self._release(stamp)
+
+    def _release(self, stamp: float) -> None:
+        held, self._held = self._held, b""
+        if not self._given_up:
+            self._act(self.factory.machine.receive(held), stamp)
 
     def _arrival(self, now: float) -> float:
         """When what was read ``now`` had arrived, if the application has made the kernel stamp that."""
@@ -126,6 +146,7 @@ class SOCKSClient(Protocol):
             getattr(self.transport, "abortConnection", self.transport.loseConnection)()
 
     def _act(self, events: Iterable[Event], stamp: float) -> None:
+        """Do what the machine says, at ``stamp``, until the connection is given up, which any step may lead to."""
         hooks = self.factory.hooks
         for event in events:
             if self._given_up:
@@ -243,7 +264,7 @@ class SOCKSClientFactory(_ClientFactory):
     """Makes one connection. ``deferred`` fires with the application's protocol, and can be cancelled."""
 
     noisy = False
-    protocol: type[SOCKSClient]
+    protocol: type[SOCKSClient] = SOCKSClient
 
     def __init__(
         self, machine: Machine, proxiedFactory: IProtocolFactory, hooks: Hooks, *, optimistic: bool = False

@@ -32,6 +32,7 @@ class _SOCKSAgent:
         proxyEndpoint: IStreamClientEndpoint,
         endpointArgs: Mapping[str, Any] | None = None,
     ) -> None:
+        # As Agent does: without a policy nobody would check the host's name.
         policy = BrowserLikePolicyForHTTPS() if contextFactory is None else contextFactory
         if not IPolicyForHTTPS.providedBy(policy):
             raise NotImplementedError("contextFactory must provide IPolicyForHTTPS")

@@ -166,13 +166,19 @@ class SOCKS5Machine(Machine):
     """A SOCKS 5 client for one CONNECT.
 
     An IPv4 or IPv6 literal is sent as an address, any other ``host`` as a name that the proxy resolves.
+    ``pipelined``: the request is sent together with user name and password, without waiting for the answer to
+    these. (The greeting is always sent alone: of a greeting and a login that come together, tor 0.4.9 answers only
+    the login.)
     Raises ValueError for a host, port or login that SOCKS 5 cannot carry.
     """
 
     reply_size = 10
 
-    def __init__(self, host: str | bytes, port: int, methods: Methods = ANONYMOUS) -> None:
+    def __init__(
+        self, host: str | bytes, port: int, methods: Methods = ANONYMOUS, *, pipelined: bool = False
+    ) -> None:
         super().__init__()
+        self._pipelined = pipelined
         self._greeting, self._login = _greeting_and_login(methods)
         self._request = bytes((5, _CONNECT, 0)) + _socks5_address(_host_bytes(host)) + _port_bytes(port)
 
@@ -190,7 +196,8 @@ class SOCKS5Machine(Machine):
         if method not in self._greeting[2:]:
             raise MethodsNotAcceptedError(f"the proxy chose method 0x{method:02X}, which was not offered", method)
         if method == _METHODS["login"]:
-            return 2, State.LOGIN, (Send(self._login),)
+            request = (Send(self._request), RequestSent()) if self._pipelined else ()
+            return 2, State.LOGIN, (Send(self._login), *request)
         return 2, State.REPLY, (Negotiated(method), Send(self._request), RequestSent())
 
     def _read_login(self, data: bytes) -> _Step | None:
@@ -200,7 +207,8 @@ class SOCKS5Machine(Machine):
             return None
         if (status := data[1]) != 0:
             raise LoginAuthenticationFailed(f"the proxy rejected user name and password (0x{status:02X})", status)
-        return 2, State.REPLY, (Negotiated(_METHODS["login"]), Send(self._request), RequestSent())
+        request = () if self._pipelined else (Send(self._request), RequestSent())
+        return 2, State.REPLY, (Negotiated(_METHODS["login"]), *request)
 
     def _read_reply(self, data: bytes) -> _Step | None:
         """Read VER REP RSV ATYP BND.ADDR BND.PORT (RFC 1928 section 6)."""

@@ -359,6 +359,7 @@ class MemoryEndpoint:
         self._clock = MemoryReactorClock() if clock is None else clock
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect; fails with `NoProtocol` if either factory builds none."""
         near = IPv4Address("TCP", "127.0.0.1", 40001 + len(self.pumps))
         far = IPv4Address("TCP", "127.0.0.1", 9050)
         client, server = protocolFactory.buildProtocol(far), self._server_factory.buildProtocol(near)

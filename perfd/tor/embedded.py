@@ -8,15 +8,12 @@ from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
 from twisted.logger import Logger
 
 from perfd.reactor import Reactor
-from perfd.socks.server import Request, SocksServerFactory
-from perfd.tor.endpoints import tcp_endpoint
+from perfd.socks.server import SOCKSServer
+from perfd.tor.endpoints import CONNECT_TIMEOUT, direct, tcp_endpoint
 from perfd.tor.supervision import Readiness
 
 BACKLOG = 1024
 """Connections that the kernel may hold until they are accepted: experiments begin many at once."""
-
-CONNECT_TIMEOUT = 30.0
-"""Seconds for connecting, to the proxy and from it to a destination."""
 
 
 class EmbeddedSocks(Service):
@@ -28,7 +25,7 @@ class EmbeddedSocks(Service):
     def __init__(self, reactor: Reactor, name: str) -> None:
         self.name = name
         self._reactor = reactor
-        self._factory = SocksServerFactory(reactor, self._endpoint_for)
+        self._server = SOCKSServer(reactor, direct(reactor))
         self._listening: IListeningPort | None = None
         self._readiness = Readiness("the embedded SOCKS proxy is not running")
 
@@ -54,7 +51,7 @@ class EmbeddedSocks(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._listening = self._reactor.listenTCP(0, self._factory, backlog=BACKLOG, interface="127.0.0.1")  # type: ignore[arg-type]
+        self._listening = self._reactor.listenTCP(0, self._server, backlog=BACKLOG, interface="127.0.0.1")  # type: ignore[arg-type]
         self._log.info("the embedded SOCKS proxy was started on 127.0.0.1:{port}", port=self.port)
         self._readiness.gain()
 
@@ -63,11 +60,8 @@ class EmbeddedSocks(Service):
         super().stopService()
         self._readiness.give_up("the embedded SOCKS proxy was stopped")
         listening, self._listening = self._listening, None
-        self._factory.abort_all()
+        self._server.abort_all()
         return succeed(None) if listening is None else listening.stopListening() or succeed(None)
-
-    def _endpoint_for(self, request: Request) -> IStreamClientEndpoint:
-        return tcp_endpoint(self._reactor, request.host, request.port, CONNECT_TIMEOUT)
 
 
 class OutsideSocks:

@@ -1,4 +1,4 @@
-"""Endpoints on TCP that do nothing besides connecting."""
+"""Endpoints on TCP that do nothing besides connecting, and the way by them out of a SOCKS server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import ipaddress
 
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+
+from perfd.socks.way_out import Direct
+
+CONNECT_TIMEOUT = 30.0
+"""Seconds for connecting, to a SOCKS proxy and from one to a destination."""
 
 
 def tcp_endpoint(reactor: IReactorTime, host: str, port: int, timeout: float) -> IStreamClientEndpoint:
@@ -19,3 +24,8 @@ def tcp_endpoint(reactor: IReactorTime, host: str, port: int, timeout: float) ->
         return HostnameEndpoint(reactor, host, port, timeout=timeout)
     endpoint = TCP4ClientEndpoint if address.version == 4 else TCP6ClientEndpoint
     return endpoint(reactor, host, port, timeout=timeout)
+
+
+def direct(reactor: IReactorTime, *, optimistic: bool = False) -> Direct:
+    """The way out of a SOCKS server straight to where a client wants to go."""
+    return Direct(lambda request: tcp_endpoint(reactor, request.host, request.port, CONNECT_TIMEOUT), optimistic)

@@ -45,7 +45,7 @@ from perfd.tor.control import (
     watch_bootstrap,
     watch_complaints,
 )
-from perfd.tor.endpoints import tcp_endpoint
+from perfd.tor.endpoints import CONNECT_TIMEOUT, tcp_endpoint
 from perfd.tor.messages import last_words
 from perfd.tor.process import DirectoryInUseError, TorDirectory, TorProcess
 from perfd.tor.supervision import SupervisedService
@@ -57,7 +57,6 @@ SINGLE_ONION = ("HiddenServiceSingleHopMode 1", "HiddenServiceNonAnonymousMode 1
 """The torrc lines of a tor for single onion services: such a tor takes no other SocksPort than 0."""
 
 _POLL = 0.05
-_SOCKS_CONNECT_TIMEOUT = 30.0
 _LAST_WORDS_TIME = 1.0
 """Seconds for which a tor whose control connection closed may still be ending, and say why."""
 
@@ -158,7 +157,7 @@ class TorService(SupervisedService):
         if self._socks is None:
             raise RuntimeError(f"{self._what} has no SOCKS port now")
         host, port = self._socks
-        return tcp_endpoint(self._reactor, host, port, _SOCKS_CONNECT_TIMEOUT)
+        return tcp_endpoint(self._reactor, host, port, CONNECT_TIMEOUT)
 
     async def _run(self) -> str:
         if self._options.control is not None:

@@ -39,7 +39,9 @@ from perfd.browser.selenium_browser import START_LIMIT, SeleniumBrowser, Seleniu
 from perfd.browser.selenium_results import page_load
 from perfd.clock import Clock
 from perfd.record import Error, Outcome
-from perfd.socks.server import Request, SocksServerFactory
+from perfd.socks.server import SOCKSServer
+from perfd.socks.server_machine import ClientRequest
+from perfd.socks.way_out import Direct
 from perfd.tor.endpoints import tcp_endpoint
 
 reactor: Any = global_reactor
@@ -602,13 +604,13 @@ class RealTests(TestCase):
         self.site = reactor.listenTCP(0, Site(self.page), interface="127.0.0.1")
         self.addCleanup(self.site.stopListening)
         self.asked: set[tuple[str, int]] = set()
-        self.proxy_factory = SocksServerFactory(reactor, self._connect)
+        self.proxy_factory = SOCKSServer(reactor, Direct(self._connect))
         self.proxy = reactor.listenTCP(0, self.proxy_factory, interface="127.0.0.1")
         self.addCleanup(self.proxy.stopListening)
         self.directory = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.directory)
 
-    def _connect(self, request: Request) -> Any:
+    def _connect(self, request: ClientRequest) -> Any:
         self.asked.add((request.host, request.port))
         return tcp_endpoint(reactor, "127.0.0.1", request.port, 10)
 

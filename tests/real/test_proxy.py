@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 
 from perfd.proxy import MeasuringProxy, OpenPort, ProxyConnection
-from perfd.proxy.passage import Passage
+from perfd.proxy.connection import MeasuredConnection
 from perfd.tor.launch import TorService
 from tests.support.instance import free_port
 from tests.support.network import SIZE, WithEvents
@@ -124,12 +124,12 @@ class RealProxy(WithEvents):
         self.assertEqual((record.closedby, record.how, record.errorcode), ("remote", "closed", None))
         url = self.listen(whole=False)
 
-        def break_circuit(passage: Passage) -> None:
-            assert passage.join is not None
-            circ_id = passage.join.stream.circuit.circ_id  # type: ignore[union-attr]
+        def break_circuit(connection: MeasuredConnection) -> None:
+            assert connection.join is not None
+            circ_id = connection.join.stream.circuit.circ_id  # type: ignore[union-attr]
             self.events._protocol.queue_command(f"CLOSECIRCUIT {circ_id}")  # type: ignore[union-attr]
 
-        def kill_tor(_: Passage) -> None:
+        def kill_tor(_: MeasuredConnection) -> None:
             for pid in self.tors():
                 os.kill(pid, signal.SIGKILL)
 
@@ -139,8 +139,8 @@ class RealProxy(WithEvents):
         ):
             opened = self.open(service, login=("eve", "perfd"))
             getting = Deferred.fromCoroutine(self.get(opened.port, url))
-            await self.until(lambda opened=opened: any(each._remote.count for each in opened._live))
-            disturb(next(iter(opened._live)))
+            await self.until(lambda opened=opened: any(each.remote.count for each in opened.connections))
+            disturb(next(iter(opened.connections)))
             self.assertIn("reset by peer", await getting)
             (record,) = await opened.close()
             self.assertEqual(record.closedby, "remote")

@@ -83,6 +83,20 @@ class SOCKS5Tests(SynchronousTestCase):
         self.assertEqual(events[2], Negotiated(0x02))
         self.assertEqual(server.request, SOCKSRequest(5, "name", "example.com", 80, b"spam", b"eggs"))
 
+    def test_pipelined(self) -> None:
+        """The request goes out with the login, and the answers to both are read in their order."""
+        client = started(SOCKS5Machine("example.com", 80, {"login": ("spam", "eggs")}, pipelined=True))
+        request = b"\x05\x01\x00\x03\x0bexample.com\x00\x50"
+        events = client.receive(b"\x05\x02")
+        self.assertEqual(events, [Send(b"\x01\x04spam\x04eggs"), Send(request), RequestSent()])
+        self.assertEqual(client.receive(b"\x01\x00"), [Negotiated(2)])
+        self.assertEqual(client.receive(GRANTED), [Connected(Reply(0, "0.0.0.0", 0), b"")])
+        client = started(SOCKS5Machine("example.com", 80, pipelined=True))
+        self.assertEqual(client.receive(b"\x05\x00"), [Negotiated(0), Send(request), RequestSent()])
+        refused = started(SOCKS5Machine("a", 80, {"login": ("spam", "eggs")}, pipelined=True))
+        refused.receive(b"\x05\x02")
+        self.assertIsInstance(error_of(refused.receive(b"\x01\x01")), errors.LoginAuthenticationFailed)
+
     def test_both_methods(self) -> None:
         """With both methods offered the proxy chooses."""
         for method, user in ((0x00, None), (0x02, b"spam")):

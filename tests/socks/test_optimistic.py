@@ -41,6 +41,8 @@ from perfd.socks import (
     TLSWrapClientEndpoint,
     UnknownReplyCode,
 )
+from perfd.socks.connection import Hooks, SOCKSClientFactory
+from perfd.socks.machine import SOCKS5Machine
 from perfd.socks.testing import FakeSOCKSFactory, MemoryEndpoint, SOCKSAnswers
 from tests.support.certificates import CERTIFICATE, TrustOne
 from tests.support.loopback import Collector, Echo, HalfCloser, LoopbackCase, Page
@@ -48,6 +50,7 @@ from tests.support.wire import GRANTED, LOGIN, Application, ManualEndpoint, Reco
 
 reactor: Any = global_reactor
 
+LOGIN_BYTES = b"\x01" + b"".join(bytes((len(each),)) + each.encode() for each in LOGIN["login"])
 ASK = b"GET / HTTP/1.1\r\n\r\n"
 GREETING = b"\x05\x01\x00"
 REQUEST = b"\x05\x01\x00\x03\x01a\x00\x50"
@@ -108,6 +111,37 @@ class HandOverTests(SynchronousTestCase):
         client.dataReceived(b"\x01\x00")
         self.successResultOf(connecting)
         self.assertEqual(wire.value(), REQUEST + ASK)
+
+    def test_waits_for_the_application(self) -> None:
+        """With ``before_request`` nothing follows the greeting until that fires, however the answer is cut."""
+        asked: list[Deferred[None]] = []
+
+        def before_request() -> Deferred[None]:
+            asked.append(Deferred())
+            return asked[-1]
+
+        for close in (False, True):
+            application, endpoint = Application(ask), ManualEndpoint()
+            hooks = Hooks(before_request=before_request)
+            machine = SOCKS5Machine("a", 80, LOGIN, pipelined=True)
+            factory = SOCKSClientFactory(machine, application, hooks, optimistic=True)
+            connecting = factory.connectThrough(endpoint)
+            wire = endpoint.succeed()
+            self.assertEqual(asked, [])
+            for data in (b"\x05", b"\x02"):
+                wire.protocol.dataReceived(data)
+            (ready,) = asked
+            asked.clear()
+            self.assertEqual(wire.value(), b"\x05\x01\x02")
+            if close:
+                wire.protocol.connectionLost(Failure(ConnectionDone()))
+                self.failureResultOf(connecting, ConnectionLostEarly)
+                ready.callback(None)
+                self.assertEqual(wire.value(), b"\x05\x01\x02")
+            else:
+                ready.callback(None)
+                self.successResultOf(connecting)
+                self.assertEqual(wire.value(), b"\x05\x01\x02" + LOGIN_BYTES + REQUEST + ASK)
 
     def test_everything_in_one_segment(self) -> None:
         """A proxy that answers all at once (which a pipelining one can) loses no byte."""

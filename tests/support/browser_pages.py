@@ -21,8 +21,9 @@ from perfd.browser.bidi_browser import BidiBrowser
 from perfd.browser.firefox import FirefoxOptions, processes_of
 from perfd.browser.records import PageLoad, PageTask
 from perfd.clock import Clock
-from perfd.socks.server import Request as SocksRequest
-from perfd.socks.server import SocksServerFactory
+from perfd.socks.server import SOCKSServer
+from perfd.socks.server_machine import ClientRequest
+from perfd.socks.way_out import Direct
 
 reactor: Any = global_reactor
 
@@ -144,12 +145,12 @@ class RecordingSocks:
     """A SOCKS server that remembers what it was asked for, and connects to this machine whatever the name."""
 
     def __init__(self) -> None:
-        self.requests: list[SocksRequest] = []
-        self.factory = SocksServerFactory(reactor, self._endpoint_for)
+        self.requests: list[ClientRequest] = []
+        self.factory = SOCKSServer(reactor, Direct(self._endpoint_for))
         self._listening = reactor.listenTCP(0, self.factory, interface="127.0.0.1")
         self.port: int = self._listening.getHost().port
 
-    def _endpoint_for(self, request: SocksRequest) -> IStreamClientEndpoint:
+    def _endpoint_for(self, request: ClientRequest) -> IStreamClientEndpoint:
         self.requests.append(request)
         return HostnameEndpoint(reactor, "127.0.0.1", request.port)
 

@@ -20,7 +20,9 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from perfd.socks.server import Request, SocksServerFactory
+from perfd.socks.server import SOCKSServer
+from perfd.socks.server_machine import ClientRequest
+from perfd.socks.way_out import Direct
 
 
 class Delay:
@@ -75,6 +77,9 @@ class _Delayed(ProtocolWrapper):
     def loseConnection(self) -> None:
         self._delay.later(super().loseConnection)
 
+    def loseWriteConnection(self) -> None:
+        self._delay.later(lambda: self.transport.loseWriteConnection())  # noqa: PLW0108 - it may be gone by then
+
     def dataReceived(self, data: bytes) -> None:
         self._delay.later(super().dataReceived, data)
 
@@ -104,8 +109,8 @@ class DelayLine:
     def __init__(self, reactor: Any, rtt: float) -> None:
         self._reactor = reactor
         self._delay = Delay(reactor, rtt / 2)
-        self._factory = SocksServerFactory(reactor, self._endpoint_for)
-        self._listening = reactor.listenTCP(0, self._factory, interface="127.0.0.1")
+        self._server = SOCKSServer(reactor, Direct(self._endpoint_for))
+        self._listening = reactor.listenTCP(0, self._server, interface="127.0.0.1")
 
     @property
     def torrc(self) -> str:
@@ -115,14 +120,14 @@ class DelayLine:
     async def stop(self) -> None:
         """Stop listening, and break off what is still connected."""
         await self._listening.stopListening()
-        self._factory.abort_all()
-        while self._factory.connections:
+        self._server.abort_all()
+        while self._server.connections:
             gone: Deferred[None] = Deferred()
             self._reactor.callLater(0, gone.callback, None)
             await gone
         self._delay.stop()
 
-    def _endpoint_for(self, request: Request) -> IStreamClientEndpoint:
+    def _endpoint_for(self, request: ClientRequest) -> IStreamClientEndpoint:
         return DelayedEndpoint(TCP4ClientEndpoint(self._reactor, request.host, request.port), self._delay)
 
 

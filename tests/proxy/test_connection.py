@@ -1,10 +1,8 @@
-"""The measuring proxy: negotiation, order of events, records, back-pressure, ends; then over real sockets."""
+"""Measured connections: negotiation, order of events, records, back-pressure, ends."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -14,44 +12,34 @@ from hypothesis import strategies as st
 from twisted.internet import error
 from twisted.internet import reactor as global_reactor
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IHalfCloseableProtocol, IStreamClientEndpoint
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import connectionDone
 from twisted.internet.task import Clock as FakeReactor
-from twisted.internet.task import deferLater
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase, TestCase
-from zope.interface import implementer
+from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.clock import Anchor, Clock
 from perfd.proxy import MeasuringProxy, OpenPort, ProxyConnection
-from perfd.proxy.hosts import is_same_host
-from perfd.proxy.passage import ANSWER_TIMEOUT, FIRST_BYTES_WAIT, LINGER_TIMEOUT, MOST_EARLY, STREAM_END_WAIT
-from perfd.proxy.port import MOST_CONNECTIONS
-from perfd.proxy.route import Route
+from perfd.proxy.connection import PortSettings
 from perfd.record import Stream
-from perfd.socks import (
-    AddressNotSupported,
-    ConnectionLostEarly,
-    ConnectionRefused,
-    ReplyError,
-    RequestRejectedOrFailed,
-    SOCKS4ClientEndpoint,
-    SOCKS5ClientEndpoint,
-    TTLExpired,
+from perfd.socks.forwarding import (
+    ANSWER_TIMEOUT,
+    END_WAIT,
+    FIRST_BYTES_WAIT,
+    LINGER_TIMEOUT,
+    MOST_EARLY,
+    NEGOTIATION_TIMEOUT,
 )
-from perfd.socks.server import NEGOTIATION_TIMEOUT
+from perfd.socks.server import MOST_CONNECTIONS
 from perfd.socks.testing import FakeSOCKSFactory, SOCKSAnswers
-from perfd.tor.embedded import EmbeddedSocks
-from perfd.tor.endpoints import tcp_endpoint
+from perfd.socks.way_out import ThroughSOCKS, WayOut
 from perfd.tor.events.join import Join, Joined
 from perfd.tor.events.listener import LAST_EVENTS_WAIT
 from perfd.tor.events.streams import LiveStream
+from tests.support.forwarding import ABORTED, HERE, RESET, FakeEndpoint, Transport
 
 reactor: Any = global_reactor
-
-HERE = IPv4Address("TCP", "127.0.0.1", 40001)
 
 GREETING = b"\x05\x01\x00"
 NAME = b"\x05\x01\x00\x03\x0bexample.com\x00\x50"
@@ -69,58 +57,6 @@ STEPS = (
 )
 
 
-class Transport(StringTransport):
-    """A transport that knows what TCP has besides bytes, and that loses its connection when the test says so."""
-
-    nodelay = False
-    half_closed = False
-
-    def __init__(self, protocol: Any) -> None:
-        super().__init__(hostAddress=IPv4Address("TCP", "127.0.0.1", 50001), peerAddress=HERE)
-        self.aborted = False
-        self._protocol = protocol
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        self.nodelay = enabled
-
-    def unregisterProducer(self) -> None:
-        self.producer = None  # as TCP, which does not mind if there is none
-
-    def loseWriteConnection(self) -> None:
-        self.half_closed = True
-
-    def abortConnection(self) -> None:
-        self.aborted = True
-
-    @property
-    def ending(self) -> bool:
-        return self.aborted or self.disconnecting
-
-
-@implementer(IStreamClientEndpoint)
-class FakeEndpoint:
-    """Connects when the test says so."""
-
-    def __init__(self) -> None:
-        self.cancelled = False
-        self.factory: Any = None
-        self._connecting: Deferred[Any] = Deferred(lambda _: setattr(self, "cancelled", True))
-
-    def connect(self, protocolFactory: Any) -> Deferred[Any]:
-        self.factory = protocolFactory
-        return self._connecting
-
-    def succeed(self) -> Any:
-        """Be connected; the protocol, on a `Transport`."""
-        protocol = self.factory.buildProtocol(HERE)
-        protocol.makeConnection(Transport(protocol))
-        self._connecting.callback(protocol)
-        return protocol
-
-    def fail(self, reason: Exception) -> None:
-        self._connecting.errback(reason)
-
-
 class InMemory(SynchronousTestCase):
     """A port in memory, with a clock that goes one second on with each stamp."""
 
@@ -134,15 +70,31 @@ class InMemory(SynchronousTestCase):
         values: dict[str, Any] = {
             "reactor": self.reactor,
             "clock": Clock(wall=lambda: 1000.0, monotonic=self.tick),
-            "socks": lambda: self.endpoint,
-            "events": None,
-            "login": LOGIN,
-            "optimistic": False,
-            "measurement": None,
-            "anchor": None,
+            "way_out": self.way_out(**options),
         }
-        self.port = OpenPort(Route(**(values | options)), self.records.append)
+        options = {name: options[name] for name in options.keys() - {"socks", "login", "optimistic"}}
+        self.port = OpenPort(PortSettings(**(values | options)), self.records.append)
         return self.port
+
+    def way_out(
+        self,
+        socks: Callable[[], IStreamClientEndpoint] | None = None,
+        login: tuple[str, str] | None = LOGIN,
+        optimistic: bool = False,
+        **_: Any,
+    ) -> WayOut:
+        """Through the endpoint of this test, or ``socks``."""
+        return ThroughSOCKS(socks or (lambda: self.endpoint), login, optimistic)
+
+    def open_direct(self, **options: Any) -> list[Any]:
+        """Open a port without a tor behind it; the factories that are to be connected."""
+        self.open()
+        made: list[Any] = []
+        self.reactor.connectTCP = lambda *arguments, **_: made.append(arguments)
+        proxy = MeasuringProxy(self.reactor, Clock(monotonic=self.tick), None, options.get("events"))
+        self.reactor.listenTCP = lambda _, factory, **__: setattr(self, "port", factory)
+        proxy.open(finished=self.records.append)
+        return made
 
     def tick(self) -> float:
         self.now += 1.0
@@ -151,7 +103,7 @@ class InMemory(SynchronousTestCase):
     def client(self) -> tuple[Any, Transport]:
         """A protocol that a program has connected to, and its transport."""
         protocol = self.port.buildProtocol(HERE)
-        transport = Transport(protocol)
+        transport = Transport()
         protocol.makeConnection(transport)
         return protocol, transport
 
@@ -182,9 +134,6 @@ class InMemory(SynchronousTestCase):
         self.assertEqual(times, sorted(times))
 
 
-RESET = Failure(error.ConnectionLost())
-
-
 class Strict(InMemory):
     """What a program sees is what tor says, when tor says it."""
 
@@ -196,12 +145,12 @@ class Strict(InMemory):
         client.dataReceived(NAME)
         remote = self.endpoint.succeed()
         far = remote.transport
-        self.assertTrue(near.nodelay and far.nodelay)
         for said, answer in ((LOGIN_METHODS, b"\x05\x02"), (LOGIN_BYTES, b"\x01\x00"), (NAME, GRANTED)):
             self.assertEqual((far.value(), near.value()), (said, b"\x05\x00"))
             far.clear()
             remote.dataReceived(answer)
         self.assertEqual(near.value(), b"\x05\x00" + GRANTED)
+        self.assertTrue(near.nodelay and far.nodelay)
         near.clear()
         for data in (b"one", b"two"):
             client.dataReceived(data)
@@ -503,6 +452,9 @@ class Optimistic(InMemory):
             client.dataReceived(b"hello")
             remote.dataReceived(b"\x05\x02")
             fail(remote)
+            if not remote.lost:
+                self.assertTrue(remote.transport.aborted)
+                remote.connectionLost(ABORTED)
             self.assertEqual(near.value(), b"\x05\x00" + GRANTED)
             self.assertTrue(near.aborted)
             record = self.end(remote, client)
@@ -533,6 +485,10 @@ class Optimistic(InMemory):
         remote.dataReceived(b"\x05\x02")
         self.assertEqual(remote.transport.value(), LOGIN_METHODS + OPENING + b"all")
         self.assertTrue(remote.transport.half_closed)
+        remote.dataReceived(b"\x01\x00" + GRANTED)
+        self.reactor.advance(LINGER_TIMEOUT)
+        self.assertTrue(remote.transport.aborted)
+        self.assertEqual(self.end(remote, client).code, 0)
 
 
 class Flow(InMemory):
@@ -603,9 +559,7 @@ class Flow(InMemory):
 
     def test_direct(self) -> None:
         """Without a tor the proxy connects itself, and says in its own reply why it could not."""
-        memory: list[Any] = []
-        self.open(socks=None)
-        self.reactor.connectTCP = lambda *arguments, **_: memory.append(arguments)
+        memory = self.open_direct()
         client, near = self.client()
         client.dataReceived(GREETING + b"\x05\x01\x00\x01\x7f\x00\x00\x01\x1f\x90")
         host, port, factory, *_ = memory[0]
@@ -709,12 +663,10 @@ class Joining(InMemory):
     def test_direct(self) -> None:
         """A connection without a tor has no stream."""
         events = Events()
-        self.open(events=events, socks=None)
+        made = self.open_direct(events=events)
         client, _ = self.client()
-        made: list[Any] = []
-        self.reactor.connectTCP = lambda _host, _port, factory, *_, **__: made.append(factory)
         client.dataReceived(GREETING + b"\x05\x01\x00\x01\x7f\x00\x00\x01\x1f\x90")
-        made[0].clientConnectionFailed(None, Failure(error.ConnectionRefusedError()))
+        made[0][2].clientConnectionFailed(None, Failure(error.ConnectionRefusedError()))
         client.connectionLost(connectionDone)
         self.assertEqual((events.calls, len(self.records)), ([], 1))
 
@@ -763,7 +715,7 @@ class Ending(InMemory):
         for failure, happen, errorcode in (
             ("DESTROY", lambda stream: self.tell(stream, "DESTROY"), "TOR/DESTROY"),
             (None, lambda stream: stream.finished(), "PERFD/CLOSED"),
-            (None, lambda stream: self.reactor.advance(STREAM_END_WAIT), "PERFD/CLOSED"),
+            (None, lambda stream: self.reactor.advance(END_WAIT), "PERFD/CLOSED"),
         ):
             client, near, remote, stream = self.closed(failure=failure)
             self.assertFalse(near.ending or near.half_closed)
@@ -797,254 +749,3 @@ class Ending(InMemory):
         client, near, remote, stream = self.closed()
         client.connectionLost(RESET)
         self.end(client, remote)
-
-
-class Hosts(SynchronousTestCase):
-    """Which hosts are the same."""
-
-    def test_same(self) -> None:
-        """Addresses in all ways in which a URL can have them; names in upper case, or not in ASCII."""
-        for asked, host in (
-            ("127.0.0.1", "127.1"),
-            ("127.0.0.1", "0x7f000001"),
-            ("::1", "[0:0::1]"),
-            ("site.example", "SITE.example"),
-            ("xn--bcher-kva.example", "b\xfccher.example"),
-            ("xn--strae-oqa.example", "stra\xdfe.example"),
-        ):
-            self.assertTrue(is_same_host(asked, host), host)
-        for asked, host in (
-            ("127.0.0.1", "127.2"),
-            ("a.example", "b\xfccher.example"),
-            ("", "a"),
-            ("1.2.3.4", "a"),
-        ):
-            self.assertFalse(is_same_host(asked, host), host)
-
-
-class Echo(Protocol):
-    """Sends back what it gets, with back-pressure, and the end too."""
-
-    transport: Any
-
-    def connectionMade(self) -> None:
-        self.transport.registerProducer(self.transport, streaming=True)
-
-    def dataReceived(self, data: bytes) -> None:
-        self.transport.write(data)
-
-
-@implementer(IHalfCloseableProtocol)
-class Talker(Protocol):
-    """Sends ``data`` and keeps a digest of what comes back; ``heard`` fires when as much has come."""
-
-    transport: Any
-
-    def __init__(self, data: bytes, pause: float = 0.0) -> None:
-        self.data = data
-        self.digest = hashlib.sha256()
-        self.length = 0
-        self.pause = pause
-        self.heard: Deferred[None] = Deferred()
-        self.ended: Deferred[None] = Deferred()
-        self.lost: Deferred[Any] = Deferred()
-
-    def connectionMade(self) -> None:
-        self.transport.write(self.data)
-
-    def dataReceived(self, data: bytes) -> None:
-        self.digest.update(data)
-        before, self.length = self.length, self.length + len(data)
-        if before < len(self.data) <= self.length:
-            self.heard.callback(None)
-        elif self.pause and self.length // 2**20 > before // 2**20:
-            self.transport.pauseProducing()
-            reactor.callLater(self.pause, self.transport.resumeProducing)
-
-    def readConnectionLost(self) -> None:
-        self.ended.callback(None)
-        self.transport.loseConnection()
-
-    def writeConnectionLost(self) -> None:
-        pass
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.lost.callback(reason.value)
-
-
-class Upload(Protocol):
-    """Answers with the digest of what it got once the client sends no more."""
-
-    transport: Any
-
-    def __init__(self) -> None:
-        self.digest = hashlib.sha256()
-
-    def dataReceived(self, data: bytes) -> None:
-        self.digest.update(data)
-
-
-@implementer(IHalfCloseableProtocol)
-class HalfCloseUpload(Upload):
-    """... and so can be closed to on one side."""
-
-    def readConnectionLost(self) -> None:
-        self.transport.write(self.digest.digest())
-        self.transport.loseConnection()
-
-    def writeConnectionLost(self) -> None:
-        pass
-
-
-class Loopback(TestCase):
-    """With Perfd's own SOCKS client, through the embedded SOCKS server, over real sockets."""
-
-    timeout = 120
-
-    def setUp(self) -> None:
-        self.socks = EmbeddedSocks(reactor, "default")
-        self.socks.startService()
-        self.addCleanup(self.socks.stopService)
-        self.proxy = MeasuringProxy(reactor, Clock(), self.socks.socks_endpoint)
-
-    def listen(self, protocol: Callable[[], Protocol]) -> int:
-        port = reactor.listenTCP(0, Factory.forProtocol(protocol), interface="127.0.0.1", backlog=500)
-        self.addCleanup(port.stopListening)
-        return int(port.getHost().port)
-
-    def open(self, **options: Any) -> OpenPort:
-        opened = self.proxy.open(**options)
-        self.addCleanup(lambda: Deferred.fromCoroutine(opened.close()))
-        return opened
-
-    async def talk(self, endpoint: Any, data: bytes, pause: float = 0.0) -> Talker:
-        talker = Talker(data, pause)
-        await endpoint.connect(Factory.forProtocol(lambda: talker))
-        return talker
-
-    def through(self, opened: OpenPort, port: int, host: str = "127.0.0.1") -> SOCKS5ClientEndpoint:
-        return SOCKS5ClientEndpoint(host, port, tcp_endpoint(reactor, "127.0.0.1", opened.port, 30.0))
-
-    async def test_200_at_once(self) -> None:
-        """200 connections at the same time: all bytes right, each with its own record."""
-        opened, port = self.open(login=("user", "perfd")), self.listen(Echo)
-        data = [os.urandom(50_000 + number) for number in range(200)]
-        endpoint = self.through(opened, port)
-        talkers = await gatherResults([Deferred.fromCoroutine(self.talk(endpoint, each)) for each in data])
-        await gatherResults([talker.heard for talker in talkers])
-        for talker, each in zip(talkers, data, strict=True):
-            self.assertEqual(talker.digest.digest(), hashlib.sha256(each).digest())
-        records = await opened.close()
-        await gatherResults([talker.lost for talker in talkers])
-        self.assertEqual([record.number for record in records], list(range(1, 201)))
-        self.assertEqual(len({record.localport for record in records}), 200)
-        self.assertEqual(sorted(record.writebytes for record in records), [len(each) for each in data])
-        for record in records:
-            self.assertEqual((record.code, record.readbytes, record.closedby), (0, record.writebytes, "proxy"))
-
-    async def test_slow_reader(self) -> None:
-        """16 MiB there and back for a program that often stops reading: no more is held than the buffers."""
-        opened, port = self.open(), self.listen(Echo)
-        data = os.urandom(2**20) * 16
-        most = 0
-
-        def look() -> None:
-            nonlocal most
-            for passage in opened._live:
-                for end in (passage.client, passage._remote):
-                    if end.alive:
-                        held = len(end.transport.dataBuffer) + end.transport._tempDataLen
-                        most = max(most, held)
-            if not talker.heard.called:
-                reactor.callLater(0.002, look)
-
-        talker = Talker(data, 0.01)
-        await self.through(opened, port).connect(Factory.forProtocol(lambda: talker))
-        look()
-        await talker.heard
-        self.assertEqual(talker.digest.digest(), hashlib.sha256(data).digest())
-        self.assertGreater(most, 0)
-        self.assertLess(most, 2**20)
-
-    async def test_half_close(self) -> None:
-        """Directly, a program can close its side and still get its answer, and then the end."""
-        self.proxy = MeasuringProxy(reactor, Clock(), None)
-        opened, port = self.open(), self.listen(HalfCloseUpload)
-        data = os.urandom(3 * 2**20)
-        talker = await self.talk(self.through(opened, port), data)
-        talker.transport.loseWriteConnection()
-        await talker.ended
-        self.assertIsInstance(await talker.lost, error.ConnectionDone)
-        self.assertEqual(talker.length, 32)
-        (record,) = await opened.close()
-        self.assertEqual((record.closedby, record.how, record.writebytes), ("client", "closed", len(data)))
-        self.assertIsNone(record.errorcode)
-
-    async def test_ways_to_ask(self) -> None:
-        """SOCKS 4a and 5, by name; optimistic or not; with a SOCKS server behind the proxy or without."""
-        port = self.listen(Echo)
-        for proxy in (self.proxy, MeasuringProxy(reactor, Clock(), None)):
-            self.proxy = proxy
-            for optimistic in (False, True):
-                opened = self.open(optimistic=optimistic)
-                near = tcp_endpoint(reactor, "127.0.0.1", opened.port, 30.0)
-                for endpoint in (
-                    self.through(opened, port, "localhost"),
-                    SOCKS4ClientEndpoint("localhost", port, near, "spam"),
-                ):
-                    talker = await self.talk(endpoint, b"hello")
-                    await talker.heard
-                    talker.transport.loseConnection()
-                    await talker.lost
-                records = await opened.close()
-                self.assertEqual([record.version for record in records], [5, 4])
-                for record in records:
-                    self.assertEqual((record.host, record.readbytes, record.errorcode), ("localhost", 5, None))
-
-    async def test_refused(self) -> None:
-        """A port where nobody listens: tor's code strictly, a reset when success was said already."""
-        listening = reactor.listenTCP(0, Factory.forProtocol(Echo), interface="127.0.0.1")
-        port = listening.getHost().port
-        await listening.stopListening()
-        opened = self.open()
-        await self.assertFailure(self.through(opened, port).connect(Factory()), ConnectionRefused)
-        (record,) = await opened.close()
-        self.assertEqual((record.code, record.errorcode), (5, "TOR/CONNECTION_REFUSED"))
-        opened = self.open(optimistic=True)
-        talker = await self.talk(self.through(opened, port), b"hello")
-        self.assertIsInstance(await talker.lost, error.ConnectionLost)
-        (record,) = await opened.close()
-        self.assertEqual((record.code, record.how, record.writebytes), (5, "refused", 5))
-
-    async def test_all_reply_codes(self) -> None:
-        """Every code that the SOCKS proxy behind may answer is what the program gets."""
-        for code, kind in ((1, ReplyError), (5, ConnectionRefused), (6, TTLExpired), (8, AddressNotSupported)):
-            behind = FakeSOCKSFactory(SOCKSAnswers(code=code))
-            listening = reactor.listenTCP(0, behind, interface="127.0.0.1")
-            self.addCleanup(listening.stopListening)
-            far = tcp_endpoint(reactor, "127.0.0.1", listening.getHost().port, 30.0)
-            self.proxy = MeasuringProxy(reactor, Clock(), lambda far=far: far)
-            opened = self.open(login=("a", "b"))
-            failed = await self.assertFailure(self.through(opened, 80).connect(Factory()), kind)
-            self.assertEqual(failed.code, code)
-            self.assertEqual(behind.peers[0].server.request.user, b"a")
-            (record,) = await opened.close()
-            self.assertEqual(record.code, code)
-            await behind.peers[0].closed
-
-    async def test_tor_goes(self) -> None:
-        """A SOCKS port that closes before its reply; and SOCKS 4's answer when nobody listens there."""
-        behind = FakeSOCKSFactory(SOCKSAnswers(close_after="login", raw={"login": b""}))
-        listening = reactor.listenTCP(0, behind, interface="127.0.0.1")
-        far = tcp_endpoint(reactor, "127.0.0.1", listening.getHost().port, 30.0)
-        self.proxy = MeasuringProxy(reactor, Clock(), lambda: far)
-        opened = self.open(login=("a", "b"))
-        await self.assertFailure(self.through(opened, 80).connect(Factory()), ConnectionLostEarly)
-        await behind.peers[0].closed
-        await listening.stopListening()
-        near = tcp_endpoint(reactor, "127.0.0.1", opened.port, 30.0)
-        four = SOCKS4ClientEndpoint("localhost", 80, near)
-        await self.assertFailure(four.connect(Factory()), RequestRejectedOrFailed)
-        await deferLater(reactor, 0)
-        records = await opened.close()
-        self.assertEqual([record.errorcode for record in records], ["PERFD/CLOSED", "PERFD/CONNECT"])

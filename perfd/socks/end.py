@@ -16,7 +16,7 @@ from perfd.wire.delivery import deliver
 
 
 @attrs.frozen
-class Listener:
+class EndCallbacks:
     """Who is told what happens at an end."""
 
     connected: Callable[[], None]
@@ -27,7 +27,7 @@ class Listener:
 
 @implementer(IHalfCloseableProtocol)
 class End(Protocol):
-    """A connection, to the program or to tor: it counts what comes from there, and forwards it once it may.
+    """A connection to the client or the other side: it counts what comes from there, and forwards it once it may.
 
     ``count`` bytes came from the peer for the other side, the first and the last of them at the monotonic
     stamps ``first`` and ``last``. ``over``: the peer sends no more; ``lost``: the connection is gone.
@@ -35,7 +35,7 @@ class End(Protocol):
 
     transport: Any  # ITCPTransport, IHalfCloseableDescriptor, and both sides of back-pressure
 
-    def __init__(self, name: str, now: Callable[[], float], listener: Listener) -> None:
+    def __init__(self, name: str, now: Callable[[], float], callbacks: EndCallbacks) -> None:
         self.name = name
         self.count = 0
         self.first: float | None = None
@@ -44,7 +44,7 @@ class End(Protocol):
         self.lost = False
         self.forward: Callable[[bytes], None] | None = None
         self._now = now
-        self._listener = listener
+        self._callbacks = callbacks
 
     @property
     def alive(self) -> bool:
@@ -52,11 +52,11 @@ class End(Protocol):
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
-        self._listener.connected()
+        self._callbacks.connected()
 
     def dataReceived(self, data: bytes) -> None:
         if self.forward is None:
-            self._listener.heard(data)
+            self._callbacks.heard(data)
         else:
             self.note(data)
             self.forward(data)
@@ -94,11 +94,11 @@ class End(Protocol):
 
     def readConnectionLost(self) -> None:
         self.over = True
-        self._listener.closed()
+        self._callbacks.closed()
 
     def writeConnectionLost(self) -> None:
         """We closed our side; nothing follows from it."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.over = self.lost = True
-        self._listener.lost(reason)
+        self._callbacks.lost(reason)
