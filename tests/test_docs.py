@@ -9,15 +9,22 @@ from pathlib import Path
 import pytest
 
 from perfd.cli.command import _parser
+from perfd.cli.data import FORMATS
 from perfd.config import parse_config
 from perfd.config.experiment import OPTIONS
 from perfd.logfile.line import parse, render
 from perfd.record import FIELDS, Error, Kind, Outcome
+from perfd.web.results.openapi import document
 from tests.support.places import CHECKOUT
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((CHECKOUT / "docs").glob("*.md"))}
-TYPES = DOCS["experiments.md"] + DOCS["pages.md"]
+PAGES = {
+    "README.md": README,
+    "CONTRIBUTING.md": (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8"),
+    **{f"docs/{name}": text for name, text in DOCS.items()},
+}
+KINDS = DOCS["experiments.md"] + DOCS["pages.md"]
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LOG_LINE = re.compile(r"[0-9-]{10} [0-9:]{8}\+0000 \[perfd\.")
@@ -33,13 +40,13 @@ def blocks(text: str, language: str) -> list[str]:
 
 def whole_lines() -> list[str]:
     """The log lines in docs/ that are not shortened; each has a block of its own."""
-    lines = (" ".join(block.split()) for block in blocks(TYPES, ""))
+    lines = (" ".join(block.split()) for block in blocks(KINDS, ""))
     return [line for line in lines if LOG_LINE.match(line) and "..." not in line]
 
 
 def documented_keys() -> set[str]:
-    """The keys of the tables in docs/. DATAPERCn stands for all that have a number there."""
-    rows = re.findall(r"^\| key \| meaning \|\n\|---\|---\|\n((?:\|.*\n)+)", TYPES, re.MULTILINE)
+    """The keys of the tables in records.md. DATAPERCn stands for all that have a number there."""
+    rows = re.findall(r"^\| key \| meaning \|\n\|---\|---\|\n((?:\|.*\n)+)", DOCS["records.md"], re.MULTILINE)
     cells = [row.split("|")[1] for table in rows for row in table.splitlines()]
     return {key for cell in cells for key in cell.replace(",", " ").split()}
 
@@ -85,18 +92,15 @@ def options() -> set[str]:
     return set(re.findall(r'\.get\(\s*"([a-z-]+)"', source)) | set(OPTIONS)
 
 
-def test_log_line() -> None:
-    """The measurement that the README shows can be read, and is written as it stands there."""
-    block = next(block for block in README.split("```") if " CONNECT=" in block and "..." not in block)
-    line = " ".join(block.split())
-    measurement = parse(line)
-    assert measurement.outcome is Outcome.OK
-    assert line.endswith(render(measurement))
+def test_readme_is_short() -> None:
+    """What it is, how to begin, and where to read on."""
+    assert README.count("\n") <= 130
 
 
 def test_options() -> None:
     """The table names every option, and no other."""
-    table = README[README.index("| section | option |") : README.index("`[tor]` is the tor named")]
+    page = DOCS["configuration.md"]
+    table = page[page.index("| section | option |") : page.index("`[tor]` is the tor named")]
     named = {
         name for row in table.splitlines()[2:] if row for name in re.findall(r"`([a-z-]+)`", row.split("|")[2])
     }
@@ -115,21 +119,20 @@ def test_options_in_the_commented_file() -> None:
 def test_error_codes() -> None:
     """Every error code of Perfd's own is explained, and no other."""
     codes = {value for name, value in vars(Error).items() if not name.startswith("_")}
-    assert set(re.findall(r"`(PERFD/[A-Z]+)`", README)) == codes
+    assert set(re.findall(r"`(PERFD/[A-Z]+)`", DOCS["records.md"])) == codes
 
 
 def test_keys() -> None:
     """Every key of the log line is explained."""
+    documented = documented_keys()
     for field in FIELDS:
         if field.kind is not Kind.EXTRA:
-            assert re.search(rf"\b{field.key}n?\b", README), field
+            assert {field.key, f"{field.key}n"} & documented, field
 
 
 @pytest.mark.parametrize(
     "command",
-    sorted(
-        set(re.findall(r"(?:^|^\$ |`)(?:\./)?perfd ([a-z]+)", "\n".join((README, *DOCS.values())), re.MULTILINE))
-    ),
+    sorted(set(re.findall(r"(?:^|^\$ |`)(?:\./)?perfd ([a-z]+)", "\n".join(PAGES.values()), re.MULTILINE))),
 )
 def test_commands(command: str) -> None:
     """Every command in an example exists."""
@@ -138,7 +141,7 @@ def test_commands(command: str) -> None:
     assert ended.value.code == 0
 
 
-@pytest.mark.parametrize("line", re.findall(r"^\$ perfd (.*?)(?: &)?$", "\n".join(DOCS.values()), re.MULTILINE))
+@pytest.mark.parametrize("line", re.findall(r"^\$ perfd (.*?)(?: &)?$", "\n".join(PAGES.values()), re.MULTILINE))
 def test_command_lines(line: str) -> None:
     """Every command whose output is shown can be given like that."""
     _parser().parse_args(shlex.split(line))
@@ -166,7 +169,9 @@ def test_whole_log_lines() -> None:
 def test_keys_of_the_types() -> None:
     """Every key that a type adds is explained in docs/, and no other."""
     documented = documented_keys()
-    known = {field.key for field in FIELDS}
+    known = {field.key for field in FIELDS} | {
+        "DIDTIMEOUT"
+    }  # which is written for its readers, and made of OUTCOME
     assert documented
     written = {(path, pattern) for path, pattern in written_keys() if pattern not in known}
     for path, pattern in written:
@@ -178,13 +183,38 @@ def test_keys_of_the_types() -> None:
         assert key.removesuffix("n") in known or any(re.fullmatch(each, key) for each in patterns), key
 
 
-@pytest.mark.parametrize("name", ["README.md", *(f"docs/{name}" for name in DOCS)])
+def test_formats() -> None:
+    """Every format that ``perfd export`` writes is explained, and no other."""
+    table = DOCS["formats.md"].split("| `--format` |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `([a-z]+)`", table, re.MULTILINE)) == set(FORMATS)
+
+
+def test_routes() -> None:
+    """Every path that openapi.json knows is in the table of http.md."""
+    table = DOCS["http.md"].split("## Health")[0]
+    for path in document(2**30)["paths"]:
+        shown = re.sub(r"\\{\w+\\}", "[^/`]+", re.escape(path))
+        assert re.search(rf"`(GET |POST )?{shown}`", table), path
+
+
+def test_layout() -> None:
+    """CONTRIBUTING.md names every package and every module at the root."""
+    layout = blocks(PAGES["CONTRIBUTING.md"], "")[1]
+    names = [path.name + "/" * path.is_dir() for path in (CHECKOUT / "perfd").iterdir()]
+    wanted = [name for name in names if not name.startswith("_") and not name.startswith(("py.typed", "templates"))]
+    assert [name for name in wanted if name not in layout] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_links(name: str) -> None:
     """Every link to a file or a section leads there."""
     page = CHECKOUT / name
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
         path, _, section = target.partition("#")
         to = (page.parent / path).resolve() if path else page
+        assert to.is_file(), target
+        if to.suffix != ".md":
+            continue
         headings = re.findall(r"^#+ (.*)$", to.read_text(encoding="utf-8"), re.MULTILINE)
         anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
         assert not section or section in anchors, target
