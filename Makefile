@@ -1,6 +1,7 @@
 # make run   set up everything and measure Tor on the private network of this machine (Ctrl-C stops it)
 # make test  set up everything and run lint, types and all tests
 # make bench set up everything and print speed and memory as ratios against peers
+# make picture draws the README's terminal anew
 #
 # As root, missing Debian packages are installed; otherwise the ones to install are named.
 
@@ -8,44 +9,61 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INSTALLED_TOOLS := $(VENV)/.installed-tools
 
-.PHONY: run test lint types unit bench setup clean packages-run packages-test packages-bench
+.PHONY: run test lint types unit bench picture setup tools clean packages-run packages-test packages-bench
 
 run: packages-run setup
 	$(BIN)/perfd run --config perfd.conf
 
-test: packages-test setup lint types unit
+test: packages-test tools lint types unit
 
-lint: setup
+lint: tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: setup
+types: tools
 	$(BIN)/mypy
 
-unit: setup geckodriver
+unit: tools geckodriver
 	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
-bench: packages-bench setup
+bench: packages-bench tools
 	$(BIN)/python -m bench
 
+# What running needs, and what tests and benches need besides. Both install the checkout itself, so that a change of
+# the code needs no new installation.
 setup: $(INSTALLED)
+tools: $(INSTALLED_TOOLS)
 
-$(INSTALLED): setup.py pyproject.toml Makefile
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Perfd needs Python 3.11 or later; try make PYTHON=python3.12"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
-		$(MAKE) --no-print-directory apt PACKAGES="python3-venv"
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[browser,parquet,selenium,test]'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(MAKE) --no-print-directory apt PACKAGES="python3-venv"
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): setup.py pyproject.toml | $(BIN)/python
+	$(PIP_INSTALL) .
 	touch $@
+
+$(INSTALLED_TOOLS): setup.py pyproject.toml | $(BIN)/python
+	$(PIP_INSTALL) '.[browser,parquet,selenium,test]'
+	touch $(INSTALLED) $@
+
+# The picture of a terminal in the README, made of what the command writes.
+picture: packages-test tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pyte>=0.8'
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python docs/terminal_picture.py docs/terminal.png --columns 96 \
+		"perfd measure --size 1MiB --count 5"
 
 # The Selenium driver is tested with an old geckodriver, which an sdist on PyPI has; Debian 12 has none at all.
 # Where it cannot be had, those tests are skipped.
 GECKODRIVER := $(VENV)/geckodriver
 
 .PHONY: geckodriver
-geckodriver: setup
+geckodriver: tools
 	@test -x $(GECKODRIVER)/geckodriver || { \
 		mkdir -p $(GECKODRIVER) && \
 		$(BIN)/python -m pip download --quiet --disable-pip-version-check --retries 1 --no-deps --no-binary :all: \

@@ -23,8 +23,16 @@ EXTRAS = {
         "pytest-xdist>=3.6",
         "ruff>=0.8",
         "schemathesis>=4.0",
+        "setuptools>=70.1",
     ],
 }
+
+# Beside the package, under the prefix of the environment that a wheel is installed into.
+DATA_FILES = [
+    ("share/perfd", ["perfd.tac", "perfd.conf", "init/perfd.service"]),
+    ("share/doc/perfd", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"]),
+    ("share/doc/perfd/docs", sorted(str(path.relative_to(HERE)) for path in HERE.glob("docs/*.[mp][dn]*"))),
+]
 
 setup(
     name="perfd",
@@ -32,11 +40,31 @@ setup(
     description="Measures the performance of Tor, continuously, as a Twisted daemon",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="The Perfd contributors",
+    license="BSD-3-Clause",
+    license_files=["LICENSE"],
+    keywords=["tor", "performance", "measurement", "onion service", "twisted", "socks"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: No Input/Output (Daemon)",
+        "Framework :: Twisted",
+        "Intended Audience :: Science/Research",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Internet",
+        "Topic :: System :: Networking :: Monitoring",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11",
     # The "" entry makes an editable install a plain path entry: Twisted finds
     # plugins by scanning sys.path and cannot see through an import finder.
     package_dir={"": "."},
     packages=[*find_packages(include=["perfd", "perfd.*"]), "twisted.plugins"],
+    data_files=DATA_FILES,
     package_data={"perfd": ["py.typed", "store/schema/*.sql", "templates/*"]},
     install_requires=[
         "Twisted>=24.7",
