@@ -23,6 +23,7 @@ EXTRAS = {
         "pytest-xdist>=3.6",
         "ruff>=0.8",
         "schemathesis>=4.0",
+        "scipy>=1.11",
         "setuptools>=70.1",
     ],
 }

@@ -20,6 +20,7 @@ PACKAGE = CHECKOUT / "perfd"
 # A room, and the rooms that it may import from. "*" is everything.
 ALLOWED: dict[str, set[str] | str] = {
     "": set(),
+    "analysis": set(),
     "__main__": {"cli"},
     "browser": {"clock", "config", "processes", "reactor", "record", "tor"},
     "browser.files": {"browser", "processes", "proxy", "reactor", "record", "store"},
