@@ -100,10 +100,11 @@ class SOCKS4ClientEndpoint:
 class SOCKS5ClientEndpoint:
     """An endpoint behind a SOCKS 5 proxy.
 
-    ``host`` is where to connect to: an IPv4 or IPv6 literal goes to the proxy as an address, any other host as a
-    name, unresolved. ``proxyEndpoint`` is the endpoint of the proxy itself. ``methods`` are the authentication
-    methods to offer: ``{"anonymous": ()}``, ``{"login": (user, password)}`` or both. Host, user and password can
-    be str or bytes. ``timeline``, ``connected`` and ``replied`` are explained at `Hooks`.
+    ``host`` is where to connect to: it goes to the proxy as it is, unresolved, except that an IPv6 literal is sent
+    as an address. ``proxyEndpoint`` is the endpoint of the proxy itself. ``methods`` are the authentication methods
+    to offer: ``{"anonymous": ()}``, ``{"login": (user, password)}`` or both; an empty user or password is sent as
+    it is, though RFC 1929 has at least one byte. Host, user and password can be str or bytes. ``timeline``,
+    ``connected`` and ``replied`` are explained at `Hooks`.
 
     With ``optimistic`` the application is connected when the request is sent, before the proxy has replied, and
     what it writes at once leaves in one segment with the request (Tor's proposal 174). That saves the round trip
@@ -136,8 +137,8 @@ class SOCKS5ClientEndpoint:
 
         The Deferred fires with the protocol that ``protocolFactory`` built, connected to ``host`` by the real
         transport of the proxy's connection. It fails with what ``proxyEndpoint.connect`` failed with, with a
-        `SOCKSError`, or with `NoProtocol` if the factory built none. Cancelling it closes the connection at once,
-        in whatever phase, and it fails with ``CancelledError``. In every failure the connection is closed.
+        `SOCKSError`, or with `NoApplication` if the factory built no protocol. Cancelling it closes the connection
+        at once, in whatever phase, and it fails with ``CancelledError``. In every failure the connection is closed.
 
         An optimistic connection fires it with the request; what the proxy does after that reaches the protocol.
         A refusal is the reason that its ``connectionLost`` gets: the same `SOCKSError`.

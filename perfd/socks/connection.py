@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import ConnectionAborted, NoProtocol
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import (
     IAddress,
     IConnector,
@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
 from perfd.clock import Phase, Timeline
-from perfd.socks.errors import ReplyError
+from perfd.socks.errors import NoApplication, ReplyError
 from perfd.socks.machine import Connected, Event, Failed, Machine, Negotiated, Reply, RequestSent, Send
 from perfd.wire.arrival import StampedSocket, arrival
 
@@ -216,7 +216,7 @@ class SOCKSClient(Protocol):
         try:
             application = self.factory.proxiedFactory.buildProtocol(transport.getPeer())
             if application is None:
-                raise NoProtocol
+                raise NoApplication
             self._receiver = application
             direct = _delivers_directly(transport)
             if direct:

@@ -10,9 +10,11 @@ sends when its SocksPort has the flag ``ExtendedErrors`` (tor(1); Tor proposal 3
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectionDone, ConnectionLost, NoProtocol
 
 
 class SOCKSError(Exception):
@@ -34,6 +36,15 @@ class SOCKSError(Exception):
 
 class StateError(SOCKSError):
     """A machine was used out of turn. This is a mistake of the program, not of the proxy."""
+
+
+class NoApplication(SOCKSError, NoProtocol, CancelledError):
+    """The application's factory built no protocol, so the connection was closed.
+
+    It is Twisted's error for that, and what txsocksx failed with: it cancelled the connection.
+    """
+
+    message = "the application's factory built no protocol"
 
 
 # The proxy went away, or does not speak SOCKS.
@@ -67,11 +78,21 @@ class InvalidServerReply(ParsingError):
 
 
 class MethodsNotAcceptedError(SOCKSError):
-    """The proxy chose an authentication method that was not offered; ``code`` is the method."""
+    """The proxy chose an authentication method that was not offered; ``code`` is the method.
+
+    ``args`` are txsocksx's: the message, what was offered (by the byte of each method, its arguments), and the byte
+    that the proxy chose.
+    """
+
+    def __init__(
+        self, message: str | None = None, methods: Mapping[bytes, Sequence[Any]] | None = None, method: bytes = b""
+    ) -> None:
+        super().__init__(message, method[0] if method else None)
+        self.args = (self.message, dict(methods or {}), method)
 
 
 class NoAcceptableMethods(MethodsNotAcceptedError):
-    """The proxy accepts none of the offered authentication methods."""
+    """The proxy accepts none of the offered authentication methods (RFC 1928 section 3: X'FF')."""
 
     code = 0xFF
     message = "the proxy accepts none of the offered authentication methods"

@@ -2,29 +2,56 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IPolicyForHTTPS, IResponse
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
 from perfd.socks.client import SOCKS4ClientEndpoint, SOCKS5ClientEndpoint
 from perfd.socks.tls import TLSWrapClientEndpoint
 
 
-@implementer(IAgent, IAgentEndpointFactory)
-class _SOCKSAgent:
+@implementer(IPolicyForHTTPS)
+@attrs.frozen
+class _ContextPolicy:
+    """A context factory from before Twisted 14, which gets host and port, as the policy that Agent wants today."""
+
+    contextFactory: Any
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
+        return _Contexts(self.contextFactory, hostname, port)
+
+
+@attrs.frozen
+class _Contexts:
+    """Makes the TLS contexts for one host and port."""
+
+    contextFactory: Any
+    hostname: bytes
+    port: int
+
+    def getContext(self) -> Any:
+        return self.contextFactory.getContext(self.hostname, self.port)
+
+
+@implementer(IAgentEndpointFactory)
+class _SOCKSAgent(Agent):
+    """What both agents do. The requests are made by another Agent, whose endpoints come from this one."""
+
     endpointFactory: ClassVar[type[SOCKS4ClientEndpoint] | type[SOCKS5ClientEndpoint]]
 
     def __init__(
         self,
         reactor: IReactorTime,
-        contextFactory: IPolicyForHTTPS | None = None,
+        contextFactory: Any = None,
         connectTimeout: float | None = None,
         bindAddress: Any = None,
         pool: HTTPConnectionPool | None = None,
@@ -32,10 +59,12 @@ class _SOCKSAgent:
         proxyEndpoint: IStreamClientEndpoint,
         endpointArgs: Mapping[str, Any] | None = None,
     ) -> None:
-        # As Agent does: without a policy nobody would check the host's name.
         policy = BrowserLikePolicyForHTTPS() if contextFactory is None else contextFactory
         if not IPolicyForHTTPS.providedBy(policy):
-            raise NotImplementedError("contextFactory must provide IPolicyForHTTPS")
+            complaint = f"{policy!r} does not provide IPolicyForHTTPS: it may not check whom it speaks to"
+            warnings.warn(complaint, DeprecationWarning, stacklevel=2)
+            policy = _ContextPolicy(policy)
+        # Agent's own __init__ would make endpoints, and a pool, that are never used.
         self.proxyEndpoint = proxyEndpoint
         self.endpointArgs = dict(endpointArgs or {})
         self._policyForHTTPS = policy

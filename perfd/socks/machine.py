@@ -165,7 +165,7 @@ class Machine:
 class SOCKS5Machine(Machine):
     """A SOCKS 5 client for one CONNECT.
 
-    An IPv4 or IPv6 literal is sent as an address, any other ``host`` as a name that the proxy resolves.
+    ``host`` is sent as a name that the proxy resolves, unless it is an IPv6 literal.
     ``pipelined``: the request is sent together with user name and password, without waiting for the answer to
     these. (The greeting is always sent alone: of a greeting and a login that come together, tor 0.4.9 answers only
     the login.)
@@ -180,6 +180,7 @@ class SOCKS5Machine(Machine):
         super().__init__()
         self._pipelined = pipelined
         self._greeting, self._login = _greeting_and_login(methods)
+        self._offered = {bytes((_METHODS[name],)): tuple(given) for name, given in methods.items()}
         self._request = bytes((5, _CONNECT, 0)) + _socks5_address(_host_bytes(host)) + _port_bytes(port)
 
     def _open(self) -> tuple[State, Sequence[Event]]:
@@ -192,9 +193,10 @@ class SOCKS5Machine(Machine):
             return None
         method = data[1]
         if method == _NO_METHOD:
-            raise NoAcceptableMethods
-        if method not in self._greeting[2:]:
-            raise MethodsNotAcceptedError(f"the proxy chose method 0x{method:02X}, which was not offered", method)
+            raise NoAcceptableMethods(None, self._offered, data[1:2])
+        if data[1:2] not in self._offered:
+            complaint = f"the proxy chose method 0x{method:02X}, which was not offered"
+            raise MethodsNotAcceptedError(complaint, self._offered, data[1:2])
         if method == _METHODS["login"]:
             request = (Send(self._request), RequestSent()) if self._pipelined else ()
             return 2, State.LOGIN, (Send(self._login), *request)
@@ -342,15 +344,17 @@ def _greeting_and_login(methods: Methods) -> tuple[bytes, bytes]:
         if len(methods["login"]) != 2:
             raise ValueError("login authentication takes a user name and a password")
         user, password = methods["login"]
-        user, password = _text_bytes("user name", user, 1), _text_bytes("password", password, 1)
+        user, password = _text_bytes("user name", user, 0), _text_bytes("password", password, 0)
         login = bytes((1, len(user))) + user + bytes((len(password),)) + password
     return bytes((5, len(methods), *(_METHODS[name] for name in methods))), login
 
 
 def _socks5_address(host: bytes) -> bytes:
-    """ATYP DST.ADDR (RFC 1928 sections 4 and 5)."""
-    if (ipv4 := _packed(socket.AF_INET, host)) is not None:
-        return b"\x01" + ipv4
+    """ATYP DST.ADDR (RFC 1928 sections 4 and 5).
+
+    An IPv4 literal is sent as a name, as txsocksx did, and every proxy understands it. An IPv6 literal is not: many
+    cannot tell its colons from the port's.
+    """
     if (ipv6 := _packed(socket.AF_INET6, host)) is not None:
         return b"\x04" + ipv6
     return bytes((3, len(host))) + host

@@ -166,6 +166,7 @@ class FakeSOCKSServer:
         port, address, user = cursor.number(2), cursor.take(4), cursor.text()
         if address[:3] == bytes(3) and address[3] != 0:
             kind, host = "name", _name(cursor.text())
+            _require(not _is_ipv4(host), f"an IPv4 literal is sent as a name: {host}")
         else:
             kind, host = "ipv4", str(ipaddress.IPv4Address(address))
         self.request = SOCKSRequest(4, kind, host, _port(port), user)
@@ -191,8 +192,6 @@ class FakeSOCKSServer:
         version = cursor.number()
         _require(version == 1, f"version of the login is {version}")
         user, password = cursor.take(cursor.number()), cursor.take(cursor.number())
-        _require(bool(user), "the user name is empty")
-        _require(bool(password), "the password is empty")
         self._login = user, password
         self._read = self._read_request
         status = self.answers.login_status
@@ -234,15 +233,18 @@ class FakeSOCKSServer:
 
 
 def _name(raw: bytes) -> str:
-    """A host name as it was sent, which must not be an IPv4 literal."""
+    """A host name as it was sent."""
     _require(bool(raw), "the host name is empty")
     _require(raw.isascii(), f"the host name is not ASCII: {raw!r}")
-    name = raw.decode("ascii")
+    return raw.decode("ascii")
+
+
+def _is_ipv4(host: str) -> bool:
     try:
-        ipaddress.IPv4Address(name)
+        ipaddress.IPv4Address(host)
     except ValueError:
-        return name
-    raise ProtocolViolationError(f"an IPv4 literal is sent as a name: {name}")
+        return False
+    return True
 
 
 def _port(port: int) -> int:

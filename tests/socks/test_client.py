@@ -316,7 +316,7 @@ class FailureTests(SynchronousTestCase):
         self.assertRaises(ValueError, SOCKS5ClientEndpoint, "example.com", 65536, None)
         self.assertRaises(ValueError, SOCKS5ClientEndpoint, None, None, None, methods={})
         self.assertRaises(ValueError, SOCKS5ClientFactory, None, None, None, methods={})
-        self.assertRaises(ValueError, SOCKS5ClientEndpoint, "example.com", 80, None, {"login": ("", "")})
+        self.assertRaises(ValueError, SOCKS5ClientEndpoint, "example.com", 80, None, {"login": ("x" * 256, "")})
         self.assertRaises(ValueError, SOCKS4ClientEndpoint, "0.0.0.1", 80, None)
         self.assertRaises(ValueError, SOCKS4ClientFactory, "0.0.0.255", 80, None)
         self.assertRaises(ValueError, SOCKS4ClientEndpoint, "example.com", 80, None, user="a\0b")

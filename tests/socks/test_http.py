@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from OpenSSL.SSL import TLS_METHOD, Context
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import AccumulatingProtocol, MemoryReactorClock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.client import HTTPConnectionPool
+from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.error import SchemeNotSupported
 from twisted.web.iweb import IAgent, IAgentEndpointFactory
 from twisted.web.server import Site
@@ -76,6 +77,24 @@ class AgentTests(SynchronousTestCase):
             assert request is not None
             self.assertEqual(request.port, 443)
 
+    def test_https_with_a_context_factory_of_old(self) -> None:
+        """What gives a context for host and port is taken as Agent takes it: with a warning."""
+        asked: list[Any] = []
+
+        class ContextFactory:
+            def getContext(self, hostname: bytes, port: int) -> Any:
+                asked.append((hostname, port))
+                return Context(TLS_METHOD)
+
+        for agent_class in (SOCKS4Agent, SOCKS5Agent):
+            _, endpoint = self.proxy(tls=True)
+            agent = agent_class(self.clock, ContextFactory(), proxyEndpoint=endpoint)
+            (warning,) = self.flushWarnings([self.test_https_with_a_context_factory_of_old])
+            self.assertIs(warning["category"], DeprecationWarning)
+            body = self.body_of(endpoint, agent.request(b"GET", b"https://example.com/eggs"))
+            self.assertEqual(body, b"/eggs on example.com secure")
+        self.assertEqual(set(asked), {(b"example.com", 443)})
+
     def test_https_that_is_not_trusted(self) -> None:
         """The default policy does not trust a self-signed certificate."""
         _, endpoint = self.proxy(tls=True)
@@ -84,7 +103,7 @@ class AgentTests(SynchronousTestCase):
         self.failureResultOf(responding)
 
     def test_endpoint_arguments(self) -> None:
-        """``endpointArgs`` reach the endpoint; a literal in the URI goes as an address."""
+        """``endpointArgs`` reach the endpoint; a literal in the URI goes without its brackets."""
         proxy, endpoint = self.proxy()
         agent = SOCKS5Agent(
             self.clock, proxyEndpoint=endpoint, endpointArgs={"methods": {"login": ("spam", "eggs")}}
@@ -129,13 +148,12 @@ class AgentTests(SynchronousTestCase):
         self.failureResultOf(responding, SchemeNotSupported)
 
     def test_interfaces(self) -> None:
-        """The agents provide Twisted Web's interfaces; the policy must provide its own."""
+        """The agents provide Twisted Web's interfaces; a proxy must be given."""
         for agent_class in (SOCKS4Agent, SOCKS5Agent):
             agent = agent_class(self.clock, proxyEndpoint=self.proxy()[1])
             self.assertTrue(verifyObject(IAgent, agent))
+            self.assertIsInstance(agent, Agent)
             self.assertTrue(verifyObject(IAgentEndpointFactory, agent))
-        policy: Any = object()
-        self.assertRaises(NotImplementedError, SOCKS5Agent, self.clock, policy, proxyEndpoint=None)
         self.assertRaises(TypeError, SOCKS5Agent, self.clock)
 
 

@@ -107,9 +107,9 @@ class SOCKS5Tests(SynchronousTestCase):
             self.assertEqual(server.request.user, user)
 
     def test_address_types(self) -> None:
-        """IPv4 and IPv6 literals are sent as addresses, everything else as a name, str or bytes alike."""
+        """IPv6 literals are sent as addresses, everything else as a name, str or bytes alike."""
         for host, kind, sent in (
-            ("192.0.2.1", "ipv4", "192.0.2.1"),
+            ("192.0.2.1", "name", "192.0.2.1"),
             ("2001:db8::1", "ipv6", "2001:db8::1"),
             ("127.1", "name", "127.1"),
             ("bücher.example", "name", "xn--bcher-kva.example"),
@@ -175,6 +175,7 @@ class SOCKS5Tests(SynchronousTestCase):
         self.assertIs(type(refusal), errors.NoAcceptableMethods)
         self.assertIsInstance(refusal, errors.MethodsNotAcceptedError)
         self.assertEqual(refusal.code, 0xFF)
+        self.assertEqual(refusal.args, (refusal.message, {b"\x00": ()}, b"\xff"))
 
     def test_method_not_offered(self) -> None:
         """A method that was not offered is never used: a login is not given to whoever asks for it."""
@@ -183,7 +184,9 @@ class SOCKS5Tests(SynchronousTestCase):
             events = client.receive(bytes((5, chosen)))
             self.assertEqual(len(events), 1)
             self.assertIs(type(error_of(events)), errors.MethodsNotAcceptedError)
-            self.assertEqual(error_of(events).code, chosen)
+            refusal = error_of(events)
+            offered = {{"anonymous": b"\x00", "login": b"\x02"}[name]: given for name, given in methods.items()}
+            self.assertEqual((refusal.code, refusal.args), (chosen, (str(refusal), offered, bytes((chosen,)))))
 
     def test_failed_login(self) -> None:
         """A rejected login carries the proxy's status."""
@@ -234,14 +237,22 @@ class SOCKS5Tests(SynchronousTestCase):
             ("example.com", 80, {"anonymous": ("spam",)}),
             ("example.com", 80, {"login": ()}),
             ("example.com", 80, {"login": ("spam",)}),
-            ("example.com", 80, {"login": ("", "eggs")}),
-            ("example.com", 80, {"login": ("spam", "")}),
             ("example.com", 80, {"login": ("x" * 256, "eggs")}),
             ("example.com", 80, {"login": ("spam", b"x" * 256)}),
             ("example.com", 80, {"login": ("é" * 128, "eggs")}),
         ):
             with self.subTest(args=args):
                 self.assertRaises(ValueError, SOCKS5Machine, *args)
+
+    def test_empty_login(self) -> None:
+        """An empty password, or user name, is sent with a length of 0."""
+        for login in (("spam", ""), ("", "eggs"), ("", "")):
+            events, server = run(SOCKS5Machine("example.com", 80, {"login": login}))
+            user, password = (each.encode() for each in login)
+            sent = b"\x01" + bytes((len(user),)) + user + bytes((len(password),)) + password
+            self.assertEqual(events[1], Send(sent))
+            assert server.request is not None
+            self.assertEqual((server.request.user, server.request.password), (user, password))
 
     def test_longest_login(self) -> None:
         """255 bytes are the longest user name and password."""
@@ -392,6 +403,9 @@ class ErrorTests(SynchronousTestCase):
         """An error survives the way to another process."""
         copy = pickle.loads(pickle.dumps(errors.UnknownReplyCode("spam", 9)))
         self.assertEqual((type(copy), str(copy), copy.code), (errors.UnknownReplyCode, "spam", 9))
+        refused = errors.MethodsNotAcceptedError("spam", {b"\x00": ()}, b"\x01")
+        copy = pickle.loads(pickle.dumps(refused))
+        self.assertEqual((type(copy), copy.args, copy.code), (type(refused), refused.args, 1))
 
 
 def in_pieces(data: bytes, cuts: list[int]) -> list[bytes]:
