@@ -72,7 +72,8 @@ def harrell_davis_weights(count: int, p: float) -> tuple[float, ...]:
     # The weights are those of a narrow bell around p: what is ten deviations away has none that a float could
     # hold.
     deviation = math.sqrt(a * b / (a + b) ** 2 / (a + b + 1))
-    low, high = p - 40 * deviation, p + 40 * deviation
+    reach = deviation * (10 if count > 500 else 40)
+    low, high = p - reach, p + reach
     steps = [
         0.0 if i / count < low else 1.0 if i / count > high else beta_distribution(a, b, i / count)
         for i in range(count + 1)

@@ -41,7 +41,7 @@ def shift_function(blocks: Sequence[Block], *, seed: int, replicates: int = 1000
     replacement by ``random.Random(seed)``, and c the 95 % quantile of the largest |t| of all deciles (a max-|t|
     band). Doksum, "Empirical probability plots and statistical inference for nonlinear models", Annals of
     Statistics 2 (1974); Rousselet, Pernet and Wilcox, European Journal of Neuroscience 46 (2017). Fewer
-    replicates are drawn of many runs: 200 of 100,000. Deciles that reach into the failures are left out. Raises
+    replicates are drawn of many runs: 60 of 100,000. Deciles that reach into the failures are left out. Raises
     ValueError for fewer than two blocks.
     """
     used = [block for block in blocks if block.a and block.b]
