@@ -18,10 +18,19 @@ from perfd.browser.make import make_browser
 from perfd.clock import Clock
 from perfd.config import Config, ExperimentConfig, TorConfig
 from perfd.config.values import Address, GuardPolicy
+from perfd.daemon.order import OrderedServices
 from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, NoUse, Page
 from perfd.experiments.run import Setup, authority, ip_address
 from perfd.experiments.types import Prepared, make_experiment, make_page_load
-from perfd.experiments.ways import NO_TOR, MeasuredTor, NoTor, WayIn
+from perfd.experiments.ways import (
+    NO_TOR,
+    MeasuredTor,
+    NoTor,
+    OnionAddress,
+    PublicAddress,
+    WayIn,
+    elsewhere,
+)
 from perfd.instance import Instance
 from perfd.interfaces import Sink, Tor, WayToServer
 from perfd.proxy import MeasuringProxy
@@ -35,9 +44,10 @@ from perfd.tor.onion import VIRTUAL_PORT, OnionService
 from perfd.tor.onion_client import ClientKey, OnionClient
 from perfd.tor.testnet.network import Testnet
 from perfd.tor.testnet.service import TestnetService
-from perfd.web.server import Front, OnionAddress, OrderedServices, PublicAddress, elsewhere
+from perfd.web.server import SiteServers
 from perfd.web.stamps import ServerStamps
 from perfd.web.targets.echo import Echo
+from perfd.web.targets.page import page_resource
 from perfd.web.targets.page_plan import page_size, page_version
 from perfd.web.targets.random import random_resources
 from perfd.web.targets.upload import upload_resources
@@ -68,13 +78,13 @@ class Laboratory(OrderedServices):
         self._parts = parts
         self._stamps = ServerStamps(clock.monotonic)
         max_size = config.server.max_size
-        self._children = {
+        self._resources = {
             **random_resources(max_size),
             **upload_resources(max_size, clock),
             "echo": Echo(),
             **pages,
         }
-        self._public = self._make_front(config.server.listen, config.server.page_ports)
+        self._public = self._make_servers(config.server.listen, config.server.page_ports)
         self._servers: dict[str, WayToServer] = {
             "public": PublicAddress(
                 config.server.public_address.host, config.server.public_address.port, self._public.web
@@ -190,18 +200,18 @@ class Laboratory(OrderedServices):
                 await measured.guards.stop()
         await super().stopService()
 
-    def _make_front(
+    def _make_servers(
         self,
         listen: Address,
         page_ports: Sequence[int],
         *,
         is_far: bool = False,
         origins: Sequence[int] | None = None,
-    ) -> Front:
-        return Front(
+    ) -> SiteServers:
+        return SiteServers(
             self._reactor,
             self,
-            self._children,
+            lambda ports: {**self._resources, "page": page_resource(ports)},
             self._stamps,
             max_connections=self._config.server.max_connections,
             listen=listen,
@@ -268,7 +278,7 @@ class Laboratory(OrderedServices):
         instance, server = Instance(self._config.directory), self._config.server
         # A port of its own tells the clients of the onion service from those of this machine.
         origins = tuple(VIRTUAL_PORT + number for number in range(1, 1 + len(server.page_ports)))
-        far = self._make_front(Address("127.0.0.1", 0), [0] * len(origins), is_far=True, origins=origins)
+        far = self._make_servers(Address("127.0.0.1", 0), [0] * len(origins), is_far=True, origins=origins)
         onion = OnionService(
             instance.onion_key,
             lambda: far.web.port,

@@ -25,6 +25,7 @@ from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
 from perfd.daemon.health import Health, HealthHistory
 from perfd.daemon.metrics import Metrics
+from perfd.daemon.order import OrderedServices, StartError
 from perfd.daemon.schedule import Grid, Schedule
 from perfd.daemon.sinks import FanOut
 from perfd.daemon.upkeep.archive import DIRECTORY, listing
@@ -49,7 +50,6 @@ from perfd.web.results.archive import ArchivePages
 from perfd.web.results.openapi import document
 from perfd.web.results.pages import DocumentPage, HealthPage, MetricsPage
 from perfd.web.results.records import result_resources
-from perfd.web.server import OrderedServices, StartError
 
 
 class LogService(Service):

@@ -30,13 +30,13 @@ from perfd.cli.standalone import (
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
 from perfd.config.reader import DEFAULT_MAX_SIZE
+from perfd.daemon.order import StartError
 from perfd.experiments.highlights import highlights
 from perfd.instance import InstanceError
 from perfd.laboratory import Laboratory
 from perfd.reactor import installed_reactor
 from perfd.record import REQUEST, Measurement, Outcome
 from perfd.units import format_size, parse_size
-from perfd.web.server import StartError
 
 NAME = "measure"
 """The experiment's name if it is not one of perfd.conf."""

@@ -28,6 +28,7 @@ from perfd.cli.standalone import (
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
 from perfd.config.values import Address
+from perfd.daemon.order import StartError
 from perfd.daemon.sinks import FanOut
 from perfd.instance import InstanceError
 from perfd.interfaces import Tor
@@ -38,7 +39,6 @@ from perfd.tor.embedded import OutsideSocks
 from perfd.tor.endpoints import CONNECT_TIMEOUT, tcp_endpoint
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.launch import TorOptions, TorService
-from perfd.web.server import StartError
 
 
 @attrs.frozen(kw_only=True)

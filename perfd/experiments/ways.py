@@ -1,9 +1,10 @@
-"""A tor as experiments see it, and what stands in its place when there is none."""
+"""The ways of a measurement: a tor, or what stands in its place when there is none, and the ways to our server."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
@@ -17,6 +18,7 @@ from perfd.interfaces import Tor
 from perfd.socks import SOCKS5ClientEndpoint
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.guards.keeper import Guards
+from perfd.tor.onion import VIRTUAL_PORT, OnionService
 
 NO_TOR = "none"
 """The name that stands for no tor at all: a direct connection, the baseline."""
@@ -140,3 +142,59 @@ class _StampingFactory(Factory):
 
     def buildProtocol(self, addr: Any) -> Any:
         return self._build(addr)
+
+
+class Listening(Protocol):
+    """A server that knows its port once that is bound."""
+
+    @property
+    def port(self) -> int:
+        """The port."""
+
+
+@attrs.frozen
+class PublicAddress:
+    """The way to our server over an exit: its public address; the port is known when it is bound."""
+
+    name: str = attrs.field(default="public", init=False)
+    not_ready: str | None = attrs.field(default=None, init=False)
+    host: str
+    configured_port: int
+    web: Listening
+
+    @property
+    def port(self) -> int:
+        return self.configured_port or self.web.port
+
+
+@attrs.frozen
+class OnionAddress:
+    """The way to our server over its onion service."""
+
+    name: str = attrs.field(default="onion", init=False)
+    port: int = attrs.field(default=VIRTUAL_PORT, init=False)
+    service: OnionService
+
+    @property
+    def not_ready(self) -> str | None:
+        return self.service.not_ready
+
+    @property
+    def host(self) -> str:
+        return self.service.host
+
+
+@attrs.frozen
+class Elsewhere:
+    """In the place of a way to our server, for pages that are not ours."""
+
+    name: str = attrs.field(default="url", init=False)
+    not_ready: None = attrs.field(default=None, init=False)
+    host: str
+    port: int
+
+
+def elsewhere(url: str) -> Elsewhere:
+    """Where the page ``url`` is."""
+    parts = urlsplit(url)
+    return Elsewhere(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))

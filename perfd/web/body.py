@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from perfd.web.site import Request
+from perfd.web.request import Request
 from perfd.wire.keystream import PIECE
 
 __all__ = ["PIECE", "Body"]

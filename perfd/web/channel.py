@@ -7,27 +7,41 @@ to its sink or is drained, and pipelined requests end the connection instead of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http, http_headers
 
 from perfd.web.errors import refusal
-from perfd.web.receiving import DRAIN, DRAIN_TIMEOUT, BodyResource, Receiving, Sink
-from perfd.web.stamps import SendMeter
-
-if TYPE_CHECKING:
-    from perfd.web.site import Request, Site
+from perfd.web.receiving import DRAIN, DRAIN_TIMEOUT, Receiving, Sink
+from perfd.web.stamps import SendMeter, ServerStamps
 
 RESERVE_TIMEOUT = 10.0
 """Seconds for the head of a request on a connection beyond the limit."""
 
 
+class Limits(Protocol):
+    """What the connections of a site share: its root, its clock, its deadlines in seconds, and who is connected."""
+
+    resource: Any  # with Twisted's getStaticEntity: the site's root
+    stamps: ServerStamps
+    monotonic: Callable[[], float]
+    head_timeout: float
+    idle_timeout: float
+    is_far: bool  # the clients are not on this machine, though the connections are
+
+    def opened(self, channel: Channel) -> None:
+        """``channel`` has a connection."""
+
+    def closed(self, channel: Channel) -> None:
+        """It has none any more."""
+
+
 class Channel(http.HTTPChannel):
     """One connection."""
 
-    site: Site
+    site: Limits
     transport: Any  # a TCP connection
     maxHeaders = 50
     totalHeadersSize = MAX_LENGTH = 8192
@@ -71,12 +85,11 @@ class Channel(http.HTTPChannel):
         if self.meter.unsent:  # 100 Continue, which is no part of the response that is stamped
             self.meter.flush()
 
-    def target(self) -> tuple[bytes, BodyResource | None]:
-        """The method of the request whose head is complete, and what takes its body, if anything does."""
+    def target(self) -> tuple[bytes, object]:
+        """The method of the request whose head is complete, and the resource at the site's root that it names."""
         # Twisted gives these to the request only when its body is complete.
         method, path = self._command, self._path.partition(b"?")[0]
-        resource = self.site.resource.getStaticEntity(path[1:])
-        return method, resource if isinstance(resource, BodyResource) else None
+        return method, self.site.resource.getStaticEntity(path[1:])
 
     def receive(self, sink: Sink, *, trusted: bool) -> None:
         """The body that follows goes to ``sink``. ``trusted``: it is a measurement's, which ends by itself."""
@@ -121,9 +134,8 @@ class Channel(http.HTTPChannel):
         lines += [b"%b: %b" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n")
 
-    def requestDone(self, request: Request) -> None:
-        if request.served is not None:
-            self.meter.end()
+    def requestDone(self, request: http.Request) -> None:
+        self.meter.end()
         super().requestDone(request)
 
     def refuse(self, status: int, message: str, headers: Mapping[bytes, bytes] | None = None) -> None:

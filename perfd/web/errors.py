@@ -29,3 +29,13 @@ def refusal(status: int, message: str, headers: Mapping[bytes, bytes] | None = N
         *(b"%b: %b" % header for header in (headers or {}).items()),
     ]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+class WebError(Exception):
+    """A request that cannot be answered; raise it anywhere in a resource to send it as JSON."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[bytes, bytes] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers = headers or {}

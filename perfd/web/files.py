@@ -13,7 +13,7 @@ from typing import BinaryIO
 from twisted.web.http import CACHED
 
 from perfd.web.body import Body
-from perfd.web.site import Request
+from perfd.web.request import Request
 
 
 def open_file(path: Path) -> BinaryIO | None:

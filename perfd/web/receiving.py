@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
-from twisted.web.resource import Resource
-
-if TYPE_CHECKING:
-    from perfd.web.site import Request
+from typing import Protocol
 
 GRACE = 60.0
 """Seconds that a body has, however little comes."""
@@ -34,17 +29,6 @@ class Sink(Protocol):
 
     def take(self, data: bytes, stamp: float) -> None:
         """The next bytes, at most ``left``, whose read had returned at ``stamp``."""
-
-
-class BodyResource(Resource):
-    """A resource at the site's root that takes the bodies of POST requests. All others are refused."""
-
-    def sink(self, request: Request, size: int | None) -> Sink:
-        """Where the body of ``request`` goes, which has ``size`` bytes; None: it does not say how many.
-
-        Called when the head is complete. Raises WebError to refuse the body.
-        """
-        raise NotImplementedError
 
 
 class Receiving:

@@ -1,50 +1,26 @@
-"""The parts of a laboratory that listen: our web server, the ways to it, and the order of services."""
+"""Our web server as services: a site on its own port, and on those of the canonical page's other origins."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping, Sequence
 
-import attrs
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
-from twisted.logger import Logger
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
 from perfd.config.values import Address
+from perfd.daemon.order import StartError
 from perfd.reactor import Reactor
-from perfd.tor.onion import VIRTUAL_PORT, OnionService
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
-from perfd.web.targets.page import page_resource
 
 BACKLOG = 1024
 """Connections that the kernel may hold until we accept them. Where there is no room, they are tried again after a
 second, which spoils what many streams at once measure; Twisted's 50 are too few.
 """
-
-
-class StartError(Exception):
-    """The daemon cannot start; the message is for the operator."""
-
-
-class OrderedServices(MultiService):
-    """Services that start one after the other, and stop in the opposite order, each when the one before is done."""
-
-    _log = Logger()
-
-    def stopService(self) -> Deferred[None]:
-        Service.stopService(self)
-        return Deferred.fromCoroutine(self._stop_all())
-
-    async def _stop_all(self) -> None:
-        for service in reversed(list(self)):
-            await maybeDeferred(service.stopService).addErrback(
-                lambda failure: self._log.failure("stopping failed", failure)
-            )
 
 
 class WebServer(Service):
@@ -84,17 +60,18 @@ class WebServer(Service):
         return int(self._port.getHost().port)  # type: ignore[attr-defined]
 
 
-class Front:
+class SiteServers:
     """Our site on its own port, and on those of the canonical page's other origins.
 
-    ``origins`` are the ports by which clients know the latter, if not by their own. ``is_far``: see ``make_site``.
+    ``children`` makes what is under ``/``, given what tells the page's ports. ``origins`` are the ports by
+    which clients know the page's other origins, if not by their own. ``is_far``: see ``make_site``.
     """
 
     def __init__(
         self,
         reactor: Reactor,
         parent: MultiService,
-        children: Mapping[str, IResource],
+        children: Callable[[Callable[[], Sequence[int]]], Mapping[str, IResource]],
         stamps: ServerStamps,
         *,
         max_connections: int,
@@ -105,7 +82,7 @@ class Front:
     ) -> None:
         self._origins = origins
         site = make_site(
-            {**children, "page": page_resource(lambda: self.origins)},
+            children(lambda: self.origins),
             reactor=reactor,
             stamps=stamps,
             max_connections=max_connections,
@@ -125,51 +102,3 @@ class Front:
     def origins(self) -> Sequence[int]:
         """The same, as clients know them."""
         return self.page_ports if self._origins is None else self._origins
-
-
-@attrs.frozen
-class PublicAddress:
-    """The way to our server over an exit: its public address; the port is known when it is bound."""
-
-    name: str = attrs.field(default="public", init=False)
-    not_ready: str | None = attrs.field(default=None, init=False)
-    host: str
-    configured_port: int
-    web: WebServer
-
-    @property
-    def port(self) -> int:
-        return self.configured_port or self.web.port
-
-
-@attrs.frozen
-class OnionAddress:
-    """The way to our server over its onion service."""
-
-    name: str = attrs.field(default="onion", init=False)
-    port: int = attrs.field(default=VIRTUAL_PORT, init=False)
-    service: OnionService
-
-    @property
-    def not_ready(self) -> str | None:
-        return self.service.not_ready
-
-    @property
-    def host(self) -> str:
-        return self.service.host
-
-
-@attrs.frozen
-class Elsewhere:
-    """In the place of a way to our server, for pages that are not ours."""
-
-    name: str = attrs.field(default="url", init=False)
-    not_ready: None = attrs.field(default=None, init=False)
-    host: str
-    port: int
-
-
-def elsewhere(url: str) -> Elsewhere:
-    """Where the page ``url`` is."""
-    parts = urlsplit(url)
-    return Elsewhere(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))

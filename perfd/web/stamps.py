@@ -125,7 +125,7 @@ class SendMeter:
         self._served, self._ended = served, False
 
     def end(self) -> None:
-        """All of the response was written."""
+        """All of the response was written. Nothing is stamped if it is a stranger's."""
         self._ended = True
         self._complete()
 

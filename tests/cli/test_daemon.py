@@ -19,10 +19,10 @@ from perfd.cli import daemon
 from perfd.cli.command import main
 from perfd.cli.standalone import NotReadyError, prepare
 from perfd.config import ConfigError, load_config
+from perfd.daemon.order import StartError
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.preflight import check_machine
 from perfd.service import LockService, run_twistd
-from perfd.web.server import StartError
 from tests.support.instance import SOCKS_CONFIG, free_port
 
 BROKEN = "[perfd]\nnetwrok = tor\n"

@@ -10,7 +10,9 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.config.values import Address
-from perfd.web.server import BACKLOG, PublicAddress, StartError, WebServer
+from perfd.daemon.order import StartError
+from perfd.experiments.ways import PublicAddress
+from perfd.web.server import BACKLOG, WebServer
 
 
 class WebServerTests(SynchronousTestCase):

@@ -21,7 +21,9 @@ from twisted.web.server import NOT_DONE_YET
 from perfd.client.fetch import fetch, get_request
 from perfd.clock import Clock, Phase, Timeline
 from perfd.record import Outcome
-from perfd.web.site import RESERVE, Request, WebError, make_site
+from perfd.web.errors import WebError
+from perfd.web.request import Request
+from perfd.web.site import RESERVE, make_site
 from perfd.web.stamps import SendMeter, Served, ServerStamps
 from perfd.web.targets.random import random_resources
 from perfd.wire.keystream import PIECE

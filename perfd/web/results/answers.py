@@ -17,8 +17,9 @@ from zope.interface import implementer
 
 from perfd.store.database import StoreError
 from perfd.store.reader import StoreReader
+from perfd.web.errors import WebError
+from perfd.web.request import Node, Request
 from perfd.web.results.parameters import Parameter, read_arguments
-from perfd.web.site import Node, Request, WebError
 
 MOST_ANSWERS = 32
 """Answers from the database at a time; each has a page in memory until the client has taken it."""

@@ -12,9 +12,10 @@ from pathlib import Path
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 
+from perfd.web.errors import WebError
 from perfd.web.files import open_file, send_file
+from perfd.web.request import Node, Request
 from perfd.web.results.answers import Access
-from perfd.web.site import Node, Request, WebError
 
 INDEX = "index.html"
 

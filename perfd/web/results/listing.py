@@ -23,9 +23,10 @@ from perfd.record import EMPTY
 from perfd.store.database import NoDatabaseError
 from perfd.store.reader import StoreReader, Window
 from perfd.store.rows import Table
+from perfd.web.errors import WebError
+from perfd.web.request import Node, Request
 from perfd.web.results.answers import Answer, Body, Library
 from perfd.web.results.parameters import DEFAULT_LIMIT, Parameter
-from perfd.web.site import Node, Request, WebError
 
 PAGE = 500
 """Records of a page: about a megabyte."""

@@ -10,10 +10,11 @@ import attrs
 
 from perfd.store.database import NoDatabaseError
 from perfd.store.page_files import FILMSTRIP, HAR, SCREENSHOT, file_of, is_id
+from perfd.web.errors import WebError
 from perfd.web.files import open_file, send_file
+from perfd.web.request import Request
 from perfd.web.results.answers import Answer, Library
 from perfd.web.results.listing import accepts_gzip
-from perfd.web.site import Request, WebError
 
 
 @attrs.frozen

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from perfd.web.request import Node, Request, json_body
 from perfd.web.results.answers import Access
-from perfd.web.site import Node, Request, json_body
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format."""

@@ -11,7 +11,8 @@ import attrs
 
 from perfd.record import Outcome
 from perfd.units import parse_size
-from perfd.web.site import Request, WebError
+from perfd.web.errors import WebError
+from perfd.web.request import Request
 
 DEFAULT_LIMIT = 100
 MOST = 1_000_000

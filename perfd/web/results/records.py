@@ -14,12 +14,12 @@ from perfd.logfile.line import render
 from perfd.record import Circuit, Measurement, Stream, TorEvent
 from perfd.store.reader import Filter, StoreReader, StreamFilter, TorFilter
 from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS
+from perfd.web.request import Node, Request
 from perfd.web.results import parameters
 from perfd.web.results.answers import Access as Access  # noqa: PLC0414 - perfd.web.results.archive has it from here
 from perfd.web.results.answers import Library
 from perfd.web.results.listing import Format, Json, Lines, Listing, Records
 from perfd.web.results.load_files import KINDS, LoadFile
-from perfd.web.site import Node, Request
 
 
 def results_filter(**arguments: Any) -> Filter:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from perfd.web.errors import SERVER
-from perfd.web.site import Request, WebError
+from perfd.web.errors import SERVER, WebError
+from perfd.web.request import Request
 
 PROTOCOL = b"perfd-echo"
 

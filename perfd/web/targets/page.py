@@ -14,7 +14,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from perfd.web.body import Body
-from perfd.web.site import Request, WebError
+from perfd.web.errors import WebError
+from perfd.web.request import Request
 from perfd.web.targets.page_plan import (
     CANONICAL,
     MOST_ORIGINS,

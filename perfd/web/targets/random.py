@@ -7,7 +7,8 @@ from twisted.web.server import NOT_DONE_YET
 
 from perfd.units import format_size, parse_size
 from perfd.web.body import Body
-from perfd.web.site import Request, WebError
+from perfd.web.errors import WebError
+from perfd.web.request import Request
 from perfd.wire.keystream import PIECE, Keystream
 
 ALIASES = {".50kbfile": 51200, ".1mbfile": 1048576, ".5mbfile": 5242880}

@@ -8,8 +8,8 @@ from twisted.web.resource import Resource
 
 from perfd.clock import Clock
 from perfd.units import format_size
-from perfd.web.receiving import BodyResource
-from perfd.web.site import Request, WebError, json_body
+from perfd.web.errors import WebError
+from perfd.web.request import BodyResource, Request, json_body
 from perfd.web.stamps import Received
 from perfd.wire.marks import Progress
 
