@@ -63,7 +63,7 @@ ALLOWED: dict[str, set[str] | str] = {
         "web",
         "web.targets",
     },
-    "logfile": {"clock", "record"},
+    "logfile": {"clock", "formats", "record"},
     "preflight": {"config", "instance", "store"},
     "processes": {"reactor"},
     "proxy": {"clock", "reactor", "socks", "tor", "tor.events"},

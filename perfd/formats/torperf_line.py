@@ -11,9 +11,9 @@ from typing import Any
 
 import attrs
 
-from perfd.formats import imported, values
+from perfd.formats import imported, keyvalue, values
 from perfd.formats.errors import FormatError, shown
-from perfd.record import FIELDS, Kind, Measurement, Outcome
+from perfd.record import Kind, Measurement, Outcome
 
 TIMES = (
     "START",
@@ -41,22 +41,21 @@ INT32_KEYS = frozenset(("FILESIZE", "WRITEBYTES", "READBYTES", "TIMEOUT", "CIRC_
 
 MAX_PAIRS = 256
 
-_FIELDS = tuple(f for f in FIELDS if f.kind not in (Kind.TIMES, Kind.EXTRA))
-_KINDS: Mapping[str, Kind] = {f.key: f.kind for f in _FIELDS}
+_PLACEHOLDERS: Mapping[str, str] = {
+    **dict.fromkeys(TIMES, "0.0"),
+    **dict.fromkeys(("WRITEBYTES", "READBYTES"), "0"),
+    **dict.fromkeys(("ENDPOINTLOCAL", "ENDPOINTPROXY", "ENDPOINTREMOTE"), imported.UNKNOWN_ENDPOINT),
+    **dict.fromkeys(("HOSTNAMELOCAL", "HOSTNAMEREMOTE"), imported.UNKNOWN_HOSTNAMES[0]),
+    "SOURCEADDRESS": imported.UNKNOWN_ADDRESS,
+}
+"""What is written in the place of what is unknown."""
+
+_KINDS: Mapping[str, Kind] = {key: field.kind for key, field in keyvalue.SINGLE.items()}
 # Interned, as the names in Measurement's signature are: equal but not the same, they would double the time to read.
-_NAMES: Mapping[str, str] = {"DIDTIMEOUT": "didtimeout"} | {f.key: sys.intern(f.name) for f in _FIELDS}
-
-_COUNTED = re.compile(r"(DATAPERC|PARTIAL)(0|[1-9][0-9]{0,9})")
-
-
-def counted(key: str) -> tuple[str, int] | None:
-    """``("dataperc", 10)`` for DATAPERC10, ``("partial", 51200)`` for PARTIAL51200, None for other keys."""
-    match = _COUNTED.fullmatch(key)
-    if match is None:
-        return None
-    n = int(match[2])
-    return (match[1].lower(), n) if n <= (100 if match[1] == "DATAPERC" else INT32) else None
-
+_INTS = frozenset(key for key, kind in _KINDS.items() if kind is Kind.INT)
+_NAMES: Mapping[str, str] = {keyvalue.DERIVED: "didtimeout"} | {
+    key: sys.intern(field.name) for key, field in keyvalue.SINGLE.items()
+}
 
 # Reading
 
@@ -74,8 +73,8 @@ _VALUES: Mapping[str, tuple[str, str]] = {"PATH": _PATH_VALUE, "BUILDTIMES": _BU
 _DECODERS: Mapping[Kind, Callable[[str], Any]] = {
     Kind.FLOAT: values.decode_float,
     Kind.BOOL: values.decode_bool,
-    Kind.TEXTS: values.decode_items,
-    Kind.FLOATS: lambda value: tuple(map(values.decode_float, value.split(","))),
+    Kind.TEXTS: partial(values.decode_items, decode_item=values.decode_foreign),
+    Kind.FLOATS: values.decode_floats,
 }
 
 _DECODERS_BY_KEY: Mapping[str, Callable[[str], Any]] = {
@@ -83,18 +82,18 @@ _DECODERS_BY_KEY: Mapping[str, Callable[[str], Any]] = {
     "OUTCOME": Outcome,
     "PATH": lambda value: tuple(value.upper().split(",")),
     "BUILDTIMES": lambda value: tuple([round(seconds, 6) for seconds in map(float, value.split(","))]),
-    "HOSTNAMELOCAL": lambda value: imported.known_hostname(values.decode(value)),
-    "HOSTNAMEREMOTE": lambda value: imported.known_hostname(values.decode(value)),
-    "ENDPOINTLOCAL": lambda value: imported.known_endpoint(values.decode(value)),
-    "ENDPOINTPROXY": lambda value: imported.known_endpoint(values.decode(value)),
-    "ENDPOINTREMOTE": lambda value: imported.known_endpoint(values.decode(value)),
-    "SOURCEADDRESS": lambda value: imported.known_address(values.decode(value)),
+    "HOSTNAMELOCAL": lambda value: imported.known_hostname(values.decode_foreign(value)),
+    "HOSTNAMEREMOTE": lambda value: imported.known_hostname(values.decode_foreign(value)),
+    "ENDPOINTLOCAL": lambda value: imported.known_endpoint(values.decode_foreign(value)),
+    "ENDPOINTPROXY": lambda value: imported.known_endpoint(values.decode_foreign(value)),
+    "ENDPOINTREMOTE": lambda value: imported.known_endpoint(values.decode_foreign(value)),
+    "SOURCEADDRESS": lambda value: imported.known_address(values.decode_foreign(value)),
 }
 
 
 def _value_of(key: str) -> tuple[str, str]:
     """The regular expression of a key's value, and the same in words."""
-    kind = Kind.TIME if counted(key) else _KINDS.get(key)
+    kind = Kind.TIME if keyvalue.counted(key) else _KINDS.get(key)
     if kind is Kind.TIME:
         return _TIME_VALUE
     return _INT_VALUE if kind is Kind.INT else _VALUES.get(key, _ANY_VALUE)
@@ -137,10 +136,10 @@ def _shape(keys: tuple[str, ...]) -> _Shape:
             others.append((place, _NAMES[key], decoder))
         elif kind:
             places[kind.value].append((place, _NAMES[key]))
-        elif count := counted(key):
+        elif count := keyvalue.counted(key):
             places[count[0]].append((place, count[1]))
         else:
-            places["extra"].append((place, values.decode(key)))
+            places["extra"].append((place, _extra_key(key)))
 
     def getter(*groups: str) -> itemgetter[Any]:
         return itemgetter(*(place for group in groups for place, _ in places[group]))
@@ -166,12 +165,14 @@ def _shape(keys: tuple[str, ...]) -> _Shape:
     )
 
 
+def _extra_key(key: str) -> str:
+    name = values.decode_foreign(key)
+    return key if keyvalue.is_taken(name) else name
+
+
 def _check_keys(keys: tuple[str, ...]) -> None:
     if len(keys) > MAX_PAIRS:
         raise FormatError(f"the line has {len(keys)} pairs", remedy=f"{MAX_PAIRS} are allowed")
-    for key in keys:
-        if keys.count(key) > 1:
-            raise FormatError("the key occurs more than once", key=key)
     for key in sorted(REQUIRED.difference(keys)):
         raise FormatError("the required key is missing", key=key)
 
@@ -180,13 +181,11 @@ def _shape_of(line: str) -> _Shape:
     """The shape of ``line``, read pair by pair. Raises FormatError if it has none."""
     if not line:
         raise FormatError("the line is empty")
-    keys = []
-    for pair in line.split(" "):
-        key, _, value = pair.partition("=")
-        if not key or not value or "=" in value:
-            raise FormatError(f"{shown(pair)} is not KEY=value", remedy="pairs are separated by single spaces")
-        keys.append(key)
-    return _shape(tuple(keys))
+    pairs = keyvalue.split(line)
+    for key, value in pairs.items():
+        if not value:
+            raise FormatError("the value is empty", key=key)
+    return _shape(tuple(pairs))
 
 
 class LineParser:
@@ -228,14 +227,16 @@ def _measurement(shape: _Shape, groups: tuple[str, ...], *, encoded: bool) -> Me
     fields = _times(shape, list(map(float, shape.times(groups))))
     fields.update(zip(shape.int_names, map(int, shape.ints(groups)), strict=True))
     texts = shape.texts(groups)
-    fields.update(zip(shape.text_names, map(values.decode, texts) if encoded else texts, strict=True))
+    fields.update(zip(shape.text_names, map(values.decode_foreign, texts) if encoded else texts, strict=True))
     for place, name, decode in shape.others:
         try:
             fields[name] = decode(groups[place])
         except ValueError as error:
             raise FormatError(str(error), key=shape.keys[place]) from None
     if shape.extra:
-        fields["extra"] = {key: values.decode_free(groups[place]) for place, key in shape.extra}
+        fields["extra"] = {
+            key: values.decode_free(groups[place], values.decode_foreign) for place, key in shape.extra
+        }
     didtimeout = fields.pop("didtimeout", None)
     if "outcome" not in fields:
         imported.conclude(fields, didtimeout)
@@ -273,35 +274,6 @@ def _times(shape: _Shape, stamps: list[Any]) -> dict[str, Any]:
 # Writing
 
 
-def _encode_int(number: int, largest: int) -> str:
-    if not 0 <= number <= largest:
-        raise FormatError(f"{number} is not between 0 and {largest}", remedy="export it as JSON")
-    return str(number)
-
-
-def _encoder(kind: Kind, key: str, decimals: int) -> Callable[[Any], str]:
-    if kind is Kind.TIME:
-        return partial(values.encode_time, decimals=decimals)
-    if key == "BUILDTIMES":
-        return lambda seconds: ",".join(f"{part:.{decimals}f}" for part in seconds)
-    encoders: Mapping[Kind, Callable[[Any], str]] = {
-        Kind.TEXT: values.encode,
-        Kind.INT: partial(_encode_int, largest=INT32 if key in INT32_KEYS else 10**18 - 1),
-        Kind.FLOAT: values.encode_float,
-        Kind.BOOL: lambda value: "1" if value else "0",
-        Kind.TEXTS: values.encode_items,
-        Kind.FLOATS: lambda numbers: ",".join(map(values.encode_float, numbers)),
-    }
-    return encoders[kind]
-
-
-@lru_cache(maxsize=3)
-def _encoders(decimals: int) -> tuple[tuple[str, str, Callable[[Any], str]], ...]:
-    if decimals not in (2, 3, 6):
-        raise ValueError("times have 2, 3 or 6 decimals")
-    return tuple((f.name, f.key, _encoder(f.kind, f.key, decimals)) for f in _FIELDS)
-
-
 def format_line(measurement: Measurement, decimals: int = 2) -> str:
     """The result line of a measurement, without line end.
 
@@ -309,34 +281,14 @@ def format_line(measurement: Measurement, decimals: int = 2) -> str:
     START is cut, not rounded, where rounding would carry it into the next day. Texts that are empty are left out.
     Raises FormatError if the format cannot hold the measurement.
     """
-    pairs = dict.fromkeys(TIMES, "0.0")
-    pairs |= {
-        "WRITEBYTES": "0",
-        "READBYTES": "0",
-        "DIDTIMEOUT": "1" if measurement.didtimeout else "0",
-        "ENDPOINTLOCAL": imported.UNKNOWN_ENDPOINT,
-        "ENDPOINTPROXY": imported.UNKNOWN_ENDPOINT,
-        "ENDPOINTREMOTE": imported.UNKNOWN_ENDPOINT,
-        "HOSTNAMELOCAL": imported.UNKNOWN_HOSTNAMES[0],
-        "HOSTNAMEREMOTE": imported.UNKNOWN_HOSTNAMES[0],
-        "SOURCEADDRESS": imported.UNKNOWN_ADDRESS,
-    }
-    for name, key, encode in _encoders(decimals):
-        value = getattr(measurement, name)
-        if value is None or value in ("", ()):
-            continue
-        try:
-            pairs[key] = encode(value)
-        except FormatError as error:
-            raise FormatError(error.problem, key=key, remedy=error.remedy) from None
+    known = keyvalue.pairs(measurement, decimals)
+    pairs = {**_PLACEHOLDERS, **{key: value for key, value in known.items() if value}}
     pairs["START"] = _start(measurement.start, decimals)
-    pairs["OUTCOME"] = measurement.outcome.value
-    for prefix, times in (("DATAPERC", measurement.dataperc), ("PARTIAL", measurement.partial)):
-        pairs |= {f"{prefix}{n}": values.encode_time(seconds, decimals) for n, seconds in times.items()}
-    if not (measurement.path and measurement.buildtimes):
+    if measurement.path and measurement.buildtimes:
+        pairs["BUILDTIMES"] = ",".join(f"{seconds:.{decimals}f}" for seconds in measurement.buildtimes)
+    else:
         for key in CIRCUIT:
             pairs.pop(key, None)
-    _add_extra(pairs, measurement.extra)
     _check_limits(pairs)
     return " ".join([f"{key}={pairs[key]}" for key in sorted(pairs)])
 
@@ -348,18 +300,13 @@ def _start(seconds: float, decimals: int) -> str:
     return f"{int(seconds)}.{'9' * decimals}"
 
 
-def _add_extra(pairs: dict[str, str], extra: Mapping[str, str | int | float]) -> None:
-    for name, value in extra.items():
-        key = values.encode(name)
-        if not key or key in pairs or key in _KINDS or counted(key):
-            raise FormatError("the key of a value of the experiment's type is empty or taken", key=name)
-        if text := values.encode_free(value):
-            pairs[key] = text
-
-
 def _check_limits(pairs: Mapping[str, str]) -> None:
     if "SOURCE" not in pairs:
         raise FormatError("the name is empty", key="SOURCE")
+    for key in _INTS.intersection(pairs):
+        largest = INT32 if key in INT32_KEYS else 10**18 - 1
+        if not 0 <= int(pairs[key]) <= largest:
+            raise FormatError(f"{pairs[key]} is not between 0 and {largest}", key=key, remedy="export it as JSON")
     if "PATH" in pairs and not re.fullmatch(_PATH_VALUE[0], pairs["PATH"]):
         raise FormatError(f"{shown(pairs['PATH'])} is no path", key="PATH", remedy=_PATH_VALUE[1])
     if len(pairs) > MAX_PAIRS:

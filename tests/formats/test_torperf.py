@@ -347,7 +347,7 @@ def test_unknown_keys_are_kept() -> None:
         ("START=1.25", "START=1.25=1", None),
         ("START=1.25", "START", None),
         ("START=1.25", "=1.25", None),
-        ("START=1.25", "SOURCEADDRESS= START=1.25", None),
+        ("START=1.25", "SOURCEADDRESS= START=1.25", "SOURCEADDRESS"),
         ("START=1.25", " START=1.25", None),
         ("FILESIZE=50", "FILESIZE=x", "FILESIZE"),
         ("FILESIZE=50", "FILESIZE=5.0", "FILESIZE"),

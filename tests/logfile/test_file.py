@@ -377,7 +377,9 @@ class FullDiskTests(LogFileCase):
         self.path.write_bytes(whole[:-3])
         LogSink(Logger(observer=self.open())).record(typical(1))
         first, second = parse_file(self.path)
-        self.assertEqual(first, DamagedLine(self.path, 1, "'[cut' is not KEY=value"))
+        self.assertEqual(
+            first, DamagedLine(self.path, 1, "'[cut' is not KEY=value; pairs are separated by single spaces")
+        )
         self.assertEqual(second, typical(1))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from perfd.logfile.line import is_extra_key
+from perfd.formats.keyvalue import is_taken
 from perfd.record import (
     DECILES,
     FIELDS,
@@ -33,7 +33,9 @@ FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(max_size=20) | st.sampled_from(["", " ", "a=b", "100%", "%41", "5", "1.5", "\r\n", "é €", "a,b"])
 WORDS = TEXTS.filter(bool)
 EXTRA = st.dictionaries(
-    st.from_regex(r"[A-Z][A-Z0-9_]{0,8}", fullmatch=True).filter(is_extra_key), TEXTS | INT_64 | FLOATS, max_size=4
+    (st.from_regex(r"[A-Z][A-Z0-9_]{0,8}", fullmatch=True) | TEXTS).filter(lambda key: not is_taken(key)),
+    TEXTS | INT_64 | FLOATS,
+    max_size=4,
 )
 
 _BY_KIND: dict[Kind, st.SearchStrategy[Any]] = {
@@ -44,10 +46,13 @@ _BY_KIND: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.BOOL: st.booleans(),
     Kind.TEXTS: st.lists(WORDS, max_size=3).map(tuple),  # a list of one empty text has no text form
     Kind.FLOATS: st.lists(FLOATS, max_size=3).map(tuple),
-    Kind.TIMES: st.dictionaries(
-        st.sampled_from((*DECILES, *PARTIALS)) | st.integers(0, 10**18 - 1), TIMES, max_size=4
-    ),
     Kind.EXTRA: EXTRA,
+}
+
+
+_TIMES: dict[str, st.SearchStrategy[Any]] = {
+    "dataperc": st.dictionaries(st.integers(0, 100), TIMES, max_size=4),
+    "partial": st.dictionaries(st.sampled_from(PARTIALS) | st.integers(0, 10**18 - 1), TIMES, max_size=4),
 }
 
 
@@ -55,7 +60,7 @@ def measurements(**fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Measureme
     """Any measurement; ``fixed`` gives strategies for fields by name."""
     fields = {}
     for field in FIELDS:
-        strategy = _BY_KIND[field.kind]
+        strategy = _TIMES[field.name] if field.name in _TIMES else _BY_KIND[field.kind]
         if field.name == "outcome":
             strategy = st.sampled_from(Outcome)
         elif field.name not in ("type", "dataperc", "partial", "extra") and not field.required:

@@ -26,7 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from perfd.browser.files.contents import Job, write_files
 from perfd.browser.files.writer import BATCH, MaterialWriter
 from perfd.browser.records import Frame
-from perfd.logfile.line import is_extra_key
+from perfd.formats.keyvalue import is_taken
 from perfd.record import Outcome
 from tests.support.page_loads import DAY, ID, connection, frames, page_load, png
 
@@ -64,7 +64,7 @@ class WriterTests(TestCase):
         fields = await self.writing(connection(), connection(number=2, host=None))
         size = self.file(".har.gz").stat().st_size
         self.assertEqual(fields, {"HAR": 1, "HARBYTES": size, "SCREENSHOT": 1})
-        self.assertTrue(all(is_extra_key(key) for key in fields))
+        self.assertFalse(any(is_taken(key) for key in fields))
         self.assertEqual(self.file(".png").read_bytes(), png(50))
         self.assertEqual(
             sorted(path.name for path in self.file("").parent.iterdir()), [f"{ID}.har.gz", f"{ID}.png"]
