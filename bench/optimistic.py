@@ -55,7 +55,7 @@ class Arm:
         await deferLater(self.reactor, PAUSE)
         timeline = Timeline(Clock())
         endpoint = SOCKS5ClientEndpoint(
-            *("127.0.0.1", self.port, self.tor.socks_endpoint(), {"login": ("bench", "optimistic")}),
+            *("127.0.0.1", self.port, self.tor.socks_port().endpoint, {"login": ("bench", "optimistic")}),
             timeline=timeline,
             optimistic=optimistic,
         )

@@ -116,7 +116,7 @@ class Bench:
         """One load through the strict proxy in front of the tor ``name``."""
         tor = self.laboratory.tors[name]
         events = self.laboratory.events[name]
-        port = MeasuringProxy(self.reactor, Clock(), tor.socks_endpoint, events).open(login=("bench", "perfd"))
+        port = MeasuringProxy(self.reactor, Clock(), tor.socks_port, events).open(login=("bench", "perfd"))
         loaded = await self.load(port.port)
         await port.close()
         return loaded

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IStreamClientEndpoint
-
 from perfd.record import Measurement, Outcome
+from perfd.socks.port import SOCKSPort
 
 
 class Sink(Protocol):
@@ -51,8 +50,8 @@ class Tor(Protocol):
     async def when_ready(self) -> None:
         """Return when a measurement can run (bootstrapped, SOCKS port open)."""
 
-    def socks_endpoint(self) -> IStreamClientEndpoint:
-        """The SOCKS port to measure through. Only valid while ready."""
+    def socks_port(self) -> SOCKSPort:
+        """The SOCKS port to measure through. Raises RuntimeError while there is none."""
 
 
 class WayToServer(Protocol):

@@ -11,13 +11,12 @@ from functools import partial
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.web.resource import IResource
 
 from perfd.browser.make import make_browser
 from perfd.clock import Clock
 from perfd.config import Config, ExperimentConfig, TorConfig
-from perfd.config.values import Address, GuardPolicy
+from perfd.config.values import Address, GuardPolicy, SOCKSAddress
 from perfd.daemon.order import OrderedServices
 from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, NoUse, Page
 from perfd.experiments.run import Setup, authority, ip_address
@@ -133,7 +132,7 @@ class Laboratory(OrderedServices):
         measured = self._browsers[browser]
         size = page_size(config.page) if config.url is None else 0
         setup = attrs.evolve(self._setup(config, tor, BrowsedWay(way, measured)), size=size)
-        socks = None if isinstance(setup.tor, NoTor) else setup.tor.tor.socks_endpoint
+        socks = None if isinstance(setup.tor, NoTor) else setup.tor.tor.socks_port
         proxy = MeasuringProxy(self._reactor, self._clock, socks, setup.tor.events)
         path = "/page/" if config.page == "canonical" else f"/page/{config.page}/"
         page = Page(
@@ -303,9 +302,10 @@ class Laboratory(OrderedServices):
     def _is_onion_wanted(self) -> bool:
         return any("onion" in experiment.servers for experiment in self._config.experiments)
 
-    def _make_socks(self, proxy: Address | None) -> Tor:
+    def _make_socks(self, proxy: SOCKSAddress | None) -> Tor:
         if proxy is not None:
-            return OutsideSocks("default", TCP4ClientEndpoint(self._reactor, proxy.host, proxy.port))
+            where = proxy.address
+            return OutsideSocks(self._reactor, "default", where.host, where.port, proxy.version, proxy.login)
         embedded = EmbeddedSocks(self._reactor, "default")
         embedded.setServiceParent(self)
         return embedded

@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str] | str] = {
     },
     "formats": {"record"},
     "instance": set(),
-    "interfaces": {"record"},
+    "interfaces": {"record", "socks"},
     "laboratory": {
         "browser",
         "clock",

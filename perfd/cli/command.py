@@ -18,7 +18,7 @@ from perfd.cli.data import add_commands
 from perfd.config import Config, ConfigError, load_config
 from perfd.config.experiment import TYPES
 from perfd.config.reader import NETWORKS
-from perfd.config.values import Address, address, control_port, names, nonempty, one_of, positive
+from perfd.config.values import Address, address, control_port, names, nonempty, one_of, positive, socks_address
 from perfd.instance import CONFIG_FILE, PROFILES, Instance, InstanceError, create_instance
 from perfd.units import parse_duration, parse_size
 
@@ -203,9 +203,10 @@ def _add_proxy(commands: _Commands) -> None:
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument(
         "--socks",
-        type=argument(address),
-        metavar="HOST:PORT",
-        help="the SOCKS port of a running tor; without control port, streams and circuits are not known",
+        type=argument(socks_address),
+        metavar="[SCHEME://][USER:PASSWORD@]HOST:PORT",
+        help="the SOCKS port of a running tor (SCHEME: socks4, socks4a, socks5, socks5h; default socks5); without "
+        "control port, streams and circuits are not known",
     )
     ways.add_argument(
         "--control",

@@ -27,7 +27,7 @@ from perfd.cli.standalone import (
 )
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
-from perfd.config.values import Address
+from perfd.config.values import Address, SOCKSAddress
 from perfd.daemon.order import StartError
 from perfd.daemon.sinks import FanOut
 from perfd.instance import InstanceError
@@ -36,7 +36,7 @@ from perfd.laboratory import Laboratory
 from perfd.proxy import MeasuringProxy, ProxyConnection
 from perfd.reactor import Reactor, installed_reactor
 from perfd.tor.embedded import OutsideSocks
-from perfd.tor.endpoints import CONNECT_TIMEOUT, tcp_endpoint
+from perfd.tor.endpoints import CONNECT_TIMEOUT
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.launch import TorOptions, TorService
 
@@ -46,7 +46,7 @@ class Request:
     """What to be. ``socks`` and ``control`` name a running tor; without them there is one as for measurements."""
 
     listen: Address
-    socks: Address | None
+    socks: SOCKSAddress | None
     control: str | None
     network: str | None
     tor: str
@@ -102,7 +102,7 @@ class _Running:
         request = self._request
         way.service.startService()
         await prepare(self._reactor, partial(getattr, way.tor, "not_ready"), way.patience)
-        proxy = MeasuringProxy(self._reactor, Clock(), way.tor.socks_endpoint, way.events)
+        proxy = MeasuringProxy(self._reactor, Clock(), way.tor.socks_port, way.events)
         opened = proxy.open(
             host=request.listen.host,
             port=request.listen.port,
@@ -142,10 +142,9 @@ def _log(name: str) -> Iterator[TextIO]:
 def _way(reactor: Reactor, path: Path | None, request: Request) -> Iterator[_Way]:
     """What to go through; an instance of its own is locked meanwhile, if it needs one."""
     if request.socks is not None:
-        endpoint = tcp_endpoint(reactor, request.socks.host, request.socks.port, CONNECT_TIMEOUT)
-        yield _Way(
-            f"the SOCKS port {request.socks}", OutsideSocks("default", endpoint), None, Service(), CONNECT_TIMEOUT
-        )
+        where, version, login = request.socks.address, request.socks.version, request.socks.login
+        outside = OutsideSocks(reactor, "default", where.host, where.port, version, login)
+        yield _Way(f"the SOCKS port {request.socks}", outside, None, Service(), CONNECT_TIMEOUT)
     elif request.control is not None:
         options = TorOptions(name="default", data_directory=Path(), control=request.control)
         attached = TorService(reactor, options)

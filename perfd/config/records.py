@@ -6,7 +6,7 @@ from pathlib import Path
 
 import attrs
 
-from perfd.config.values import Address, GuardPolicy
+from perfd.config.values import Address, GuardPolicy, SOCKSAddress
 
 
 @attrs.frozen(kw_only=True)
@@ -110,7 +110,7 @@ class Config:
     directory: Path
     source: str
     network: str
-    socks_proxy: Address | None
+    socks_proxy: SOCKSAddress | None
     testnet: Path
     database: str
     keep_logs: int  # days

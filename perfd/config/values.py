@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 import attrs
 
@@ -161,6 +162,44 @@ def address(text: str) -> Address:
     if match is None or not 0 < int(match.group(3)) < 65536:
         raise ValueError(f"{text!r} is not an address such as 127.0.0.1:8080 or [::1]:8080")
     return Address(match.group(1) or match.group(2), int(match.group(3)))
+
+
+@attrs.frozen
+class SOCKSAddress:
+    """Where a SOCKS proxy is, which version it speaks (4 or 5), and who we are to it."""
+
+    address: Address
+    version: int = 5
+    login: tuple[str, str] | None = attrs.field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"socks{self.version}://{self.address}"
+
+
+def socks_address(text: str) -> SOCKSAddress:
+    """``socks4``, ``socks4a``, ``socks5`` or ``socks5h``, ``://``, user and password with ``@``, host and port.
+
+    Host and port alone are SOCKS 5. User and password may be percent-encoded. The proxy resolves names in all of
+    these; so 4 and 4a, and 5 and 5h, are the same.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "socks5", text
+    if scheme.lower() not in _SOCKS_VERSIONS:
+        raise ValueError(f"{scheme!r} is not one of {', '.join(_SOCKS_VERSIONS)}")
+    version = _SOCKS_VERSIONS[scheme.lower()]
+    credentials, at, place = rest.rpartition("@")
+    user, colon, password = (unquote(part) for part in credentials.partition(":"))
+    if at and not user:
+        raise ValueError("a user name is needed before the @")
+    if version == 4 and colon:
+        raise ValueError("SOCKS 4 has a user name, but no password")
+    if any(len(part.encode()) > 255 or "\0" in part for part in (user, password)):
+        raise ValueError("user name and password must have at most 255 bytes, and no NUL")
+    return SOCKSAddress(address(place.removesuffix("/")), version, (user, password) if at else None)
+
+
+_SOCKS_VERSIONS = {"socks4": 4, "socks4a": 4, "socks5": 5, "socks5h": 5}
 
 
 def ports(text: str) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from perfd.clock import Phase, Timeline
 from perfd.interfaces import Tor
-from perfd.socks import SOCKS5ClientEndpoint
+from perfd.socks import Hooks
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.guards.keeper import Guards
 from perfd.tor.onion import VIRTUAL_PORT, OnionService
@@ -62,15 +62,8 @@ class MeasuredTor:
         Tor carries streams with the same ``user`` on the same circuits, and no others (IsolateSOCKSAuth).
         ``connected`` is called with our address before anything is written to the SOCKS port.
         """
-        return SOCKS5ClientEndpoint(
-            host,
-            port,
-            self.tor.socks_endpoint(),
-            {"login": (user, "perfd")},
-            timeline=timeline,
-            connected=connected,
-            optimistic=optimistic,
-        )
+        hooks = Hooks(timeline, connected)
+        return self.tor.socks_port().through(host, port, (user, "perfd"), hooks, optimistic=optimistic)
 
 
 @attrs.frozen

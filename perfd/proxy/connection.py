@@ -77,7 +77,7 @@ class MeasuredConnection(ForwardedConnection):
         ):
             if end.first is not None and end.last is not None:
                 stamps |= {first: end.first, last: end.last}
-        request, way_out = self.request, self._settings.way_out
+        request = self.request
         asked = {} if request is None else {name: getattr(request, name) for name in ("version", "host", "port")}
         return connection_record(
             self.notes,
@@ -86,8 +86,7 @@ class MeasuredConnection(ForwardedConnection):
             **asked,
             number=self._number,
             client=address_text(self._address),
-            optimistic=way_out.optimistic,
-            username=way_out.username(request) if request is not None else None,
+            optimistic=self._settings.way_out.optimistic,
             writebytes=self.client.count,
             readbytes=self.remote.count,
         )

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from perfd.clock import Anchor, Clock
 from perfd.proxy.connection import MeasuredConnection, PortSettings
 from perfd.proxy.records import ProxyConnection
 from perfd.reactor import Reactor
+from perfd.socks.port import SOCKSPort
 from perfd.socks.server import MOST_CONNECTIONS, SOCKSServer
 from perfd.socks.way_out import ThroughSOCKS, WayOut
 from perfd.tor.endpoints import direct
@@ -36,7 +37,7 @@ class MeasuringProxy:
         self,
         reactor: Reactor,
         clock: Clock,
-        socks: Callable[[], IStreamClientEndpoint] | None,
+        socks: Callable[[], SOCKSPort] | None,
         events: ControlEvents | None = None,
     ) -> None:
         self._reactor = reactor

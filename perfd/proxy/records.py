@@ -82,6 +82,7 @@ def connection_record(notes: Notes, times: dict[str, Any], joined: Joined | None
         how=how,
         code=notes.code,
         localport=notes.local_port,
+        username=notes.username,
         errorcode=errorcode,
         reason=reason,
         joined=joined,

@@ -16,6 +16,7 @@ from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import (
     IAddress,
     IConnector,
+    IDelayedCall,
     IHalfCloseableProtocol,
     IProtocol,
     IProtocolFactory,
@@ -28,7 +29,8 @@ from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
 from perfd.clock import Phase, Timeline
-from perfd.socks.errors import NoApplication, ReplyError
+from perfd.socks.diagnosis import SILENCE, Diagnosis
+from perfd.socks.errors import ConnectionLostEarly, InvalidServerVersion, NoApplication, ReplyError, SOCKSError
 from perfd.socks.machine import Connected, Event, Failed, Machine, Negotiated, Reply, RequestSent, Send
 from perfd.wire.arrival import StampedSocket, arrival
 
@@ -41,7 +43,7 @@ class Hooks:
     ``connected`` is called with the local address of the connection to the proxy, before a byte is sent on it.
     ``replied`` is called with the reply that granted the request; a refusal is the exception that the
     Deferred fails with, or that the application loses its optimistic connection with.
-    An optimistic SOCKS 5 client that the proxy has answered calls ``before_request``, and goes on when that fires.
+    An optimistic client calls ``before_request`` before it sends the request, and goes on when that fires.
     """
 
     timeline: Timeline | None = None
@@ -75,8 +77,12 @@ class SOCKSClient(Protocol):
     _failure: Failure | None = None  # why it was given up, if the application is still to be told
     _ready: Deferred[None] | None = None  # for the optimistic request
     _held = b""  # what the proxy said before that
+    _silence: IDelayedCall | None = None  # when it has lasted too long
+    _answered = False
 
     def connectionMade(self) -> None:
+        if self.factory.diagnosis is not None:
+            self._silence = self.factory.diagnosis.reactor.callLater(SILENCE, self._silent)
         hooks = self.factory.hooks
         stamp = hooks.now()
         # An endpoint that connects at once gets here before connect() could stamp the socket.
@@ -84,30 +90,33 @@ class SOCKSClient(Protocol):
         hooks.mark(Phase.CONNECT, stamp)
         if hooks.connected is not None and not self._tell(hooks.connected, self.transport.getHost()):
             return
-        self._act(self.factory.machine.start(), stamp)
+        if self.factory.machine.asks_at_once:
+            self._when_ready(lambda: self._act(self.factory.machine.start(), stamp))
+        else:
+            self._act(self.factory.machine.start(), stamp)
 
     def dataReceived(self, data: bytes) -> None:
+        self._not_silent()
         stamp = self._arrival(self.factory.hooks.now())
         if self._granted and self._receiver is not None:
             self._receiver.dataReceived(data)
-        elif self.factory.optimistic and self.factory.hooks.before_request is not None:
-            self._hold(data, self.factory.hooks.before_request, stamp)
-        elif not self._given_up:
-            self._act(self.factory.machine.receive(data), stamp)
+        else:
+            self._held += data
+            self._when_ready(lambda: self._receive(stamp))
 
-    def _hold(self, data: bytes, before_request: Callable[[], Deferred[None]], stamp: float) -> None:
-        """Act on ``data`` as soon as the application is ready for the request."""
-        self._held += data
-        if self._ready is None:
-            self._ready = before_request()
-            self._ready.addCallback(lambda _: self._release(stamp))
-        elif self._ready.called:
-            self._release(stamp)
-
-    def _release(self, stamp: float) -> None:
+    def _receive(self, stamp: float) -> None:
         held, self._held = self._held, b""
         if not self._given_up:
             self._act(self.factory.machine.receive(held), stamp)
+
+    def _when_ready(self, step: Callable[[], None]) -> None:
+        """Take a step that may send the request; an optimistic one waits for ``before_request``."""
+        before_request = self.factory.hooks.before_request
+        if self._ready is None and self.factory.optimistic and before_request is not None:
+            self._ready = before_request()
+            self._ready.addCallback(lambda _: step())
+        elif self._ready is None or self._ready.called:
+            step()
 
     def _arrival(self, now: float) -> float:
         """When what was read ``now`` had arrived, if the application has made the kernel stamp that."""
@@ -118,6 +127,7 @@ class SOCKSClient(Protocol):
         return arrival(sock, now, hooks.timeline.stamps.get(Phase.REQUEST, now))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._not_silent()
         failure = self._failure
         if failure is None and not self._closed_by_us(reason):
             for event in self.factory.machine.close():
@@ -143,7 +153,21 @@ class SOCKSClient(Protocol):
         """Close the connection at once."""
         if not self._given_up:
             self._given_up = True
+            self._not_silent()
             getattr(self.transport, "abortConnection", self.transport.loseConnection)()
+
+    def _silent(self) -> None:
+        """The proxy says nothing: find out whether that is because it does not understand us."""
+        finding = self.factory.diagnose()
+        finding.addCallback(lambda trouble: self._fail(Failure(trouble)) if self._is_mute(trouble) else None)
+
+    def _is_mute(self, trouble: SOCKSError | None) -> bool:
+        return trouble is not None and not self._answered and not self._given_up
+
+    def _not_silent(self) -> None:
+        self._answered = True
+        if self._silence is not None and self._silence.active():
+            self._silence.cancel()
 
     def _act(self, events: Iterable[Event], stamp: float) -> None:
         """Do what the machine says, at ``stamp``, until the connection is given up, which any step may lead to."""
@@ -267,12 +291,20 @@ class SOCKSClientFactory(_ClientFactory):
     protocol: type[SOCKSClient] = SOCKSClient
 
     def __init__(
-        self, machine: Machine, proxiedFactory: IProtocolFactory, hooks: Hooks, *, optimistic: bool = False
+        self,
+        machine: Machine,
+        proxiedFactory: IProtocolFactory,
+        hooks: Hooks,
+        *,
+        optimistic: bool = False,
+        diagnosis: Diagnosis | None = None,
     ) -> None:
         self.machine = machine
         self.proxiedFactory = proxiedFactory
         self.hooks = hooks
         self.optimistic = optimistic
+        self.diagnosis = diagnosis
+        self._explaining = False
         self.deferred: Deferred[IProtocol] = Deferred(self._cancel)
         self._client: SOCKSClient | None = None
         self._stop_connecting: Callable[[], object] | None = None
@@ -307,11 +339,24 @@ class SOCKSClientFactory(_ClientFactory):
 
     def proxyConnectionFailed(self, reason: Failure) -> None:
         """Close the connection, if there is one, and tell why it failed."""
-        if self._cancelled or self.deferred.called:
+        if self._cancelled or self.deferred.called or self._explaining:
             return
         if self._client is not None:
             self._client.giveUp()
-        self.deferred.errback(reason)
+        if self.diagnosis is not None and reason.check(ConnectionLostEarly, InvalidServerVersion):
+            self._explaining = True
+            self.diagnose().addCallback(lambda trouble: self._explained(reason, trouble))
+        else:
+            self.deferred.errback(reason)
+
+    def diagnose(self) -> Deferred[SOCKSError | None]:
+        """What is wrong with the proxy itself; None if nothing can be found."""
+        assert self.diagnosis is not None
+        return Deferred.fromCoroutine(self.diagnosis.trouble())
+
+    def _explained(self, reason: Failure, trouble: SOCKSError | None) -> None:
+        if not self._cancelled:
+            self.deferred.errback(reason if trouble is None else Failure(trouble))
 
     def proxyConnectionEstablished(self, application: IProtocol) -> None:
         """Tell that ``application`` has the connection, unless it cancelled it while being connected."""

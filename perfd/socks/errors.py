@@ -70,6 +70,10 @@ class InvalidServerVersion(ParsingError):
     """The proxy answered with the wrong version; ``code`` is the version byte."""
 
 
+class ProxyVersionError(ParsingError):
+    """The proxy does not speak the version of SOCKS that it is spoken to in; the message says what to do."""
+
+
 class InvalidServerReply(ParsingError):
     """The proxy's reply has the right version, but cannot be read."""
 

@@ -137,6 +137,7 @@ class ForwardedConnection:
             self._reply(SUCCEEDED)
         hooks = Hooks(self.timeline(), self.behind, self._granted, self._until_spoken)
         try:
+            self.notes.username = self._way_out.username(request)
             connecting = self._way_out.connect(request, self.remote, hooks)
         except (RuntimeError, ValueError) as error:
             self._not_connected(Failure(error))

@@ -117,6 +117,8 @@ class Machine:
     readers: ClassVar[Mapping[State, Callable[[Any, bytes], _Step | None]]]
     reply_size: ClassVar[int]
     """Bytes of a reply that grants the request, with an IPv4 address."""
+    asks_at_once: ClassVar[bool] = False
+    """Whether the request is the first thing that is sent, and not an answer to the proxy's first bytes."""
 
     def __init__(self) -> None:
         self.state = State.START
@@ -246,6 +248,7 @@ class SOCKS4Machine(Machine):
     """
 
     reply_size = 8
+    asks_at_once = True
 
     def __init__(self, host: str | bytes, port: int, user: str | bytes = b"") -> None:
         super().__init__()

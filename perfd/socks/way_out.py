@@ -11,8 +11,8 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClie
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from perfd.socks.connection import Hooks, SOCKSClientFactory
-from perfd.socks.machine import ANONYMOUS, Methods, SOCKS5Machine
+from perfd.socks.connection import Hooks
+from perfd.socks.port import Login, SOCKSPort
 from perfd.socks.server_machine import GENERAL_FAILURE, ClientRequest, reply_code
 
 
@@ -37,7 +37,7 @@ class WayOut(Protocol):
         """The SOCKS 5 reply code (RFC 1928 section 6) for a connection that could not be made."""
 
     def username(self, request: ClientRequest) -> str | None:
-        """The name by which the other side isolates the connection; None if it is given none."""
+        """The user name that the other side is given; None if it is given none. Raises as `connect`."""
 
 
 @attrs.frozen
@@ -62,13 +62,13 @@ class Direct:
 
 @attrs.frozen
 class ThroughSOCKS:
-    """Asks the SOCKS 5 port that ``socks`` gives, anew for each connection, normally a tor's.
+    """Asks the SOCKS port that ``socks`` gives, anew for each connection, normally a tor's.
 
     ``login`` is a user name and password for all connections; None: what the client says. An ``optimistic``
     request leaves in one segment with the login before it and the client's first bytes behind it.
     """
 
-    socks: Callable[[], IStreamClientEndpoint]
+    socks: Callable[[], SOCKSPort]
     login: tuple[str, str] | None = None
     optimistic: bool = False
 
@@ -79,10 +79,15 @@ class ThroughSOCKS:
 
     def connect(self, request: ClientRequest, protocol: IProtocol, hooks: Hooks) -> Deferred[IProtocol]:
         """See `WayOut`."""
-        methods = self._methods(request)
-        machine = SOCKS5Machine(request.host, request.port, methods, pipelined=self.optimistic)
-        factory = SOCKSClientFactory(machine, _factory(protocol), hooks, optimistic=self.optimistic)
-        return factory.connectThrough(self.socks())
+        endpoint = self.socks().through(
+            request.host,
+            request.port,
+            self._login(request),
+            hooks,
+            optimistic=self.optimistic,
+            pipelined=self.optimistic,
+        )
+        return endpoint.connect(_factory(protocol))
 
     def code(self, failure: Failure) -> int:
         """A general failure: nothing is known about the destination."""
@@ -90,15 +95,14 @@ class ThroughSOCKS:
 
     def username(self, request: ClientRequest) -> str | None:
         """The user name that is sent."""
-        login = self._methods(request).get("login")
-        return None if login is None else login[0].decode("latin-1")  # type: ignore[union-attr]
+        return self.socks().username(self._login(request))
 
-    def _methods(self, request: ClientRequest) -> Methods:
-        """How to log in: as configured, else as the client does; tor needs both names and neither empty."""
+    def _login(self, request: ClientRequest) -> Login | None:
+        """As configured, else as the client says; tor needs both names and neither empty."""
         user, password = self.login or (request.user, request.password)
         if not user and not password:
-            return ANONYMOUS
-        return {"login": (_bytes(user or password), _bytes(password or user))}
+            return None
+        return _bytes(user or password), _bytes(password or user)
 
 
 def _factory(protocol: IProtocol) -> IProtocolFactory:

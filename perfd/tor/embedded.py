@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
+from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import Logger
 
 from perfd.reactor import Reactor
+from perfd.socks.diagnosis import Diagnosis
+from perfd.socks.port import Login, SOCKSPort
 from perfd.socks.server import SOCKSServer
 from perfd.tor.endpoints import CONNECT_TIMEOUT, direct, tcp_endpoint
 from perfd.tor.supervision import Readiness
@@ -38,9 +40,9 @@ class EmbeddedSocks(Service):
         """Return as soon as it listens. Raises ``NotReadyError`` when it is stopped first."""
         await self._readiness.wait()
 
-    def socks_endpoint(self) -> IStreamClientEndpoint:
+    def socks_port(self) -> SOCKSPort:
         """The port it listens on. Raises ``RuntimeError`` while it does not."""
-        return tcp_endpoint(self._reactor, "127.0.0.1", self.port, CONNECT_TIMEOUT)
+        return SOCKSPort(tcp_endpoint(self._reactor, "127.0.0.1", self.port, CONNECT_TIMEOUT))
 
     @property
     def port(self) -> int:
@@ -65,18 +67,33 @@ class EmbeddedSocks(Service):
 
 
 class OutsideSocks:
-    """A SOCKS proxy that somebody else runs at ``endpoint``: taken as ready always, and a measurement tells."""
+    """A SOCKS proxy that somebody else runs: taken as ready always, and a measurement tells.
+
+    It is at ``host`` and ``port`` and speaks ``version`` 4 or 5; ``login`` is who we are to it. Names are the
+    proxy's to resolve, in SOCKS 4 too (4a).
+    """
 
     version: str | None = None
     not_ready: str | None = None
 
-    def __init__(self, name: str, endpoint: IStreamClientEndpoint) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        name: str,
+        host: str,
+        port: int,
+        version: int = 5,
+        login: Login | None = None,
+    ) -> None:
         self.name = name
-        self._endpoint = endpoint
+        endpoint = tcp_endpoint(reactor, host, port, CONNECT_TIMEOUT)
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        diagnosis = Diagnosis(reactor, endpoint, where, version)
+        self._port = SOCKSPort(endpoint, version, login, is_tors=False, diagnosis=diagnosis)
 
     async def when_ready(self) -> None:
         """Return at once."""
 
-    def socks_endpoint(self) -> IStreamClientEndpoint:
+    def socks_port(self) -> SOCKSPort:
         """The proxy."""
-        return self._endpoint
+        return self._port

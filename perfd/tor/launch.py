@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from txtorcon import TorControlProtocol, TorProtocolError
@@ -35,6 +35,7 @@ from txtorcon.torcontrolprotocol import TorDisconnectError
 from perfd.clock import Clock
 from perfd.processes.programs import ProgramMissingError, find_program
 from perfd.reactor import Reactor
+from perfd.socks.port import SOCKSPort
 from perfd.tor.control import (
     Bootstrap,
     ControlError,
@@ -152,12 +153,12 @@ class TorService(SupervisedService):
         """Have ``connected`` and ``disconnected`` called from now on; subscribe before the service starts."""
         self._subscribers.append((connected, disconnected))
 
-    def socks_endpoint(self) -> IStreamClientEndpoint:
+    def socks_port(self) -> SOCKSPort:
         """Tor's SOCKS port. Raises ``RuntimeError`` while it has none."""
         if self._socks is None:
             raise RuntimeError(f"{self._what} has no SOCKS port now")
         host, port = self._socks
-        return tcp_endpoint(self._reactor, host, port, CONNECT_TIMEOUT)
+        return SOCKSPort(tcp_endpoint(self._reactor, host, port, CONNECT_TIMEOUT))
 
     async def _run(self) -> str:
         if self._options.control is not None:

@@ -114,15 +114,24 @@ def test_log(instance: TestInstance, start: Start, url: str, number: int) -> Non
     assert (refused["code"], refused["errorcode"]) == (5, "TOR/CONNECTION_REFUSED")
 
 
-def test_in_front_of_another(start: Start, url: str) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "version", "code", "username"),
+    [("", 5, 0, None), ("socks5h://me:secret@", 5, 0, "me"), ("socks4a://me@", 4, 90, "me")],
+)
+def test_in_front_of_another(
+    start: Start, url: str, scheme: str, version: int, code: int, username: str | None
+) -> None:
     """Any SOCKS port can be behind it: here, that of another proxy. The log is standard output by default."""
     first, second = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     behind = start(listen=first)
-    process = start("--socks", first, "--optimistic", listen=second)
+    process = start("--socks", scheme + first, "--optimistic", listen=second)
     assert curl(second, url) == 0
     assert process.stdout is not None
+    assert behind.stdout is not None
     record = json.loads(process.stdout.readline())
-    assert (record["optimistic"], record["code"], record["circ_id"]) == (True, 0, None)
+    assert (record["optimistic"], record["code"], record["circ_id"]) == (True, code, None)
+    assert record["username"] == username
+    assert json.loads(behind.stdout.readline())["version"] == version
     for each in (process, behind):
         each.send_signal(signal.SIGTERM)
         each.communicate(timeout=60)

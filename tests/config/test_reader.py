@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from perfd.config import Config, ConfigError, ExperimentConfig, load_config, parse_config
-from perfd.config.values import Address
+from perfd.config.values import Address, socks_address
 from tests.support.places import CHECKOUT
 
 PATH = Path("/instance/perfd.conf")
@@ -139,6 +139,11 @@ tor = beta
         ("[server]\nlisten = 0.0.0.0:80", "public-address: needed"),
         ("[perfd]\nnetwork = tor", "cannot be reached over the public Tor network"),
         ("[perfd]\nsocks-proxy = 127.0.0.1:9050", "only used with network = socks"),
+        ("[perfd]\nsocks-proxy = http://127.0.0.1:80", "'http' is not one of socks4, socks4a, socks5, socks5h"),
+        ("[perfd]\nsocks-proxy = socks5://127.0.0.1", "'127.0.0.1' is not an address"),
+        ("[perfd]\nsocks-proxy = socks5://:secret@127.0.0.1:1", "a user name is needed before the @"),
+        ("[perfd]\nsocks-proxy = socks4://me:secret@127.0.0.1:1", "SOCKS 4 has a user name, but no password"),
+        ("[perfd]\nsocks-proxy = socks5://a%00b@127.0.0.1:1", "at most 255 bytes, and no NUL"),
         ("[experiment:a]\ninterval = 500 ms", "must be from 1 s to 366 d"),
         ("[experiment:a]\ninterval = 999999999999999 d", "is more than ten years"),
         ("[server]\nmax-size = 99999999999999 GiB", "must be at most 1024 GiB"),
@@ -367,3 +372,21 @@ def test_overrides() -> None:
     assert (a.size, a.parallel, a.timeout, b.type) == (2 * 2**20, 3, 9.0, "rtt")
     with pytest.raises(ConfigError, match=r"\[experiment:a\] colour: unknown option"):
         parse_config(text, PATH, {"experiment:a": {"colour": "red"}})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "login"),
+    [
+        ("127.0.0.1:9050", "socks5://127.0.0.1:9050", None),
+        ("socks5h://[::1]:9050/", "socks5://[::1]:9050", None),
+        ("SOCKS5://me:@proxy.example:1", "socks5://proxy.example:1", ("me", "")),
+        ("me:s%40cret:x@127.0.0.1:1", "socks5://127.0.0.1:1", ("me", "s@cret:x")),
+        ("socks4://127.0.0.1:1080", "socks4://127.0.0.1:1080", None),
+        ("socks4a://m%C3%A9@127.0.0.1:1080", "socks4://127.0.0.1:1080", ("m\xe9", "")),
+    ],
+)
+def test_socks_address(text: str, shown: str, login: tuple[str, str] | None) -> None:
+    """Every scheme, with and without a login; the login is never shown."""
+    found = socks_address(text)
+    assert (str(found), found.login) == (shown, login)
+    assert "cret" not in repr(found)

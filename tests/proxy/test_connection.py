@@ -13,7 +13,6 @@ from twisted.internet import error
 from twisted.internet import reactor as global_reactor
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import Clock as FakeReactor
 from twisted.python.failure import Failure
@@ -31,6 +30,7 @@ from perfd.socks.forwarding import (
     MOST_EARLY,
     NEGOTIATION_TIMEOUT,
 )
+from perfd.socks.port import SOCKSPort
 from perfd.socks.server import MOST_CONNECTIONS
 from perfd.socks.testing import FakeSOCKSFactory, SOCKSAnswers
 from perfd.socks.way_out import ThroughSOCKS, WayOut
@@ -78,13 +78,13 @@ class InMemory(SynchronousTestCase):
 
     def way_out(
         self,
-        socks: Callable[[], IStreamClientEndpoint] | None = None,
+        socks: Callable[[], SOCKSPort] | None = None,
         login: tuple[str, str] | None = LOGIN,
         optimistic: bool = False,
         **_: Any,
     ) -> WayOut:
         """Through the endpoint of this test, or ``socks``."""
-        return ThroughSOCKS(socks or (lambda: self.endpoint), login, optimistic)
+        return ThroughSOCKS(socks or (lambda: SOCKSPort(self.endpoint)), login, optimistic)
 
     def open_direct(self, **options: Any) -> list[Any]:
         """Open a port without a tor behind it; the factories that are to be connected."""
@@ -231,7 +231,7 @@ class Strict(InMemory):
         record = self.end(client)
         self.assertEqual((record.errorcode, record.closedby, record.how), ("PERFD/CONNECT", "proxy", "refused"))
 
-        def not_ready() -> IStreamClientEndpoint:
+        def not_ready() -> SOCKSPort:
             raise RuntimeError("tor default has no SOCKS port now")
 
         self.records.clear()

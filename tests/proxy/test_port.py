@@ -29,6 +29,7 @@ from perfd.socks import (
     SOCKS5ClientEndpoint,
     TTLExpired,
 )
+from perfd.socks.port import SOCKSPort
 from perfd.socks.testing import FakeSOCKSFactory, SOCKSAnswers
 from perfd.tor.embedded import EmbeddedSocks
 from perfd.tor.endpoints import tcp_endpoint
@@ -119,7 +120,7 @@ class Loopback(TestCase):
         self.socks = EmbeddedSocks(reactor, "default")
         self.socks.startService()
         self.addCleanup(self.socks.stopService)
-        self.proxy = MeasuringProxy(reactor, Clock(), self.socks.socks_endpoint)
+        self.proxy = MeasuringProxy(reactor, Clock(), self.socks.socks_port)
 
     def listen(self, protocol: Callable[[], Protocol]) -> int:
         port = reactor.listenTCP(0, Factory.forProtocol(protocol), interface="127.0.0.1", backlog=500)
@@ -237,7 +238,7 @@ class Loopback(TestCase):
             listening = reactor.listenTCP(0, behind, interface="127.0.0.1")
             self.addCleanup(listening.stopListening)
             far = tcp_endpoint(reactor, "127.0.0.1", listening.getHost().port, 30.0)
-            self.proxy = MeasuringProxy(reactor, Clock(), lambda far=far: far)
+            self.proxy = MeasuringProxy(reactor, Clock(), lambda far=far: SOCKSPort(far))
             opened = self.open(login=("a", "b"))
             failed = await self.assertFailure(self.through(opened, 80).connect(Factory()), kind)
             self.assertEqual(failed.code, code)
@@ -251,7 +252,7 @@ class Loopback(TestCase):
         behind = FakeSOCKSFactory(SOCKSAnswers(close_after="login", raw={"login": b""}))
         listening = reactor.listenTCP(0, behind, interface="127.0.0.1")
         far = tcp_endpoint(reactor, "127.0.0.1", listening.getHost().port, 30.0)
-        self.proxy = MeasuringProxy(reactor, Clock(), lambda: far)
+        self.proxy = MeasuringProxy(reactor, Clock(), lambda: SOCKSPort(far))
         opened = self.open(login=("a", "b"))
         await self.assertFailure(self.through(opened, 80).connect(Factory()), ConnectionLostEarly)
         await behind.peers[0].closed

@@ -119,7 +119,9 @@ class OnionServices(WithEvents):
         self.assertIn(REQUESTED, joined.hs)
         self.assertIn(RECEIVED, joined.hs)
         self.assertEqual((joined.stream.status, error_fields(joined)[0]), ("FAILED", "TOR/MISC"))
-        endpoint = SOCKS5ClientEndpoint(secret.host, 80, client.socks_endpoint(), {"login": ("keyless", "perfd")})
+        endpoint = SOCKS5ClientEndpoint(
+            secret.host, 80, client.socks_port().endpoint, {"login": ("keyless", "perfd")}
+        )
         with self.assertRaises(OnionServiceMissingAuthorization):
             await endpoint.connect(Factory.forProtocol(Protocol))
         counts = self.events.counts

@@ -55,7 +55,7 @@ class OptimisticTests(NetworkCase):
     async def fetch(self, service: TorService, user: str, port: int) -> tuple[Exchange, Timeline]:
         timeline = Timeline(Clock())
         endpoint = SOCKS5ClientEndpoint(
-            *("127.0.0.1", port, service.socks_endpoint(), {"login": (user, "perfd")}),
+            *("127.0.0.1", port, service.socks_port().endpoint, {"login": (user, "perfd")}),
             timeline=timeline,
             optimistic=True,
         )

@@ -41,7 +41,7 @@ class RealProxy(WithEvents):
     """Each connection is joined to what tor did with it; one tor for all that needs the same options."""
 
     def open(self, service: TorService, **options: Any) -> OpenPort:
-        proxy = MeasuringProxy(reactor, self.clock, service.socks_endpoint, self.events)
+        proxy = MeasuringProxy(reactor, self.clock, service.socks_port, self.events)
         opened = proxy.open(**options)
         self.addCleanup(lambda: Deferred.fromCoroutine(opened.close(wait=0)))
         return opened
@@ -105,7 +105,7 @@ class RealProxy(WithEvents):
         service = self.tor()
         await service.when_ready()
         url = f"http://127.0.0.1:{free_port()}/"
-        directly = await self.get(service.socks_endpoint()._port, url)
+        directly = await self.get(service.socks_port().endpoint._port, url)
         opened = self.open(service, login=("carol", "perfd"))
         self.assertEqual(await self.get(opened.port, url), directly)
         (record,) = await opened.close()

@@ -42,7 +42,7 @@ from perfd.socks import (
     UnknownReplyCode,
 )
 from perfd.socks.connection import Hooks, SOCKSClientFactory
-from perfd.socks.machine import SOCKS5Machine
+from perfd.socks.machine import SOCKS4Machine, SOCKS5Machine
 from perfd.socks.testing import FakeSOCKSFactory, MemoryEndpoint, SOCKSAnswers
 from tests.support.certificates import CERTIFICATE, TrustOne
 from tests.support.loopback import Collector, Echo, HalfCloser, LoopbackCase, Page
@@ -142,6 +142,21 @@ class HandOverTests(SynchronousTestCase):
                 ready.callback(None)
                 self.successResultOf(connecting)
                 self.assertEqual(wire.value(), b"\x05\x01\x02" + LOGIN_BYTES + REQUEST + ASK)
+
+    def test_socks4_waits_for_the_application(self) -> None:
+        """In SOCKS 4 the request is the first thing that is sent, so it waits from the start."""
+        ready: Deferred[None] = Deferred()
+        endpoint = ManualEndpoint()
+        machine, hooks = SOCKS4Machine("a", 80), Hooks(before_request=lambda: ready)
+        factory = SOCKSClientFactory(machine, Application(ask), hooks, optimistic=True)
+        connecting = factory.connectThrough(endpoint)
+        wire = endpoint.succeed()
+        self.assertEqual(wire.value(), b"")
+        ready.callback(None)
+        self.successResultOf(connecting)
+        self.assertTrue(wire.value().endswith(b"a\x00" + ASK))
+        wire.protocol.dataReceived(GRANTED4)
+        self.assertEqual(wire.aborted, 0)
 
     def test_everything_in_one_segment(self) -> None:
         """A proxy that answers all at once (which a pipelining one can) loses no byte."""

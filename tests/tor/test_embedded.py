@@ -40,7 +40,7 @@ class ServiceTests(SynchronousTestCase):
         memory = MemoryReactorClock()
         service = EmbeddedSocks(memory, "default")
         self.assertIn("not running", service.not_ready or "")
-        self.assertRaises(RuntimeError, service.socks_endpoint)
+        self.assertRaises(RuntimeError, service.socks_port)
         waiting = Deferred.fromCoroutine(service.when_ready())
         self.assertNoResult(waiting)
         service.startService()
@@ -48,7 +48,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertIsNone(service.not_ready)
         self.assertIsNone(service.version)
         self.assertEqual(memory.tcpServers[0][3], "127.0.0.1")
-        self.assertIsInstance(service.socks_endpoint(), TCP4ClientEndpoint)
+        self.assertIsInstance(service.socks_port().endpoint, TCP4ClientEndpoint)
         self.successResultOf(service.stopService())
         self.assertIn("stopped", service.not_ready or "")
         service.startService()
@@ -63,11 +63,12 @@ class ServiceTests(SynchronousTestCase):
 
     def test_outside(self) -> None:
         """A proxy that somebody else runs is taken as it is."""
-        endpoint = TCP4ClientEndpoint(MemoryReactorClock(), "127.0.0.1", 1080)
-        outside = OutsideSocks("default", endpoint)
+        outside = OutsideSocks(MemoryReactorClock(), "default", "127.0.0.1", 1080, 4, ("spam", ""))
         self.successResultOf(Deferred.fromCoroutine(outside.when_ready()))
         self.assertEqual((outside.name, outside.version, outside.not_ready), ("default", None, None))
-        self.assertIs(outside.socks_endpoint(), endpoint)
+        port = outside.socks_port()
+        self.assertIsInstance(port.endpoint, TCP4ClientEndpoint)
+        self.assertEqual((port.version, port.login, port.is_tors), (4, ("spam", ""), False))
 
 
 class Sender(Protocol):
@@ -152,7 +153,7 @@ class LoopbackTests(TestCase):
 
     def endpoints(self, port: int) -> list[Any]:
         """Every way to ask the proxy for ``port``."""
-        proxy = self.service.socks_endpoint()
+        proxy = self.service.socks_port().endpoint
         login = {"login": ("spam", "eggs")}
         return [
             SOCKS5ClientEndpoint("127.0.0.1", port, proxy),
@@ -178,7 +179,7 @@ class LoopbackTests(TestCase):
         five, _, four, _ = self.endpoints(port)
         await self.assertFailure(five.connect(Factory.forProtocol(Talker)), ConnectionRefused)
         await self.assertFailure(four.connect(Factory.forProtocol(Talker)), RequestRejectedOrFailed)
-        bad = SOCKS5ClientEndpoint("a..b", port, self.service.socks_endpoint())
+        bad = SOCKS5ClientEndpoint("a..b", port, self.service.socks_port().endpoint)
         await self.assertFailure(bad.connect(Factory.forProtocol(Talker)), ServerFailure)
 
     async def test_large_and_slow(self) -> None:

@@ -177,10 +177,10 @@ class LaunchTests(TorTestCase):
     def test_socks_endpoint(self) -> None:
         """The endpoint is tor's first TCP listener; there is none while tor is not there."""
         service = self.service()
-        self.assertRaises(RuntimeError, service.socks_endpoint)
+        self.assertRaises(RuntimeError, service.socks_port)
         self.start(service)
         self.connect(socks='"unix:/run/tor/socks" "0.0.0.0:9150" "127.0.0.1:9151"')
-        endpoint = service.socks_endpoint()
+        endpoint = service.socks_port().endpoint
         self.assertIsInstance(endpoint, TCP4ClientEndpoint)
         self.assertEqual((endpoint._host, endpoint._port), ("127.0.0.1", 9150))
 
@@ -189,7 +189,7 @@ class LaunchTests(TorTestCase):
         service = self.service()
         self.start(service)
         self.connect(socks='"[::]:9150"')
-        endpoint = service.socks_endpoint()
+        endpoint = service.socks_port().endpoint
         self.assertIsInstance(endpoint, TCP6ClientEndpoint)
         self.assertEqual(endpoint._host, "::1")
 
@@ -210,7 +210,7 @@ class LaunchTests(TorTestCase):
         process = self.start(service)
         self.connect(socks="").bootstrapped(*DONE)
         self.assertIsNone(service.not_ready)
-        self.assertRaises(RuntimeError, service.socks_endpoint)
+        self.assertRaises(RuntimeError, service.socks_port)
         self.assertEqual([line for line in process.torrc if line.startswith("SocksPort")], ["SocksPort 0"])
         self.assertIn("HiddenServiceNonAnonymousMode 1", process.torrc)
 
@@ -365,7 +365,7 @@ class RelaunchTests(TorTestCase):
         self.reactor.settle()
         self.assertEqual(service.not_ready, "tor default stopped: killed by SIGKILL; next try in 1 s")
         self.assertEqual((service.version, service.protocol), (None, None))
-        self.assertRaises(RuntimeError, service.socks_endpoint)
+        self.assertRaises(RuntimeError, service.socks_port)
         waiting = Deferred.fromCoroutine(service.when_ready())
         self.reactor.advance(1)
         self.reactor.settle()
