@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import socket
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from perfd.config import BrowserConfig, Config, ConfigError
 from perfd.config.values import Address
 from perfd.instance import Instance, InstanceError
+from perfd.processes.programs import program_trouble
 from perfd.store.database import StoreError, database_path
 from perfd.store.schema import check_database
 
@@ -72,19 +72,6 @@ def browser_trouble(browser: BrowserConfig) -> str | None:
     if browser.driver == "selenium" and (trouble := program_trouble(browser.geckodriver, package=None)):
         return f"geckodriver: {trouble}"
     return None
-
-
-def program_trouble(name: str, package: str | None = "tor") -> str | None:
-    """Why the program ``name`` cannot be run, None if it can; Debian has it in ``package``."""
-    if shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") is not None:
-        return None
-    if "/" not in name:
-        return f"there is no program {name}; install it" + (
-            f" (Debian: apt-get install {package})" if package else ""
-        )
-    if not Path(name).exists():
-        return f"{name} does not exist"
-    return f"{name} is not an executable program"
 
 
 def _directory(directory: Path) -> list[str]:

@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "clock": set(),
     "config": {"units"},
     "daemon": {"clock", "interfaces", "record", "variant"},
-    "daemon.upkeep": {"clock", "config", "formats", "reactor", "record", "store"},
+    "daemon.upkeep": {"clock", "config", "formats", "processes", "reactor", "record", "store"},
     "experiments": {
         "browser",
         "client",
@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str] | str] = {
         "web.targets",
     },
     "logfile": {"clock", "formats", "record"},
-    "preflight": {"config", "instance", "store"},
+    "preflight": {"config", "instance", "processes", "store"},
     "processes": {"reactor"},
     "proxy": {"clock", "reactor", "socks", "tor", "tor.events"},
     "reactor": set(),

@@ -199,7 +199,7 @@ class BidiBrowser:
         profile = self._profiles.reserve()
         try:
             await in_thread(self._reactor, lambda: self._profiles.fill(profile))
-            return FirefoxProcess.launch(self._reactor, binary, profile)
+            return FirefoxProcess(self._reactor, binary, profile)
         except BaseException:
             self._in_background(in_thread(self._reactor, lambda: self._profiles.remove(profile)))
             raise

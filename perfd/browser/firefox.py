@@ -10,32 +10,25 @@ import signal
 import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.interfaces import IProcessTransport
-from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from perfd.browser.prefs import PREFS, Prefs, user_js
-from perfd.processes.programs import describe_exit, exit_code
+from perfd.processes.child import ERRORS, Child
 from perfd.reactor import Reactor
 from perfd.record import EMPTY
 
 SWEEP_LIMIT = 10.0
 """Seconds within which all processes of a killed Firefox must be gone."""
 
-_LISTENING = re.compile(rb"WebDriver BiDi listening on ws://\S+?:([0-9]{1,5})\s")
+_LISTENING = re.compile(r"WebDriver BiDi listening on ws://\S+?:([0-9]{1,5})\s*$")
 _OWNED = re.compile(r"perfd-(firefox|selenium)-(?P<pid>[0-9]{1,9})-(?P<started>[0-9]{1,20})-")
-_MOST_LINES = 20
-_MOST_IN_LINE = 500
 _POLL = 0.02
 
 _T = TypeVar("_T")
@@ -132,7 +125,7 @@ def _locks(directory: str, names: list[str]) -> list[str]:
     return [name for name in names if name in ("lock", ".parentlock", "WebDriverBiDiServer.json")]
 
 
-class FirefoxProcess(ProcessProtocol):
+class FirefoxProcess:
     """A running Firefox that waits for one WebDriver BiDi session; it dies with this process.
 
     ``setpriv --pdeathsig`` (util-linux, Linux only) ends it when this process is killed: Firefox itself would not
@@ -140,80 +133,56 @@ class FirefoxProcess(ProcessProtocol):
     which they can be found and ended.
     """
 
-    transport: IProcessTransport
     _log = Logger()
 
-    def __init__(self, reactor: Reactor, profile: Path) -> None:
+    def __init__(self, reactor: Reactor, binary: str, profile: Path) -> None:
+        """Start Firefox with ``profile``, which is removed at its end. Raises ``OSError``."""
         self.profile = profile
-        self.pid = 0
-        self.exit_code: int | None = None
         self.listening: Deferred[int] = Deferred()
         """Fires with the port of its WebDriver BiDi; fails with ``BrowserError`` if it ends instead."""
         self._reactor = reactor
-        self._lines: deque[bytes] = deque(maxlen=_MOST_LINES)
-        self._partial = b""
-        self._waiting: list[Deferred[None]] = []
-
-    @classmethod
-    def launch(cls, reactor: Reactor, binary: str, profile: Path) -> FirefoxProcess:
-        """Start Firefox with ``profile``, which is removed at its end. Raises ``OSError``."""
-        self = cls(reactor, profile)
         argv = [*_tied_to_this_process(), binary, "--headless", "--no-remote", "--new-instance"]
         argv += ["--remote-debugging-port", "0", "--profile", str(profile)]
-        reactor.spawnProcess(self, argv[0], args=argv, env=environment(profile), path=str(profile))
-        return self
+        self._child = Child.spawn(
+            reactor,
+            argv,
+            environment=environment(profile),
+            directory=profile,
+            on_line=self._heard,
+            lines_of=ERRORS,
+        )
+        self._child.when_exited().addCallback(self._exited)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._child.exit_code
 
     def describe_end(self) -> str:
         """How it ended: ``killed by SIGKILL``, or its exit code and its last words."""
-        code = self.exit_code or 0
-        words = self._lines[-1].decode("utf-8", "replace").strip() if self._lines and code > 0 else ""
-        return f"{describe_exit(code)}: {words}" if words else describe_exit(code)
+        return self._child.describe_end()
 
     async def end(self) -> None:
         """Kill it with all of its children, and remove its profile. Returns when all are gone; never raises."""
-        self._kill()
-        await self._when_exited()
-        self.transport.loseConnection()  # a child that is about to end may hold its output open
+        self._child.signal("KILL")
+        # Not until its output has ended, which a child of its own that is about to end may hold open.
+        await self._child.when_exited()
+        self._child.kill()
         left = await in_thread(self._reactor, lambda: sweep(self.pid, self.profile))
         if left:
             self._log.error("processes of Firefox do not end: {left}", left=left)
 
-    def _kill(self) -> None:
-        if self.exit_code is None:
-            with contextlib.suppress(ProcessExitedAlready):
-                self.transport.signalProcess("KILL")
-
-    def _when_exited(self) -> Deferred[None]:
-        if self.exit_code is not None:
-            return succeed(None)
-        waiting: Deferred[None] = Deferred(self._waiting.remove)
-        self._waiting.append(waiting)
-        return waiting
-
-    def connectionMade(self) -> None:
-        self.pid = int(self.transport.pid or 0)
-        self.transport.closeStdin()
-
-    def outReceived(self, data: bytes) -> None:
-        """Nothing of interest is written there."""
-
-    def errReceived(self, data: bytes) -> None:
-        data = self._partial + data
-        found = _LISTENING.search(data)
-        if found and not self.listening.called:
+    def _heard(self, line: str) -> None:
+        if (found := _LISTENING.search(line)) and not self.listening.called:
             self.listening.callback(int(found[1]))
-        *whole, partial = data.split(b"\n")
-        self._partial = partial[:_MOST_IN_LINE]
-        self._lines.extend(line[:_MOST_IN_LINE] for line in whole if line.strip())
 
-    def processExited(self, reason: Failure) -> None:
-        # Not processEnded, which waits until all children have closed its output.
-        self.exit_code = exit_code(reason)
+    def _exited(self, code: int) -> None:
         if not self.listening.called:
             self.listening.errback(BrowserError(f"it ended at its start: {self.describe_end()}"))
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(None)
 
 
 def _tied_to_this_process() -> list[str]:

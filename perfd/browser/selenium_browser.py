@@ -11,7 +11,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -21,20 +20,17 @@ from typing import Any
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as TwistedTimeoutError
-from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.interfaces import IDelayedCall, IProcessTransport
-from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-import perfd
 from perfd.browser.firefox import environment, in_thread, owned_prefix, remove_leftovers, sweep
 from perfd.browser.fold import refused_address
 from perfd.browser.prefs import PREFS, Prefs
 from perfd.browser.records import PageLoad, PageTask
 from perfd.browser.selenium_results import Ending, Report, overdue, page_load
 from perfd.clock import Clock
-from perfd.processes.programs import ProgramMissingError, describe_exit, exit_code, find_program
+from perfd.processes.child import ERRORS, Child, describe_exit, module_command, module_environment
+from perfd.processes.programs import ProgramMissingError, find_program
 from perfd.reactor import Reactor
 from perfd.record import EMPTY, Error, Outcome
 
@@ -73,7 +69,7 @@ class SeleniumBrowser:
         self._clock = clock
         self._options = options
         self._tidy_start = options.directory is not None
-        self._running: set[_Child] = set()
+        self._running: set[_Run] = set()
         self._clearing: set[Deferred[None]] = set()
         self._closed = False
 
@@ -99,35 +95,35 @@ class SeleniumBrowser:
             return page_load(task, start, start, (), Ending(Outcome.FAILED, refused.code, refused.reason))
         if reason is not None:
             return page_load(task, start, start, (), Ending(Outcome.FAILED, Error.BROWSER, reason))
-        child = _Child(self._reactor, task.timeout, self._options.directory)
-        ending = await self._watched(child, task)
+        run = _Run(self._reactor, task.timeout, self._options.directory)
+        ending = await self._watched(run, task)
         end = self._clock.wall()
-        await self._cleared(child)
-        return page_load(task, start, end, child.reports, ending)
+        await self._cleared(run)
+        return page_load(task, start, end, run.reports, ending)
 
     async def close(self) -> None:
         """See ``Browser.close``. Loads that are going on are stopped."""
         self._closed = True
-        for child in tuple(self._running):
-            child.stop(_STOPPED)
+        for run in tuple(self._running):
+            run.stop(_STOPPED)
         await DeferredList([_after(clearing) for clearing in self._clearing])
 
-    async def _watched(self, child: _Child, task: PageTask) -> Ending | None:
-        self._running.add(child)
+    async def _watched(self, run: _Run, task: PageTask) -> Ending | None:
+        self._running.add(run)
         try:
             await self._remove_leftovers()
             if self._closed:
                 return _STOPPED
-            child.start(self._job(task))
-            ending = await child.over
+            run.start(self._job(task))
+            ending = await run.over
             if self._options.selenium_url and ending is None:
-                await child.wait(QUIT_LIMIT)
+                await run.wait(QUIT_LIMIT)
         except (OSError, ProgramMissingError) as error:
             return Ending(Outcome.FAILED, Error.BROWSER, f"the browser cannot be started: {error}")
         except CancelledError:
             return _STOPPED
         finally:
-            self._running.discard(child)
+            self._running.discard(run)
         return ending
 
     async def _remove_leftovers(self) -> None:
@@ -136,16 +132,16 @@ class SeleniumBrowser:
             self._tidy_start = False
             await in_thread(self._reactor, partial(remove_leftovers, self._options.directory))
 
-    async def _cleared(self, child: _Child) -> None:
-        """Return when the child's processes are gone, or at once if that is cancelled: they go all the same."""
-        clearing = Deferred.fromCoroutine(self._clear(child))
+    async def _cleared(self, run: _Run) -> None:
+        """Return when the run's processes are gone, or at once if that is cancelled: they go all the same."""
+        clearing = Deferred.fromCoroutine(self._clear(run))
         self._clearing.add(clearing)
         clearing.addBoth(lambda _: self._clearing.discard(clearing))
         with contextlib.suppress(CancelledError):
             await _after(clearing)
 
-    async def _clear(self, child: _Child) -> None:
-        left = await child.end()
+    async def _clear(self, run: _Run) -> None:
+        left = await run.end()
         if left:
             self._log.error("{name}: processes do not end: {left}", name=self._options.name, left=left)
 
@@ -185,10 +181,8 @@ _STOPPED = Ending(Outcome.CANCELLED, Error.STOPPED, "stopped")
 _NOT_STARTED = Ending(Outcome.FAILED, Error.BROWSER, f"the browser did not start within {START_LIMIT:.0f} s")
 
 
-class _Child(ProcessProtocol):
+class _Run:
     """One run of ``selenium_child``, with the processes and files that it leaves behind."""
-
-    transport: IProcessTransport
 
     def __init__(self, reactor: Reactor, timeout: float, parent: Path | None) -> None:
         self.reports: list[Report] = []
@@ -198,12 +192,10 @@ class _Child(ProcessProtocol):
         self._timeout = timeout
         self._parent = parent
         self._directory: Path | None = None
-        self._pid = 0
-        self._exited: Deferred[None] = Deferred()
+        self._child: Child | None = None
         self._limit: IDelayedCall | None = None
         self._partial = b""
         self._received = 0
-        self._words = b""
 
     def start(self, job: dict[str, Any]) -> None:
         """Start the process and give it its ``job``. Raises ``OSError``."""
@@ -214,12 +206,18 @@ class _Child(ProcessProtocol):
         downloads.mkdir()
         prefs = {**job["prefs"], "browser.download.folderList": 2, "browser.download.dir": str(downloads)}
         job = {**job, "prefs": prefs, "downloads": str(downloads), "directory": str(self._directory)}
-        # Perfd itself may not be installed.
-        env = {**environment(self._directory), "PYTHONPATH": str(Path(perfd.__file__).parents[1])}
         self._limit_to(START_LIMIT, lambda: _NOT_STARTED)
-        argv = [sys.executable, "-m", "perfd.browser.selenium_child"]
-        self._reactor.spawnProcess(self, argv[0], args=argv, env=env, path=str(self._directory))
-        self.transport.write(json.dumps(job).encode() + b"\n")
+        self._child = Child.spawn(
+            self._reactor,
+            module_command("perfd.browser.selenium_child"),
+            environment=module_environment(environment(self._directory)),
+            directory=self._directory,
+            on_data=self._received_data,
+            lines_of=ERRORS,
+            stdin=[json.dumps(job).encode() + b"\n"],
+            hold_stdin=True,
+        )
+        self._child.when_ended().addCallback(self._ended)
 
     def stop(self, ending: Ending | None) -> None:
         """The load is over. What comes later is ignored."""
@@ -230,27 +228,23 @@ class _Child(ProcessProtocol):
 
     async def wait(self, limit: float) -> None:
         """Return when the process has ended, or after ``limit`` seconds."""
-        waiting: Deferred[None] = Deferred()
-        self._exited.chainDeferred(waiting)
-        waiting.addTimeout(limit, self._reactor)
-        with contextlib.suppress(TwistedTimeoutError):
-            await waiting
+        if self._child is not None:
+            with contextlib.suppress(TwistedTimeoutError):
+                await self._child.when_exited().addTimeout(limit, self._reactor)
 
     async def end(self) -> list[int]:
         """Kill all processes and remove their files; return the processes that withstood."""
         self.stop(None)
-        if self._pid:
-            with contextlib.suppress(ProcessExitedAlready):
-                self.transport.signalProcess("KILL")
-            self.transport.loseConnection()
+        if self._child is not None:
+            self._child.kill()
         if self._directory is None:
             return []
-        return await in_thread(self._reactor, partial(sweep, self._pid, self._directory))
+        pid = 0 if self._child is None else self._child.pid
+        return await in_thread(self._reactor, partial(sweep, pid, self._directory))
 
-    def connectionMade(self) -> None:
-        self._pid = int(self.transport.pid or 0)
-
-    def outReceived(self, data: bytes) -> None:
+    def _received_data(self, descriptor: int, data: bytes) -> None:
+        if descriptor != 1:
+            return
         self._received += len(data)
         if self._received > MOST_OUTPUT:
             self.stop(Ending(Outcome.FAILED, Error.BROWSER, "the browser told too much"))
@@ -279,16 +273,11 @@ class _Child(ProcessProtocol):
             self._limit.cancel()
         self._limit = self._reactor.callLater(seconds, lambda: self.stop(ending()))
 
-    def errReceived(self, data: bytes) -> None:
-        self._words = (self._words + data)[-_MOST_WORDS:]
-
-    def processExited(self, reason: Failure) -> None:
-        self._exited.callback(None)
-
-    def processEnded(self, reason: Failure) -> None:
-        words = self._words.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        how = describe_exit(exit_code(reason))
-        self.stop(Ending(Outcome.FAILED, Error.BROWSER, f"Selenium's process ended: {how}{words and ': '}{words}"))
+    def _ended(self, code: int) -> None:
+        assert self._child is not None
+        words = self._child.lines[-1].strip() if self._child.lines else ""
+        how = f"{describe_exit(code)}{words and ': '}{words}"
+        self.stop(Ending(Outcome.FAILED, Error.BROWSER, f"Selenium's process ended: {how}"))
 
 
 def _after(work: Deferred[None]) -> Deferred[None]:

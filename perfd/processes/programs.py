@@ -10,20 +10,16 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import attrs
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.interfaces import IProcessTransport
-from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
-from twisted.python.failure import Failure
 
+from perfd.processes.child import GRACE, Child
 from perfd.reactor import Reactor
 
 MOST_OUTPUT = 64 * 1024
 """How much of a program's output is kept, in bytes."""
 
-GRACE = 5.0
-"""Seconds between SIGTERM and SIGKILL."""
+MORE_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+"""Where programs are looked for besides PATH."""
 
 _POLL = 0.05
 
@@ -35,15 +31,32 @@ class ProgramMissingError(Exception):
 def find_program(name: str, package: str = "tor") -> str:
     """The path of the program ``name``, which may be a path itself. Raises ``ProgramMissingError``.
 
-    The search does not end at PATH: Debian has tor in /usr/sbin, which is not in the PATH of a normal user.
+    It is looked for in PATH and ``MORE_PATHS``.
     """
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
-    found = shutil.which(name, path=path)
+    found = _found(name)
     if found is not None:
         return os.path.abspath(found)
     if os.path.exists(name) and os.sep in name:
         raise ProgramMissingError(f"{name} cannot be executed")
     raise ProgramMissingError(f"the program {name} was not found; it is in the Debian package {package}")
+
+
+def program_trouble(name: str, package: str | None = "tor") -> str | None:
+    """Why the program ``name`` cannot be run, and the remedy; None if it can. Debian has it in ``package``."""
+    if _found(name) is not None:
+        return None
+    if os.sep not in name:
+        return f"there is no program {name}; install it" + (
+            f" (Debian: apt-get install {package})" if package else ""
+        )
+    if not os.path.exists(name):
+        return f"{name} does not exist"
+    return f"{name} is not an executable program"
+
+
+def _found(name: str) -> str | None:
+    # Debian has tor in /usr/sbin, which is not in the PATH of a normal user.
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *MORE_PATHS]))
 
 
 @attrs.frozen
@@ -57,62 +70,24 @@ class Finished:
 async def run_program(
     reactor: Reactor, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0
 ) -> Finished:
-    """Run a program to its end without blocking the reactor; kill it after ``timeout`` seconds."""
-    protocol = _Collector(stdin)
-    reactor.spawnProcess(protocol, argv[0], args=list(argv), env=os.environ)
-    overdue = reactor.callLater(timeout, protocol.kill)
+    """Run a program to its end without blocking the reactor; kill it after ``timeout`` seconds. Raises
+    ``OSError``.
+    """
+    output = bytearray()
+
+    def keep(_: int, data: bytes) -> None:
+        output.extend(data)
+        del output[:-MOST_OUTPUT]
+
+    child = Child.spawn(reactor, argv, on_data=keep, lines_of=(), stdin=[stdin] if stdin else [])
+    overdue = reactor.callLater(timeout, child.kill)
     try:
-        return await protocol.finished
+        code = await child.when_ended()
     finally:
         if overdue.active():
             overdue.cancel()
-        protocol.kill()
-
-
-class _Collector(ProcessProtocol):
-    transport: IProcessTransport
-
-    def __init__(self, stdin: bytes) -> None:
-        self.finished: Deferred[Finished] = Deferred()
-        self._stdin = stdin
-        self._output = bytearray()
-
-    def connectionMade(self) -> None:
-        self.transport.write(self._stdin)
-        self.transport.closeStdin()
-
-    def outReceived(self, data: bytes) -> None:
-        self._output += data
-        del self._output[:-MOST_OUTPUT]
-
-    errReceived = outReceived
-
-    def processEnded(self, reason: Failure) -> None:
-        if not self.finished.called:
-            self.finished.callback(Finished(exit_code(reason), self._output.decode("utf-8", "replace")))
-
-    def kill(self) -> None:
-        self.transport.loseConnection()  # a child of its own may hold its output open
-        with contextlib.suppress(ProcessExitedAlready):
-            self.transport.signalProcess("KILL")
-
-
-def exit_code(reason: Failure) -> int:
-    """The exit code in Twisted's ``ProcessDone`` or ``ProcessTerminated``; negative if a signal ended it."""
-    code, signal_number = getattr(reason.value, "exitCode", None), getattr(reason.value, "signal", None)
-    if signal_number is not None:
-        return -int(signal_number)
-    return int(code or 0)
-
-
-def describe_exit(code: int) -> str:
-    """An exit code in words: ``exit code 1``, ``killed by SIGKILL``."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
+        child.kill()
+    return Finished(code, output.decode("utf-8", "replace"))
 
 
 def command_line(pid: int) -> list[str]:

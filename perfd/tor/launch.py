@@ -192,7 +192,7 @@ class TorService(SupervisedService):
             return await self._follow(session, self._own(session, process, directory), lambda: process.lines)
         finally:
             ended.cancel()
-            await process.stop(self._reactor)
+            await process.stop()
 
     async def _own(self, session: _Session, process: TorProcess, directory: TorDirectory) -> None:
         """Connect to the tor just launched, so that it ends with the connection, and go on from there."""

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.interfaces import IProcessTransport
-from twisted.internet.protocol import ProcessProtocol
-from twisted.python.failure import Failure
-
-from perfd.processes.programs import GRACE, command_line, describe_exit, end_processes, exit_code, find_processes
+from perfd.processes.child import Child, describe_exit
+from perfd.processes.programs import command_line, end_processes, find_processes
 from perfd.reactor import Reactor
 from perfd.tor.files import make_private, quoted, write_whole
 from perfd.tor.messages import last_words, message_of
-
-MOST_LINES = 50
-"""How many lines of tor's output are remembered."""
-
-MOST_IN_LINE = 500
-"""How much of one line is remembered, in bytes."""
 
 _LONGEST_SOCKET_PATH = 100
 """In bytes; the kernel takes 107."""
@@ -127,33 +114,16 @@ def option_name(line: str) -> str:
     return match[1].lower() if match else ""
 
 
-class TorProcess(ProcessProtocol):
+class TorProcess(Child):
     """A running tor, launched with the torrc in ``directory``."""
-
-    transport: IProcessTransport
-
-    def __init__(self) -> None:
-        self.lines: deque[str] = deque(maxlen=MOST_LINES)
-        self.exit_code: int | None = None
-        self._partial = b""
-        self._waiting: list[Deferred[int]] = []
 
     @classmethod
     def launch(cls, reactor: Reactor, binary: str, directory: TorDirectory) -> TorProcess:
         """Start tor; it ends when this process does. Raises ``OSError``."""
-        self = cls()
         argv = [binary, "--defaults-torrc", str(directory.path / "torrc-defaults"), "-f", str(directory.torrc)]
-        argv += [_OWNER_OPTION, str(os.getpid())]
-        reactor.spawnProcess(self, binary, args=argv, env=os.environ)
-        return self
-
-    def when_ended(self) -> Deferred[int]:
-        """Fires with the exit code (negative: killed by that signal) when the process is gone."""
-        if self.exit_code is not None:
-            return succeed(self.exit_code)
-        waiting: Deferred[int] = Deferred(self._waiting.remove)
-        self._waiting.append(waiting)
-        return waiting
+        process = cls(reactor)
+        process.start([*argv, _OWNER_OPTION, str(os.getpid())])
+        return process
 
     def describe_end(self) -> str:
         """How it ended, and what it said last: ``exit code 1: Unknown option 'Foo'.  Failing.``"""
@@ -162,43 +132,3 @@ class TorProcess(ProcessProtocol):
             return describe_exit(code)  # nobody gets to say anything about that
         last = last_words(self.lines) if code > 0 else message_of(self.lines[-1] if self.lines else "")
         return f"{describe_exit(code)}: {last}" if last else describe_exit(code)
-
-    async def stop(self, reactor: Reactor, grace: float = GRACE) -> None:
-        """End the process: SIGTERM, after ``grace`` seconds SIGKILL. Returns when it is gone."""
-        if self.exit_code is not None:
-            return
-        self._signal("TERM")
-        harder = reactor.callLater(grace, self._kill)
-        await self.when_ended()
-        if harder.active():
-            harder.cancel()
-
-    def _kill(self) -> None:
-        self._signal("KILL")
-        self.transport.loseConnection()  # a child of its own may hold its output open
-
-    def _signal(self, name: str) -> None:
-        with contextlib.suppress(ProcessExitedAlready):
-            self.transport.signalProcess(name)
-
-    def connectionMade(self) -> None:
-        self.transport.closeStdin()
-
-    def outReceived(self, data: bytes) -> None:
-        *whole, partial = (self._partial + data).split(b"\n")
-        self._partial = partial[:MOST_IN_LINE]
-        self._remember(whole)
-
-    errReceived = outReceived
-
-    def _remember(self, lines: Iterable[bytes]) -> None:
-        for line in lines:
-            if line.strip():
-                self.lines.append(line[:MOST_IN_LINE].decode("utf-8", "replace"))
-
-    def processEnded(self, reason: Failure) -> None:
-        self._remember([self._partial])
-        self.exit_code = exit_code(reason)
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(self.exit_code)

@@ -53,7 +53,7 @@ class FakeProcess:
     def say(self, *lines: str) -> None:
         """Print log lines as tor does."""
         for line in lines:
-            self.protocol.outReceived(f"Nov 23 12:00:00.000 {line}\n".encode())
+            self.protocol.childDataReceived(1, f"Nov 23 12:00:00.000 {line}\n".encode())
 
     def open_control(self) -> str:
         """Write the file that says where the control port is, as tor does; return the address."""
@@ -80,7 +80,9 @@ class FakeReactor(MemoryReactorClock):
         super().__init__()
         self.processes: list[FakeProcess] = []
 
-    def spawnProcess(self, protocol: Any, executable: str, args: Sequence[str], env: Any = None) -> FakeProcess:
+    def spawnProcess(
+        self, protocol: Any, executable: str, args: Sequence[str], env: Any = None, path: str | None = None
+    ) -> FakeProcess:
         assert all(isinstance(argument, str) for argument in args)
         process = FakeProcess(protocol, executable, args)
         self.processes.append(process)

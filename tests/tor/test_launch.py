@@ -453,8 +453,8 @@ class RelaunchTests(TorTestCase):
         """Output without line ends, or with bytes of no known encoding, is neither kept whole nor an error."""
         process = self.start(self.service())
         for _ in range(100):
-            process.protocol.outReceived(b"\xff" * 10_000)
-        process.protocol.outReceived(b"\n")
+            process.protocol.childDataReceived(1, b"\xff" * 10_000)
+        process.protocol.childDataReceived(1, b"\n")
         self.assertLessEqual(sum(map(len, process.protocol.lines)), 1000)
 
 

@@ -7,29 +7,19 @@ only hands the load over, a piece at a time, and reads what became of it.
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.interfaces import IDelayedCall, IPullProducer
-from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
-import perfd
 from perfd.browser.files.contents import Carrier, Job
 from perfd.browser.files.har_matching import EntryTor
 from perfd.browser.records import PageLoad
-from perfd.processes.programs import describe_exit, exit_code
+from perfd.processes.child import ERRORS, Child, module_command, module_environment
 from perfd.proxy.records import ProxyConnection
 from perfd.reactor import Reactor
 from perfd.record import EMPTY
@@ -69,11 +59,8 @@ class MaterialWriter:
 
         Only cancelling it raises (``CancelledError``), after the child was killed.
         """
-        child = _Child(self._reactor, self._pieces(load, connections, measurement), self._timeout)
         try:
-            child.launch()
-            output = await child.output
-            document = json.loads(output)
+            document = json.loads(await self._output(self._pieces(load, connections, measurement)))
             fields, troubles = document["fields"], document["troubles"]
         except (OSError, ChildError, ValueError) as error:
             self._log.error(
@@ -84,6 +71,37 @@ class MaterialWriter:
             self._log.warn("page load {id}: {troubles}", id=measurement, troubles="; ".join(troubles))
         self._troubles = troubles
         return dict(fields)
+
+    async def _output(self, pieces: Iterator[bytes]) -> bytes:
+        """What the child writes about its work on ``pieces``. Raises ``OSError`` and ``ChildError``."""
+        output = bytearray()
+
+        def keep(descriptor: int, data: bytes) -> None:
+            if descriptor == 1:
+                output.extend(data)
+                del output[:-MOST_OUTPUT]
+
+        child = Child.spawn(
+            self._reactor,
+            module_command("perfd.browser.files.child"),
+            environment=module_environment(),
+            on_data=keep,
+            lines_of=ERRORS,
+            stdin=pieces,
+            hold_stdin=True,  # the child ends when this process does
+        )
+        overdue = self._reactor.callLater(self._timeout, child.kill)
+        try:
+            code = await child.when_ended()
+            if not overdue.active():
+                raise ChildError(f"it took longer than {self._timeout:.0f} s")
+        finally:
+            child.kill()
+            if overdue.active():
+                overdue.cancel()
+        if code:
+            raise ChildError(child.describe_end())
+        return bytes(output)
 
     def _pieces(self, load: PageLoad, connections: Sequence[ProxyConnection], measurement: str) -> Iterator[bytes]:
         """What the child reads; each piece is made when the one before was taken."""
@@ -130,68 +148,3 @@ def _carriers(connections: Sequence[ProxyConnection], measurement: str) -> Itera
 
 class ChildError(Exception):
     """The child process did not do its work."""
-
-
-@implementer(IPullProducer)
-class _Child(ProcessProtocol):
-    """The process, which is given ``pieces``. Its standard input stays open, so that it sees when Perfd dies."""
-
-    transport: Any  # twisted.internet.process.Process
-
-    def __init__(self, reactor: Reactor, pieces: Iterator[bytes], timeout: float) -> None:
-        self.output: Deferred[bytes] = Deferred(lambda _: self._kill())
-        """Fires with its standard output when it has ended well, or fails with ``ChildError``."""
-        self._reactor = reactor
-        self._pieces = pieces
-        self._timeout = timeout
-        self._limit: IDelayedCall | None = None
-        self._is_late = False
-        self._written = {1: b"", 2: b""}
-
-    def launch(self) -> None:
-        """Start it. Raises ``OSError``."""
-        # The child finds the same Perfd, also in a checkout that is not installed.
-        path = os.pathsep.join(
-            filter(None, (str(Path(perfd.__file__).parent.parent), os.environ.get("PYTHONPATH")))
-        )
-        argv = [sys.executable, "-m", "perfd.browser.files.child"]
-        self._reactor.spawnProcess(self, argv[0], args=argv, env={**os.environ, "PYTHONPATH": path})
-
-    def connectionMade(self) -> None:
-        self._limit = self._reactor.callLater(self._timeout, self._is_overdue)
-        self.transport.registerProducer(self, False)
-
-    def resumeProducing(self) -> None:
-        piece = next(self._pieces, None)
-        if piece is None:
-            self.transport.unregisterProducer()
-        else:
-            self.transport.write(piece)
-
-    def stopProducing(self) -> None:
-        """The child takes no more; its end says why."""
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        self._written[childFD] = (self._written[childFD] + data)[-MOST_OUTPUT:]
-
-    def processEnded(self, reason: Failure) -> None:
-        if self._limit is not None and self._limit.active():
-            self._limit.cancel()
-        if self.output.called:
-            return
-        code = exit_code(reason)
-        if self._is_late:
-            self.output.errback(ChildError(f"it took longer than {self._timeout:.0f} s"))
-        elif code:
-            last = self._written[2].decode("utf-8", "replace").strip().rpartition("\n")[2][:500]
-            self.output.errback(ChildError(": ".join(filter(None, (describe_exit(code), last)))))
-        else:
-            self.output.callback(self._written[1])
-
-    def _is_overdue(self) -> None:
-        self._is_late = True
-        self._kill()
-
-    def _kill(self) -> None:
-        with suppress(ProcessExitedAlready):
-            self.transport.signalProcess("KILL")

@@ -13,29 +13,24 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-import perfd
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
 from perfd.daemon.upkeep.archive import DIRECTORY, GRACE, Archive
 from perfd.daemon.upkeep.days import DAY, day_of
 from perfd.daemon.upkeep.retention import delete_old, give_back
+from perfd.processes.child import Child, module_command, module_environment
 from perfd.reactor import Reactor
+from perfd.store import page_files
 from perfd.store.database import NoDatabaseError, StoreError, database_path
-from perfd.store.page_files import DIRECTORY as LOAD_FILES
-from perfd.store.page_files import delete_files_before
 from perfd.store.reader import StoreReader
 from perfd.store.schema import open_database
 
@@ -53,9 +48,7 @@ STOP_TIMEOUT = 5.0
 """Seconds from SIGTERM to SIGKILL."""
 
 MOST_LINES = 1000
-"""Lines of a run that are logged, each of at most ``MOST_CHARACTERS``."""
-
-MOST_CHARACTERS = 500
+"""Lines of a run that are logged."""
 
 
 def grace(config: Config) -> float:
@@ -88,7 +81,7 @@ def _delete_load_files(config: Config, now: float, say: Callable[[str], object])
     """Delete the files of page loads that are older than ``keep-har``, or whose measurements ``keep`` deletes."""
     days = config.keep_har if config.keep is None else min(config.keep_har, config.keep)
     try:
-        deleted = delete_files_before(config.directory / LOAD_FILES, day_of(now) - days * DAY)
+        deleted = page_files.delete_files_before(config.directory / page_files.DIRECTORY, day_of(now) - days * DAY)
     except OSError as error:
         say(f"deleting old files of page loads failed: {error}")
         return False
@@ -148,40 +141,45 @@ class DailyService(Service):
         self._next: IDelayedCall | None = None
         self._child: Child | None = None
         self._retry_after = RETRY_AFTER
+        self._lines_left = 0
 
     def startService(self) -> None:
         super().startService()
         self._next = self._reactor.callLater(self._first_after, self._run)
 
-    def stopService(self) -> Deferred[int | None] | None:
+    def stopService(self) -> Deferred[int] | None:
         super().stopService()
         if self._next is not None:
             self._next.cancel()
             self._next = None
-        return None if self._child is None else self._child.stop()
+        return None if self._child is None else Deferred.fromCoroutine(self._child.stop(STOP_TIMEOUT))
 
     def _run(self) -> None:
         self._next = None
-        self._child = Child(self._reactor, self._say)
-        self._child.ended.addCallback(self._ended)
-        arguments = [
-            sys.executable,
-            "-m",
-            "perfd.daemon.upkeep.daily",
-            "--config",
-            str(self._config.path.absolute()),
-        ]
-        # The child finds the same Perfd, also in a checkout that is not installed.
-        path = os.pathsep.join(filter(None, (str(Path(perfd.__file__).parents[1]), os.environ.get("PYTHONPATH"))))
-        environment = {**os.environ, "PYTHONPATH": path}
+        Deferred.fromCoroutine(self._work()).addCallback(self._worked)
+
+    async def _work(self) -> int | None:
+        """Run the child to its end; its exit code, None if it cannot be started."""
+        self._lines_left = MOST_LINES
+        arguments = module_command("perfd.daemon.upkeep.daily", "--config", str(self._config.path.absolute()))
         try:
-            self._reactor.spawnProcess(self._child, arguments[0], args=arguments, env=environment)
+            self._child = child = Child.spawn(
+                self._reactor,
+                arguments,
+                environment=module_environment(),
+                on_line=self._say_line,
+            )
         except OSError as error:
             self._say(f"cannot be started: {error}")
-            self._child.ended.callback(None)
-
-    def _ended(self, code: int | None) -> None:
+            return None
+        overdue = self._reactor.callLater(MOST_TIME, lambda: Deferred.fromCoroutine(child.stop(STOP_TIMEOUT)))
+        code = await child.when_ended()
+        if overdue.active():
+            overdue.cancel()
         self._child = None
+        return code
+
+    def _worked(self, code: int | None) -> None:
         if not self.running:
             return
         if code == 0:
@@ -203,57 +201,13 @@ class DailyService(Service):
         wait = grace(self._config)
         return day_of(now - wait) + DAY + wait - now + 1.0
 
+    def _say_line(self, line: str) -> None:
+        if self._lines_left:
+            self._lines_left -= 1
+            self._say(line)
+
     def _say(self, line: str) -> None:
         self._log.info("daily work: {line}", line=line)
-
-
-class Child(ProcessProtocol):
-    """The process. ``ended`` fires with its exit code, None if it was ended by a signal or never started."""
-
-    transport: Any  # twisted.internet.interfaces.IProcessTransport
-
-    def __init__(self, reactor: Reactor, say: Callable[[str], object]) -> None:
-        self._reactor = reactor
-        self._say = say
-        self._rest = b""
-        self._lines = 0
-        self._limit: IDelayedCall | None = None
-        self.ended: Deferred[int | None] = Deferred()
-
-    def connectionMade(self) -> None:
-        self.transport.closeStdin()
-        self._limit = self._reactor.callLater(MOST_TIME, self._signal, "TERM")
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        self._rest = self._rest[:MOST_CHARACTERS]
-        for line in lines:
-            self._say_line(line)
-
-    def processEnded(self, reason: Failure) -> None:
-        self._say_line(self._rest)
-        if self._limit is not None:
-            self._limit.cancel()
-        self.ended.callback(getattr(reason.value, "exitCode", None))
-
-    def stop(self) -> Deferred[int | None]:
-        """End it; fires when it has ended."""
-        stopped: Deferred[int | None] = Deferred()
-        self.ended.chainDeferred(stopped)
-        self._signal("TERM")
-        return stopped
-
-    def _signal(self, name: str) -> None:
-        if self._limit is not None and self._limit.active():
-            self._limit.cancel()
-        self._limit = self._reactor.callLater(STOP_TIMEOUT, self._signal, "KILL") if name == "TERM" else None
-        with suppress(ProcessExitedAlready):
-            self.transport.signalProcess(name)
-
-    def _say_line(self, line: bytes) -> None:
-        if line.strip() and self._lines < MOST_LINES:
-            self._lines += 1
-            self._say(line.decode("utf-8", "backslashreplace")[:MOST_CHARACTERS])
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ from unittest import mock
 import attrs
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.task import Clock as FakeReactor
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
@@ -334,17 +335,24 @@ class FakeSpawner(FakeReactor):
         self.signals: list[str] = []
         self.error: OSError | None = None
 
-    def spawnProcess(self, protocol: Any, executable: str, args: list[str], env: dict[str, str]) -> None:
+    def spawnProcess(
+        self, protocol: Any, executable: str, args: list[str], env: dict[str, str], path: str | None
+    ) -> None:
         if self.error is not None:
             raise self.error
         assert args[0] == executable
         assert Path(executable).is_absolute()
-        assert args[1:4] == ["-m", "perfd.daemon.upkeep.daily", "--config"]
-        assert Path(args[4]).is_absolute()
+        assert args[1:5] == ["-P", "-m", "perfd.daemon.upkeep.daily", "--config"]
+        assert Path(args[5]).is_absolute()
         self.children.append(protocol)
         protocol.makeConnection(self)
 
+    pid = 4711
+
     def closeStdin(self) -> None:
+        pass
+
+    def loseConnection(self) -> None:
         pass
 
     def signalProcess(self, name: str) -> None:
@@ -432,16 +440,12 @@ class DailyServiceTests(SynchronousTestCase):
         self.assertEqual(self.reactor.signals, ["TERM", "KILL"])
 
     def test_what_the_child_says(self) -> None:
-        """Its lines are logged one by one, not too many and none too long, whatever pieces they come in."""
-        lines: list[str] = []
-        child = daily.Child(self.reactor, lines.append)
-        child.makeConnection(self.reactor)
-        child.childDataReceived(2, b"one\ntw")
-        child.childDataReceived(2, b"o\n\n" + b"x" * 9999)
-        child.childDataReceived(2, b"y\nlast \xff")
-        child.processEnded(Failure(ProcessDone(0)))
-        self.assertEqual(lines[:2] + lines[3:], ["one", "two", "last \\xff"])
-        self.assertTrue(all(len(line) <= daily.MOST_CHARACTERS for line in lines))
+        """Its lines are logged, and not too many of them."""
+        self.reactor.advance(30.0)
+        with capturedLogs() as events:
+            self.reactor.children[-1].childDataReceived(2, b"one\ntwo\n" + b"more\n" * 2 * daily.MOST_LINES)
+        said = [event["line"] for event in events]
+        self.assertEqual((said[:2], len(said)), (["one", "two"], daily.MOST_LINES))
 
 
 class ArchivePagesTests(SiteTestCase):
