@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from perfd.cli.command import _parser
-from perfd.cli.data import FORMATS
 from perfd.config import parse_config
 from perfd.config.experiment import OPTIONS
+from perfd.formats.outputs import OUTPUTS
 from perfd.logfile.line import parse, render
 from perfd.record import FIELDS, Error, Kind, Outcome
 from perfd.web.results.openapi import document
@@ -186,7 +186,9 @@ def test_keys_of_the_types() -> None:
 def test_formats() -> None:
     """Every format that ``perfd export`` writes is explained, and no other."""
     table = DOCS["formats.md"].split("| `--format` |")[1].split("\n\n")[0]
-    assert set(re.findall(r"^\| `([a-z]+)`", table, re.MULTILINE)) == set(FORMATS)
+    assert dict(re.findall(r"^\| `([a-z]+)` \| (.*) \|$", table, re.MULTILINE)) == {
+        output.name: output.doc for output in OUTPUTS
+    }
 
 
 def test_routes() -> None:

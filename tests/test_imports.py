@@ -79,7 +79,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "units": set(),
     "variant": {"record"},
     "web": {"config", "daemon", "reactor", "wire"},
-    "web.results": {"formats", "logfile", "record", "store", "units", "web", "web.targets"},
+    "web.results": {"formats", "record", "store", "units", "web", "web.targets"},
     "web.targets": {"clock", "units", "web", "wire"},
     "wire": {"record"},
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from perfd.cli.arguments import argument, config_option
 from perfd.config import load_config
+from perfd.formats import outputs
 from perfd.record import Outcome
 from perfd.units import parse_size
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from perfd.store.reader import Filter
 
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
-FORMATS = ("tpf", "onionperf", "data", "csv", "json", "parquet")
-
 
 _EPOCH = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 
@@ -43,10 +41,9 @@ def _add_export(commands: _Commands) -> None:
     config_option(parser)
     parser.add_argument(
         "--format",
-        choices=FORMATS,
+        choices=[output.name for output in outputs.OUTPUTS],
         required=True,
-        help="tpf (@type torperf 1.1), onionperf (analysis documents 3.1), data (Torperf's .data and .extradata), "
-        "csv, json (an object per line) or parquet",
+        help="; ".join(f"{output.name}: {output.doc.replace('`', '')}" for output in outputs.OUTPUTS),
     )
     parser.add_argument(
         "--output",

@@ -1,16 +1,15 @@
-"""``perfd export``: measurements out of the database into files, page by page.
+"""``perfd export``: measurements out of the database into files, page by page, in the formats of ``outputs``.
 
-A file is written under a name with ``.new`` at its end and renamed when all are complete. To the formats' own
-names: ``SOURCE-SIZE-DATE.tpf``, ``DATE.SOURCE.onionperf.analysis.json.xz`` (as CollecTor keeps them),
-``SOURCE-SIZE.data`` with ``.extradata`` beside it, ``measurements.csv``, ``.json`` and ``.parquet``.
+A file is written under a name with ``.new`` at its end and renamed when all are complete. In a directory files have
+the names that their format gives them, or are ``measurements`` and the format's suffix. Documents are
+``DATE.SOURCE.onionperf.analysis.json.xz``, as CollecTor keeps them.
 """
 
 from __future__ import annotations
 
-import heapq
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from itertools import count, groupby
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 
@@ -19,10 +18,11 @@ import attrs
 from perfd.cli.terminal import Progress
 from perfd.config import Config
 from perfd.daemon.upkeep.days import DAY, Archivist, day_of
-from perfd.formats import legacy, onionperf_writer, table, torperf
+from perfd.formats import outputs
 from perfd.formats.errors import FormatError
+from perfd.formats.outputs import Documents, Files, Lines, Output, Pieces, Table
 from perfd.formats.values import utc_date
-from perfd.record import Measurement, Outcome
+from perfd.record import Measurement
 from perfd.store.database import database_path
 from perfd.store.reader import Filter, StoreReader
 
@@ -45,13 +45,13 @@ class NoOutputError(OSError):
         super().__init__(0, message)
 
 
-class Files:
+class NewFiles:
     """Files that appear together, when the block ends well; nothing of them stays if it does not."""
 
     def __init__(self) -> None:
         self._new: dict[Path, Path] = {}
 
-    def __enter__(self) -> Files:
+    def __enter__(self) -> NewFiles:
         return self
 
     def __exit__(
@@ -86,19 +86,6 @@ class Refusals:
     def __init__(self) -> None:
         self.count = 0
 
-    def each(
-        self, write: Callable[[Measurement], str | None], measurements: Iterable[Measurement]
-    ) -> Iterator[str]:
-        """What ``write`` makes of each measurement that it does not raise FormatError for."""
-        for measurement in measurements:
-            try:
-                text = write(measurement)
-            except FormatError as error:
-                self.refuse(measurement, error)
-            else:
-                if text is not None:
-                    yield text
-
     def refuse(self, measurement: Measurement, error: FormatError) -> None:
         """Report one."""
         self.count += 1
@@ -110,33 +97,33 @@ def export(config: Config, wanted: Filter, form: str, output: Path | None) -> in
 
     The exit code: 1 if something could not be written in this format. Raises StoreError, sqlite3.Error, OSError.
     """
+    row = outputs.named(form)
     refusals = Refusals()
-    is_directory = output is not None and (output.is_dir() or form in ("onionperf", "data"))
-    if form in ("onionperf", "data") and output is None:
-        raise NoOutputError(f"{form} has a name for each of its files: give a directory with --output DIR")
-    if form == "parquet" and output is None:
-        raise NoOutputError("parquet cannot be written to standard output: give --output FILE.parquet")
-    with StoreReader(database_path(config.database, config.directory)) as reader, Files() as files:
+    _check_place(row, output)
+    with StoreReader(database_path(config.database, config.directory)) as reader, NewFiles() as files:
         if output is None:
-            sys.stdout.writelines(_texts(form, reader.pages(wanted, GROUP), refusals))
+            assert isinstance(row.writer, Lines)
+            sys.stdout.writelines(_text(row.writer, _carried(row, reader.pages(wanted, GROUP)), refusals))
             return 1 if refusals.count else 0
         with Progress(f"exporting to {output}", PAUSE) as progress:
-            pages = _watched(progress, reader, wanted)
-            if form == "tpf" and is_directory:
-                _by_day(pages, output, files, refusals)
-            elif form == "onionperf":
-                _analyses(reader, wanted, output, files, refusals, progress)
-            elif form == "data":
-                _legacy(pages, output, files, refusals)
+            if isinstance(row.writer, Documents):
+                _write_documents(row, reader, wanted, output, files, refusals, progress)
             else:
-                path = output / f"measurements.{form}" if is_directory else output
-                _one_file(form, path, pages, files, refusals)
+                _write_files(row, _carried(row, _watched(progress, reader, wanted)), output, files, refusals)
         count = len(files)
     sys.stderr.write(f"perfd: wrote {count} file{'' if count == 1 else 's'}")
     sys.stderr.write(
         f"; {refusals.count} not written, since the format cannot hold them\n" if refusals.count else "\n"
     )
     return 1 if refusals.count else 0
+
+
+def _check_place(row: Output, output: Path | None) -> None:
+    """Raise NoOutputError if the format cannot be written there."""
+    if output is None and isinstance(row.writer, Documents | Files):
+        raise NoOutputError(f"{row.name} has a name for each of its files: give a directory with --output DIR")
+    if output is None and isinstance(row.writer, Table):
+        raise NoOutputError(f"{row.name} cannot be written to standard output: give --output FILE{row.suffix}")
 
 
 def _watched(progress: Progress, reader: StoreReader, wanted: Filter) -> Pages:
@@ -149,54 +136,76 @@ def _watched(progress: Progress, reader: StoreReader, wanted: Filter) -> Pages:
         progress.update(f"{done} of {total} measurements", done, total)
 
 
-def _texts(form: str, pages: Pages, refusals: Refusals) -> Iterator[str]:
-    """The text of the formats that can be one file."""
-    if form == "csv":
-        yield table.csv_header()
-    for page in pages:
-        if form == "csv":
-            yield from table.csv_lines(page)
-        elif form == "json":
-            yield from table.json_lines(page)
-        else:
-            yield from refusals.each(tpf_text, page)
+def _carried(row: Output, pages: Pages) -> Pages:
+    """The measurements for which the format has a place."""
+    return ([measurement for measurement in page if row.carries(measurement)] for page in pages)
 
 
-def tpf_text(measurement: Measurement, decimals: int = DECIMALS) -> str | None:
-    """An annotated line of .tpf; None for a skipped slot. Raises FormatError."""
-    return next(torperf.write([measurement], decimals), None)
+def _text(form: Lines, pages: Pages, refusals: Refusals) -> Iterator[str]:
+    """The whole text, for one file."""
+    yield form.header
+    for measurement in chain.from_iterable(pages):
+        try:
+            yield form.line(measurement, DECIMALS)
+        except FormatError as error:
+            refusals.refuse(measurement, error)
 
 
-def _one_file(form: str, path: Path, pages: Pages, files: Files, refusals: Refusals) -> None:
-    new = files.new(path)
-    if form == "parquet":
-        with table.ParquetWriter(new) as writer:
-            for page in pages:
-                writer.write(page)
-        return
-    with new.open("w", encoding="utf-8", newline="") as opened:
-        opened.writelines(_texts(form, pages, refusals))
+def _write_files(row: Output, pages: Pages, output: Path, files: NewFiles, refusals: Refusals) -> None:
+    """One file, or a directory of them."""
+    form = row.writer
+    if isinstance(form, Files):
+        _append(form.pieces(chain.from_iterable(pages), refusals.refuse), output, files)
+    elif isinstance(form, Lines) and form.filename and output.is_dir():
+        _append(_divided(form, pages, refusals), output, files)
+    else:
+        new = files.new(output / f"measurements{row.suffix}" if output.is_dir() else output)
+        if isinstance(form, Table):
+            with form.open(new) as writer:
+                for page in pages:
+                    writer.write(page)
+        elif isinstance(form, Lines):
+            with new.open("w", encoding="utf-8", newline="") as opened:
+                opened.writelines(_text(form, pages, refusals))
 
 
-def _by_day(pages: Pages, directory: Path, files: Files, refusals: Refusals) -> None:
-    """SOURCE-SIZE-DATE.tpf."""
-    for page in pages:
-        named = []
-        for measurement in page:
-            try:
-                named.append((torperf.filename(measurement), measurement))
-            except FormatError as error:
-                refusals.refuse(measurement, error)
-        for name, group in groupby(sorted(named, key=lambda pair: pair[0]), key=lambda pair: pair[0]):
-            texts = list(refusals.each(tpf_text, (measurement for _, measurement in group)))
-            if texts:
-                files.append(directory / name, texts)
+def _divided(form: Lines, pages: Pages, refusals: Refusals) -> Pieces:
+    """The lines, each with the name of its file, which begins with the header."""
+    assert form.filename is not None
+    begun: set[str] = set()
+    for measurement in chain.from_iterable(pages):
+        try:
+            name, text = form.filename(measurement), form.line(measurement, DECIMALS)
+        except FormatError as error:
+            refusals.refuse(measurement, error)
+            continue
+        if name not in begun:
+            begun.add(name)
+            yield name, form.header
+        yield name, text
 
 
-def _analyses(
-    reader: StoreReader, wanted: Filter, directory: Path, files: Files, refusals: Refusals, progress: Progress
+def _append(pieces: Pieces, directory: Path, files: NewFiles) -> None:
+    """Write pieces to their files, many at a time: there may be thousands of files, and they are not kept open."""
+    while group := list(islice(pieces, GROUP)):
+        texts: dict[str, list[str]] = {}
+        for name, text in group:
+            texts.setdefault(name, []).append(text)
+        for name, parts in texts.items():
+            files.append(directory / name, parts)
+
+
+def _write_documents(
+    row: Output,
+    reader: StoreReader,
+    wanted: Filter,
+    directory: Path,
+    files: NewFiles,
+    refusals: Refusals,
+    progress: Progress,
 ) -> None:
-    """DATE.SOURCE.onionperf.analysis.json.xz, with the circuits and streams of that day."""
+    """DATE.SOURCE and the suffix: a document for each day and source, with the circuits and streams of that day."""
+    assert isinstance(row.writer, Documents)
     archivist = Archivist(reader)
     left = wanted.limit
     while left is None or left > 0:
@@ -207,54 +216,11 @@ def _analyses(
         until = start + DAY if wanted.until is None else min(start + DAY, wanted.until)
         runs = reader.measurements(attrs.evolve(wanted, since=first.start, until=until, limit=left))
         left = None if left is None else left - len(runs)
-        for source in sorted({run.source for run in runs}):
-            name = f"{utc_date(start)}.{source}{onionperf_writer.SUFFIX}"
-            document = archivist.analysis(source, start, [r for r in runs if r.source == source], refusals.refuse)
+        carried = [run for run in runs if row.carries(run)]
+        for source in sorted({run.source for run in carried}):
+            of_source = [run for run in carried if run.source == source]
+            document = archivist.document(row.writer, source, start, of_source, refusals.refuse)
             if document is not None:
-                files.new(directory / name).write_bytes(document)
+                files.new(directory / f"{utc_date(start)}.{source}{row.suffix}").write_bytes(document)
         progress.update(utc_date(start))
         wanted = attrs.evolve(wanted, since=start + DAY)
-
-
-@attrs.define
-class _LegacyFile:
-    """A .data file in the making: it is in order of ending, but runs come in order of starting."""
-
-    waiting: list[tuple[float, int, Measurement]] = attrs.field(factory=list)
-
-    def ended(self, now: float) -> list[Measurement]:
-        """The runs that ended before ``now``, at which the next one starts, in order."""
-        found = []
-        while self.waiting and self.waiting[0][0] <= now:
-            found.append(heapq.heappop(self.waiting)[2])
-        return found
-
-
-def _legacy(pages: Pages, directory: Path, files: Files, refusals: Refusals) -> None:
-    """SOURCE-SIZE.data and SOURCE-SIZE.extradata."""
-    making: dict[str, _LegacyFile] = {}
-    numbers = count()
-    for page in pages:
-        for measurement in page:
-            if measurement.type != "download" or measurement.outcome is Outcome.SKIPPED:
-                continue
-            try:
-                name = torperf.filename(measurement)[: -len("-2026-11-23.tpf")]
-                legacy.format_data(measurement)
-            except FormatError as error:
-                refusals.refuse(measurement, error)
-                continue
-            end = measurement.datacomplete or measurement.end or measurement.start
-            heapq.heappush(making.setdefault(name, _LegacyFile()).waiting, (end, next(numbers), measurement))
-        for name, waiting in making.items():
-            _append_legacy(directory, name, waiting.ended(page[-1].start), files)
-    for name, waiting in making.items():
-        _append_legacy(directory, name, waiting.ended(float("inf")), files)
-
-
-def _append_legacy(directory: Path, name: str, runs: list[Measurement], files: Files) -> None:
-    extras = [extra for extra in map(legacy.extra_of, runs) if extra is not None]
-    if runs:
-        files.append(directory / f"{name}.data", legacy.write_data(runs))
-    if extras:
-        files.append(directory / f"{name}.extradata", legacy.write_extra(extras))

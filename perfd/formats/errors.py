@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import attrs
 
 
@@ -55,6 +58,10 @@ class FormatError(ValueError):
     def damage(self, file: str | None = None, line: int | None = None) -> Damage:
         """The same as a report, found in ``file`` at ``line``."""
         return Damage(self.file if file is None else file, self.line if line is None else line, self.message)
+
+
+Refuse = Callable[[Any, FormatError], object]
+"""Is told of a record that a format cannot hold, and why."""
 
 
 def shown(text: str, limit: int = 60) -> str:

@@ -101,6 +101,11 @@ def pairs(measurement: Measurement, decimals: int = DECIMALS) -> dict[str, str]:
     return found
 
 
+def line(measurement: Measurement) -> str:
+    """All pairs of ``measurement``, without line end. Raises FormatError."""
+    return " ".join(f"{key}={value}" for key, value in pairs(measurement).items())
+
+
 Members = Callable[[Mapping[Any, Any]], Iterator[tuple[str, Any]]]
 
 

@@ -11,15 +11,17 @@ recognised in its .tpf too. Everything here works line by line.
 
 from __future__ import annotations
 
+import heapq
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import inf
 from typing import Any, TypeVar
 
 import attrs
 
-from perfd.formats import imported, values
-from perfd.formats.errors import Damage, FormatError, shown
+from perfd.formats import imported, torperf, values
+from perfd.formats.errors import Damage, FormatError, Refuse, shown
 from perfd.formats.torperf_line import TIMES
 from perfd.record import Circuit, Hop, Measurement, Outcome, Stream
 
@@ -270,6 +272,40 @@ def extra_of(measurement: Measurement) -> Extra | None:
         timeout=measurement.timeout,
         quantile=measurement.quantile,
     )
+
+
+@attrs.define
+class _Making:
+    """A .data file in the making: it is in order of ending, but runs come in order of starting."""
+
+    name: str  # without its ending
+    waiting: list[tuple[float, int, Measurement]] = attrs.field(factory=list)
+
+    def pieces(self, now: float) -> Iterator[tuple[str, str]]:
+        """The lines of the runs that ended before ``now``, in order, each with the name of its file."""
+        while self.waiting and self.waiting[0][0] <= now:
+            run = heapq.heappop(self.waiting)[2]
+            yield f"{self.name}.data", format_data(run) + "\n"
+            if extra := extra_of(run):
+                yield f"{self.name}.extradata", format_extra(extra) + "\n"
+
+
+def pieces(measurements: Iterable[Measurement], refuse: Refuse) -> Iterator[tuple[str, str]]:
+    """Runs, in order of starting, as lines of SOURCE-SIZE.data and .extradata, each with its file's name."""
+    making: dict[str, _Making] = {}
+    for number, measurement in enumerate(measurements):
+        for file in making.values():
+            yield from file.pieces(measurement.start)
+        try:
+            name = torperf.filename(measurement)[: -len("-2016-10-02.tpf")]
+            data_numbers(measurement)
+        except FormatError as error:
+            refuse(measurement, error)
+            continue
+        end = measurement.datacomplete or measurement.end or measurement.start
+        heapq.heappush(making.setdefault(name, _Making(name)).waiting, (end, number, measurement))
+    for file in making.values():
+        yield from file.pieces(inf)
 
 
 def circuit_of(extra: Extra, source: str) -> Circuit:

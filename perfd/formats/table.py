@@ -37,10 +37,9 @@ class MissingLibraryError(Exception):
     """A library that is no part of a plain installation is needed; the message says how to install it."""
 
 
-def json_lines(measurements: Iterable[Measurement]) -> Iterator[str]:
-    """One JSON object per measurement and line."""
-    for measurement in measurements:
-        yield json.dumps(measurement.as_dict()) + "\n"
+def json_line(measurement: Measurement) -> str:
+    """A measurement as one JSON object, in a line."""
+    return json.dumps(measurement.as_dict()) + "\n"
 
 
 def read_json_lines(lines: Iterable[str], file: str = "") -> Iterator[Measurement | Damage]:
@@ -53,7 +52,7 @@ def read_json_lines(lines: Iterable[str], file: str = "") -> Iterator[Measuremen
 
 
 def parse_json(line: str) -> Measurement:
-    """What ``json_lines`` was given. Members that are no field are passed over. Raises FormatError."""
+    """What ``json_line`` was given. Members that are no field are passed over. Raises FormatError."""
     check_line(line)
     try:
         members = json.loads(line)
@@ -79,12 +78,10 @@ def csv_header() -> str:
     return _csv_line(COLUMNS)
 
 
-def csv_lines(measurements: Iterable[Measurement]) -> Iterator[str]:
-    """A line of CSV (RFC 4180, but with plain line ends) per measurement."""
-    texts = [_TEXTS[kind] for kind in _KINDS]
-    for measurement in measurements:
-        row = zip(texts, _row(measurement), strict=True)
-        yield _csv_line(["" if value is None else text(value) for text, value in row])
+def csv_line(measurement: Measurement) -> str:
+    """A measurement as a line of CSV (RFC 4180, but with plain line ends)."""
+    row = zip(_KINDS, _row(measurement), strict=True)
+    return _csv_line(["" if value is None else _TEXTS[kind](value) for kind, value in row])
 
 
 def _csv_line(cells: Iterable[str]) -> str:

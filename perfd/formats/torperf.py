@@ -59,7 +59,12 @@ def write(measurements: Iterable[Measurement], decimals: int = 2) -> Iterator[st
     """
     for measurement in measurements:
         if measurement.outcome is not Outcome.SKIPPED:
-            yield f"{ANNOTATION}\n{format_line(measurement, decimals)}\n"
+            yield annotated_line(measurement, decimals)
+
+
+def annotated_line(measurement: Measurement, decimals: int = 2) -> str:
+    """A measurement as in a .tpf file. Raises FormatError."""
+    return f"{ANNOTATION}\n{format_line(measurement, decimals)}\n"
 
 
 def is_published(measurement: Measurement) -> bool:

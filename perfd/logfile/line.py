@@ -37,7 +37,7 @@ def render(measurement: Measurement) -> str:
 
     Raises FormatError, a ValueError, when a key of ``extra`` is empty or a field's, or a number is not finite.
     """
-    return " ".join(f"{key}={value}" for key, value in keyvalue.pairs(measurement).items())
+    return keyvalue.line(measurement)
 
 
 def parse(line: str) -> Measurement:

@@ -13,7 +13,7 @@ import attrs
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd.cli.export import Files
+from perfd.cli.export import NewFiles
 from perfd.formats import table, torperf_rules
 from perfd.record import DECILES, FIELDS, PARTIALS, Circuit, Measurement, Outcome, Stream
 from tests.support.stored import Stored
@@ -187,7 +187,7 @@ class ExportTests(SynchronousTestCase):
 
     def test_counts_without_a_column(self) -> None:
         """A count that Tor Metrics does not know is not lost: it is in EXTRA."""
-        (line,) = table.csv_lines([typical(0, dataperc={15: 2.5}, partial={99: 3.5})])
+        line = table.csv_line(typical(0, dataperc={15: 2.5}, partial={99: 3.5}))
         row = dict(zip(table.COLUMNS, next(csv.reader([line])), strict=True))
         self.assertEqual(json.loads(row["EXTRA"]), {"DATAPERC15": 2.5, "PARTIAL99": 3.5})
 
@@ -247,7 +247,7 @@ class ExportTests(SynchronousTestCase):
     def test_files_appear_when_all_is_well(self) -> None:
         """An export that fails leaves what was there before, and nothing new."""
         (self.place / "one").write_text("before")
-        with self.assertRaises(ZeroDivisionError), Files() as files:
+        with self.assertRaises(ZeroDivisionError), NewFiles() as files:
             files.append(self.place / "one", ["after"])
             files.append(self.place / "two", ["after"])
             raise ZeroDivisionError

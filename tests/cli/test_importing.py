@@ -124,7 +124,7 @@ class ImportTests(SynchronousTestCase):
     def test_slots_skipped_at_the_same_time(self) -> None:
         """Different records of Perfd's without an endpoint stay different."""
         skipped = [typical(0, id=f"{n}", outcome=Outcome.SKIPPED, endpointlocal=None) for n in range(3)]
-        (self.files / "measurements.json").write_text("".join(table.json_lines(skipped)))
+        (self.files / "measurements.json").write_text("".join(map(table.json_line, skipped)))
         self.imports(self.files)
         self.assertEqual(self.instance.measurements(), skipped)
 

@@ -77,7 +77,7 @@ def test_legacy_names(name: str, source: str | None, filesize: int | None) -> No
 @given(measurements(filesize=INT_64, **dict.fromkeys(("reason", "hostnameremote"), TEXTS)))
 def test_json_lines(measurement: Measurement) -> None:
     """A line gives back exactly the measurement that it was made of."""
-    assert list(table.read_json_lines(table.json_lines([measurement]))) == [measurement]
+    assert list(table.read_json_lines([table.json_line(measurement)])) == [measurement]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_json_lines(measurement: Measurement) -> None:
 )
 def test_damaged_json_lines(changes: dict[str, Any], message: str | None) -> None:
     """A line that is no measurement is named and costs itself only."""
-    lines = [json.dumps(typical().as_dict() | changes), "[]", "{", "[" * 50_000, *table.json_lines([typical(1)])]
+    lines = [json.dumps(typical().as_dict() | changes), "[]", "{", "[" * 50_000, table.json_line(typical(1))]
     first, *others, last = table.read_json_lines(lines, "x")
     assert first == (Damage("x", 1, message) if message else typical())
     assert [type(item) for item in others] == [Damage] * 3
@@ -104,7 +104,7 @@ def test_damaged_json_lines(changes: dict[str, Any], message: str | None) -> Non
 def test_written_only(tmp_path: Path, ending: str) -> None:
     """What is for other programs only is refused with a remedy."""
     path = tmp_path / f"measurements.{ending}"
-    path.write_text("".join([table.csv_header(), *table.csv_lines([typical()])]))
+    path.write_text(table.csv_header() + table.csv_line(typical()))
     (damage,) = read_path(path)
     assert "export with --format json" in str(damage)
 

@@ -23,9 +23,9 @@ from typing import Any
 import attrs
 
 from perfd.daemon.upkeep.days import DAY, Archivist, day_of
-from perfd.formats import torperf
+from perfd.formats import outputs, torperf
 from perfd.formats.errors import FormatError
-from perfd.formats.onionperf_writer import SUFFIX
+from perfd.formats.outputs import Documents, Lines, Output
 from perfd.formats.values import utc_date
 from perfd.record import Measurement
 from perfd.store.reader import Filter, StoreReader
@@ -78,43 +78,52 @@ class Archive:
             start = day_of(found[0].start)
             if start + DAY > finished:
                 return
-            if not self._document(start).exists():
+            if not all(self._document(row, start).exists() for row in _documents()):
                 day = Filter(source=self.source, since=start, until=start + DAY, oldest_first=True)
                 runs = [m for m in reader.measurements(day) if m.network is not None and torperf.is_published(m)]
                 if runs:
                     yield start, runs
             oldest = attrs.evolve(oldest, since=start + DAY)
 
-    def _document(self, start: float) -> Path:
-        return self.directory / f"{utc_date(start)}{SUFFIX}"
+    def _document(self, row: Output, start: float) -> Path:
+        return self.directory / f"{utc_date(start)}{row.suffix}"
 
     def _publish_day(self, reader: StoreReader, start: float, runs: list[Measurement]) -> int:
+        """Write what is missing of a day, the documents last: their presence says that the rest is there."""
         written = 0
         try:
-            files = torperf.files(runs)
+            for row in outputs.OUTPUTS:
+                if row.archived and isinstance(row.writer, Lines):
+                    written += self._publish_lines(row.writer, runs)
         except FormatError as error:
             self.say(f"the results of {utc_date(start)} cannot be published: {error.message}")
             return 0
-        for name, measurements in files.items():
-            path = self.directory / name
-            texts = [text for m in measurements if (text := self._tpf(m)) is not None]
-            if texts and not path.exists():  # it does if we were stopped in the middle of this day
-                write_once(path, "".join(texts).encode())
+        for row in _documents():
+            assert isinstance(row.writer, Documents)
+            document = Archivist(reader).document(row.writer, self.source, start, runs, self._refuse)
+            if document is not None:
+                write_once(self._document(row, start), document)
                 written += 1
-        document = Archivist(reader).analysis(self.source, start, runs, self._refuse)
-        if document is not None:
-            write_once(self._document(start), document)
-            written += 1
         if written:
             self.say(f"published {len(runs)} results of {utc_date(start)} in {written} files")
         return written
 
-    def _tpf(self, measurement: Measurement) -> str | None:
-        try:
-            return next(torperf.write([measurement], DECIMALS), None)
-        except FormatError as error:
-            self._refuse(measurement, error)
-            return None
+    def _publish_lines(self, form: Lines, runs: list[Measurement]) -> int:
+        """A file for each size. Raises FormatError if the source cannot be one."""
+        assert form.filename is not None
+        texts: dict[str, list[str]] = {}
+        for run in sorted(runs, key=lambda run: run.start):
+            name = form.filename(run)
+            try:
+                texts.setdefault(name, []).append(form.line(run, DECIMALS))
+            except FormatError as error:
+                self._refuse(run, error)
+        written = 0
+        for name in sorted(texts):
+            if texts[name] and not (self.directory / name).exists():  # it does if we were stopped in mid-day
+                write_once(self.directory / name, "".join([form.header, *texts[name]]).encode())
+                written += 1
+        return written
 
     def _refuse(self, record: Any, error: FormatError) -> None:
         self.say(f"{record.id} cannot be published: {error.message}")
@@ -133,6 +142,11 @@ class Archive:
                 entries[item.name] = old
         replace(self.directory / "index.xml", index_xml(entries.values()))
         replace(self.directory / "index.html", listing(entries.values()))
+
+
+def _documents() -> list[Output]:
+    """The rows of the archive whose files are made of a whole day."""
+    return [row for row in outputs.OUTPUTS if row.archived and isinstance(row.writer, Documents)]
 
 
 @attrs.frozen

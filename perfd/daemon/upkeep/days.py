@@ -1,18 +1,15 @@
-"""The results of one UTC day as an OnionPerf analysis document: which circuits and streams belong to it."""
+"""The results of one UTC day as a document: which circuits and streams belong to it."""
 
 from __future__ import annotations
 
-import json
-import lzma
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 
-from perfd.formats import onionperf_writer
-from perfd.formats.errors import FormatError
-from perfd.record import Circuit, Measurement, Stream
+from perfd.formats.errors import Refuse
+from perfd.formats.outputs import Documents
+from perfd.record import Measurement
 from perfd.store.reader import StoreReader, TorFilter
 from perfd.store.rows import CIRCUITS, STREAMS
 
@@ -21,11 +18,6 @@ DAY = 86400.0
 
 PAGE = 2000
 """Circuits or streams that are read at a time."""
-
-PART = 20_000
-"""Pieces of JSON text, of some ten characters each, that are compressed at a time."""
-
-Refuse = Callable[[Any, FormatError], object]
 
 R = TypeVar("R")
 
@@ -41,8 +33,10 @@ class Archivist:
     def __init__(self, reader: StoreReader) -> None:
         self._reader = reader
 
-    def analysis(self, source: str, start: float, runs: Iterable[Measurement], refuse: Refuse) -> bytes | None:
-        """The document of ``runs``, all of ``source`` and of the day that begins at ``start``, compressed.
+    def document(
+        self, form: Documents, source: str, start: float, runs: Iterable[Measurement], refuse: Refuse
+    ) -> bytes | None:
+        """The document of ``runs``, all of ``source`` and of the day that begins at ``start``, in this form.
 
         With it go all circuits and streams that were first seen on that day, the streams that carried the runs
         beyond midnight, and the circuits of all these streams, so that every run finds its path in the document.
@@ -61,7 +55,7 @@ class Archivist:
         for stream in streams.values():
             if stream.circuit and stream.circuit not in circuits and (used := self._reader.circuit(stream.circuit)):
                 circuits[used.id] = used
-        return document(source, runs, list(circuits.values()), list(streams.values()), refuse)
+        return form.write(source, runs, list(circuits.values()), list(streams.values()), refuse)
 
     def _of_day(
         self,
@@ -74,44 +68,3 @@ class Archivist:
         while page := read(wanted):
             yield from page
             wanted = attrs.evolve(wanted, after=cursor(page[-1]))
-
-
-def document(
-    source: str, runs: list[Measurement], circuits: list[Circuit], streams: list[Stream], refuse: Refuse
-) -> bytes | None:
-    """The compressed document of the records that the format can hold; None if no run is left."""
-    try:
-        analysis = onionperf_writer.analysis(source, runs, circuits, streams)
-    except FormatError:
-        # One record must not cost all the others their publication: find out which it is.
-        good_runs = [r for r in runs if _fits(r, refuse, lambda m: onionperf_writer.analysis(source, [m]))]
-        good_circuits = [
-            c for c in circuits if _fits(c, refuse, lambda c: onionperf_writer.analysis(source, (), [c]))
-        ]
-        good_streams = [
-            s for s in streams if _fits(s, refuse, lambda s: onionperf_writer.analysis(source, (), (), [s]))
-        ]
-        if not good_runs:
-            return None
-        analysis = onionperf_writer.analysis(source, good_runs, good_circuits, good_streams)
-    if not analysis["data"][source]["tgen"]["streams"]:
-        return None
-    return compressed(analysis)
-
-
-def compressed(analysis: dict[str, Any]) -> bytes:
-    """What ``onionperf_writer.dumps`` gives, without the whole text in memory, which may be far larger."""
-    compressor = lzma.LZMACompressor()
-    encoder = json.JSONEncoder(sort_keys=True, indent=2, separators=(",", ": "), allow_nan=False)
-    texts = encoder.iterencode(analysis)
-    pieces = [compressor.compress("".join(part).encode()) for part in iter(lambda: list(islice(texts, PART)), [])]
-    return b"".join([*pieces, compressor.flush()])
-
-
-def _fits(record: R, refuse: Refuse, write: Callable[[R], object]) -> bool:
-    try:
-        write(record)
-    except FormatError as error:
-        refuse(record, error)
-        return False
-    return True

@@ -12,6 +12,7 @@ from pathlib import Path
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 
+from perfd.formats import outputs
 from perfd.web.errors import WebError
 from perfd.web.files import open_file, send_file
 from perfd.web.request import Node, Request
@@ -20,14 +21,12 @@ from perfd.web.results.answers import Access
 INDEX = "index.html"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
-_TYPES = {
-    ".tpf": b"text/plain; charset=utf-8",
-    ".xz": b"application/x-xz",
-    ".xml": b"application/xml",
-    ".html": b"text/html; charset=utf-8",
-}
 
-CONTENT_TYPES = tuple(sorted(each.decode().partition(";")[0] for each in _TYPES.values()))
+
+def media_types() -> dict[str, str]:
+    """What there is in the archive, by the last ending of its names: what is archived, and the indexes."""
+    formats = {Path(f"x{row.suffix}").suffix: row.media_type for row in outputs.OUTPUTS if row.archived}
+    return formats | {".xml": "application/xml", ".html": "text/html"}
 
 
 class ArchivePages(Node):
@@ -41,7 +40,7 @@ class ArchivePages(Node):
 
     def getChild(self, path: bytes, request: Request) -> IResource:
         name = path.decode("ascii", "replace") or INDEX
-        if request.postpath or not _NAME.fullmatch(name) or Path(name).suffix not in _TYPES:
+        if request.postpath or not _NAME.fullmatch(name) or Path(name).suffix not in media_types():
             return super().getChild(path, request)
         return _Published(self._directory / name, self._access, self._empty if name == INDEX else None)
 
@@ -65,7 +64,9 @@ class _Published(Node):
 
     def render_GET(self, request: Request) -> bytes | int:
         self._access.check(request)
-        request.setHeader(b"Content-Type", _TYPES[self._path.suffix])
+        media_type = media_types()[self._path.suffix]
+        charset = "; charset=utf-8" if media_type.startswith("text/") else ""
+        request.setHeader(b"Content-Type", f"{media_type}{charset}".encode())
         opened = open_file(self._path)
         if opened is None:
             if self._empty is not None:

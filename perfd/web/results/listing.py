@@ -89,14 +89,16 @@ class Json(Format):
 class Lines(Format):
     """Text that ``render`` makes of each record, with its line end; it may be empty."""
 
-    content_type = b"text/plain; charset=utf-8"
     between = ""
 
-    def __init__(self, render: Callable[[Any], str]) -> None:
+    def __init__(self, render: Callable[[Any], str], media_type: str = "text/plain", header: str = "") -> None:
         self._render = render
+        self._header = header
+        charset = "; charset=utf-8" if media_type.startswith("text/") else ""
+        self.content_type = f"{media_type}{charset}".encode()
 
     def before(self, name: str) -> str:
-        return ""
+        return self._header
 
     def record(self, record: Any) -> str:
         return self._render(record)

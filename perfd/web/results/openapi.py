@@ -11,8 +11,8 @@ import attrs
 
 from perfd import __version__
 from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
-from perfd.web.results import parameters
-from perfd.web.results.archive import CONTENT_TYPES
+from perfd.web.results import parameters, records
+from perfd.web.results.archive import media_types
 from perfd.web.results.load_files import KINDS
 from perfd.web.results.pages import METRICS_TYPE
 from perfd.web.results.parameters import Parameter
@@ -24,7 +24,6 @@ from perfd.web.targets.random import ALIASES
 Schema = dict[str, Any]
 
 JSON = "application/json"
-TEXT = "text/plain"
 BYTES = "application/octet-stream"
 
 _PLAIN: Mapping[Any, str] = {float: "number", int: "integer", str: "string", bool: "boolean", NoneType: "null"}
@@ -171,18 +170,25 @@ def _echo() -> Schema:
 def _records() -> Schema:
     measurement_id = Parameter("id", "the measurement's id", str, _TEXT)
     circuit_id = Parameter("id", "the circuit's id", str, _TEXT)
-    results = {JSON: _page("results", Measurement), TEXT: _TEXT}
+    page = _page("results", Measurement)
+    results = {**dict.fromkeys(records.by_media_type(), _TEXT), JSON: page}
     streams = {JSON: _page("streams", Stream)}
     return {
         "/results": _list(
-            "Measurements, the newest first, as JSON or as the lines of perfd.log", results, parameters.RESULTS
+            "Measurements, the newest first, as JSON, or as what Accept asks for", results, parameters.RESULTS
         ),
-        "/results.tpf": _list(
-            "The same in Torperf's format, without skipped slots", {TEXT: _TEXT}, parameters.RESULTS
-        ),
+        **{
+            f"/results{suffix}": _list(
+                "The same in one format, as far as that has a place for them",
+                {kind: page if kind == JSON else _TEXT},
+                parameters.RESULTS,
+            )
+            for suffix, form in records.by_suffix().items()
+            for kind in [form.content_type.decode().partition(";")[0]]
+        },
         "/results/{id}": _get(
             "One measurement",
-            {JSON: _ref(Measurement), TEXT: _TEXT},
+            {**results, JSON: _ref(Measurement)},
             path=(measurement_id,),
             errors=(400, 403, 404, 503),
         ),
@@ -213,7 +219,7 @@ def _records() -> Schema:
 
 def _archive() -> Schema:
     name = Parameter("name", "a published file, as the listing has it", str, _TEXT)
-    files: dict[str, Any] = dict.fromkeys(CONTENT_TYPES)
+    files: dict[str, Any] = dict.fromkeys(sorted(media_types().values()))
     return {
         "/archive/": _get("The published files", {"text/html": _TEXT}, errors=(403,)),
         "/archive/{name}": _get(

@@ -8,9 +8,8 @@ from typing import Any
 import attrs
 from twisted.web.resource import IResource
 
-from perfd.formats import torperf
+from perfd.formats import outputs
 from perfd.formats.errors import FormatError
-from perfd.logfile.line import render
 from perfd.record import Circuit, Measurement, Stream, TorEvent
 from perfd.store.reader import Filter, StoreReader, StreamFilter, TorFilter
 from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS
@@ -27,6 +26,11 @@ def results_filter(**arguments: Any) -> Filter:
     return Filter(**arguments, requests="type" in arguments or "series" in arguments)
 
 
+DECIMALS = 2
+"""Decimals of times in .tpf: what all writers of the format have."""
+
+_JSON = Json(Measurement.as_dict)
+
 RESULTS: Records[Measurement] = Records(
     "results", MEASUREMENTS, results_filter, StoreReader.measurements, StoreReader.measurement
 )
@@ -41,7 +45,7 @@ def result_resources(library: Library, load_files: Path | None = None) -> dict[s
     """The children of a site that serve what is in the database, and the files of page loads in ``load_files``."""
     return {
         "results": Results(library, load_files),
-        "results.tpf": Listing(library, RESULTS, parameters.RESULTS, lambda _: Lines(tpf)),
+        **{f"results{suffix}": _listing(library, form) for suffix, form in by_suffix().items()},
         "circuits": Listing(library, CIRCUIT_RECORDS, parameters.OF_TOR, as_json),
         "streams": Listing(library, STREAM_RECORDS, parameters.STREAMS, as_json),
         "events": Listing(library, EVENT_RECORDS, parameters.OF_TOR, as_json),
@@ -65,26 +69,43 @@ class Results(Listing[Measurement]):
         return measurement
 
 
+def by_suffix() -> dict[str, Format]:
+    """The formats that have an address of their own, ``/results.tpf``; that of JSON is the one without a suffix."""
+    return {row.suffix: lines for row, lines in _line_formats()} | {".json": _JSON}
+
+
+def by_media_type() -> dict[str, Format]:
+    """The formats that ``Accept`` can ask for. ``text/plain`` are the lines of perfd.log."""
+    found = {row.media_type: lines for row, lines in _line_formats()}
+    return {"application/json": _JSON, **found, "text/plain": by_suffix()[".log"]}
+
+
+def _line_formats() -> list[tuple[outputs.Output, Format]]:
+    rows = [(row, row.writer) for row in outputs.OUTPUTS]
+    return [(row, _lines(row, form)) for row, form in rows if isinstance(form, outputs.Lines)]
+
+
+def _lines(row: outputs.Output, form: outputs.Lines) -> Lines:
+    def render(measurement: Measurement) -> str:
+        """Nothing for what the format has no place for, or cannot hold."""
+        try:
+            return form.line(measurement, DECIMALS) if row.carries(measurement) else ""
+        except FormatError:
+            return ""
+
+    return Lines(render, row.media_type, form.header)
+
+
 def lines_or_json(request: Request) -> Format:
-    """key=value lines if they are asked for (``Accept: text/plain``, and JSON is not), else JSON."""
-    accepted = request.getHeader("accept") or ""
-    text = "text/plain" in accepted and "application/json" not in accepted
-    return Lines(line) if text else Json(Measurement.as_dict)
+    """The format that ``Accept`` names, JSON if it names that or none of them."""
+    accepted = (request.getHeader("accept") or "").lower()
+    return next((form for kind, form in by_media_type().items() if kind in accepted), _JSON)
+
+
+def _listing(library: Library, form: Format) -> Listing[Measurement]:
+    return Listing(library, RESULTS, parameters.RESULTS, lambda _: form)
 
 
 def as_json(_: Request) -> Format:
     """JSON, whatever is asked for."""
     return Json(attrs.asdict)
-
-
-def line(measurement: Measurement) -> str:
-    """A measurement as in perfd.log."""
-    return f"{render(measurement)}\n"
-
-
-def tpf(measurement: Measurement) -> str:
-    """A measurement as in a .tpf file; empty if it is a skipped slot, or the format cannot hold it."""
-    try:
-        return "".join(torperf.write([measurement]))
-    except FormatError:
-        return ""

@@ -23,9 +23,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 
 from perfd.clock import Clock
-from perfd.daemon.upkeep import archive, daily, days
+from perfd.daemon.upkeep import archive, daily
 from perfd.daemon.upkeep.archive import Archive, Entry, listing, read_index, write_once
-from perfd.formats import onionperf, onionperf_writer, torperf, torperf_rules
+from perfd.formats import onionperf, onionperf_file, onionperf_writer, torperf, torperf_rules
 from perfd.record import Circuit, Measurement, Outcome, Stream
 from perfd.store.reader import StoreReader
 from perfd.web.results.answers import Access
@@ -238,8 +238,8 @@ class CompressedTests(SynchronousTestCase):
     def test_as_the_format_writes_it(self) -> None:
         """Piece by piece it is the same, however many pieces there are."""
         analysis = onionperf_writer.analysis("example", [typical(n) for n in range(20)])
-        with mock.patch.object(days, "PART", 7):
-            found = days.compressed(analysis)
+        with mock.patch.object(onionperf_file, "PART", 7):
+            found = onionperf_file.compressed(analysis)
         self.assertEqual(lzma.decompress(found), onionperf_writer.dumps(analysis, xz=False))
 
 

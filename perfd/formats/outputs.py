@@ -1,0 +1,150 @@
+"""The formats that measurements are written in: the one table of ``perfd export``, of HTTP, of the archive.
+
+A further format is a module that writes it, and a row here. Formats that are lines are served at ``/results`` with
+the row's suffix too, or with its media type as ``Accept``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+
+from perfd.formats import keyvalue, legacy, onionperf_file, onionperf_writer, table, torperf
+from perfd.formats.errors import Refuse
+from perfd.record import Circuit, Measurement, Outcome, Stream
+
+Pieces = Iterator[tuple[str, str]]
+"""Parts of text files, in order, each with the name of its file."""
+
+
+@attrs.frozen
+class Lines:
+    """Text that is made of each measurement alone, so that it can be streamed.
+
+    ``line`` gives it with its line end, and so many decimals of times if the format has a choice; it raises
+    FormatError. ``filename`` divides a directory into files; without it there is one, named ``measurements``.
+    """
+
+    line: Callable[[Measurement, int], str]
+    header: str = ""
+    filename: Callable[[Measurement], str] | None = None
+
+
+@attrs.frozen
+class Files:
+    """Several files of text that are written side by side, from measurements in order of their start."""
+
+    pieces: Callable[[Iterable[Measurement], Refuse], Pieces]
+
+
+@attrs.frozen
+class Documents:
+    """A file for each source and UTC day, with the circuits and streams of that day; None if it would be empty."""
+
+    write: Callable[[str, list[Measurement], list[Circuit], list[Stream], Refuse], bytes | None]
+
+
+class GroupWriter(Protocol):
+    """Takes a group of measurements at a time."""
+
+    def write(self, measurements: Iterable[Measurement]) -> None: ...
+
+
+@attrs.frozen
+class Table:
+    """A single file that is not text."""
+
+    open: Callable[[Path], AbstractContextManager[GroupWriter]]
+
+
+@attrs.frozen(kw_only=True)
+class Output:
+    """A format: ``name`` for the command line, how files of it end, and a sentence about it.
+
+    ``carries`` tells of a measurement whether the format has a place for it; others are left out. The rows that
+    are ``archived`` make up the published files, in the table's order.
+    """
+
+    name: str
+    suffix: str
+    media_type: str
+    doc: str
+    writer: Lines | Files | Documents | Table
+    carries: Callable[[Measurement], bool] = lambda _: True
+    archived: bool = False
+
+
+def _was_run(measurement: Measurement) -> bool:
+    return measurement.outcome is not Outcome.SKIPPED
+
+
+def _is_download(measurement: Measurement) -> bool:
+    return measurement.type == "download" and _was_run(measurement)
+
+
+OUTPUTS: tuple[Output, ...] = (
+    Output(
+        name="tpf",
+        suffix=".tpf",
+        media_type="text/plain",
+        doc="Torperf's lines (`@type torperf 1.1`), with six decimals; into a directory, as a file for each "
+        "source, size and day",
+        writer=Lines(torperf.annotated_line, filename=torperf.filename),
+        carries=_was_run,
+        archived=True,
+    ),
+    Output(
+        name="onionperf",
+        suffix=onionperf_writer.SUFFIX,
+        media_type="application/x-xz",
+        doc="OnionPerf's analysis documents 3.1, one for each source and day; needs a directory",
+        writer=Documents(onionperf_file.write),
+        carries=_was_run,
+        archived=True,
+    ),
+    Output(
+        name="data",
+        suffix=".data",
+        media_type="text/plain",
+        doc="the `.data` and `.extradata` files of Torperf before 2016; needs a directory",
+        writer=Files(legacy.pieces),
+        carries=_is_download,
+    ),
+    Output(
+        name="log",
+        suffix=".log",
+        media_type="text/plain",
+        doc="the lines of perfd.log, without their time and system",
+        writer=Lines(lambda measurement, _: keyvalue.line(measurement) + "\n"),
+    ),
+    Output(
+        name="csv",
+        suffix=".csv",
+        media_type="text/csv",
+        doc="a table with a header; keys of a kind's own are JSON in the column `EXTRA`",
+        writer=Lines(lambda measurement, _: table.csv_line(measurement), table.csv_header()),
+    ),
+    Output(
+        name="json",
+        suffix=".json",
+        media_type="application/x-ndjson",
+        doc="one JSON object for each line",
+        writer=Lines(lambda measurement, _: table.json_line(measurement)),
+    ),
+    Output(
+        name="parquet",
+        suffix=".parquet",
+        media_type="application/vnd.apache.parquet",
+        doc="Apache Parquet; needs the extra `parquet` (pyarrow) and a file",
+        writer=Table(table.ParquetWriter),
+    ),
+)
+
+
+def named(name: str) -> Output:
+    """The row of this name. Raises KeyError."""
+    return {output.name: output for output in OUTPUTS}[name]
