@@ -1,7 +1,8 @@
 """perfd.log: a file a day, and what cannot be written while the disk is full is held.
 
 A ``LogFile`` is an observer of Twisted's log, beside twistd's own; ``perfd.service`` adds it at the daemon's start,
-after privileges were dropped. It writes the classic format: ``2013-01-22 21:26:13+0100 [system] text``.
+after privileges were dropped. It writes the classic format, ``2013-01-22 21:26:13+0100 [system] text``, where the
+system is the class or module that speaks, without its package: ``[TorService]``, ``[TorService#warn]``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from itertools import count
 from pathlib import Path
 
 import attrs
-from twisted.logger import ILogObserver, LogEvent, formatEventAsClassicLogText, formatTime
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEventAsClassicLogText, formatTime
 from zope.interface import implementer
 
 from perfd.clock import Clock
@@ -205,7 +206,7 @@ class LogFile:
     def __call__(self, event: LogEvent) -> None:
         if self._passing_ports.are_meant(event):
             return
-        text = formatEventAsClassicLogText(event, formatTime=_time_text)
+        text = formatEventAsClassicLogText({**event, "log_system": system_of(event)}, formatTime=_time_text)
         if text:
             day = _utc_day(event.get("log_time", self._clock.wall()))
             with self._lock:
@@ -280,7 +281,17 @@ class LogFile:
         )
 
     def _note(self, text: str) -> str:
-        return f"{_time_text(self._clock.wall())} [perfd.logfile.file] {self._file.path.name} {text}\n"
+        return f"{_time_text(self._clock.wall())} [LogFile] {self._file.path.name} {text}\n"
+
+
+def system_of(event: LogEvent) -> str:
+    """Who speaks: the last part of its namespace, and the level unless that is info."""
+    system = event.get("log_system")
+    if system is not None:
+        return str(system)
+    name = str(event.get("log_namespace", "-")).rpartition(".")[2]
+    level = event.get("log_level", LogLevel.info)
+    return name if level is LogLevel.info else f"{name}#{level.name}"
 
 
 def reopen_on_signal(log: LogFile) -> None:

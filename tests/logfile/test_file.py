@@ -16,14 +16,14 @@ from unittest import mock
 
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
-from twisted.logger import ILogObserver, Logger, globalLogPublisher
+from twisted.logger import ILogObserver, Logger, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from perfd.clock import Clock
 from perfd.logfile import file as logobserver
 from perfd.logfile.file import LogFile, reopen_on_signal
-from perfd.logfile.line import DamagedLine, LogSink, parse_file
+from perfd.logfile.line import DamagedLine, LogSink, parse, parse_file
 from perfd.proxy import MeasuringProxy
 from tests.support.places import CHECKOUT
 from tests.support.strategies import typical
@@ -101,6 +101,30 @@ class FormatTests(LogFileCase):
         self.say(self.open(), "Hello\nyou")
         pattern = r"2026-11-2\d \d\d:00:00[+-]\d{4} \[test\] Hello\n\tyou\n"
         self.assertRegex(self.path.read_text(encoding="utf-8"), f"^{pattern}$")
+
+    def test_system(self) -> None:
+        """Who speaks is named without the package, and the level where it is not info; a given system stays."""
+        log = self.open()
+        for namespace, level in (
+            ("perfd.tor.launch.TorService", LogLevel.info),
+            ("perfd", LogLevel.info),
+            ("perfd.daemon.schedule", LogLevel.info),
+            ("perfd.tor.launch.TorService", LogLevel.warn),
+            ("a.B", LogLevel.critical),
+        ):
+            log({"log_format": "x", "log_time": self.now, "log_namespace": namespace, "log_level": level})
+        self.say(log, "x")
+        log({"log_format": "x", "log_time": self.now})
+        systems = re.findall(r"\[(.*)\] x\n", self.path.read_text(encoding="utf-8"))
+        self.assertEqual(systems, ["TorService", "perfd", "schedule", "TorService#warn", "B#critical", "test", "-"])
+
+    def test_both_forms_are_read(self) -> None:
+        """A measurement behind a long system, as in logs of before, is read like one behind a short one."""
+        LogSink(Logger(observer=self.open())).record(typical())
+        line = self.path.read_text(encoding="utf-8")
+        system = "[perfd.download-50k,default]"
+        for other in ("[perfd.logfile.line.LogSink#info]", "[LogSink]", "[LogSink#warn]", "[-]"):
+            self.assertEqual(parse(line.replace(system, other)), typical())
 
     def test_empty_event(self) -> None:
         """An event without a text writes nothing."""
@@ -406,7 +430,7 @@ class TwistdTests(SynchronousTestCase):
     """
 
     def test_beside_twistd(self) -> None:
-        """The file and twistd's own log on the terminal get the same lines; the measurement is read back."""
+        """The file and twistd's own log on the terminal get the same texts; the measurement is read back."""
         directory = Path(self.mktemp())
         directory.mkdir()
         (directory / "perfd.tac").write_text(dedent(self.TAC), encoding="utf-8")
@@ -420,5 +444,5 @@ class TwistdTests(SynchronousTestCase):
         self.assertIn("a print", text)
         self.assertIn(" [perfd.download-50k,default] START=", text)
         for line in text.splitlines():
-            date_and_time = len("2026-11-23 12:00:00+0000")  # twistd writes them with a T
-            self.assertIn(f"{line[date_and_time:]}\n", twistd.stdout)
+            _, _, text = line.partition("] ")  # twistd names systems at length
+            self.assertIn(f"] {text}\n", twistd.stdout)
