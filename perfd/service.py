@@ -30,6 +30,7 @@ from perfd.daemon.schedule import Grid, Schedule
 from perfd.daemon.sinks import FanOut
 from perfd.daemon.upkeep.archive import DIRECTORY, listing
 from perfd.daemon.upkeep.daily import DailyService
+from perfd.daemon.upkeep.work import Work
 from perfd.experiments.types import Prepared
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.laboratory import Laboratory
@@ -170,7 +171,7 @@ class Perfd(OrderedServices):
             health.watch(experiment.name, experiment.interval, partial(getattr, schedule, "next_slot"), watched)
             metrics.watch(experiment.name, experiment.type, watched)
             schedule.setServiceParent(self)
-        DailyService(reactor, clock, config).setServiceParent(self)
+        DailyService(reactor, clock, Work.from_config(config)).setServiceParent(self)
 
     def startService(self) -> None:
         super().startService()

@@ -122,6 +122,6 @@ def test_twistd(environment: Environment, tmp_path: Path) -> None:
 
 def test_children(environment: Environment, tmp_path: Path) -> None:
     """The modules that the daemon runs as child processes are found by their names."""
-    environment.run("python", "-m", "perfd.daemon.upkeep.daily", "--help", cwd=tmp_path)
-    code = "from importlib.util import find_spec; print(find_spec('perfd.browser.files.child').origin)"
-    assert environment.run("python", "-c", code, cwd=tmp_path).startswith(str(environment.directory))
+    for module in ("perfd.daemon.upkeep.work", "perfd.browser.files.child", "perfd.browser.selenium_child"):
+        code = f"from importlib.util import find_spec; print(find_spec('{module}').origin)"
+        assert environment.run("python", "-c", code, cwd=tmp_path).startswith(str(environment.directory))

@@ -132,7 +132,7 @@ class ChildTests(TestCase):
         (directory / "argparse.py").write_text("raise SystemExit('planted')", encoding="utf-8")
         child = Child.spawn(
             reactor,  # type: ignore[arg-type]
-            module_command("perfd.daemon.upkeep.daily", "--help"),
+            module_command("perfd.cli.command", "--help"),
             environment=module_environment(),
             directory=directory,
         )

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd.daemon.upkeep import daily
+from perfd.daemon.upkeep import work
+from perfd.daemon.upkeep.work import Work
+from perfd.store import page_files
 from perfd.store.page_files import HAR, delete_files_before, file_of, is_id
 from tests.support.stored import CONFIG, Stored
 
@@ -47,7 +49,7 @@ class DeletingTests(SynchronousTestCase):
         """The names that are left after the work of this day."""
         self.fill()
         self.instance.configure(CONFIG + options)
-        self.assertTrue(daily.run(self.instance.config, TODAY + 5000.0, self.said.append))
+        self.assertTrue(work.run(Work.from_config(self.instance.config), TODAY + 5000.0, self.said.append))
         return sorted(path.name for path in self.files.iterdir())
 
     def test_keep_har(self) -> None:
@@ -80,8 +82,8 @@ class DeletingTests(SynchronousTestCase):
     def test_cannot_be_deleted(self) -> None:
         """It is said, the rest of the work is done, and the day's work counts as failed."""
         self.instance.add()
-        self.patch(daily, "delete_files_before", self.fail_to_delete)
-        self.assertFalse(daily.run(self.instance.config, TODAY, self.said.append))
+        self.patch(page_files, "delete_files_before", self.fail_to_delete)
+        self.assertFalse(work.run(Work.from_config(self.instance.config), TODAY, self.said.append))
         self.assertIn("deleting old files of page loads failed: ", self.said[0])
         self.assertTrue((self.instance.directory / "archive" / "index.html").exists())
 

@@ -203,7 +203,9 @@ class BrowserTestCase(TestCase):
     def processes(self) -> list[int]:
         """All processes of all Firefoxes of this test."""
         for profile in self.profiles():
-            self.sessions |= {(ids_of(pid).session, profile) for pid in processes_of(-1, profile)}
+            sessions = {ids_of(pid).session for pid in processes_of(-1, profile)}
+            # One that has just been forked is still in the session of the tests.
+            self.sessions |= {(session, profile) for session in sessions - {os.getsid(0)}}
         return sorted({pid for session, profile in self.sessions for pid in processes_of(session, profile)})
 
     def main_process(self) -> int:

@@ -23,8 +23,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 
 from perfd.clock import Clock
-from perfd.daemon.upkeep import archive, daily
+from perfd.daemon.upkeep import archive, daily, work
 from perfd.daemon.upkeep.archive import Archive, Entry, listing, read_index, write_once
+from perfd.daemon.upkeep.work import Work
 from perfd.formats import onionperf, onionperf_file, onionperf_writer, torperf, torperf_rules
 from perfd.record import Circuit, Measurement, Outcome, Stream
 from perfd.store.reader import StoreReader
@@ -250,21 +251,21 @@ class DailyRunTests(ArchiveTestCase):
         """A day is published when its last run can have ended, and not before."""
         self.instance.add([typical(0)])
         ready = NOVEMBER_14 + DAY + 1200.0 + archive.GRACE
-        self.assertTrue(daily.run(self.instance.config, ready - 1.0, self.said.append))
+        self.assertTrue(work.run(Work.from_config(self.instance.config), ready - 1.0, self.said.append))
         self.assertEqual(self.names(), [])
-        self.assertTrue(daily.run(self.instance.config, ready, self.said.append))
+        self.assertTrue(work.run(Work.from_config(self.instance.config), ready, self.said.append))
         self.assertEqual(len(self.names()), 2)
 
     def test_archive_no(self) -> None:
         """Nothing is published if it is not wanted."""
         self.instance.configure(CONFIG + "archive = no\n" + EXPERIMENT)
         self.instance.add([typical(0)])
-        self.assertTrue(daily.run(self.instance.config, NOVEMBER_14 + 9 * DAY, self.said.append))
+        self.assertTrue(work.run(Work.from_config(self.instance.config), NOVEMBER_14 + 9 * DAY, self.said.append))
         self.assertFalse(self.directory.exists())
 
     def test_before_there_is_a_database(self) -> None:
         """That is no failure."""
-        self.assertTrue(daily.run(self.instance.config, NOVEMBER_14, self.said.append))
+        self.assertTrue(work.run(Work.from_config(self.instance.config), NOVEMBER_14, self.said.append))
 
     def test_nothing_is_deleted_when_publishing_fails(self) -> None:
         """Said once; the next run publishes what it kept, and deletes it then."""
@@ -274,11 +275,11 @@ class DailyRunTests(ArchiveTestCase):
         )
         self.instance.add([typical(0)], [used])
         self.directory.write_text("a file where the directory should be")
-        self.assertFalse(daily.run(self.instance.config, NOVEMBER_14 + 9 * DAY, self.said.append))
+        self.assertFalse(work.run(Work.from_config(self.instance.config), NOVEMBER_14 + 9 * DAY, self.said.append))
         self.assertRegex("\n".join(self.said), "^publishing failed: .*; nothing is deleted before it succeeds$")
         self.assertEqual((len(self.instance.measurements()), len(self.instance.circuits())), (1, 1))
         self.directory.unlink()
-        self.assertTrue(daily.run(self.instance.config, NOVEMBER_14 + 9 * DAY, self.said.append))
+        self.assertTrue(work.run(Work.from_config(self.instance.config), NOVEMBER_14 + 9 * DAY, self.said.append))
         self.assertEqual(len(self.names()), 2)
         self.assertEqual((self.instance.measurements(), self.instance.circuits()), ([], []))
 
@@ -293,37 +294,39 @@ class DailyRunTests(ArchiveTestCase):
         ]
         self.instance.add([*skipped, *runs], circuits)
         with mock.patch.object(Archive, "_publish_day", return_value=0):
-            self.assertTrue(daily.run(self.instance.config, NOVEMBER_14 + 9 * DAY, self.said.append))
+            self.assertTrue(
+                work.run(Work.from_config(self.instance.config), NOVEMBER_14 + 9 * DAY, self.said.append)
+            )
         self.assertEqual(self.instance.measurements(), [*runs, skipped[1]])
         self.assertIn("nothing from 2023-11-15 on is deleted before that day is published", self.said)
         self.assertEqual(sorted(circuit.circ_id for circuit in self.instance.circuits()), [1, 2])
-        self.assertTrue(daily.run(self.instance.config, NOVEMBER_14 + 9 * DAY, self.said.append))
+        self.assertTrue(work.run(Work.from_config(self.instance.config), NOVEMBER_14 + 9 * DAY, self.said.append))
         self.assertEqual((self.instance.measurements(), self.instance.circuits()), ([], []))
 
     def test_days_without_anything_to_publish(self) -> None:
         """Their circuits are not read."""
         self.instance.add([typical(0, network=None)])
         with mock.patch.object(StoreReader, "circuits", side_effect=AssertionError):
-            self.assertTrue(daily.run(self.instance.config, NOVEMBER_14 + 9 * DAY, self.said.append))
+            self.assertTrue(
+                work.run(Work.from_config(self.instance.config), NOVEMBER_14 + 9 * DAY, self.said.append)
+            )
 
     def test_the_process(self) -> None:
-        """python -m perfd.daemon.upkeep.daily does it, and its exit code tells."""
+        """python -m perfd.daemon.upkeep.work does it, and its exit code tells."""
         self.instance.add([typical(0)])
-        command = [
-            sys.executable,
-            "-m",
-            "perfd.daemon.upkeep.daily",
-            "--config",
-            str(self.instance.directory / "perfd.conf"),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
-        self.assertIn("published 1 results of 2023-11-14 in 2 files", done.stderr)
-        self.assertEqual(len(self.names()), 2)
+        task = Work.from_config(self.instance.config)
+        self.assertEqual(Work.from_json(task.to_json()), task)
+        # What stands in perfd.conf by now does not count.
         self.instance.configure("[perfd]\nnonsense = 1\n")
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        self.assertEqual(done.returncode, 1)
-        self.assertIn("nonsense", done.stderr)
+        command = [sys.executable, "-m", "perfd.daemon.upkeep.work"]
+        done = subprocess.run(command, input=task.to_json(), capture_output=True, timeout=120, check=False)
+        self.assertEqual((done.returncode, done.stdout), (0, b""), done.stderr)
+        self.assertIn(b"published 1 results of 2023-11-14 in 2 files", done.stderr)
+        self.assertEqual(len(self.names()), 2)
+        (damaged := self.instance.directory / "damaged").write_text("no database")
+        task = attrs.evolve(task, database=damaged)
+        done = subprocess.run(command, input=task.to_json(), capture_output=True, timeout=120, check=False)
+        self.assertEqual(done.returncode, 1, done.stderr)
 
 
 class FakeSpawner(FakeReactor):
@@ -334,6 +337,7 @@ class FakeSpawner(FakeReactor):
         self.children: list[Any] = []
         self.signals: list[str] = []
         self.error: OSError | None = None
+        self.given: list[Work] = []
 
     def spawnProcess(
         self, protocol: Any, executable: str, args: list[str], env: dict[str, str], path: str | None
@@ -342,12 +346,21 @@ class FakeSpawner(FakeReactor):
             raise self.error
         assert args[0] == executable
         assert Path(executable).is_absolute()
-        assert args[1:5] == ["-P", "-m", "perfd.daemon.upkeep.daily", "--config"]
-        assert Path(args[5]).is_absolute()
+        assert args[1:] == ["-P", "-m", "perfd.daemon.upkeep.work"]
         self.children.append(protocol)
         protocol.makeConnection(self)
 
     pid = 4711
+
+    def write(self, data: bytes) -> None:
+        self.given.append(Work.from_json(data))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        assert not streaming
+        producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        pass
 
     def closeStdin(self) -> None:
         pass
@@ -368,7 +381,9 @@ class DailyServiceTests(SynchronousTestCase):
         self.midnight = NOVEMBER_14
         self.reactor.rightNow = 0.0
         clock = Clock(wall=lambda: self.midnight + self.reactor.seconds(), monotonic=self.reactor.seconds)
-        self.service = daily.DailyService(self.reactor, clock, self.instance.config, first_after=30.0)
+        self.service = daily.DailyService(
+            self.reactor, clock, Work.from_config(self.instance.config), first_after=30.0
+        )
         self.service.startService()
 
     def end(self, code: int = 0) -> None:

@@ -10,8 +10,9 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd.daemon.upkeep import daily, retention
+from perfd.daemon.upkeep import retention, work
 from perfd.daemon.upkeep.retention import delete_old, give_back
+from perfd.daemon.upkeep.work import Work
 from perfd.record import Circuit, Stream, TorEvent
 from perfd.store.schema import open_database
 from tests.support.places import DATA
@@ -84,7 +85,7 @@ class RetentionTests(SynchronousTestCase):
         self.instance.add(
             [typical(source="op-nl2")], [circuit(5.0, id="a-c1", **ours)], [stream(5.0, id="a-s1", **ours)]
         )
-        self.assertTrue(daily.run(self.instance.config, 2e9, lambda _: None))
+        self.assertTrue(work.run(Work.from_config(self.instance.config), 2e9, lambda _: None))
         after = self.instance.measurements(), self.instance.circuits(), self.instance.streams()
         self.assertEqual(after, before)
 
@@ -164,7 +165,7 @@ class RetentionTests(SynchronousTestCase):
             [typical(n, start=at) for n, at in enumerate(times)], map(circuit, times), map(stream, times)
         )
         said: list[str] = []
-        self.assertTrue(daily.run(self.instance.config, today + 80_000.0, said.append))
+        self.assertTrue(work.run(Work.from_config(self.instance.config), today + 80_000.0, said.append))
         self.assertEqual([m.start for m in self.instance.measurements()], times[1:])
         self.assertEqual(sorted(c.launch or 0.0 for c in self.instance.circuits()), times[3:])
         self.assertEqual(len(self.instance.streams()), 2)
@@ -174,12 +175,12 @@ class RetentionTests(SynchronousTestCase):
         """The archive outlives the database's rows, and is not written again."""
         self.instance.configure(CONFIG + "keep = 1 d\n")
         self.instance.add([typical(0)])
-        daily.run(self.instance.config, typical(0).start + 9 * DAY, lambda _: None)
+        work.run(Work.from_config(self.instance.config), typical(0).start + 9 * DAY, lambda _: None)
         archive = self.instance.directory / "archive"
         before = {path.name: path.stat().st_mtime_ns for path in archive.iterdir()}
         self.assertEqual(len(before), 4)
         self.assertEqual(self.instance.measurements(), [])
-        daily.run(self.instance.config, typical(0).start + 19 * DAY, lambda _: None)
+        work.run(Work.from_config(self.instance.config), typical(0).start + 19 * DAY, lambda _: None)
         self.assertEqual({path.name: path.stat().st_mtime_ns for path in archive.iterdir()}, before)
 
     def test_options(self) -> None:
