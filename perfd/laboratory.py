@@ -11,8 +11,8 @@ from functools import partial
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.web.resource import IResource
 
+from perfd import routes
 from perfd.browser.make import make_browser
 from perfd.clock import Clock
 from perfd.config import Config, ExperimentConfig, TorConfig
@@ -43,13 +43,10 @@ from perfd.tor.onion import VIRTUAL_PORT, OnionService
 from perfd.tor.onion_client import ClientKey, OnionClient
 from perfd.tor.testnet.network import Testnet
 from perfd.tor.testnet.service import TestnetService
+from perfd.web.request import Described
 from perfd.web.server import SiteServers
 from perfd.web.stamps import ServerStamps
-from perfd.web.targets.echo import Echo
-from perfd.web.targets.page import page_resource
 from perfd.web.targets.page_plan import page_size, page_version
-from perfd.web.targets.random import random_resources
-from perfd.web.targets.upload import upload_resources
 
 
 class Laboratory(OrderedServices):
@@ -64,7 +61,7 @@ class Laboratory(OrderedServices):
         reactor: Reactor,
         clock: Clock,
         config: Config,
-        pages: Mapping[str, IResource],
+        pages: Mapping[str, Described],
         event_sink: EventSink,
         parts: Sink,
         material: Material | None = None,
@@ -76,13 +73,7 @@ class Laboratory(OrderedServices):
         self._event_sink = event_sink
         self._parts = parts
         self._stamps = ServerStamps(clock.monotonic)
-        max_size = config.server.max_size
-        self._resources = {
-            **random_resources(max_size),
-            **upload_resources(max_size, clock),
-            "echo": Echo(),
-            **pages,
-        }
+        self._resources = {**routes.measured(config.server.max_size, clock), **pages}
         self._public = self._make_servers(config.server.listen, config.server.page_ports)
         self._servers: dict[str, WayToServer] = {
             "public": PublicAddress(
@@ -210,7 +201,7 @@ class Laboratory(OrderedServices):
         return SiteServers(
             self._reactor,
             self,
-            lambda ports: {**self._resources, "page": page_resource(ports)},
+            partial(routes.of_site, self._resources),
             self._stamps,
             max_connections=self._config.server.max_connections,
             listen=listen,

@@ -19,7 +19,7 @@ from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 from twisted.python import usage
 from zope.interface import implementer
 
-from perfd import __version__
+from perfd import __version__, routes
 from perfd.browser.files.writer import MaterialWriter
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
@@ -28,7 +28,6 @@ from perfd.daemon.metrics import Metrics
 from perfd.daemon.order import OrderedServices, StartError
 from perfd.daemon.schedule import Grid, Schedule
 from perfd.daemon.sinks import FanOut
-from perfd.daemon.upkeep.archive import DIRECTORY, listing
 from perfd.daemon.upkeep.daily import DailyService
 from perfd.daemon.upkeep.work import Work
 from perfd.experiments.types import Prepared
@@ -47,10 +46,6 @@ from perfd.store.writer import StoreSink
 from perfd.tor.events.listener import ControlEvents
 from perfd.variant import Variant
 from perfd.web.results.answers import Access, Library
-from perfd.web.results.archive import ArchivePages
-from perfd.web.results.openapi import document
-from perfd.web.results.pages import DocumentPage, HealthPage, MetricsPage
-from perfd.web.results.records import result_resources
 
 
 class LogService(Service):
@@ -143,14 +138,8 @@ class Perfd(OrderedServices):
         health = Health(clock, config.source, __version__, lambda: store.status.trouble)
         metrics = Metrics(config.source, __version__, lambda: store.status.pending)
         sinks = FanOut({"log": LogSink(), "database": store, "health": health, "metrics": metrics})
-        access = Access(config.server.results)
-        pages = {
-            **result_resources(Library(reader, access), config.directory / LOAD_FILES),
-            "archive": ArchivePages(config.directory / DIRECTORY, access, lambda: listing(())),
-            "health": HealthPage(health.report, access),
-            "metrics": MetricsPage(metrics.exposition, access),
-            "openapi.json": DocumentPage(document(config.server.max_size)),
-        }
+        library = Library(reader, Access(config.server.results))
+        pages = routes.read(library, config.directory, health.report, metrics.exposition)
         material = MaterialWriter(reactor, config.directory / LOAD_FILES)
         laboratory = Laboratory(reactor, clock, config, pages, store, sinks, material)
         health.watch_tors(list(laboratory.tors.values()))

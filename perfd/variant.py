@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
+from typing import Literal, Self
 
 import attrs
 
@@ -16,8 +16,10 @@ class Variant:
 
     tor: str | None
     server: str | None
-    browser: str | None = None  # BROWSER
-    optimistic: int | None = None  # OPTIMISTIC: 0 or 1
+    browser: str | None = attrs.field(default=None, metadata={"doc": "of page loads"})
+    optimistic: Literal[0, 1] | None = attrs.field(
+        default=None, metadata={"doc": "as the record's OPTIMISTIC, if it has that"}
+    )
 
     @classmethod
     def of(cls, m: Measurement) -> Self:
@@ -27,13 +29,17 @@ class Variant:
             m.tor,
             m.server,
             None if browser is None else str(browser),
-            int(optimistic) if optimistic in (0, 1) else None,
+            (1 if optimistic else 0) if optimistic in (0, 1) else None,
         )
 
     @property
     def _words(self) -> tuple[str, ...]:
         optimistic = None if self.optimistic is None else f"OPTIMISTIC={self.optimistic}"
         return tuple(word or "-" for word in (self.tor, self.server, self.browser, optimistic))
+
+
+COLUMNS = tuple(field.name for field in attrs.fields(Variant))
+"""In which variants differ."""
 
 
 def names(experiment: str, variants: Iterable[Variant]) -> dict[Variant, str]:

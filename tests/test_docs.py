@@ -14,8 +14,8 @@ from perfd.config.experiment import OPTIONS
 from perfd.formats.outputs import OUTPUTS
 from perfd.logfile.line import parse, render
 from perfd.record import FIELDS, Error, Kind, Outcome
-from perfd.web.results.openapi import document
 from tests.support.places import CHECKOUT
+from tests.support.routes import described
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((CHECKOUT / "docs").glob("*.md"))}
@@ -194,7 +194,7 @@ def test_formats() -> None:
 def test_routes() -> None:
     """Every path that openapi.json knows is in the table of http.md."""
     table = DOCS["http.md"].split("## Health")[0]
-    for path in document(2**30)["paths"]:
+    for path in described(2**30)["paths"]:
         shown = re.sub(r"\\{\w+\\}", "[^/`]+", re.escape(path))
         assert re.search(rf"`(GET |POST )?{shown}`", table), path
 

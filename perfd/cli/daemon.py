@@ -25,7 +25,7 @@ import attrs
 from perfd.config import Config, ConfigError
 from perfd.config.values import Address
 from perfd.instance import Instance, InstanceError
-from perfd.variant import Variant, names
+from perfd.variant import COLUMNS, Variant, names
 
 # Exit codes of an init script (LSB 5.0, 22.2).
 OK = 0
@@ -241,10 +241,7 @@ def _health_lines(health: dict[str, Any] | None, network: str) -> Sequence[str]:
 
 def _experiment_lines(experiment: dict[str, Any]) -> Sequence[str]:
     """A line for each variant."""
-    variants = {
-        Variant(each["tor"], each["server"], each["browser"], each["optimistic"]): each
-        for each in experiment.get("variants", [])
-    }
+    variants = {Variant(**{name: each[name] for name in COLUMNS}): each for each in experiment.get("variants", [])}
     return [
         f"{name}: {'' if variants[variant]['healthy'] else 'UNHEALTHY, '}"
         f"last success {variants[variant]['last_success'] or 'never'}, "

@@ -11,12 +11,12 @@ from prometheus_client.registry import Collector
 
 from perfd.interfaces import Tor
 from perfd.record import EMPTY, REQUEST, Measurement, Outcome
-from perfd.variant import Variant
+from perfd.variant import COLUMNS, Variant
 
 BUCKETS = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300, 600)
 """Seconds: from a private network's round trip to the timeout of a slow download."""
 
-VARIANT = ("experiment", "tor", "server", "browser", "optimistic")
+VARIANT = ("experiment", *COLUMNS)
 """The labels of all that is counted of measurements; empty is what a record does not have."""
 
 TIMED = ("download", "upload", "pageload")

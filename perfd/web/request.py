@@ -7,6 +7,7 @@ stamps, and is answered also where strangers are not.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from io import BytesIO
 
 from twisted.python.failure import Failure
@@ -15,6 +16,7 @@ from twisted.web.error import UnsupportedMethod
 from twisted.web.resource import IResource, Resource
 
 from perfd.web.channel import Channel
+from perfd.web.description import Route
 from perfd.web.errors import SERVER, WebError, error_document
 from perfd.web.receiving import Sink
 from perfd.web.stamps import Served
@@ -30,7 +32,15 @@ def json_body(request: http.Request, document: object) -> bytes:
     return json.dumps(document).encode() + b"\n"
 
 
-class Node(Resource):
+class Described(Resource):
+    """A resource that says what can be asked of it."""
+
+    def describe(self, path: str) -> Iterator[Route]:
+        """The routes of this resource, which is found at ``path``, and of those below it."""
+        raise NotImplementedError
+
+
+class Node(Described):
     """A resource with children. A path that leads nowhere is a JSON error."""
 
     def getChild(self, path: bytes, request: Request) -> IResource:
@@ -129,7 +139,7 @@ class Request(server.Request):
         self.finish()
 
 
-class BodyResource(Resource):
+class BodyResource(Described):
     """A resource at the site's root that takes the bodies of POST requests. All others are refused."""
 
     def sink(self, request: Request, size: int | None) -> Sink:

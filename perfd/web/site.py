@@ -9,7 +9,7 @@ There is no access log: a stranger must not be able to fill the disk that the me
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITransport
@@ -19,8 +19,9 @@ from twisted.web.resource import IResource
 
 from perfd import __version__
 from perfd.web.channel import Channel
+from perfd.web.description import JSON, STRING, Response, Route, array_of, object_of
 from perfd.web.errors import refusal
-from perfd.web.request import TOO_MANY, Node, Request, json_body
+from perfd.web.request import TOO_MANY, Described, Node, Request, json_body
 from perfd.web.stamps import ServerStamps
 
 RESERVE = 32
@@ -38,6 +39,14 @@ class Root(Node):
     def render_GET(self, request: Request) -> bytes:
         names = sorted(name.decode() for name in self.children if not name.startswith(b"."))
         return json_body(request, {"perfd": __version__, "resources": [f"/{name}" for name in names]})
+
+
+def describe_site(children: Mapping[str, Described]) -> Iterator[Route]:
+    """All routes of a site that has ``children``."""
+    names = object_of({"perfd": STRING, "resources": array_of(STRING)})
+    yield Route("/", "What there is", {200: Response({JSON: names})})
+    for name, child in children.items():
+        yield from child.describe(f"/{name}")
 
 
 class _Full(Protocol):

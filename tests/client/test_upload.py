@@ -27,7 +27,7 @@ from perfd.clock import Clock, Phase, Timeline
 from perfd.record import Error, Outcome
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
-from perfd.web.targets.upload import upload_resources
+from perfd.web.targets.upload import UploadPage
 from perfd.wire.keystream import PIECE
 from tests.support.web_client import Socket
 
@@ -435,7 +435,7 @@ class LoopbackTests(TestCase):
     def site(self, max_size: int = 2**30) -> int:
         """The port of our own server."""
         self.stamps = ServerStamps(Clock().monotonic)
-        resources = upload_resources(max_size, Clock())
+        resources = {"upload": UploadPage(max_size, Clock())}
         return self.listen(make_site(resources, reactor=global_reactor, stamps=self.stamps))
 
     async def send(

@@ -17,9 +17,10 @@ from zope.interface import implementer
 
 from perfd.store.database import StoreError
 from perfd.store.reader import StoreReader
+from perfd.web.description import Parameter
 from perfd.web.errors import WebError
 from perfd.web.request import Node, Request
-from perfd.web.results.parameters import Parameter, read_arguments
+from perfd.web.results.parameters import read_arguments
 
 MOST_ANSWERS = 32
 """Answers from the database at a time; each has a page in memory until the client has taken it."""

@@ -6,19 +6,22 @@ The files are small and never change.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 
 from perfd.formats import outputs
+from perfd.web.description import STRING, Content, Parameter, Readers, Response, Route
 from perfd.web.errors import WebError
 from perfd.web.files import open_file, send_file
 from perfd.web.request import Node, Request
 from perfd.web.results.answers import Access
 
 INDEX = "index.html"
+
+NAME = Parameter("name", "a published file, as the listing has it", str, STRING)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
@@ -37,6 +40,20 @@ class ArchivePages(Node):
         self._directory = directory
         self._access = access
         self._empty = empty
+
+    def describe(self, path: str) -> Iterator[Route]:
+        yield Route(
+            f"{path}/", "The published files", {200: Response({"text/html": STRING})}, readers=Readers.RESULTS
+        )
+        files: Content = dict.fromkeys(sorted(media_types().values()))
+        yield Route(
+            f"{path}/{{name}}",
+            "One of them: results of a day, or index.xml",
+            {200: Response(files)},
+            errors=(404,),
+            readers=Readers.RESULTS,
+            in_path=(NAME,),
+        )
 
     def getChild(self, path: bytes, request: Request) -> IResource:
         name = path.decode("ascii", "replace") or INDEX

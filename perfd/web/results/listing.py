@@ -11,7 +11,7 @@ import math
 import re
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Generic, Protocol, TypeVar
@@ -23,10 +23,11 @@ from perfd.record import EMPTY
 from perfd.store.database import NoDatabaseError
 from perfd.store.reader import StoreReader, Window
 from perfd.store.rows import Table
+from perfd.web.description import JSON, STRING, Parameter, Readers, Response, Route, Schema, array_of, object_of
 from perfd.web.errors import WebError
-from perfd.web.request import Node, Request
+from perfd.web.request import Described, Request
 from perfd.web.results.answers import Answer, Body, Library
-from perfd.web.results.parameters import DEFAULT_LIMIT, Parameter
+from perfd.web.results.parameters import DEFAULT_LIMIT
 
 PAGE = 500
 """Records of a page: about a megabyte."""
@@ -43,9 +44,11 @@ R = TypeVar("R")
 
 @attrs.frozen
 class Records(Generic[R]):
-    """A kind of record: the ``name`` of a list of them, its filter's class, and how they and ``one`` are read."""
+    """A kind of record: the ``name`` of a list and of one of them, its filter's class, and how they are read."""
 
     name: str
+    singular: str
+    record: type[R]
     table: Table[R]
     window: Callable[..., Window]
     select: Callable[[StoreReader, Any], list[R]]
@@ -56,6 +59,16 @@ class Format(Protocol):
     """How a list is written: what is before, of, between and after its records."""
 
     content_type: bytes
+
+    @property
+    def media_type(self) -> str:
+        return self.content_type.decode().partition(";")[0]
+
+    def list_schema(self, name: str, record: type[Any]) -> Schema:
+        """What a list is."""
+
+    def one_schema(self, record: type[Any]) -> Schema:
+        """What one record is."""
 
     def before(self, name: str) -> str: ...
 
@@ -70,11 +83,17 @@ class Format(Protocol):
 class Json(Format):
     """``{"results": [...], "next": "..."}``, a record per line."""
 
-    content_type = b"application/json"
+    content_type = JSON.encode()
     between = ",\n"
 
     def __init__(self, as_dict: Callable[[Any], Mapping[str, Any]]) -> None:
         self._as_dict = as_dict
+
+    def list_schema(self, name: str, record: type[Any]) -> Schema:
+        return object_of({name: array_of(record), "next": {"type": ["string", "null"]}})
+
+    def one_schema(self, record: type[Any]) -> Schema:
+        return record
 
     def before(self, name: str) -> str:
         return f'{{"{name}": ['
@@ -96,6 +115,12 @@ class Lines(Format):
         self._header = header
         charset = "; charset=utf-8" if media_type.startswith("text/") else ""
         self.content_type = f"{media_type}{charset}".encode()
+
+    def list_schema(self, name: str, record: type[Any]) -> Schema:
+        return STRING
+
+    def one_schema(self, record: type[Any]) -> Schema:
+        return STRING
 
     def before(self, name: str) -> str:
         return self._header
@@ -238,38 +263,62 @@ class Sending(Generic[R]):
 class Listing(Answer, Generic[R]):
     """A resource that lists ``records``, with a child for each if they can be read one by one.
 
-    ``choose`` gives the format of an answer; ``fixed`` are arguments that the path gives.
+    The client chooses among ``formats``; ``fixed`` are arguments that the path gives.
     """
 
     def __init__(
         self,
         library: Library,
+        summary: str,
         records: Records[R],
         parameters: Sequence[Parameter],
-        choose: Callable[[Request], Format],
+        formats: Sequence[Format],
         fixed: Mapping[str, Any] = EMPTY,
     ) -> None:
         super().__init__(library)
         self.parameters = parameters
+        self._summary = summary
         self._records = records
-        self._choose = choose
+        self._formats = formats
         self._fixed = fixed
+
+    @property
+    def has_children(self) -> bool:
+        """Whether each record has a resource of its own."""
+        return self._records.one is not None
+
+    def describe(self, path: str) -> Iterator[Route]:
+        records = self._records
+        lists = {each.media_type: each.list_schema(records.name, records.record) for each in self._formats}
+        yield Route(
+            path,
+            self._summary,
+            {
+                200: Response(lists, headers={"ETag": "of a list that is one page"}),
+                304: Response(doc="It is what If-None-Match names"),
+            },
+            errors=(400, 503),
+            readers=Readers.RESULTS,
+            in_query=self.parameters,
+        )
+        if self.has_children:
+            record_id = Parameter("id", f"the {records.singular}'s id", str, STRING)
+            for route in self.one("{id}").describe(f"{path}/{{id}}"):
+                yield route.below(record_id)
 
     def getChild(self, path: bytes, request: Request) -> IResource:
         if not path and not request.postpath:
             return self
-        return (
-            super().getChild(path, request)
-            if self._records.one is None
-            else self.one(path.decode("utf-8", "replace"))
-        )
+        if self.has_children:
+            return self.one(path.decode("utf-8", "replace"))
+        return super().getChild(path, request)
 
-    def one(self, record_id: str) -> Node:
+    def one(self, record_id: str) -> Described:
         """The resource of one record."""
-        return One(self.library, self._records, self._choose, record_id)
+        return One(self.library, self._records, self._formats, record_id)
 
     async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
-        form = self._choose(request)
+        form = chosen(self._formats, request)
         pages = Pages(self._records, form, self._records.window(**{**arguments, **self._fixed}))
         sending = Sending(pages, gzip=accepts_gzip(request), known=known_tags(request))
         reader = self.library.reader
@@ -293,13 +342,24 @@ class Listing(Answer, Generic[R]):
 class One(Answer, Generic[R]):
     """A resource of one record."""
 
-    def __init__(
-        self, library: Library, records: Records[R], choose: Callable[[Request], Format], record_id: str
-    ) -> None:
+    def __init__(self, library: Library, records: Records[R], formats: Sequence[Format], record_id: str) -> None:
         super().__init__(library)
         self._records = records
-        self._choose = choose
+        self._formats = formats
         self._id = record_id
+
+    def describe(self, path: str) -> Iterator[Route]:
+        content = {each.media_type: each.one_schema(self._records.record) for each in self._formats}
+        yield Route(
+            path,
+            f"One {self._records.singular}",
+            {200: Response(content)},
+            errors=(400, 404, 503),
+            readers=Readers.RESULTS,
+        )
+        for name, child in self.children.items():
+            assert isinstance(child, Described)
+            yield from child.describe(f"{path}/{name.decode()}")
 
     async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
         read = self._records.one
@@ -310,7 +370,7 @@ class One(Answer, Generic[R]):
             found = None
         if found is None:
             raise WebError(404, f"{self._id[:64]!r} is not among the {self._records.name}")
-        form = self._choose(request)
+        form = chosen(self._formats, request)
         request.setHeader(b"Content-Type", form.content_type)
         request.setHeader(b"Vary", b"Accept")
         request.respond((form.record(found).rstrip("\n") + "\n").encode())
@@ -326,6 +386,12 @@ def _set_headers(request: Request, form: Format, sending: Sending[Any], start: S
         request.setHeader(b"Content-Encoding", b"gzip")
     if sending.complete and not start.known:
         request.setHeader(b"Content-Length", b"%d" % len(start.body))
+
+
+def chosen(formats: Sequence[Format], request: Request) -> Format:
+    """The first of ``formats`` that Accept names, the first of all if it names none of them."""
+    accepted = (request.getHeader("accept") or "").lower()
+    return next((each for each in formats if each.media_type in accepted), formats[0])
 
 
 def accepts_gzip(request: Request) -> bool:

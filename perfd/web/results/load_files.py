@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import attrs
 
 from perfd.store.database import NoDatabaseError
 from perfd.store.page_files import FILMSTRIP, HAR, SCREENSHOT, file_of, is_id
+from perfd.web.description import JSON, Readers, Response, Route
 from perfd.web.errors import WebError
 from perfd.web.files import open_file, send_file
 from perfd.web.request import Request
@@ -44,6 +45,17 @@ class LoadFile(Answer):
         self._directory = directory
         self._id = measurement
         self._name = name
+
+    def describe(self, path: str) -> Iterator[Route]:
+        kind = KINDS[self._name]
+        schema = {"type": "object"} if kind.content_type == JSON else None
+        yield Route(
+            path,
+            kind.doc,
+            {200: Response({kind.content_type: schema})},
+            errors=(400, 404, 503),
+            readers=Readers.RESULTS,
+        )
 
     async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
         kind = KINDS[self._name]

@@ -1,12 +1,16 @@
-"""Pages that are made from what Perfd remembers, at once: ``/health``, ``/metrics``, ``/openapi.json``."""
+"""Pages that are made from what Perfd remembers, at once: ``/health`` and ``/metrics``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from perfd.record import Outcome
+from perfd.variant import Variant
+from perfd.web.description import COUNT, JSON, STRING, Readers, Response, Route, Schema, array_of, object_of
 from perfd.web.request import Node, Request, json_body
 from perfd.web.results.answers import Access
+from perfd.web.results.schemas import properties_of, schema_of
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format."""
@@ -19,6 +23,11 @@ class HealthPage(Node):
         super().__init__()
         self._report = report
         self._access = access
+
+    def describe(self, path: str) -> Iterator[Route]:
+        report = {JSON: _report_schema()}
+        answers = {200: Response(report), 503: Response(report, "Something is not well")}
+        yield Route(path, "Whether Perfd does its work", answers, readers=Readers.HEALTH)
 
     def render_GET(self, request: Request) -> bytes:
         self._access.check_health(request)
@@ -36,6 +45,11 @@ class MetricsPage(Node):
         self._exposition = exposition
         self._access = access
 
+    def describe(self, path: str) -> Iterator[Route]:
+        yield Route(
+            path, "Metrics for Prometheus", {200: Response({METRICS_TYPE: STRING})}, readers=Readers.RESULTS
+        )
+
     def render_GET(self, request: Request) -> bytes:
         self._access.check(request)
         request.setHeader(b"Cache-Control", b"no-store")
@@ -43,12 +57,38 @@ class MetricsPage(Node):
         return self._exposition()
 
 
-class DocumentPage(Node):
-    """A document that does not change, for everybody."""
-
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        super().__init__()
-        self._document = document
-
-    def render_GET(self, request: Request) -> bytes:
-        return json_body(request, self._document)
+def _report_schema() -> Schema:
+    """The schema of what ``/health`` reports."""
+    nullable = {"type": ["string", "null"]}
+    time = nullable | {"format": "date-time"}
+    tor = object_of({"name": STRING, "state": STRING, "version": nullable})
+    variant = object_of(
+        {
+            **properties_of(Variant),
+            "healthy": {"type": "boolean"},
+            "last_success": time,
+            "last_outcome": schema_of(Outcome | None),
+            "failures": COUNT | {"description": "since the last success"},
+            "counts": {"type": "object", "additionalProperties": COUNT},
+        }
+    )
+    experiment = object_of(
+        {
+            "name": STRING,
+            "healthy": {"type": "boolean", "description": "all its variants are"},
+            "next_slot": time,
+            "interval": {"type": "number", "description": "seconds"},
+            "variants": array_of(variant),
+        }
+    )
+    return object_of(
+        {
+            "healthy": {"type": "boolean"},
+            "source": STRING,
+            "version": STRING,
+            "time": time,
+            "database": STRING,
+            "tors": array_of(tor),
+            "experiments": array_of(experiment),
+        }
+    )

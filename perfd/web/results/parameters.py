@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import attrs
-
 from perfd.record import Outcome
 from perfd.units import parse_size
+from perfd.web.description import Parameter
 from perfd.web.errors import WebError
 from perfd.web.request import Request
 
@@ -26,16 +25,6 @@ _TIME = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?([Zz]|[+-][0-9]{2}:[0-9]{2})?)?"
 )
 _CURSOR = r"[0-9]{1,12}(\.[0-9]{1,40})?,[A-Za-z0-9_-]{1,64}"
-
-
-@attrs.frozen
-class Parameter:
-    """An argument: ``read`` turns its text into a value or raises ValueError; ``schema`` is JSON Schema."""
-
-    name: str
-    doc: str
-    read: Callable[[str], Any]
-    schema: Mapping[str, Any]
 
 
 def read_arguments(parameters: Sequence[Parameter], request: Request) -> dict[str, Any]:

@@ -6,11 +6,13 @@ measurements of this instance get one, so strangers can neither use it as a rela
 
 from __future__ import annotations
 
-from twisted.web.resource import Resource
+from collections.abc import Iterator
+
 from twisted.web.server import NOT_DONE_YET
 
+from perfd.web.description import Parameter, Readers, Response, Route
 from perfd.web.errors import SERVER, WebError
-from perfd.web.request import Request
+from perfd.web.request import Described, Request
 
 PROTOCOL = b"perfd-echo"
 
@@ -21,10 +23,25 @@ MOST_UNSENT = 2**16
 """Bytes that may wait for a client that does not read."""
 
 
-class Echo(Resource):
+UPGRADE = Parameter(
+    "Upgrade", "the only protocol that there is", str, {"type": "string", "enum": [PROTOCOL.decode()]}
+)
+
+
+class Echo(Described):
     """The upgrade of a connection to an echo."""
 
     isLeaf = True
+
+    def describe(self, path: str) -> Iterator[Route]:
+        yield Route(
+            path,
+            "Bytes come back, to measure round-trip times with; for measurements only",
+            {101: Response(doc="The connection is an echo now")},
+            errors=(426,),
+            readers=Readers.MEASUREMENTS,
+            in_head=(UPGRADE,),
+        )
 
     def render_GET(self, request: Request) -> int:
         if request.getHeader(b"Upgrade") != PROTOCOL:

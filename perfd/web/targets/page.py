@@ -7,15 +7,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 
-from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from perfd.web.body import Body
+from perfd.web.description import STRING, Content, Parameter, Response, Route
 from perfd.web.errors import WebError
-from perfd.web.request import Request
+from perfd.web.request import Described, Request
 from perfd.web.targets.page_plan import (
     CANONICAL,
     MOST_ORIGINS,
@@ -39,6 +39,9 @@ TYPES = {
 }
 """The Content-Type of each kind of part."""
 
+VARIANT = Parameter("variant", "how large the page is", str, {"type": "string", "enum": list(VARIANTS)})
+NAME = Parameter("name", "a file, as the page's links have it", str, STRING)
+
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 
 _HEADERS = {
@@ -49,10 +52,14 @@ _HEADERS = {
 }
 
 
-class Page(Resource):
+class CanonicalPage(Described):
     """The page and its files.
 
     Files are made when they are first asked for, and then kept: eleven megabytes if all are.
+
+    ``origins`` gives the other ports under which the same site is reached by the host name of the request; those of
+    them that differ from the request's own port become further origins, at most two. Without any, all parts come
+    from the one origin, and the page's version says so.
     """
 
     isLeaf = True
@@ -67,6 +74,27 @@ class Page(Resource):
             self._documents |= dict.fromkeys((f"{variant}/", f"{VERSION}/{variant}/"), variant)
             self._parts |= {f"{VERSION}/{variant}/{part.name}": (variant, part) for part in plan.parts()}
 
+    def describe(self, path: str) -> Iterator[Route]:
+        page = {200: Response({_media_type(HTML): STRING})}
+        other = "The same in another size"
+        yield Route(f"{path}/", "A page to load in a browser, always the same", page, errors=(400, 404))
+        yield Route(f"{path}/{{variant}}/", other, page, errors=(400, 404), in_path=(VARIANT,))
+        yield Route(
+            f"{path}/{VERSION}/{{variant}}/",
+            "The same in one of its sizes, for as long as there is this version of it",
+            page,
+            errors=(400, 404),
+            in_path=(VARIANT,),
+        )
+        files: Content = {_media_type(each): None for each in TYPES.values()}
+        yield Route(
+            f"{path}/{VERSION}/{{variant}}/{{name}}",
+            "One of its files",
+            {200: Response(files)},
+            errors=(404,),
+            in_path=(VARIANT, NAME),
+        )
+
     def render_GET(self, request: Request) -> bytes | int:
         path = b"/".join(request.postpath or []).decode("ascii", "replace")
         if path in self._documents:
@@ -78,7 +106,7 @@ class Page(Resource):
     def _document(self, request: Request, variant: str) -> bytes:
         host, ports = self._others(request)
         version = page_version(variant, ports)
-        _describe(request, HTML)
+        _set_headers(request, HTML)
         return make_document(variant, version, ["", *(f"//{host}:{port}" for port in ports)])
 
     def _others(self, request: Request) -> tuple[str, Sequence[int]]:
@@ -97,7 +125,7 @@ class Page(Resource):
         if path not in self._made:
             self._made[path] = make_part(variant, part)
         body = self._made[path]
-        _describe(request, TYPES[part.kind])
+        _set_headers(request, TYPES[part.kind])
         if len(body) <= PIECE or request.method == b"HEAD":
             return body
         request.setHeader(b"Content-Length", b"%d" % len(body))
@@ -105,17 +133,11 @@ class Page(Resource):
         return NOT_DONE_YET
 
 
-def _describe(request: Request, content_type: str) -> None:
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0]
+
+
+def _set_headers(request: Request, content_type: str) -> None:
     request.setHeader(b"Content-Type", content_type.encode())
     for name, value in _HEADERS.items():
         request.setHeader(name, value)
-
-
-def page_resource(origins: Callable[[], Sequence[int]]) -> Page:
-    """The child ``page`` of a site.
-
-    ``origins`` gives the other ports under which the same site is reached by the host name of the request; those of
-    them that differ from the request's own port become further origins, at most two. Without any, all parts come
-    from the one origin, and the page's version says so.
-    """
-    return Page(origins)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from twisted.web.resource import Resource
+from collections.abc import Iterator
+
 from twisted.web.server import NOT_DONE_YET
 
 from perfd.units import format_size, parse_size
 from perfd.web.body import Body
+from perfd.web.description import BYTES, Parameter, Response, Route
 from perfd.web.errors import WebError
-from perfd.web.request import Request
+from perfd.web.request import Described, Request
 from perfd.wire.keystream import PIECE, Keystream
 
 ALIASES = {".50kbfile": 51200, ".1mbfile": 1048576, ".5mbfile": 5242880}
 """The names under which Torperf's servers had files of these sizes."""
 
 
-class RandomBytes(Resource):
+class RandomBytes(Described):
     """``size`` random bytes; if it is None, as many as the path says, up to ``max_size``."""
 
     isLeaf = True
@@ -25,6 +27,25 @@ class RandomBytes(Resource):
         self._keystream = keystream
         self._max_size = max_size
         self._size = size
+        self._wanted = Parameter(
+            "size",
+            "bytes, such as 51200 or 50KiB",
+            parse_size,
+            {
+                "anyOf": [
+                    {"type": "integer", "minimum": 0, "maximum": max_size},
+                    {"type": "string", "pattern": "^[0-9]{1,3} ?(B|KiB|MiB|GiB)$"},
+                ]
+            },
+        )
+
+    def describe(self, path: str) -> Iterator[Route]:
+        given = {200: Response({BYTES: None})}
+        if self._size is None:
+            text = "Random bytes to measure with"
+            yield Route(f"{path}/{{size}}", text, given, errors=(400, 413), in_path=(self._wanted,))
+        else:
+            yield Route(path, f"{self._size} random bytes", given)
 
     def render_GET(self, request: Request) -> bytes | int:
         size = self._requested(request)
@@ -49,7 +70,7 @@ class RandomBytes(Resource):
         if len(below) != 1:
             raise WebError(400, "say how many bytes, as in /random/51200 or /random/50KiB")
         try:
-            size = parse_size(below[0].decode("ascii", "replace"))
+            size: int = self._wanted.read(below[0].decode("ascii", "replace"))
         except ValueError as error:
             raise WebError(400, str(error)) from None
         if size > self._max_size:
@@ -57,7 +78,7 @@ class RandomBytes(Resource):
         return size
 
 
-def random_resources(max_size: int) -> dict[str, Resource]:
+def random_resources(max_size: int) -> dict[str, Described]:
     """The children of a site that serve random bytes: ``random``, ``urandom`` and the aliases."""
     keystream = Keystream()
     sizes = {"random": None, "urandom": None, **ALIASES}

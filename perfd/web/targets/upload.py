@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-
-from twisted.web.resource import Resource
+from collections.abc import Iterator
 
 from perfd.clock import Clock
 from perfd.units import format_size
+from perfd.web.description import BYTES, COUNT, JSON, Response, Route, Schema, object_of
 from perfd.web.errors import WebError
 from perfd.web.request import BodyResource, Request, json_body
 from perfd.web.stamps import Received
@@ -56,6 +56,16 @@ class UploadPage(BodyResource):
         self._max_size = max_size
         self._clock = clock
 
+    def describe(self, path: str) -> Iterator[Route]:
+        yield Route(
+            path,
+            "Bytes to measure with are counted and discarded",
+            {200: Response({JSON: _received_schema()})},
+            errors=(408, 411, 413),
+            method="POST",
+            body={BYTES: None},
+        )
+
     def sink(self, request: Request, size: int | None) -> UploadSink:
         if size is None:
             raise WebError(411, "say with Content-Length how many bytes are to come")
@@ -96,6 +106,21 @@ class UploadPage(BodyResource):
         )
 
 
-def upload_resources(max_size: int, clock: Clock) -> dict[str, Resource]:
-    """The child of a site that takes uploads: ``upload``."""
-    return {"upload": UploadPage(max_size, clock)}
+def _received_schema() -> Schema:
+    """The schema of what ``render_POST`` answers."""
+    seconds = {"type": ["number", "null"]}
+    return object_of(
+        {
+            "bytes": COUNT,
+            "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+            "request": seconds | {"description": "when the request's head had come; only measurements are told"},
+            "first": seconds | {"description": "the first byte had come, in seconds since the head"},
+            "last": seconds | {"description": "the last byte had"},
+            "dataperc": {
+                "type": "object",
+                "description": "so many percent had",
+                "patternProperties": {"^[0-9]{1,3}$": {"type": "number"}},
+                "additionalProperties": False,
+            },
+        }
+    )

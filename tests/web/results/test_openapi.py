@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import attrs
 import pytest
@@ -16,6 +18,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from schemathesis import Case
+from twisted.internet.task import Clock as TwistedClock
+from twisted.web.resource import IResource, getChildForRequest
 
 from perfd.browser.files.contents import Job, write_files
 from perfd.record import Attach, Circuit, Event, Hop, Measurement, Outcome, Stream, TorEvent
@@ -24,12 +28,13 @@ from perfd.store.rows import CIRCUITS, EVENTS, STREAMS
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
 from perfd.web.results import parameters
-from perfd.web.results.listing import to_json
+from perfd.web.results.listing import Listing, to_json
 from perfd.web.results.load_files import KINDS
-from perfd.web.results.openapi import document
-from perfd.web.results.records import result_resources
+from perfd.web.site import make_site
+from perfd.web.stamps import ServerStamps
 from tests.support.instance import SOCKS_CONFIG, TestInstance, wait_for
 from tests.support.page_loads import ID, frames, page_load
+from tests.support.routes import all_routes, described
 from tests.support.strategies import circuits, measurements, streams, typical
 
 EXAMPLES = 20
@@ -78,7 +83,7 @@ def session() -> Iterator[requests.Session]:
         yield made
 
 
-api = schemathesis.openapi.from_dict(document(MAX_SIZE))
+api = schemathesis.openapi.from_dict(described(MAX_SIZE))
 checks = api.config.checks
 for check in (checks.negative_data_rejection, checks.positive_data_acceptance):
     # How much a server gives is its own matter: a larger size is refused with a status of its own, and so is
@@ -89,7 +94,7 @@ for check in (checks.negative_data_rejection, checks.positive_data_acceptance):
 def test_served(instance: TestInstance) -> None:
     """The daemon serves the document that the other tests look at."""
     status, body = instance.get("/openapi.json")
-    assert (status, json.loads(body)) == (200, json.loads(json.dumps(document(MAX_SIZE))))
+    assert (status, json.loads(body)) == (200, json.loads(json.dumps(described(MAX_SIZE))))
 
 
 @api.parametrize()
@@ -116,26 +121,50 @@ def test_files_of_page_loads(instance: TestInstance, session: requests.Session) 
     for name, kind in KINDS.items():
         answer = session.get(f"http://127.0.0.1:{instance.port}/results/{ID}/{name}", timeout=30)
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, kind.content_type)
-        described = document(MAX_SIZE)["paths"][f"/results/{{id}}/{name}"]["get"]["responses"]["200"]
-        assert list(described["content"]) == [kind.content_type]
+        operation = described(MAX_SIZE)["paths"][f"/results/{{id}}/{name}"]["get"]["responses"]["200"]
+        assert list(operation["content"]) == [kind.content_type]
 
 
 def test_valid() -> None:
     """The document is OpenAPI 3.1."""
-    validate(document(MAX_SIZE))
+    validate(described(MAX_SIZE))
 
 
 def test_nothing_missing(instance: TestInstance) -> None:
     """Everything that the daemon has below / is described."""
     status, body = instance.get("/")
     assert status == 200
-    described = {path.split("/")[1] for path in document(MAX_SIZE)["paths"]}
-    assert {path[1:] for path in json.loads(body)["resources"]} <= described
+    names = {path.split("/")[1] for path in described(MAX_SIZE)["paths"]}
+    assert {path[1:] for path in json.loads(body)["resources"]} <= names
+
+
+def mounted(path: str, resource: IResource) -> Iterator[str]:
+    """Where ``resource`` and those below it are; what only a request could name has the name ``{id}``."""
+    yield path
+    children = {name.decode(): child for name, child in resource.children.items()}  # type: ignore[attr-defined]
+    if isinstance(resource, Listing) and resource.has_children:
+        children["{id}"] = resource.one("{id}")
+    for name, child in children.items():
+        yield from mounted(f"{path}/{name}", child)
+
+
+def test_mounted() -> None:
+    """Every path of the document leads to a resource of the site, and every resource has a path in it."""
+    site = make_site(all_routes(MAX_SIZE), reactor=TwistedClock(), stamps=ServerStamps(lambda: 0.0))
+    paths = described(MAX_SIZE)["paths"]
+    values = {"size": "5", "id": ID, "variant": "light", "name": "index.xml"}
+    for path, operations in paths.items():
+        request: Any = mock.Mock(prepath=[], postpath=path.format(**values).encode().split(b"/")[1:], path=b"")
+        resource = getChildForRequest(site.resource, request)  # raises WebError if there is none
+        for method in operations:
+            assert callable(getattr(resource, f"render_{method.upper()}"))
+    for path in mounted("", site.resource):
+        assert any(each == path or each.startswith(f"{path}/") for each in paths), path
 
 
 def test_arguments_are_those_that_are_read() -> None:
     """The filters of the document are the table from which the resources read them, no more and no fewer."""
-    paths = document(MAX_SIZE)["paths"]
+    paths = described(MAX_SIZE)["paths"]
     for path, known in (
         ("/results", parameters.RESULTS),
         ("/results.tpf", parameters.RESULTS),
@@ -143,8 +172,9 @@ def test_arguments_are_those_that_are_read() -> None:
         ("/circuits", parameters.OF_TOR),
         ("/events", parameters.OF_TOR),
     ):
-        resource = result_resources(None)[path[1:]]  # type: ignore[arg-type]
-        assert resource.parameters is known  # type: ignore[attr-defined]
+        resource = all_routes(MAX_SIZE)[path[1:]]
+        assert isinstance(resource, Listing)
+        assert resource.parameters is known
         assert [each["name"] for each in paths[path]["get"]["parameters"]] == [each.name for each in known]
 
 
@@ -152,6 +182,6 @@ def test_arguments_are_those_that_are_read() -> None:
 def test_any_record_fits_its_schema(record: Measurement | Circuit | Stream | TorEvent) -> None:
     """The schemas, which are made from the types of the records' fields, hold for all records."""
     as_dict = record.as_dict() if isinstance(record, Measurement) else attrs.asdict(record)
-    schemas = {"components": {"schemas": document(MAX_SIZE)["components"]["schemas"]}}
+    schemas = {"components": {"schemas": described(MAX_SIZE)["components"]["schemas"]}}
     validator = Draft202012Validator({**schemas, "$ref": f"#/components/schemas/{type(record).__name__}"})
     validator.validate(json.loads(to_json(as_dict)))

@@ -13,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 from twisted.web.resource import IResource
 
-from perfd.web.targets.page import TYPES, page_resource
+from perfd.web.targets.page import TYPES, CanonicalPage
 from perfd.web.targets.page_material import font, image, image_size, script
 from perfd.web.targets.page_plan import VARIANTS, VERSION, When, make_document, make_part, page_version
 from perfd.wire.keystream import PIECE
@@ -191,7 +191,7 @@ class PageTests(SiteTestCase):
     ports: list[int] = PORTS
 
     def children(self) -> dict[str, IResource]:
-        return {"page": page_resource(lambda: self.ports)}
+        return {"page": CanonicalPage(lambda: self.ports)}
 
     def load(self, path: str, host: str = "example.com") -> bytes:
         """The document at ``path``."""

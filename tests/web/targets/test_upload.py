@@ -17,7 +17,7 @@ from perfd.clock import Clock
 from perfd.web.receiving import DRAIN, GRACE
 from perfd.web.site import RESERVE, Site
 from perfd.web.stamps import Served
-from perfd.web.targets.upload import upload_resources
+from perfd.web.targets.upload import UploadPage
 from tests.support.web_client import SiteTestCase, Socket, get
 
 MAX_SIZE = 10 * 2**20
@@ -36,7 +36,7 @@ class UploadTestCase(SiteTestCase):
 
     def children(self) -> dict[str, IResource]:
         clock = Clock(wall=lambda: WALL + self.reactor.seconds(), monotonic=self.reactor.seconds)
-        return {**super().children(), **upload_resources(MAX_SIZE, clock)}
+        return {**super().children(), "upload": UploadPage(MAX_SIZE, clock)}
 
     def wait(self, seconds: float) -> None:
         self.reactor.pump([0.5] * int(seconds * 2))

@@ -1,0 +1,51 @@
+"""The routes of our web site: each name under ``/``, and what answers there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from perfd.clock import Clock
+from perfd.daemon.upkeep import archive
+from perfd.store.page_files import DIRECTORY as PAGE_FILES
+from perfd.web.request import Described
+from perfd.web.results.answers import Library
+from perfd.web.results.archive import ArchivePages
+from perfd.web.results.openapi import OpenApi
+from perfd.web.results.pages import HealthPage, MetricsPage
+from perfd.web.results.records import result_resources
+from perfd.web.targets.echo import Echo
+from perfd.web.targets.page import CanonicalPage
+from perfd.web.targets.random import random_resources
+from perfd.web.targets.upload import UploadPage
+
+
+def measured(max_size: int, clock: Clock) -> dict[str, Described]:
+    """What measurements ask for; ``max_size`` is the largest download and upload, in bytes."""
+    return {
+        **random_resources(max_size),
+        "upload": UploadPage(max_size, clock),
+        "echo": Echo(),
+    }
+
+
+def read(
+    library: Library, directory: Path, health: Callable[[], dict[str, Any]], metrics: Callable[[], bytes]
+) -> dict[str, Described]:
+    """What people and programs read of a daemon: its results, from the instance in ``directory``, and its state.
+
+    ``health`` gives the report, ``metrics`` the exposition.
+    """
+    return {
+        **result_resources(library, directory / PAGE_FILES),
+        "archive": ArchivePages(directory / archive.DIRECTORY, library.access, lambda: archive.listing(())),
+        "health": HealthPage(health, library.access),
+        "metrics": MetricsPage(metrics, library.access),
+    }
+
+
+def of_site(others: Mapping[str, Described], origins: Callable[[], Sequence[int]]) -> dict[str, Described]:
+    """All children of one site: ``others``, the page with those ``origins``, and what describes them."""
+    children = {**others, "page": CanonicalPage(origins)}
+    return {**children, "openapi.json": OpenApi(children)}
