@@ -47,6 +47,7 @@ class Error:
     STALL = "PERFD/STALL"  # the deadline passed and nothing had been received for a long while
     CONNECT = "PERFD/CONNECT"  # the SOCKS port (or, without Tor, the server) could not be reached
     SOCKS = "PERFD/SOCKS"  # the SOCKS proxy broke the protocol
+    NOSTREAM = "PERFD/NOSTREAM"  # tor never announced the stream: it did not go through this tor
     CLOSED = "PERFD/CLOSED"  # closed cleanly before the response was complete
     RESET = "PERFD/RESET"  # the connection was reset
     SHORT = "PERFD/SHORT"  # complete response, but fewer payload bytes than asked for

@@ -253,6 +253,8 @@ def judged(load: PageLoad, connections: Sequence[ProxyConnection]) -> PageLoad:
     own = own_connection(load, connections)
     if own is None:
         return load
+    if load.outcome is Outcome.OK and own.errorcode == Error.NOSTREAM:
+        return attrs.evolve(load, outcome=Outcome.FAILED, errorcode=own.errorcode, reason=own.reason)
     failed = [each for each in ([own] if own.readbytes else tries(load, connections)) if each.errorcode is not None]
     is_cut = own.closed is not None and load.last_byte is not None and load.last_byte >= own.closed
     is_vague = load.outcome is Outcome.FAILED and load.errorcode in SEEN_BY_TOR

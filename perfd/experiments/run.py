@@ -20,7 +20,7 @@ from perfd.clock import Clock, Timeline
 from perfd.experiments.ways import NoTor, WayIn
 from perfd.interfaces import ServerStamps, ServerTimes, Sink, WayToServer
 from perfd.record import EMPTY, Error, Measurement, Outcome, new_id, phase_times
-from perfd.tor.events.join import Join, Joined, error_fields, is_vague, tor_fields
+from perfd.tor.events.join import UNANNOUNCED, Join, Joined, error_fields, is_vague, tor_fields
 
 Extra = Mapping[str, str | int | float]
 
@@ -292,6 +292,9 @@ class Transfer:
             seen_by_tor = error_fields(joined)
             if seen_by_tor is not None and is_vague(self.exchange.errorcode or ""):
                 fields["errorcode"], fields["reason"] = seen_by_tor
+            if joined.is_unannounced and self.exchange.outcome is Outcome.OK:
+                fields |= {"outcome": Outcome.FAILED, "datacomplete": None}
+                fields["errorcode"], fields["reason"] = UNANNOUNCED
         return fields
 
     def forget(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from perfd.socks.notes import Notes
-from perfd.tor.events.join import Joined, error_fields, is_vague, tor_fields
+from perfd.tor.events.join import UNANNOUNCED, Joined, error_fields, is_vague, tor_fields
 
 TOR_FIELDS = (
     *("used_by", "used_at", "circ_id", "launch", "path", "buildtimes", "timeout", "quantile", "cbt_set", "guard"),
@@ -75,6 +75,8 @@ def connection_record(notes: Notes, times: dict[str, Any], joined: Joined | None
     seen_by_tor = error_fields(joined) if joined is not None else None
     if seen_by_tor is not None and closed_by == "remote" and (errorcode is None or is_vague(errorcode)):
         errorcode, reason = seen_by_tor
+    if joined is not None and joined.is_unannounced and errorcode is None and notes.code == 0:
+        errorcode, reason = UNANNOUNCED
     return ProxyConnection(
         **times,
         **known,

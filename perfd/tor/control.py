@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint, ITransport
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 from txtorcon import TorControlProtocol, TorProtocolError
@@ -27,6 +27,9 @@ _NONSENSE = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What txtorcon raises when it reads something that a tor would not say."""
 
 _KEYWORD = re.compile(r'([A-Z]+)=("(?:[^"\\]|\\.)*"|\S*)')
+
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class ControlError(Exception):
@@ -119,10 +122,12 @@ def tor_version(protocol: TorControlProtocol) -> str:
 
 
 async def socks_listener(protocol: TorControlProtocol) -> tuple[str, int] | None:
-    """Host and port of the first SOCKS port that tor opened on TCP; None if it has none.
+    """Host and port of the first SOCKS port on TCP that tor opened and we can reach; None if it has none.
 
-    TCP and not a socket file, because a measurement and its STREAM event are joined by the local port.
+    TCP and not a socket file, because a measurement and its STREAM event are joined by the local port. A tor on
+    another host is reached at the address of its control port; its loopback addresses are not ours.
     """
+    peer, is_here = _peer(protocol.transport)
     listeners = await protocol.get_info_raw("net/listeners/socks")
     for listener in re.findall(r'"((?:[^"\\]|\\.)*)"', listeners):
         host, _, port = listener.rpartition(":")
@@ -130,10 +135,23 @@ async def socks_listener(protocol: TorControlProtocol) -> tuple[str, int] | None
             address = ipaddress.ip_address(host.strip("[]"))
         except ValueError:
             continue
-        if address.is_unspecified:
-            address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
-        return str(address), int(port)
+        if address.is_unspecified and peer is not None and peer.version == address.version:
+            return str(peer), int(port)
+        if address.is_unspecified and is_here:
+            return ("127.0.0.1" if address.version == 4 else "::1"), int(port)
+        if is_here or not (address.is_unspecified or address.is_loopback):
+            return str(address), int(port)
     return None
+
+
+def _peer(transport: ITransport) -> tuple[IPAddress | None, bool]:
+    """The IP address of a control port, None for a socket file; and whether it is on this host."""
+    peer, own = (getattr(end, "host", None) for end in (transport.getPeer(), transport.getHost()))
+    try:
+        address = ipaddress.ip_address(str(peer).partition("%")[0])
+    except ValueError:
+        return None, True
+    return address, address.is_loopback or peer == own
 
 
 @attrs.frozen

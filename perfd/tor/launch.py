@@ -257,7 +257,7 @@ class TorService(SupervisedService):
         """Learn what is needed of an authenticated tor, tell the subscribers, and follow its bootstrap."""
         self._socks = await socks_listener(protocol)
         if self._socks is None and not self._options.single_onion:
-            session.end("has no SocksPort on TCP; it needs one in its torrc")
+            session.end("has no SocksPort on TCP that can be reached from here; it needs one in its torrc")
             return
         for connected, _ in self._subscribers:
             await Deferred.fromCoroutine(_awaited(connected(protocol))).addErrback(self._subscriber_failed)

@@ -331,6 +331,17 @@ class ErrorTests(PageLoadCase):
         m = self.failed(Error.PAGE, connection(), other)
         self.assertEqual((m.errorcode, m.reason), (Error.PAGE, "NS_ERROR_NET_RESET"))
 
+    def test_not_through_tor(self) -> None:
+        """A page whose stream tor never announced did not come through it, however well it was loaded."""
+        own = connection(readbytes=9, errorcode=Error.NOSTREAM, reason="tor announced no stream")
+        other = attrs.evolve(own, number=2, host="cdn.example")
+        for connections, expected in (
+            ((own,), (Outcome.FAILED, Error.NOSTREAM, "tor announced no stream")),
+            ((connection(readbytes=9), other), (Outcome.OK, None, None)),
+        ):
+            found = judged(page_load(), connections)
+            self.assertEqual((found.outcome, found.errorcode, found.reason), expected)
+
     def test_document_cut_off(self) -> None:
         """What ended only because its connection broke is no page, whatever the browser says; tor says why."""
         broken = {"closed": NOW + 2.0, "errorcode": "TOR/DESTROY", "reason": "tor", "readbytes": 9}

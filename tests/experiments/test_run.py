@@ -120,6 +120,21 @@ class TurnTests(ExperimentCase):
             m = self.result(running)
             self.assertEqual((m.outcome, m.errorcode), (Outcome.FAILED, "TOR/END/MISC"))
 
+    def test_not_through_tor(self) -> None:
+        """A run whose stream tor never announced did not go through it, however well it went."""
+        for failing, errorcode in ((False, Error.NOSTREAM), (True, Error.CLOSED)):
+            running = self.bench.run(self.experiment())
+            connection = self.connections[-1]
+            connection.open()
+            self.tor.events.told[connection.measurement] = Joined(is_unannounced=True)
+            if failing:
+                connection.lose()
+            else:
+                connection.respond(1000)
+            m = self.result(running)
+            self.assertEqual((m.outcome, m.errorcode, m.datacomplete), (Outcome.FAILED, errorcode, None))
+            self.assertEqual(m.payloadbytes or 0, 0 if failing else 1000)
+
 
 class PairTests(ExperimentCase):
     """``optimistic = both``."""

@@ -610,6 +610,7 @@ class Events:
         self.told: Deferred[None] = Deferred()
         self.joins: list[Join] = []
         self.failure: str | None = "DESTROY"
+        self.joined: Joined | None = None
 
     def join(self, local: tuple[str, int], since: float, measurement: str | None = None) -> Join:
         self.calls.append(("join", local, measurement))
@@ -623,7 +624,7 @@ class Events:
         stream = Stream(
             id="s", source="here", tor="default", stream_id=7, status="CLOSED", end=2.0, failure_local=self.failure
         )
-        return Joined(stream=stream)
+        return self.joined or Joined(stream=stream)
 
 
 class Joining(InMemory):
@@ -648,6 +649,15 @@ class Joining(InMemory):
         (record,) = self.records
         self.assertEqual((record.errorcode, record.start), ("TOR/DESTROY", 501.0))
         self.assertEqual(record.as_dict()["used_by"], 7)
+
+    def test_unannounced(self) -> None:
+        """What tor announced no stream of did not go through it."""
+        events = Events()
+        client, _, remote, _ = self.connected(events=events)
+        events.joined = Joined(is_unannounced=True)
+        events.told.callback(None)
+        record = self.end(client, remote)
+        self.assertEqual((record.errorcode, record.code), ("PERFD/NOSTREAM", 0))
 
     def test_no_time(self) -> None:
         """Who closes the port in a hurry gets what tor told until then; who closed is not blamed on tor."""

@@ -16,6 +16,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 
 from perfd.proxy import MeasuringProxy, OpenPort, ProxyConnection
 from perfd.proxy.connection import MeasuredConnection
+from perfd.tor.embedded import EmbeddedSocks
 from perfd.tor.launch import TorService
 from tests.support.instance import free_port
 from tests.support.network import SIZE, WithEvents
@@ -114,6 +115,18 @@ class RealProxy(WithEvents):
         stream = record.joined.stream
         self.assertEqual(stream.source_addr, f"127.0.0.1:{record.localport}")
         self.assertEqual(record.errorcode, f"TOR/END/{stream.failure_remote}")
+
+    async def test_not_through_tor(self) -> None:
+        """Through another SOCKS port all goes well, and tor, which is listened to, knows nothing of it."""
+        service = self.tor()
+        await service.when_ready()
+        other = EmbeddedSocks(reactor, "default")
+        other.startService()
+        self.addCleanup(other.stopService)
+        opened = MeasuringProxy(reactor, self.clock, other.socks_port, self.events).open()
+        self.assertEqual(await self.get(opened.port, self.server), "")
+        (record,) = await opened.close()
+        self.assertEqual((record.code, record.errorcode), (0, "PERFD/NOSTREAM"))
 
     async def test_ends(self) -> None:
         """What ends with its connection is whole for a program only if tor tells of an orderly end."""

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import error
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IAddress
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
@@ -104,8 +106,8 @@ class FakeReactor(MemoryReactorClock):
 class _ControlTransport(StringTransport):
     """The client's side of the control connection: what is written goes to the fake."""
 
-    def __init__(self, tor: FakeTor) -> None:
-        super().__init__()
+    def __init__(self, tor: FakeTor, own: IAddress, peer: IAddress) -> None:
+        super().__init__(hostAddress=own, peerAddress=peer)
         self._tor = tor
 
     def write(self, data: bytes) -> None:
@@ -126,6 +128,7 @@ class FakeTor:
         self.phase = changed.pop("phase", bootstrap_phase(0, "starting", "Starting"))
         self.socks = changed.pop("socks", '"127.0.0.1:9050"')
         self.password = changed.pop("password", None)
+        self.own = changed.pop("own", None)  # our address towards it; the same as its own: it is on this host
         assert not changed, changed
         self.commands: list[str] = []
         self.subscribed: set[str] = set()
@@ -135,10 +138,16 @@ class FakeTor:
 
     def accept(self) -> None:
         """Accept the connection that was attempted last, and answer until nothing more is asked."""
-        address, factory, *_ = (self.reactor.unixClients or self.reactor.tcpClients)[-1]
-        self._protocol = factory.buildProtocol(address)
+        if self.reactor.unixClients:
+            path, factory, *_ = self.reactor.unixClients[-1]
+            own, peer = UNIXAddress(None), UNIXAddress(path)
+        else:
+            host, port, factory, *_ = self.reactor.tcpClients[-1]
+            kind = IPv6Address if ":" in host else IPv4Address
+            own, peer = kind("TCP", self.own or host, 40001), kind("TCP", host, port)
+        self._protocol = factory.buildProtocol(peer)
         self.connected = True
-        self._protocol.makeConnection(_ControlTransport(self))
+        self._protocol.makeConnection(_ControlTransport(self, own, peer))
         self.reactor.settle()
 
     def hang_up(self) -> None:

@@ -201,7 +201,9 @@ class LaunchTests(TorTestCase):
         self.reactor.process.end(0)
         self.reactor.settle()
         self.assertEqual(
-            service.not_ready, "tor default has no SocksPort on TCP; it needs one in its torrc; next try in 1 s"
+            service.not_ready,
+            "tor default has no SocksPort on TCP that can be reached from here; it needs one in its torrc; "
+            "next try in 1 s",
         )
 
     def test_single_onion(self) -> None:
@@ -603,7 +605,8 @@ class AttachTests(TorTestCase):
     """A tor that somebody else runs."""
 
     def attach(self, **options: Any) -> TorService:
-        service = self.service(name="alpha", control="/run/tor/control", **options)
+        options = {"control": "/run/tor/control", **options}
+        service = self.service(name="alpha", **options)
         service.startService()
         self.reactor.settle()
         return service
@@ -673,8 +676,23 @@ class AttachTests(TorTestCase):
         service = self.attach()
         FakeTor(self.reactor, socks="").accept()
         self.assertEqual(
-            service.not_ready, "tor alpha has no SocksPort on TCP; it needs one in its torrc; next try in 1 s"
+            service.not_ready,
+            "tor alpha has no SocksPort on TCP that can be reached from here; it needs one in its torrc; "
+            "next try in 1 s",
         )
+
+    def test_socks_port_of_another_host(self) -> None:
+        """It is where the control port is."""
+        service = self.attach(control="192.0.2.1:9051")
+        FakeTor(self.reactor, socks='"0.0.0.0:9050"', own="192.0.2.2", phase=bootstrap_phase(*DONE)).accept()
+        endpoint = service.socks_port().endpoint
+        self.assertEqual((endpoint._host, endpoint._port), ("192.0.2.1", 9050))  # type: ignore[attr-defined]
+
+    def test_socks_port_of_another_hosts_loopback(self) -> None:
+        """It cannot be reached, and what is on our own must not take its place."""
+        service = self.attach(control="192.0.2.1:9051")
+        FakeTor(self.reactor, own="192.0.2.2").accept()
+        self.assertIn("no SocksPort on TCP that can be reached from here", service.not_ready or "")
 
     def test_password(self) -> None:
         """A password is used where one is asked for."""

@@ -67,6 +67,7 @@ class Join:
         self.cbt_set = cbt_set
         self.stream: LiveStream | None = None
         self.rendezvous: Rendezvous | None = None  # if it goes to an onion service
+        self.is_unannounced = False  # tor was heard all the time, and told of no stream
         self._given_up = False
         self._is_lost = False  # the stream's end will not be told
         self._waiting: list[Deferred[None]] = []
@@ -94,6 +95,10 @@ class Join:
         if stream.circuit is None or stream.circuit.over:
             return True
         return any(leg.bandwidth_at is not None and leg.bandwidth_at >= stream.end for leg in stream.legs)
+
+    def conclude(self) -> None:
+        """The connection is closed, and tor has had its time to tell of it."""
+        self.is_unannounced = self.stream is None and not self._given_up
 
     def give_up(self) -> None:
         """Nothing more will be told."""
@@ -124,7 +129,9 @@ class Join:
         """
         stream = self.stream
         if stream is None:
-            return Joined(build_timeout=self.build_timeout, cbt_set=self.cbt_set)
+            return Joined(
+                build_timeout=self.build_timeout, cbt_set=self.cbt_set, is_unannounced=self.is_unannounced
+            )
         circuit, legs = stream.circuit, {leg.circ_id: leg for leg in (*stream.legs, *conflux)}
         epoch = (anchor or stream.anchor).epoch
         return Joined(
@@ -222,6 +229,8 @@ class Joined:
 
     ``legs`` are all circuits of the Conflux set, the measurement's own among them. ``hs`` is how it reached an
     onion service: the keys of ``perfd.tor.events.rendezvous``, times in seconds since the epoch.
+    ``is_unannounced``: tor told of no stream from our address, though it was listened to; so what answered there
+    was something else.
     """
 
     stream: Stream | None = None
@@ -230,6 +239,7 @@ class Joined:
     legs: tuple[Circuit, ...] = ()
     build_timeout: BuildTimeout | None = None  # in force when the measurement began
     cbt_set: bool | None = None
+    is_unannounced: bool = False
     hs: Mapping[str, float | int | str] = attrs.Factory(dict)
 
 
@@ -295,3 +305,11 @@ def error_fields(joined: Joined) -> tuple[str, str] | None:
         remote = f", by {circuit.failure_remote}" if circuit.failure_remote else ""
         words += f"; its circuit {circuit.circ_id} ended with {circuit.failure_local}{remote}"
     return "/".join(parts), words
+
+
+UNANNOUNCED = (
+    Error.NOSTREAM,
+    "tor announced no stream from our address: the port that answered is not its SOCKS port, or our address is "
+    "translated on the way to it",
+)
+"""ERRORCODE and reason of what seemed to go well but did not go through this tor."""

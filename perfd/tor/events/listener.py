@@ -134,6 +134,7 @@ class ControlEvents:
             if wait > 0:
                 with suppress(DeferredTimeoutError):
                     await join.when_complete().addTimeout(wait, self._reactor)
+                join.conclude()
                 if join.rendezvous is not None:
                     # A descriptor that is of no use fails the stream, and tor tells after it that it came.
                     await deferLater(self._reactor, 0)

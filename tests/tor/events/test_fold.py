@@ -843,6 +843,20 @@ class Listening(SynchronousTestCase):
         self.events.disconnected()
         self.assertEqual(tor_fields(self.successResultOf(finishing))["used_at"], 1000.0)
 
+    def test_unannounced(self) -> None:
+        """Tor was listened to all the time, and told of no stream; whoever could not hear it cannot say that."""
+        self.connect(FakeProtocol())
+        finishing = self.finish(self.events.join(LOCAL, 0.0))
+        self.reactor.advance(2.0)
+        self.assertTrue(self.successResultOf(finishing).is_unannounced)
+        self.assertFalse(self.successResultOf(self.finish(self.events.join(LOCAL, 0.0), wait=0.0)).is_unannounced)
+        finishing = self.finish(self.events.join(LOCAL, 0.0))
+        self.events.disconnected()
+        self.assertFalse(self.successResultOf(finishing).is_unannounced)
+        finishing = self.finish(self.measured(self.connect(FakeProtocol())))
+        self.reactor.advance(2.0)
+        self.assertFalse(self.successResultOf(finishing).is_unannounced)
+
     def test_join_while_disconnected(self) -> None:
         """Without a control connection there is nothing to wait for."""
         join = self.events.join(LOCAL, 0.0)
