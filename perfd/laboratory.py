@@ -236,6 +236,7 @@ class Laboratory(OrderedServices):
             torrc="\n".join(tor.torrc_lines),
             bootstrap_timeout=tor.bootstrap_timeout,
             control=tor.control,
+            control_password=tor.control_password,
             single_onion=self._config.server.single_onion and self._publishes(tor.name),
         )
         service = TorService(self._reactor, options, network, self._clock)

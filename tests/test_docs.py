@@ -111,7 +111,7 @@ def test_options_in_the_commented_file() -> None:
     """perfd.conf, which `perfd init` writes, has every option, set or in a comment."""
     text = (CHECKOUT / "perfd.conf").read_text(encoding="utf-8")
     missing = {name for name in options() if not re.search(rf"^#?{name} =", text, re.MULTILINE)}
-    assert missing <= {"socks-proxy", "control", "transport"}
+    assert missing <= {"socks-proxy", "control", "control-password", "control-password-file", "transport"}
     assert all(name in text for name in missing - {"transport"})
     parse_config(text, Path("perfd.conf"))
 

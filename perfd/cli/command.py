@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,17 @@ from perfd.cli.data import add_commands
 from perfd.config import Config, ConfigError, load_config
 from perfd.config.experiment import TYPES
 from perfd.config.reader import NETWORKS
-from perfd.config.values import Address, address, control_port, names, nonempty, one_of, positive, socks_address
+from perfd.config.values import (
+    Address,
+    address,
+    control_port,
+    names,
+    nonempty,
+    one_of,
+    password_in,
+    positive,
+    socks_address,
+)
 from perfd.instance import CONFIG_FILE, PROFILES, Instance, InstanceError, create_instance
 from perfd.units import parse_duration, parse_size
 
@@ -215,6 +226,20 @@ def _add_proxy(commands: _Commands) -> None:
         help="the control port of a running tor",
     )
     ways.add_argument("--network", choices=NETWORKS, help="default: as in perfd.conf, or testnet without one")
+    passwords = parser.add_mutually_exclusive_group()
+    passwords.add_argument(
+        "--control-password",
+        type=argument(nonempty),
+        metavar="PASSWORD",
+        help="for its HashedControlPassword; other users of this machine see it",
+    )
+    passwords.add_argument(
+        "--control-password-file",
+        dest="control_password",
+        type=argument(partial(password_in, Path())),
+        metavar="FILE",
+        help="its first line is the password",
+    )
     parser.add_argument("--tor", default="default", metavar="NAME", help="the tor of perfd.conf to use")
     parser.add_argument("--optimistic", action="store_true", help="tell programs at once that they are connected")
     parser.add_argument("--log", default="-", metavar="FILE", help="default: -, standard output")
@@ -227,7 +252,9 @@ def _proxy(options: argparse.Namespace) -> int:
 
     is_default = options.config == Path(CONFIG_FILE)
     path = None if is_default and not options.config.exists() else options.config
-    names = ("listen", "socks", "control", "network", "tor", "optimistic", "log")
+    if options.control_password is not None and options.control is None:
+        raise ConfigError(["perfd proxy: --control-password is only used with --control"])
+    names = ("listen", "socks", "control", "control_password", "network", "tor", "optimistic", "log")
     return proxy(path, Request(**{name: getattr(options, name) for name in names}))
 
 

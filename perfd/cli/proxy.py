@@ -48,6 +48,7 @@ class Request:
     listen: Address
     socks: SOCKSAddress | None
     control: str | None
+    control_password: str | None = attrs.field(repr=False)
     network: str | None
     tor: str
     optimistic: bool
@@ -146,7 +147,12 @@ def _way(reactor: Reactor, path: Path | None, request: Request) -> Iterator[_Way
         outside = OutsideSocks(reactor, "default", where.host, where.port, version, login)
         yield _Way(f"the SOCKS port {request.socks}", outside, None, Service(), CONNECT_TIMEOUT)
     elif request.control is not None:
-        options = TorOptions(name="default", data_directory=Path(), control=request.control)
+        options = TorOptions(
+            name="default",
+            data_directory=Path(),
+            control=request.control,
+            control_password=request.control_password,
+        )
         attached = TorService(reactor, options)
         events = ControlEvents(reactor, Clock(), source="proxy", tor=options.name, sink=Unrecorded())
         attached.subscribe(events.connected, events.disconnected)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import socket
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -26,6 +27,7 @@ from perfd.config.values import (
     lines,
     nonempty,
     one_of,
+    password_in,
     ports,
     positive,
     socks_address,
@@ -199,6 +201,7 @@ class _Reader:
             binary=section.get("binary", nonempty, "tor"),
             torrc=section.get("torrc", str, ""),
             control=section.get("control", control_port, None),
+            control_password=self._control_password(section),
             bootstrap_timeout=section.get("bootstrap-timeout", positive(parse_duration), 300.0),
             bridges=bridges,
             transport_plugins=section.get("transport-plugins", lines, no_lines),
@@ -206,8 +209,19 @@ class _Reader:
             guards=section.get("guards", GuardPolicy.parse, GuardPolicy()),
             drop_guards=section.get("drop-guards", positive(parse_duration), None),
         )
+        if config.control is None and config.control_password is not None:
+            section.problem("control-password", "only used with control")
         section.finish()
         return config
+
+    def _control_password(self, section: Section) -> str | None:
+        """In the section itself, or in a file that fewer may read."""
+        password = section.get("control-password", nonempty, None)
+        read_file = partial(password_in, self._path.absolute().parent)
+        in_file = section.get("control-password-file", read_file, None)
+        if password is not None and in_file is not None:
+            section.problem("control-password-file", "control-password is given as well")
+        return password or in_file
 
     def _browsers(self, directory: Path) -> tuple[BrowserConfig, ...]:
         """The browser named default, whose options are the defaults of all, and the named ones."""

@@ -32,6 +32,7 @@ class TorConfig:
     binary: str
     torrc: str
     control: str | None  # host:port, or the path of a socket
+    control_password: str | None = attrs.field(repr=False)  # for a HashedControlPassword
     bootstrap_timeout: float  # seconds
     bridges: tuple[str, ...]
     transport_plugins: tuple[str, ...]

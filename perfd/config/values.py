@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -215,6 +216,21 @@ def control_port(text: str) -> str:
     if "/" not in text:
         address(text)
     return text
+
+
+def password_in(directory: Path, name: str) -> str:
+    """The password in the first line of the file ``name``, which is relative to ``directory``."""
+    try:
+        with (directory / name).open(encoding="utf-8") as file:
+            password = file.readline(_LONGEST_PASSWORD).rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not password:
+        raise ValueError(f"{name!r} has no password in its first line")
+    return password
+
+
+_LONGEST_PASSWORD = 1024
 
 
 def database_url(text: str) -> str:

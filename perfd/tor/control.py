@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import stat
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
@@ -26,6 +28,24 @@ CONNECT_TIMEOUT = 20.0
 _NONSENSE = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What txtorcon raises when it reads something that a tor would not say."""
 
+MOST_LINE = 128 * 1024
+"""Bytes of a line on the control port."""
+
+MOST_REPLY = 1024 * 1024
+"""Bytes of a reply or event. The longest that is asked for, circuit-status, has some hundred for each circuit."""
+
+MOST_STREAMED = 256 * 1024 * 1024
+"""Bytes of a reply that is taken line by line: all server descriptors of the public network have about 30 MB."""
+
+_COOKIE_SIZE = 32  # control-spec 3.5
+
+_METHODS = re.compile(r"\bMETHODS=([A-Z,]+)")
+
+_NO_METHOD = (
+    "it offers {offered} to authenticate, of which none can be used: it takes SAFECOOKIE (CookieAuthentication 1) "
+    "or a control-password for its HashedControlPassword"
+)
+
 _KEYWORD = re.compile(r'([A-Z]+)=("(?:[^"\\]|\\.)*"|\S*)')
 
 
@@ -37,29 +57,67 @@ class ControlError(Exception):
 
 
 class ControlProtocol(TorControlProtocol):  # type: ignore[misc]  # txtorcon has no types
-    """txtorcon's control protocol, without exceptions for a peer that speaks something else, and beyond ASCII."""
+    """txtorcon's control protocol for a peer that may be anybody, and beyond ASCII.
 
-    garbled = False
+    Of the ways to authenticate by a file only SAFECOOKIE is used (control-spec 3.24): whoever asks for COOKIE is
+    sent the content of any file that it names. A password that is given is used where one is taken. What is no
+    reply of a tor, or longer than one, ends the connection; ``misbehaviour`` says why.
+    """
+
+    MAX_LENGTH = MOST_LINE
+    misbehaviour: str | None = None
+    _reply_size = 0  # so far
 
     def lineReceived(self, line: bytes) -> None:
+        if self.misbehaviour is not None:
+            return
+        most = MOST_REPLY if self.command is None or self.command[2] is None else MOST_STREAMED
+        self._reply_size += len(line) + 2
+        if self._reply_size > most:
+            self._misbehaved(f"its reply has more than {most} bytes")
+            return
         ascii_only = line.decode("utf-8", "backslashreplace").encode("ascii", "backslashreplace")
         try:
             super().lineReceived(ascii_only)
         except _NONSENSE:
-            self.garbled = True
-            self.transport.abortConnection()
+            self._misbehaved("the peer does not speak Tor's control protocol")
+        if self.fsm.state.name == "IDLE":
+            self._reply_size = 0
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        self.garbled = True
+        self._misbehaved(f"a line of its reply has more than {MOST_LINE} bytes")
+
+    def _misbehaved(self, how: str) -> None:
+        self.misbehaviour = self.misbehaviour or how
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.on_disconnect = None  # deprecated in txtorcon, and looking at it is deprecated in Twisted
         super().connectionLost(reason)
 
+    def _do_authenticate(self, protoinfo: str) -> Any:
+        offered = _METHODS.search(protoinfo)
+        if offered is None:
+            return super()._do_authenticate(protoinfo)
+        methods = set(offered[1].split(",")) - {"COOKIE"}
+        if self.password_function is None:
+            methods -= {"HASHEDPASSWORD"}
+        elif "HASHEDPASSWORD" in methods:
+            methods = {"HASHEDPASSWORD"}
+        if not methods:
+            raise ControlError(_NO_METHOD.format(offered=offered[1]))
+        chosen = f"METHODS={','.join(sorted(methods))}"
+        return super()._do_authenticate(protoinfo[: offered.start()] + chosen + protoinfo[offered.end() :])
+
     def _read_cookie(self, cookiefile: str) -> None:
-        # txtorcon reads tor's octal escapes as Latin-1; on disk they are the bytes of the path.
-        super()._read_cookie(os.fsdecode(cookiefile.encode("latin-1")))
+        # The peer names the file: it must not be one that blocks, or never ends. txtorcon reads tor's octal escapes
+        # as Latin-1; on disk they are the bytes of the path.
+        descriptor = os.open(cookiefile.encode("latin-1"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != _COOKIE_SIZE:
+                raise RuntimeError(f"{cookiefile} is no authentication cookie")
+            self._cookie_data = file.read(_COOKIE_SIZE)
 
 
 def control_endpoint(reactor: IReactorTime, address: str) -> IStreamClientEndpoint:
@@ -76,7 +134,7 @@ def control_endpoint(reactor: IReactorTime, address: str) -> IStreamClientEndpoi
 async def open_control(
     reactor: IReactorTime, endpoint: IStreamClientEndpoint, password: str | None = None
 ) -> ControlProtocol:
-    """Connect to a tor and authenticate (cookie, password or nothing, whatever it offers).
+    """Connect to a tor and authenticate: by ``password`` if it takes one, by SAFECOOKIE, or not at all.
 
     Raises ``ControlError``.
     """
@@ -96,17 +154,15 @@ async def open_control(
     try:
         await Deferred.fromCoroutine(connect_and_authenticate()).addTimeout(CONNECT_TIMEOUT, reactor)
         authenticated = True
-    except (ConnectError, DeferredTimeoutError, OSError, *_NONSENSE) as error:
-        raise ControlError(_clear(error, protocol.garbled)) from None
+    except (ConnectError, ControlError, DeferredTimeoutError, OSError, *_NONSENSE) as error:
+        raise ControlError(protocol.misbehaviour or _clear(error)) from None
     finally:
         if not authenticated and protocol.transport is not None:
             protocol.transport.abortConnection()
     return protocol
 
 
-def _clear(error: Exception, garbled: bool) -> str:
-    if garbled:
-        return "the peer does not speak Tor's control protocol"
+def _clear(error: Exception) -> str:
     if isinstance(error, DeferredTimeoutError):
         return f"no answer within {CONNECT_TIMEOUT:g} s"
     if isinstance(error, TorDisconnectError):

@@ -72,7 +72,7 @@ class TorOptions:
     torrc: str = ""  # lines of a torrc; a SocksPort in it replaces Perfd's own
     bootstrap_timeout: float = 300.0  # seconds
     control: str | None = None  # host:port, or the path of a socket
-    control_password: str | None = None
+    control_password: str | None = attrs.field(default=None, repr=False)
     single_onion: bool = False  # for a single onion service: it is not anonymous, and has no SOCKS port for clients
 
 

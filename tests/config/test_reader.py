@@ -139,6 +139,12 @@ tor = beta
         ("[server]\nlisten = 0.0.0.0:80", "public-address: needed"),
         ("[perfd]\nnetwork = tor", "cannot be reached over the public Tor network"),
         ("[perfd]\nsocks-proxy = 127.0.0.1:9050", "only used with network = socks"),
+        ("[tor]\ncontrol-password = x", "control-password: only used with control"),
+        ("[tor]\ncontrol = a:1\ncontrol-password-file = none", "'none' cannot be read: No such file or directory"),
+        (
+            "[tor]\ncontrol = a:1\ncontrol-password-file = /dev/null",
+            "'/dev/null' has no password in its first line",
+        ),
         ("[perfd]\nsocks-proxy = http://127.0.0.1:80", "'http' is not one of socks4, socks4a, socks5, socks5h"),
         ("[perfd]\nsocks-proxy = socks5://127.0.0.1", "'127.0.0.1' is not an address"),
         ("[perfd]\nsocks-proxy = socks5://:secret@127.0.0.1:1", "a user name is needed before the @"),
@@ -390,3 +396,15 @@ def test_socks_address(text: str, shown: str, login: tuple[str, str] | None) -> 
     found = socks_address(text)
     assert (str(found), found.login) == (shown, login)
     assert "cret" not in repr(found)
+
+
+def test_control_password(tmp_path: Path) -> None:
+    """In the file itself, or in the first line of another, which is beside it; not in both, and never shown."""
+    (tmp_path / "secret").write_text("s3cret #1\nmore\n")
+    path, given = tmp_path / "perfd.conf", "[tor]\ncontrol = /run/tor/control\ncontrol-password{}\n[tor:b]\n"
+    for text, expected in ((given.format(" = s3cret"), "s3cret"), (given.format("-file = secret"), "s3cret #1")):
+        config = parse_config(text, path)
+        assert [tor.control_password for tor in config.tors] == [expected] * 2
+        assert "s3cret" not in repr(config)
+    with pytest.raises(ConfigError, match="control-password-file: control-password is given as well"):
+        parse_config(given.format(" = x\ncontrol-password-file = secret"), path)

@@ -6,6 +6,7 @@ failures of the test.
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
+
+SERVER_NONCE = bytes(range(32)).hex().upper()
 
 
 class FakeProcess:
@@ -128,6 +131,10 @@ class FakeTor:
         self.phase = changed.pop("phase", bootstrap_phase(0, "starting", "Starting"))
         self.socks = changed.pop("socks", '"127.0.0.1:9050"')
         self.password = changed.pop("password", None)
+        self.methods = changed.pop("methods", "NULL" if self.password is None else "HASHEDPASSWORD")
+        self.cookie_file: Path | None = changed.pop("cookie_file", None)
+        self.cookie: bytes | None = changed.pop("cookie", None)  # None: what is in the file
+        self.endless: list[str] = changed.pop("endless", [])  # in the place of its first answer
         self.own = changed.pop("own", None)  # our address towards it; the same as its own: it is on this host
         assert not changed, changed
         self.commands: list[str] = []
@@ -135,6 +142,7 @@ class FakeTor:
         self.authenticated = False
         self.connected = False
         self._protocol: Any = None
+        self._nonces = b""
 
     def accept(self) -> None:
         """Accept the connection that was attempted last, and answer until nothing more is asked."""
@@ -182,15 +190,10 @@ class FakeTor:
 
     def _answer(self, line: str) -> list[str]:
         command, _, arguments = line.partition(" ")
-        if command == "PROTOCOLINFO":
-            methods = "NULL" if self.password is None else "HASHEDPASSWORD"
-            return ["250-PROTOCOLINFO 1", f"250-AUTH METHODS={methods}", '250-VERSION Tor="1"', "250 OK"]
-        if command == "AUTHENTICATE":
-            expected = "" if self.password is None else self.password.encode().hex()
-            if arguments != expected:
-                return ["515 Authentication failed: Password did not match HashedControlPassword"]
-            self.authenticated = True
-            return ["250 OK"]
+        if self.endless:
+            return self.endless
+        if command in ("PROTOCOLINFO", "AUTHCHALLENGE", "AUTHENTICATE"):
+            return self._authentication(command, arguments)
         assert self.authenticated, f"{line} before authentication"
         if command == "GETINFO":
             return [f"250-{arguments}={self._information(arguments)}", "250 OK"]
@@ -200,6 +203,31 @@ class FakeTor:
             return ["250 OK"]
         assert line in ("USEFEATURE EXTENDED_EVENTS", "TAKEOWNERSHIP"), line
         return ["250 OK"]
+
+    def _authentication(self, command: str, arguments: str) -> list[str]:
+        if command == "PROTOCOLINFO":
+            file = "" if self.cookie_file is None else f' COOKIEFILE="{self.cookie_file}"'
+            auth = f"250-AUTH METHODS={self.methods}{file}"
+            return ["250-PROTOCOLINFO 1", auth, '250-VERSION Tor="1"', "250 OK"]
+        if command == "AUTHCHALLENGE":
+            kind, _, nonce = arguments.partition(" ")
+            assert kind == "SAFECOOKIE"
+            self._nonces = bytes.fromhex(nonce) + bytes.fromhex(SERVER_NONCE)
+            return [f"250 AUTHCHALLENGE SERVERHASH={self._hash('server-to-controller')} SERVERNONCE={SERVER_NONCE}"]
+        expected = "" if self.password is None else self.password.encode().hex()
+        if self._nonces:
+            expected = self._hash("controller-to-server")
+        if arguments != expected:
+            return ["515 Authentication failed: Password did not match HashedControlPassword"]
+        self.authenticated = True
+        return ["250 OK"]
+
+    def _hash(self, way: str) -> str:
+        """The proof of who knows the cookie (control-spec 3.24)."""
+        assert self.cookie_file is not None
+        cookie = self.cookie_file.read_bytes() if self.cookie is None else self.cookie
+        key = f"Tor safe cookie authentication {way} hash".encode()
+        return hmac.new(key, cookie + self._nonces, "sha256").hexdigest().upper()
 
     def _information(self, key: str) -> str:
         known = {

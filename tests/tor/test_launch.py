@@ -15,7 +15,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.clock import Clock
-from perfd.tor.control import Bootstrap, control_endpoint
+from perfd.tor.control import MOST_LINE, MOST_REPLY, Bootstrap, control_endpoint
 from perfd.tor.launch import TorOptions, TorService
 from perfd.tor.supervision import LONGEST_PAUSE, NotReadyError
 from tests.support.fake_tor import FakeProcess, FakeReactor, FakeTor, bootstrap_phase, refuse
@@ -699,6 +699,62 @@ class AttachTests(TorTestCase):
         service = self.attach(control_password="secret")
         FakeTor(self.reactor, password="secret", phase=bootstrap_phase(*DONE)).accept()
         self.assertIsNone(service.not_ready)
+
+    def test_password_rather_than_a_cookie(self) -> None:
+        """A password that is given is used, whatever file the other end names."""
+        service = self.attach(control_password="secret")
+        options = {"methods": "COOKIE,SAFECOOKIE,HASHEDPASSWORD", "cookie_file": self.directory / "none"}
+        FakeTor(self.reactor, password="secret", phase=bootstrap_phase(*DONE), **options).accept()
+        self.assertIsNone(service.not_ready)
+
+    def test_safe_cookie(self) -> None:
+        """The cookie is proved to be known, by the other end first; it is never sent."""
+        cookie = self.directory / "cookie"
+        cookie.write_bytes(bytes(range(32, 64)))
+        service = self.attach(control_password="not asked for")
+        tor = FakeTor(self.reactor, methods="COOKIE,SAFECOOKIE", cookie_file=cookie, phase=bootstrap_phase(*DONE))
+        tor.accept()
+        self.assertIsNone(service.not_ready)
+        self.assertNotIn(cookie.read_bytes().hex(), "".join(tor.commands).lower())
+
+    def test_whoever_names_a_file(self) -> None:
+        """Somebody who does not know what is in a file is told nothing of it."""
+        secret = self.directory / "secret"
+        secret.write_bytes(b"x" * 32)
+        fifo = self.directory / "fifo"
+        os.mkfifo(fifo)
+        for methods, file, reason in (
+            ("COOKIE", secret, "it offers COOKIE to authenticate, of which none can be used: it takes SAFECOOKIE"),
+            ("COOKIE,HASHEDPASSWORD", secret, "it offers COOKIE,HASHEDPASSWORD to authenticate, of which none can"),
+            ("SAFECOOKIE", secret, "Server hash not expected"),
+            ("SAFECOOKIE", fifo, "fifo is no authentication cookie"),
+            ("SAFECOOKIE", Path("/dev/zero"), "/dev/zero is no authentication cookie"),
+            ("SAFECOOKIE", self.directory / "none", "No such file"),
+        ):
+            self.reactor = FakeReactor()
+            service = self.attach()
+            tor = FakeTor(self.reactor, methods=methods, cookie_file=file, cookie=bytes(32))
+            tor.accept()
+            self.assertIn(reason, service.not_ready or "")
+            self.assertNotIn((b"x" * 32).hex(), "".join(tor.commands).lower())
+            self.assertFalse([line for line in tor.commands if line.startswith("AUTHENTICATE")])
+            self.successResultOf(self.stop(service))
+
+    def test_endless_replies(self) -> None:
+        """A reply, an event or a line without an end ends the connection, before it takes memory or time."""
+        for lines, reason in (
+            (["250-" + "x" * 1000] * (MOST_REPLY // 1000 + 2), f"its reply has more than {MOST_REPLY} bytes"),
+            (["250+x=", *["y" * 1000] * (MOST_REPLY // 1000 + 2)], f"its reply has more than {MOST_REPLY} bytes"),
+            (["650-" + "x" * 1000] * (MOST_REPLY // 1000 + 2), f"its reply has more than {MOST_REPLY} bytes"),
+            (["250-" + "x" * MOST_LINE], f"a line of its reply has more than {MOST_LINE} bytes"),
+        ):
+            self.reactor = FakeReactor()
+            service = self.attach()
+            tor = FakeTor(self.reactor, endless=lines)
+            tor.accept()
+            self.assertIn(reason, service.not_ready or "")
+            self.assertFalse(tor.connected)
+            self.successResultOf(self.stop(service))
 
     def test_wrong_password(self) -> None:
         """A wrong password is a reason."""
