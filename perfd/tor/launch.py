@@ -312,9 +312,14 @@ class TorService(SupervisedService):
             session.end(f"could not be used: {failure.getErrorMessage()}")
 
     def _subscriber_failed(self, failure: Failure) -> None:
-        """A consumer of events that fails costs its events, not the measurements."""
+        """A consumer of events that fails costs its events, not the measurements.
+
+        What it fails with because the connection is lost says no more than that, which is told elsewhere.
+        """
         if failure.check(CancelledError):
             failure.raiseException()
+        if failure.check(TorDisconnectError):
+            return
         self._log.failure("a subscriber of {what} failed", failure, what=self._what)
 
 

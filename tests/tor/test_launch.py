@@ -499,6 +499,23 @@ class SubscriberTests(TorTestCase):
         self.reactor.settle()
         self.assertEqual(len(self.flushLoggedErrors(LookupError)), 2)
 
+    def test_lost_meanwhile(self) -> None:
+        """A connection that is lost while a subscriber asks something is no failure of the subscriber."""
+        service = self.service()
+
+        async def connected(protocol: Any) -> None:
+            asking = protocol.queue_command("GETINFO version")
+            protocol.transport.loseConnection()
+            await asking
+
+        service.subscribe(connected)
+        self.start(service)
+        self.connect(phase=bootstrap_phase(*DONE))
+        self.reactor.process.end(0)
+        self.reactor.settle()
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.assertIn("tor default stopped: exit code 0", service.not_ready or "")
+
     def test_hanging(self) -> None:
         """A subscriber that hangs is bounded by the deadline."""
         service = self.service()

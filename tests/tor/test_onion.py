@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import gc
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock as FakeReactor
 from twisted.trial.unittest import SynchronousTestCase
 from txtorcon import TorProtocolError
+from txtorcon.torcontrolprotocol import TorDisconnectError
 
 from perfd.clock import Clock
 from perfd.tor.events.join import Join
@@ -292,16 +295,18 @@ class Ways(SynchronousTestCase):
 class FakeProtocol:
     """What is used of txtorcon's protocol; ``answers`` to commands, by their first word."""
 
-    def __init__(self, **answers: str | Exception) -> None:
+    def __init__(self, **answers: Any) -> None:
         self.valid_events = dict.fromkeys(EVENTS)
         self.listeners: dict[str, list[Callable[[str], None]]] = {}
         self.commands: list[str] = []
         self.waiting: list[Deferred[str]] = []
-        self.answers: dict[str, str | Exception] = {"ADD_ONION": f"ServiceID={NAME}", **answers}
+        self.answers: dict[str, Any] = {"ADD_ONION": f"ServiceID={NAME}", **answers}
 
     def queue_command(self, command: str) -> Deferred[str]:
         self.commands.append(command)
         answer = self.answers.get(command.split(maxsplit=1)[0], "OK")
+        if isinstance(answer, Deferred):
+            return answer
         return fail(answer) if isinstance(answer, Exception) else succeed(answer)
 
     def add_event_listener(self, keyword: str, listener: Callable[[str], None]) -> Deferred[None]:
@@ -511,6 +516,18 @@ class Forgetting(SynchronousTestCase):
         self.reactor.advance(NEWNYM_WAIT)
         self.assertIs(self.successResultOf(forgetting), False)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_lost_before_the_answer(self) -> None:
+        """The control connection is lost before tor has answered the command: no error is left unhandled."""
+        answer: Deferred[str] = Deferred()
+        self.connect(FakeProtocol(SIGNAL=answer))
+        forgetting = self.forget()
+        self.events.disconnected()
+        answer.errback(TorDisconnectError("Tor unexpectedly disconnected", None))
+        self.assertIs(self.successResultOf(forgetting), False)
+        del forgetting, answer
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
 
 
 class FailedStream(SynchronousTestCase):

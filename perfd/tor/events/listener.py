@@ -161,6 +161,7 @@ class ControlEvents:
             return False
         finally:
             self._newnyms.remove(done)
+            done.addErrback(lambda _: None)  # if tor was lost before it answered, nobody waits for this yet
         return True
 
     async def _signal_newnym(self, protocol: TorControlProtocol, done: Deferred[None]) -> None:
