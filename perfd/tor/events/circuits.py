@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import attrs
@@ -54,6 +54,9 @@ class _Hop:
 class LiveCircuit:
     """A circuit as its events told it so far. All stamps are monotonic.
 
+    A circuit that tor gave up (FAILED, TIMEOUT) ended then and was never built, as OnionPerf and metrics-lib count
+    it, although tor may build it to the end to learn how long that takes; its events tell of that too.
+
     ``anchor`` was read when it was first seen, so that a step of the wall clock can shift its record as a whole but
     never bend a duration in it. ``created`` is for a circuit of which no LAUNCHED was seen: tor's own
     TIME_CREATED, in seconds since the epoch by tor's clock, and so not fit for differences with stamps.
@@ -93,16 +96,18 @@ class LiveCircuit:
         """A CIRC event."""
         if line.word == "LAUNCHED":
             self.launch = stamp
-        elif line.word == "BUILT" and self.built is None:
+        elif line.word == "BUILT" and self.built is None and self.timed_out is None:
             self.built = stamp
         elif line.word in ("FAILED", "CLOSED"):
             if line.word == "FAILED" and line.reason == "TIMEOUT" and self.timed_out is None:
                 self.timed_out = stamp
             else:
                 self.end = stamp
-            if line.word == "FAILED" or line.reason not in _NO_FAILURES:
+            given_up = self.timed_out is not None and self.failure_local is not None
+            if not given_up and (line.word == "FAILED" or line.reason not in _NO_FAILURES):
                 self.failure_local, self.failure_remote = line.reason, line.remote_reason
-        self.status = line.word
+        if self.timed_out is None or line.word == "FAILED":
+            self.status = line.word
         self._update(line, stamp if line.word == "EXTENDED" else None)
         self._add_event(stamp, f"{line.purpose}:{line.word}")
         if line.word == "BUILT":
@@ -118,9 +123,14 @@ class LiveCircuit:
         self._add_onion_step(stamp, line)
 
     def found(self, line: CircuitLine) -> None:
-        """A line of circuit-status: what it is now, without a time."""
-        self.status = line.word
-        self._update(line, None)
+        """A line of circuit-status: what it is now, without a time.
+
+        Tor may answer before it sends the events of what the answer shows. So of a circuit whose events are heard
+        from its launch on, the hops are left to its EXTENDED events, which have their times.
+        """
+        if self.timed_out is None:
+            self.status = line.word
+        self._update(line, None, hops=self.launch is None)
 
     def bandwidth_came(self, stamp: float, text: str) -> None:
         """A CIRC_BW event: on the second leg of a Conflux set, tor 0.4.9 sends one with every cell."""
@@ -162,7 +172,7 @@ class LiveCircuit:
             circ_id=self.circ_id,
             launch=self.created if self.launch is None else epoch(self.launch),
             built=_or_none(epoch, self.built),
-            end=_or_none(epoch, self.end),
+            end=_or_none(epoch, self.end if self.timed_out is None else self.timed_out),
             status=self.status,
             purpose=self.purpose,
             build_flags=self.build_flags,
@@ -192,7 +202,7 @@ class LiveCircuit:
             return None
         return tuple(round(stamp - self.launch, 6) for stamp in stamps)
 
-    def _update(self, line: CircuitLine, extended: float | None) -> None:
+    def _update(self, line: CircuitLine, extended: float | None, *, hops: bool = True) -> None:
         """Take what every line says. What a line leaves out stays: only FAILED and CLOSED have no CONFLUX_ID."""
         self.purpose = line.purpose or self.purpose
         self.build_flags = line.build_flags or self.build_flags
@@ -205,14 +215,21 @@ class LiveCircuit:
             # Not if tor's clock is obviously not ours.
             age = self.anchor.wall - line.time_created
             self.created = line.time_created if -1.0 <= age <= MAX_AGE else None
+        if hops and line.path:
+            self._update_path(line.path, extended)
+
+    def _update_path(self, path: Sequence[Relay], extended: float | None) -> None:
+        """Take the relays of ``path`` that are new; the last was reached at ``extended``, unless it has a time."""
         known = 0
-        for hop, relay in zip(self.hops, line.path, strict=False):
+        for hop, relay in zip(self.hops, path, strict=False):
             if hop.relay.fingerprint != relay.fingerprint:
                 break
             known += 1
-        if known < len(line.path):
-            self.hops[known:] = [_Hop(relay, None) for relay in line.path[known:]]
-            self.hops[-1].built = extended
+        if known < len(path):
+            self.hops[known:] = [_Hop(relay, None) for relay in path[known:]]
+        last = self.hops[len(path) - 1]
+        if last.built is None:
+            last.built = extended
 
     def _add_event(self, stamp: float, name: str) -> None:
         if len(self.events) < MAX_EVENTS or self.end is not None:

@@ -247,7 +247,7 @@ def tor_fields(joined: Joined) -> dict[str, Any]:
     """Tor's view as the arguments of ``Measurement``."""
     stream, circuit = joined.stream, joined.circuit
     fields: dict[str, Any] = {"cbt_set": joined.cbt_set}
-    if joined.build_timeout is not None:
+    if joined.build_timeout is not None and circuit is None:
         fields |= {
             "timeout": joined.build_timeout.timeout_ms,
             "quantile": joined.build_timeout.cutoff_quantile,
@@ -275,9 +275,8 @@ def tor_fields(joined: Joined) -> dict[str, Any]:
             "conflux_circ_ids": tuple(str(leg.circ_id) for leg in joined.legs),
             "conflux_rtt": circuit.conflux_rtt,
         }
-    # The timeout that counted for this circuit, if that is known.
-    if circuit.timeout is not None:
-        fields |= {"timeout": circuit.timeout, "quantile": circuit.quantile}
+    # The timeout that counted for this circuit, which documents of circuits have too; None if it is not known.
+    fields |= {"timeout": circuit.timeout, "quantile": circuit.quantile}
     if circuit.cbt_set is not None:
         fields["cbt_set"] = circuit.cbt_set
     return fields

@@ -282,6 +282,24 @@ class Folding(SynchronousTestCase):
         self.assertEqual([hop.built for hop in circuit.path], [None, 1_000_101.0])
         self.assertEqual((circuit.failure_local, circuit.purpose), ("NOPATH", "GENERAL"))
 
+    def test_answers_take_no_events_place(self) -> None:
+        """Tor may answer before it sends the events of what the answer shows: they still give hops their times."""
+        more = "PURPOSE=CONFLUX_UNLINKED"
+        self.fold.circuit_status(f"circuit-status=\n2 EXTENDED {A} {more}\nOK")  # of whose launch nothing is known
+        self.feed("CIRC", f"1 LAUNCHED {more}", f"2 EXTENDED {A} {more}", f"1 EXTENDED {A} {more}")
+        self.fold.circuit_status(
+            f"circuit-status=\n1 EXTENDED {A},{B},{C} {more}\n2 EXTENDED {A},{B},{C} {more}\nOK"
+        )
+        for path in (f"{A},{B}", f"{A},{B},{C}"):
+            self.feed("CIRC", *(f"{number} EXTENDED {path} {more}" for number in (1, 2)))
+        self.feed(
+            "CIRC", *(f"{number} {word} {A},{B},{C} {more}" for word in ("BUILT", "CLOSED") for number in (1, 2))
+        )
+        first, second = self.sink.circuits
+        self.assertEqual([hop.built for hop in first.path], [1_000_103.0, 1_000_104.0, 1_000_106.0])
+        self.assertEqual([hop.built for hop in second.path], [1_000_102.0, 1_000_105.0, 1_000_107.0])
+        self.assertEqual(first.built, 1_000_108.0)
+
     def test_cannibalized(self) -> None:
         """A cannibalized circuit keeps its launch, and its new hop has a time of its own."""
         self.build(more="PURPOSE=HS_VANGUARDS")
@@ -305,7 +323,10 @@ class Folding(SynchronousTestCase):
         self.fold.event(self.now, "CIRC_MINOR", text)
 
     def test_timed_out_and_measured_on(self) -> None:
-        """A circuit that timed out and is built on for tor's statistics is one record; it ends later."""
+        """A circuit that timed out and is built on for tor's statistics is one record, and ended when it timed out.
+
+        How long tor took in the end is no build time of a circuit that anybody could use.
+        """
         self.time_out()
         self.go_on_measuring()
         self.now += 60.0
@@ -316,9 +337,9 @@ class Folding(SynchronousTestCase):
         self.fold.lose()
         (circuit,) = self.sink.circuits
         self.assertEqual(
-            (circuit.status, circuit.failure_local, circuit.failure_remote), ("CLOSED", "TIMEOUT", None)
+            (circuit.status, circuit.failure_local, circuit.failure_remote), ("FAILED", "TIMEOUT", None)
         )
-        self.assertEqual((circuit.launch, circuit.built, circuit.end), (1_000_101.0, 1_000_164.0, 1_000_165.0))
+        self.assertEqual((circuit.launch, circuit.built, circuit.end), (1_000_101.0, None, 1_000_103.0))
         self.assertEqual(
             [event.name for event in circuit.events[-4:]],
             [
@@ -333,7 +354,9 @@ class Folding(SynchronousTestCase):
         self.time_out()
         self.go_on_measuring()
         self.feed("CIRC", f"182 FAILED {A} PURPOSE=MEASURE_TIMEOUT REASON=MEASUREMENT_EXPIRED")
-        self.assertEqual([circuit.end for circuit in self.sink.circuits], [1_000_104.0])
+        (circuit,) = self.sink.circuits
+        self.assertEqual((circuit.end, circuit.failure_local), (1_000_103.0, "TIMEOUT"))
+        self.assertEqual(circuit.events[-1].name, "MEASURE_TIMEOUT:FAILED")
 
     def test_timed_out_for_good(self) -> None:
         """A circuit that tor does not go on with, as one of an onion service, ended when it timed out."""
