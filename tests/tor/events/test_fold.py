@@ -467,6 +467,19 @@ class Folding(SynchronousTestCase):
         self.assertIs(self.fold.cbt_set, False)
         self.assertIsNone(self.fold.build_timeout.alpha)
 
+    def test_build_timeout_of_a_measurement(self) -> None:
+        """It is that of its circuit's launch, also where that is not known; without a circuit that of its begin."""
+        self.feed("CIRC", "1 LAUNCHED PURPOSE=GENERAL")
+        self.feed("BUILDTIMEOUT_SET", "COMPUTED TIMEOUT_MS=1823 CUTOFF_QUANTILE=0.800000")
+        self.feed("CIRC", "2 LAUNCHED PURPOSE=GENERAL")
+        found = []
+        for port, circuit in ((40001, 1), (40002, 2), (40003, 0)):
+            join = self.fold.join(("127.0.0.1", port), 0.0)
+            self.feed("STREAM", new_stream(port, port), f"{port} SENTCONNECT {circuit} 10.0.0.1:80")
+            fields = tor_fields(self.fold.joined(join))
+            found.append((fields.get("timeout"), fields.get("quantile")))
+        self.assertEqual(found, [(None, None), (1823, 0.8), (1823, 0.8)])
+
     def test_build_timeout_not_learnt(self) -> None:
         """When a whole circuit was built and tor told no timeout, it has learnt none."""
         self.assertIsNone(self.fold.cbt_set)
