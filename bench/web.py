@@ -33,13 +33,13 @@ from pathlib import Path
 from twisted.internet import reactor
 from perfd.store.reader import AsyncReader
 from perfd.store.worker import ThreadWorker
-from perfd.web.results.answers import Access, Library
+from perfd.web.results.answers import Access, PublicDatabase
 from perfd.web.results.records import result_resources
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
 reader = AsyncReader(ThreadWorker(reactor, "reader", 2), Path(sys.argv[2]))
 reader.start()
-pages = result_resources(Library(reader, Access("all")))
+pages = result_resources(PublicDatabase(reader, Access("all")))
 site = make_site(pages, reactor=reactor, stamps=ServerStamps(time.monotonic))
 reactor.listenTCP(int(sys.argv[1]), site, interface="127.0.0.1")
 reactor.run()

@@ -10,7 +10,7 @@ from perfd.clock import Clock
 from perfd.daemon.upkeep import archive
 from perfd.store.page_files import DIRECTORY as PAGE_FILES
 from perfd.web.request import Described
-from perfd.web.results.answers import Library
+from perfd.web.results.answers import PublicDatabase
 from perfd.web.results.archive import ArchivePages
 from perfd.web.results.openapi import OpenApi
 from perfd.web.results.pages import HealthPage, MetricsPage
@@ -31,17 +31,17 @@ def measured(max_size: int, clock: Clock) -> dict[str, Described]:
 
 
 def read(
-    library: Library, directory: Path, health: Callable[[], dict[str, Any]], metrics: Callable[[], bytes]
+    database: PublicDatabase, directory: Path, health: Callable[[], dict[str, Any]], metrics: Callable[[], bytes]
 ) -> dict[str, Described]:
     """What people and programs read of a daemon: its results, from the instance in ``directory``, and its state.
 
     ``health`` gives the report, ``metrics`` the exposition.
     """
     return {
-        **result_resources(library, directory / PAGE_FILES),
-        "archive": ArchivePages(directory / archive.DIRECTORY, library.access, lambda: archive.listing(())),
-        "health": HealthPage(health, library.access),
-        "metrics": MetricsPage(metrics, library.access),
+        **result_resources(database, directory / PAGE_FILES),
+        "archive": ArchivePages(directory / archive.DIRECTORY, database.access, lambda: archive.listing(())),
+        "health": HealthPage(health, database.access),
+        "metrics": MetricsPage(metrics, database.access),
     }
 
 

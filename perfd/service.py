@@ -45,7 +45,7 @@ from perfd.store.worker import ThreadWorker
 from perfd.store.writer import StoreSink
 from perfd.tor.events.listener import ControlEvents
 from perfd.variant import Variant
-from perfd.web.results.answers import Access, Library
+from perfd.web.results.answers import Access, PublicDatabase
 
 
 class LogService(Service):
@@ -138,8 +138,8 @@ class Perfd(OrderedServices):
         health = Health(clock, config.source, __version__, lambda: store.status.trouble)
         metrics = Metrics(config.source, __version__, lambda: store.status.pending)
         sinks = FanOut({"log": LogSink(), "database": store, "health": health, "metrics": metrics})
-        library = Library(reader, Access(config.server.results))
-        pages = routes.read(library, config.directory, health.report, metrics.exposition)
+        public = PublicDatabase(reader, Access(config.server.results))
+        pages = routes.read(public, config.directory, health.report, metrics.exposition)
         material = MaterialWriter(reactor, config.directory / LOAD_FILES)
         laboratory = Laboratory(reactor, clock, config, pages, store, sinks, material)
         health.watch_tors(list(laboratory.tors.values()))

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http, http_headers
+from twisted.web.resource import Resource
 
 from perfd.web.errors import refusal
 from perfd.web.receiving import DRAIN, DRAIN_TIMEOUT, Receiving, Sink
@@ -24,7 +25,7 @@ RESERVE_TIMEOUT = 10.0
 class Limits(Protocol):
     """What the connections of a site share: its root, its clock, its deadlines in seconds, and who is connected."""
 
-    resource: Any  # with Twisted's getStaticEntity: the site's root
+    resource: Resource  # the root
     stamps: ServerStamps
     monotonic: Callable[[], float]
     head_timeout: float

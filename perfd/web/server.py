@@ -81,6 +81,7 @@ class SiteServers:
         origins: Sequence[int] | None = None,
     ) -> None:
         self._origins = origins
+        # One site for all ports: its limits hold for them together, and stamps are found whichever was asked.
         site = make_site(
             children(lambda: self.origins),
             reactor=reactor,

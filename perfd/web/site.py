@@ -87,11 +87,11 @@ class Site(server.Site):
         self._channels: set[Channel] = set()
         self._sweeping: IDelayedCall | None = None
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:
+    def buildProtocol(self, addr: IAddress | None) -> Any:  # which Twisted wants wrapped
         reserve = len(self._channels) - self._max_connections
         if reserve >= RESERVE:
             return _Full()
-        channel = super().buildProtocol(addr)
+        channel: Channel = super().buildProtocol(addr)
         channel.is_reserve = reserve >= 0
         return channel
 

@@ -16,7 +16,7 @@ from perfd.record import Measurement
 from perfd.store.reader import StoreReader
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
-from perfd.web.results.answers import Access, Library, Room
+from perfd.web.results.answers import Access, AnswerLimit, PublicDatabase
 from perfd.web.results.records import result_resources
 from tests.support.web_client import SiteTestCase, get
 
@@ -75,8 +75,8 @@ class ResultsCase(SiteTestCase):
         directory.mkdir()
         self.path = directory / "perfd.sqlite"
         self.reader = DirectReader(self.path)
-        self.library = Library(self.reader, Access(self.allowed), Room(3))
-        return result_resources(self.library)
+        self.database = PublicDatabase(self.reader, Access(self.allowed), AnswerLimit(3))
+        return result_resources(self.database)
 
     def fill(self, *measurements: Measurement) -> None:
         with closing(open_database(self.path)) as connection:

@@ -8,14 +8,14 @@ from typing import Any
 from perfd import routes
 from perfd.clock import Clock
 from perfd.web.request import Described
-from perfd.web.results.answers import Access, Library
+from perfd.web.results.answers import Access, PublicDatabase
 from perfd.web.results.openapi import OpenApi
 
 
 def all_routes(max_size: int) -> dict[str, Described]:
     """What is under ``/``. Its database cannot be asked."""
     unread: Any = None
-    read = routes.read(Library(unread, Access("all")), Path("nowhere"), dict, bytes)
+    read = routes.read(PublicDatabase(unread, Access("all")), Path("nowhere"), dict, bytes)
     return routes.of_site({**routes.measured(max_size, Clock()), **read}, lambda: ())
 
 

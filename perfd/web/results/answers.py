@@ -66,7 +66,7 @@ def _is_local(request: Request) -> bool:
 
 
 @attrs.define
-class Room:
+class AnswerLimit:
     """How many answers are being given, and may be."""
 
     most: int = MOST_ANSWERS
@@ -85,12 +85,12 @@ class Room:
 
 
 @attrs.frozen
-class Library:
+class PublicDatabase:
     """The database as strangers meet it."""
 
     reader: Reader
     access: Access
-    room: Room = attrs.Factory(Room)
+    limit: AnswerLimit = attrs.Factory(AnswerLimit)
 
 
 class Answer(Node):
@@ -98,12 +98,12 @@ class Answer(Node):
 
     parameters: Sequence[Parameter] = ()
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, database: PublicDatabase) -> None:
         super().__init__()
-        self.library = library
+        self.database = database
 
     def render_GET(self, request: Request) -> int:
-        self.library.access.check(request)
+        self.database.access.check(request)
         arguments = read_arguments(self.parameters, request)
         answering = Deferred.fromCoroutine(self._in_its_place(request, arguments))
         request.notifyFinish().addErrback(lambda _: answering.cancel())
@@ -111,7 +111,7 @@ class Answer(Node):
         return NOT_DONE_YET
 
     async def _in_its_place(self, request: Request, arguments: dict[str, Any]) -> None:
-        with self.library.room.place():
+        with self.database.limit.place():
             await self.answer(request, arguments)
 
     def answer(self, request: Request, arguments: dict[str, Any]) -> Coroutine[Any, Any, None]:

@@ -26,7 +26,7 @@ from perfd.store.rows import Table
 from perfd.web.description import JSON, STRING, Parameter, Readers, Response, Route, Schema, array_of, object_of
 from perfd.web.errors import WebError
 from perfd.web.request import Described, Request
-from perfd.web.results.answers import Answer, Body, Library
+from perfd.web.results.answers import Answer, Body, PublicDatabase
 from perfd.web.results.parameters import DEFAULT_LIMIT
 
 PAGE = 500
@@ -151,7 +151,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-class Pages(Generic[R]):
+class ResultPages(Generic[R]):
     """A list on its way: the pages that are left of it. Its methods are for a reader thread, one call at a time."""
 
     def __init__(self, records: Records[R], form: Format, wanted: Window) -> None:
@@ -218,7 +218,7 @@ class Start:
 class Sending(Generic[R]):
     """What one client gets of a list. Apart from ``gzip`` and ``known`` it is for a reader thread."""
 
-    def __init__(self, pages: Pages[R], *, gzip: bool, known: frozenset[str]) -> None:
+    def __init__(self, pages: ResultPages[R], *, gzip: bool, known: frozenset[str]) -> None:
         self._pages = pages
         self._known = known
         self._wants_gzip = gzip
@@ -268,14 +268,14 @@ class Listing(Answer, Generic[R]):
 
     def __init__(
         self,
-        library: Library,
+        database: PublicDatabase,
         summary: str,
         records: Records[R],
         parameters: Sequence[Parameter],
         formats: Sequence[Format],
         fixed: Mapping[str, Any] = EMPTY,
     ) -> None:
-        super().__init__(library)
+        super().__init__(database)
         self.parameters = parameters
         self._summary = summary
         self._records = records
@@ -297,7 +297,7 @@ class Listing(Answer, Generic[R]):
                 200: Response(lists, headers={"ETag": "of a list that is one page"}),
                 304: Response(doc="It is what If-None-Match names"),
             },
-            errors=(400, 503),
+            errors=(400, 503),  # 400: arguments that nobody knows are refused, never ignored
             readers=Readers.RESULTS,
             in_query=self.parameters,
         )
@@ -315,13 +315,13 @@ class Listing(Answer, Generic[R]):
 
     def one(self, record_id: str) -> Described:
         """The resource of one record."""
-        return One(self.library, self._records, self._formats, record_id)
+        return One(self.database, self._records, self._formats, record_id)
 
     async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
         form = chosen(self._formats, request)
-        pages = Pages(self._records, form, self._records.window(**{**arguments, **self._fixed}))
+        pages = ResultPages(self._records, form, self._records.window(**{**arguments, **self._fixed}))
         sending = Sending(pages, gzip=accepts_gzip(request), known=known_tags(request))
-        reader = self.library.reader
+        reader = self.database.reader
         try:
             start = await reader.run(sending.start)
         except NoDatabaseError:  # it is made when Perfd is started for the first time
@@ -342,8 +342,10 @@ class Listing(Answer, Generic[R]):
 class One(Answer, Generic[R]):
     """A resource of one record."""
 
-    def __init__(self, library: Library, records: Records[R], formats: Sequence[Format], record_id: str) -> None:
-        super().__init__(library)
+    def __init__(
+        self, database: PublicDatabase, records: Records[R], formats: Sequence[Format], record_id: str
+    ) -> None:
+        super().__init__(database)
         self._records = records
         self._formats = formats
         self._id = record_id
@@ -365,7 +367,7 @@ class One(Answer, Generic[R]):
         read = self._records.one
         assert read is not None
         try:
-            found = await self.library.reader.run(lambda reader: read(reader, self._id))
+            found = await self.database.reader.run(lambda reader: read(reader, self._id))
         except NoDatabaseError:
             found = None
         if found is None:

@@ -14,7 +14,7 @@ from perfd.web.description import JSON, Readers, Response, Route
 from perfd.web.errors import WebError
 from perfd.web.files import open_file, send_file
 from perfd.web.request import Request
-from perfd.web.results.answers import Answer, Library
+from perfd.web.results.answers import Answer, PublicDatabase
 from perfd.web.results.listing import accepts_gzip
 
 
@@ -40,8 +40,8 @@ KINDS: Mapping[str, Kind] = {
 class LoadFile(Answer):
     """A file of one measurement in ``directory``."""
 
-    def __init__(self, library: Library, directory: Path, measurement: str, name: str) -> None:
-        super().__init__(library)
+    def __init__(self, database: PublicDatabase, directory: Path, measurement: str, name: str) -> None:
+        super().__init__(database)
         self._directory = directory
         self._id = measurement
         self._name = name
@@ -79,7 +79,7 @@ class LoadFile(Answer):
         if not is_id(self._id):
             return None
         try:
-            found = await self.library.reader.run(lambda reader: reader.measurement(self._id))
+            found = await self.database.reader.run(lambda reader: reader.measurement(self._id))
         except NoDatabaseError:
             return None
         return None if found is None else found.start

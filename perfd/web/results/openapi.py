@@ -75,6 +75,7 @@ def _operation(route: Route) -> dict[str, Any]:
         operation["parameters"] = parameters
     if route.body is not None:
         operation["requestBody"] = {"required": False, "content": _content(route.body)}
+    # Who may not read is refused everywhere alike, so no route has to say it.
     errors = {*route.errors} if route.readers is Readers.ALL else {*route.errors, 403}
     operation["responses"] = {
         **{str(status): _response(response) for status, response in route.responses.items()},

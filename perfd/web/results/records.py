@@ -14,7 +14,7 @@ from perfd.store.reader import Filter, StoreReader, StreamFilter, TorFilter
 from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS
 from perfd.web.request import Described
 from perfd.web.results import parameters
-from perfd.web.results.answers import Library
+from perfd.web.results.answers import PublicDatabase
 from perfd.web.results.listing import Format, Json, Lines, Listing, Records
 from perfd.web.results.load_files import KINDS, LoadFile
 
@@ -46,19 +46,19 @@ STREAM_RECORDS: Records[Stream] = Records("streams", "stream", Stream, STREAMS, 
 EVENT_RECORDS: Records[TorEvent] = Records("events", "event", TorEvent, EVENTS, TorFilter, StoreReader.events)
 
 
-def result_resources(library: Library, load_files: Path | None = None) -> dict[str, Described]:
+def result_resources(database: PublicDatabase, load_files: Path | None = None) -> dict[str, Described]:
     """The children of a site that serve what is in the database, and the files of page loads in ``load_files``."""
     return {
-        "results": Results(library, load_files),
-        **{f"results{suffix}": _in_one_format(library, form) for suffix, form in by_suffix().items()},
+        "results": Results(database, load_files),
+        **{f"results{suffix}": _in_one_format(database, form) for suffix, form in by_suffix().items()},
         "circuits": Listing(
-            library, "Tor's circuits, the newest first", CIRCUIT_RECORDS, parameters.OF_TOR, (AS_JSON,)
+            database, "Tor's circuits, the newest first", CIRCUIT_RECORDS, parameters.OF_TOR, (AS_JSON,)
         ),
         "streams": Listing(
-            library, "Tor's streams, the newest first", STREAM_RECORDS, parameters.STREAMS, (AS_JSON,)
+            database, "Tor's streams, the newest first", STREAM_RECORDS, parameters.STREAMS, (AS_JSON,)
         ),
         "events": Listing(
-            library, "Other events of tor, the newest first", EVENT_RECORDS, parameters.OF_TOR, (AS_JSON,)
+            database, "Other events of tor, the newest first", EVENT_RECORDS, parameters.OF_TOR, (AS_JSON,)
         ),
     }
 
@@ -66,9 +66,9 @@ def result_resources(library: Library, load_files: Path | None = None) -> dict[s
 class Results(Listing[Measurement]):
     """``/results``: the measurements that the query asks for, the newest first; and below it each of them."""
 
-    def __init__(self, library: Library, load_files: Path | None) -> None:
+    def __init__(self, database: PublicDatabase, load_files: Path | None) -> None:
         super().__init__(
-            library,
+            database,
             "Measurements, the newest first, as JSON, or as what Accept asks for",
             RESULTS,
             parameters.RESULTS,
@@ -79,11 +79,11 @@ class Results(Listing[Measurement]):
     def one(self, record_id: str) -> Described:
         measurement = super().one(record_id)
         summary, fixed = "The streams that carried a measurement", {"measurement": record_id}
-        streams = Listing(self.library, summary, STREAM_RECORDS, parameters.WINDOW, (AS_JSON,), fixed)
+        streams = Listing(self.database, summary, STREAM_RECORDS, parameters.WINDOW, (AS_JSON,), fixed)
         measurement.putChild(b"streams", streams)
         if self._load_files is not None:
             for name in KINDS:
-                measurement.putChild(name.encode(), LoadFile(self.library, self._load_files, record_id, name))
+                measurement.putChild(name.encode(), LoadFile(self.database, self._load_files, record_id, name))
         return measurement
 
 
@@ -98,9 +98,9 @@ def by_media_type() -> dict[str, Format]:
     return {"application/json": RESULT_AS_JSON, **found, "text/plain": by_suffix()[".log"]}
 
 
-def _in_one_format(library: Library, form: Format) -> Listing[Measurement]:
+def _in_one_format(database: PublicDatabase, form: Format) -> Listing[Measurement]:
     summary = "The same in one format, as far as that has a place for them"
-    return Listing(library, summary, RESULTS, parameters.RESULTS, (form,))
+    return Listing(database, summary, RESULTS, parameters.RESULTS, (form,))
 
 
 def _line_formats() -> list[tuple[outputs.Output, Format]]:

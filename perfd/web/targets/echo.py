@@ -53,6 +53,7 @@ class Echo(Described):
         left = MOST_BYTES
 
         def echo(data: bytes) -> None:
+            # Whoever sends without reading would fill our memory.
             nonlocal left
             left -= len(data)
             if left < 0 or channel.meter.unsent > MOST_UNSENT:

@@ -75,6 +75,7 @@ class CanonicalPage(Described):
             self._parts |= {f"{VERSION}/{variant}/{part.name}": (variant, part) for part in plan.parts()}
 
     def describe(self, path: str) -> Iterator[Route]:
+        # 400: the links to the other origins are made of the Host header, which may be none.
         page = {200: Response({_media_type(HTML): STRING})}
         other = "The same in another size"
         yield Route(f"{path}/", "A page to load in a browser, always the same", page, errors=(400, 404))

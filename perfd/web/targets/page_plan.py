@@ -54,7 +54,7 @@ class Part:
 
 
 @attrs.frozen
-class Variant:
+class PageVariant:
     """How large the document is, and how many files of each kind there are and of how many bytes together."""
 
     name: str
@@ -104,10 +104,10 @@ _PLACES: Mapping[str, Sequence[tuple[When, int]]] = {
 
 CANONICAL = "canonical"
 
-VARIANTS: Mapping[str, Variant] = {
+VARIANTS: Mapping[str, PageVariant] = {
     variant.name: variant
     for variant in (
-        Variant(
+        PageVariant(
             CANONICAL,
             html=30_720,
             files={
@@ -118,7 +118,7 @@ VARIANTS: Mapping[str, Variant] = {
                 "data": (15, 500_000),
             },
         ),
-        Variant(
+        PageVariant(
             "light",
             html=12_288,
             files={
@@ -129,7 +129,7 @@ VARIANTS: Mapping[str, Variant] = {
                 "data": (1, 15_360),
             },
         ),
-        Variant(
+        PageVariant(
             "heavy",
             html=61_440,
             files={
@@ -216,14 +216,14 @@ def make_document(variant: str, version: str, hosts: Sequence[str]) -> bytes:
     return material.filled("\n".join(lines) + "\n", _paragraphs(plan), "\n".join(ending), plan.html)
 
 
-def _headings(plan: Variant) -> Iterator[str]:
+def _headings(plan: PageVariant) -> Iterator[str]:
     """One in each font, so that all are needed."""
     count, _ = plan.files["font"]
     for number, sentence in enumerate(material.sentences(f"perfd/{VERSION}/headings", count)):
         yield f'<h2 class="f{number}">{sentence}</h2>'
 
 
-def _paragraphs(plan: Variant) -> Iterator[str]:
+def _paragraphs(plan: PageVariant) -> Iterator[str]:
     styles = [_prefix(part) for part in plan.parts() if part.kind == "style"]
     for number, sentence in enumerate(material.sentences(f"perfd/{VERSION}/{plan.name}/text", plan.html // 60)):
         yield f'<p class="{styles[number % len(styles)]}-{number % 20}">{sentence}</p>\n'

@@ -27,6 +27,7 @@ class RandomBytes(Described):
         self._keystream = keystream
         self._max_size = max_size
         self._size = size
+        # The schema is narrower than what is read: any size is understood, so that a refusal can say the largest.
         self._wanted = Parameter(
             "size",
             "bytes, such as 51200 or 50KiB",

@@ -83,7 +83,7 @@ class UploadPage(BodyResource):
         if request.postpath:
             raise WebError(404, "there is nothing below this path")
         sink = request.sink
-        if sink is None:
+        if sink is None:  # an empty body never becomes one that is received
             has_length = request.requestHeaders.hasHeader(b"Content-Length")
             sink = self.sink(request, 0 if has_length else None)
         assert isinstance(sink, UploadSink)

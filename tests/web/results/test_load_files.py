@@ -27,7 +27,7 @@ class LoadFileTests(ResultsCase):
     def children(self) -> dict[str, IResource]:
         super().children()
         self.directory = Path(self.mktemp())
-        return result_resources(self.library, self.directory)
+        return result_resources(self.database, self.directory)
 
     def setUp(self) -> None:
         super().setUp()
@@ -142,6 +142,6 @@ class LoadFileTests(ResultsCase):
 
     def test_access(self) -> None:
         """They are results like others."""
-        self.library.access._allowed = "none"
+        self.database.access._allowed = "none"
         for name in KINDS:
             self.assertIn("option results", self.fails(get(f"/results/{ID}/{name}"), 403))

@@ -285,7 +285,7 @@ class FlowTests(ResultsCase):
         page = len(self.body("/results?limit=100"))
         seen = []
         before = self.reader.queries - 1
-        while self.library.room.taken:
+        while self.database.limit.taken:
             socket.room += page // 2
             socket.flush()
             seen.append(self.reader.queries - before)
@@ -302,15 +302,15 @@ class FlowTests(ResultsCase):
         """The reading ends with the connection, while a page is read and while one is sent."""
         socket = self.start(room=0)
         socket.abortConnection()
-        self.assertEqual((self.reader.queries, self.library.room.taken), (1, 0))
+        self.assertEqual((self.reader.queries, self.database.limit.taken), (1, 0))
         self.reader.held = True
         socket = self.start(room=10**9)
         self.reader.step()
         socket.flush()
-        self.assertEqual((len(self.reader.waiting), self.library.room.taken), (1, 1))
+        self.assertEqual((len(self.reader.waiting), self.database.limit.taken), (1, 1))
         socket.abortConnection()
         self.reader.step()
-        self.assertEqual((self.reader.waiting, self.library.room.taken), ([], 0))
+        self.assertEqual((self.reader.waiting, self.database.limit.taken), ([], 0))
 
     def test_too_many(self) -> None:
         """More answers at a time than there is room for are refused, and the room is given back."""
@@ -333,7 +333,7 @@ class FlowTests(ResultsCase):
             if length:
                 self.assertEqual(int(found["Content-Length"]), len(body))
         self.assertEqual(self.ask(get(f"/results/{typical(0).id}", method="HEAD"))[::2], (200, b""))
-        self.assertEqual(self.library.room.taken, 0)
+        self.assertEqual(self.database.limit.taken, 0)
 
     def test_next_request(self) -> None:
         """After a long answer the connection can be used again."""
@@ -356,7 +356,7 @@ class FlowTests(ResultsCase):
         self.reader.failure = sqlite3.OperationalError("disk I/O error")
         self.reader.step()
         self.assertTrue(socket.aborted)
-        self.assertEqual(self.library.room.taken, 0)
+        self.assertEqual(self.database.limit.taken, 0)
 
 
 class AccessTests(ResultsCase):
@@ -386,13 +386,13 @@ class AccessTests(ResultsCase):
 
     def test_none(self) -> None:
         """Nobody."""
-        self.library.access._allowed = "none"
+        self.database.access._allowed = "none"
         self.check(403)
         self.assertEqual(self.reader.queries, 0)
 
     def test_local(self) -> None:
         """This machine, whether by IPv4 or IPv6, and nobody else."""
-        self.library.access._allowed = "local"
+        self.database.access._allowed = "local"
         self.check(200)
         self.patch(Socket, "getPeer", lambda _: IPv4Address("TCP", "192.0.2.1", 5))
         self.check(403)
