@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IProcessTransport, IPullProducer
 from twisted.internet.protocol import ProcessProtocol
@@ -102,6 +104,7 @@ class Child(ProcessProtocol):
         """Start the program ``argv[0]`` as this child. Raises ``OSError``."""
         given = os.environ if environment is None else environment
         path = None if directory is None else str(directory)
+        _check_startable(argv[0], given, directory)
         self._reactor.spawnProcess(self, argv[0], args=list(argv), env=given, path=path)
 
     def when_exited(self) -> Deferred[int]:
@@ -133,12 +136,35 @@ class Child(ProcessProtocol):
         self.signal("KILL")
         self.transport.loseConnection()
 
+    async def finish(self, timeout: float) -> int:
+        """Its exit code when it has ended by itself and all that it wrote was read.
+
+        After ``timeout`` seconds it is killed: ``TimeoutError`` when it is gone. Cancelling this kills it too.
+        """
+        overdue = self._reactor.callLater(timeout, self.kill)
+        try:
+            code = await self.when_ended()
+        finally:
+            is_overdue = not overdue.active()
+            if not is_overdue:
+                overdue.cancel()
+            self.kill()
+        if is_overdue:
+            raise TimeoutError(f"it took longer than {timeout:.0f} s")
+        return code
+
     async def stop(self, grace: float = GRACE) -> int:
-        """End it: SIGTERM, after ``grace`` seconds SIGKILL. Returns its exit code when it is gone."""
+        """End it: SIGTERM, after ``grace`` seconds SIGKILL. Returns its exit code when it is gone.
+
+        Who cancels this waits no longer, so it is killed at once.
+        """
         self.signal("TERM")
         harder = self._reactor.callLater(grace, self.kill)
         try:
             return await self.when_ended()
+        except CancelledError:
+            self.kill()
+            raise
         finally:
             if harder.active():
                 harder.cancel()
@@ -213,6 +239,18 @@ def module_environment(environment: Mapping[str, str] = os.environ) -> dict[str,
     """``environment``, in which a child finds the same Perfd, also in a checkout that is not installed."""
     path = (str(Path(perfd.__file__).parents[1]), environment.get("PYTHONPATH"))
     return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+
+
+def _check_startable(program: str, environment: Mapping[str, str], directory: Path | None) -> None:
+    """Raises ``OSError`` if it cannot be started there.
+
+    Twisted forks if there is a directory to go to; what fails then is a traceback in the child's output.
+    """
+    if directory is not None:
+        os.stat(directory / os.curdir)
+    if shutil.which(program, path=environment.get("PATH")) is None:
+        number = errno.EACCES if os.path.exists(program) else errno.ENOENT
+        raise OSError(number, os.strerror(number), program)
 
 
 def _wait(waiting: list[Deferred[int]]) -> Deferred[int]:

@@ -80,13 +80,10 @@ async def run_program(
         del output[:-MOST_OUTPUT]
 
     child = Child.spawn(reactor, argv, on_data=keep, lines_of=(), stdin=[stdin] if stdin else [])
-    overdue = reactor.callLater(timeout, child.kill)
     try:
-        code = await child.when_ended()
-    finally:
-        if overdue.active():
-            overdue.cancel()
-        child.kill()
+        code = await child.finish(timeout)
+    except TimeoutError:
+        code = -signal.SIGKILL
     return Finished(code, output.decode("utf-8", "replace"))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.task import deferLater
 from twisted.internet.testing import StringTransport
@@ -120,9 +121,46 @@ class ChildTests(TestCase):
         self.assertEqual(await other, 0)
 
     def test_cannot_be_started(self) -> None:
-        """What is no program fails at once."""
-        with self.assertRaises(OSError):
-            Child.spawn(reactor, ["/nowhere/program"])  # type: ignore[arg-type]
+        """What is no program fails at once, wherever it is to run."""
+        plain = Path(self.mktemp())
+        plain.write_text("no program", encoding="utf-8")
+        for program, directory, error in (
+            ("/nowhere/program", None, FileNotFoundError),
+            ("/nowhere/program", Path("/"), FileNotFoundError),
+            ("no-such-program", Path("/"), FileNotFoundError),
+            (str(plain), None, PermissionError),
+            (str(plain), Path("/"), PermissionError),
+            (sys.executable, plain / "nowhere", NotADirectoryError),
+        ):
+            with self.assertRaises(error):
+                Child.spawn(reactor, [program], directory=directory)  # type: ignore[arg-type]
+
+    async def test_closes_its_output(self) -> None:
+        """Its end counts, not that of its output."""
+        child = self.spawn("import os, time; os.write(1, b'bye'); os.close(1); os.close(2); time.sleep(0.3)")
+        ended = child.when_ended()
+        await deferLater(reactor, 0.1)  # type: ignore[arg-type]
+        self.assertNoResult(ended)
+        self.assertEqual((await ended, list(child.lines)), (0, ["bye"]))
+
+    async def test_finish(self) -> None:
+        """Who waits for its end gets its exit code, or has it killed: when it takes too long, or is cancelled."""
+        self.assertEqual(await self.spawn("raise SystemExit(3)").finish(20.0), 3)
+        slow = self.spawn("import time; time.sleep(60)")
+        with self.assertRaises(TimeoutError):
+            await slow.finish(0.3)
+        self.assertEqual(slow.exit_code, -signal.SIGKILL)
+
+    async def test_caller_is_cancelled(self) -> None:
+        """No child is left behind by who no longer waits for it."""
+        code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('there'); time.sleep(60)"
+        for waiting in (lambda child: child.finish(60.0), lambda child: child.stop(60.0)):
+            child = self.spawn(code)
+            await self.until(child, "there")
+            work = Deferred.fromCoroutine(waiting(child))
+            work.cancel()
+            self.failureResultOf(work, CancelledError)
+            self.assertEqual(await child.when_exited(), -signal.SIGKILL)
 
     async def test_module(self) -> None:
         """A module of Perfd is found, and nothing that is planted in the working directory is."""

@@ -90,16 +90,7 @@ class MaterialWriter:
             stdin=pieces,
             hold_stdin=True,  # the child ends when this process does
         )
-        overdue = self._reactor.callLater(self._timeout, child.kill)
-        try:
-            code = await child.when_ended()
-            if not overdue.active():
-                raise ChildError(f"it took longer than {self._timeout:.0f} s")
-        finally:
-            child.kill()
-            if overdue.active():
-                overdue.cancel()
-        if code:
+        if await child.finish(self._timeout):
             raise ChildError(child.describe_end())
         return bytes(output)
 
