@@ -144,6 +144,7 @@ class Session(Protocol):
             case TextMessage():
                 self._text.append(event.data)
                 self._length += len(event.data)
+                # The browser is what is measured, and shows pages of strangers: it must not fill our memory.
                 if self._length > MOST_IN_MESSAGE:
                     raise ProtocolError("a message is too long")
                 if event.message_finished:

@@ -193,6 +193,7 @@ class PageFold:
         has_ended = name in ("responseCompleted", "fetchError")
         if has_ended:
             self._in_flight.discard(key)
+        # Only its first event counts as a start: a late one of a request that has ended would never end again.
         elif name == "beforeRequestSent" and len(self._in_flight) < MOST_PENDING:
             self._in_flight.add(key)
         request = self._requests.get(key) or self._new_request(key, event, at)

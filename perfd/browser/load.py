@@ -212,6 +212,7 @@ class PageLoading:
         return self._record(outcome, code, reason, answer, screenshot, has_rested=end is _End.RESTED)
 
     def _judge(self, end: _End, answer: _Answer | str | None) -> tuple[Outcome, str | None, str | None]:
+        # In the order of causes: a lost browser explains all that follows, a deadline an answer that is missing.
         failure = self._fold.failure
         main = self._fold.main
         if self._lost is not None:

@@ -116,6 +116,7 @@ class SeleniumBrowser:
                 return _STOPPED
             run.start(self._job(task))
             ending = await run.over
+            # A browser elsewhere is not killed with our processes: its session has to be ended.
             if self._options.selenium_url and ending is None:
                 await run.wait(QUIT_LIMIT)
         except (OSError, ProgramMissingError) as error:

@@ -111,6 +111,7 @@ def _work(job: dict[str, Any], geckodriver: Service, report: Report) -> None:
         report("finished", **_load(driver, job, report))
     except TROUBLE as error:
         report("finished", error=_described(error))
+    # A browser of this machine is killed with the session; one elsewhere would run on.
     if job["selenium_url"]:
         with contextlib.suppress(*TROUBLE):
             driver.quit()

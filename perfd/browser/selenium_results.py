@@ -204,6 +204,7 @@ class _Page:
         if url is None or started is None or not url.startswith(("http://", "https://")):
             return None
         connected = _number(entry.get("connectEnd")) > _number(entry.get("connectStart"))
+        # Another origin that does not allow it is told with zeros, which mean nothing then (Timing-Allow-Origin).
         told = _number(entry.get("requestStart")) > 0
         transferred = _size(entry, "transferSize")
         initiator = _text(entry.get("initiatorType"), 50) or "other"

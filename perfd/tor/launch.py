@@ -186,6 +186,7 @@ class TorService(SupervisedService):
             "{what} was launched: {binary} in {directory}", what=self._what, binary=binary, directory=directory.path
         )
         session = _Session()
+        # Not awaited: a tor may end while its bootstrap is followed, and the first of all endings counts.
         ended = process.when_ended()
         ended.addCallbacks(lambda _: session.end(f"stopped: {process.describe_end()}"), lambda _: None)
         try:
@@ -266,6 +267,7 @@ class TorService(SupervisedService):
     def _bootstrap_changed(self, session: _Session, bootstrap: Bootstrap) -> None:
         if session.over.called:
             return
+        # Tor repeats itself, and may fall back below 100 %: only changes are told.
         before, session.bootstrap = session.bootstrap, bootstrap
         self._bootstrap = bootstrap
         if before is None or before.percent != bootstrap.percent:

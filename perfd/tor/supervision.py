@@ -135,6 +135,7 @@ class SupervisedService(Service):
         while self.running:
             self._ready_since = None
             self._lost(f"{self._what} is starting")
+            # Whatever ends it is followed by another try, also our own mistake: nobody watches over night.
             try:
                 ending = await Deferred.fromCoroutine(self._run()).addErrback(self._mistaken)
             except CancelledError:

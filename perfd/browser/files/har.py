@@ -55,6 +55,7 @@ def har_bytes(document: Mapping[str, Any]) -> bytes:
 
 
 def _page(load: PageLoad, page: str) -> dict[str, Any]:
+    # HAR's times count from the page's start; where the browser never told it, ours is the next best.
     origin = load.start if load.navigation_start is None else load.navigation_start
 
     def since(stamp: float | None) -> float | None:
@@ -99,6 +100,7 @@ def _entry(request: PageRequest, match: Match | None, load_end: float) -> dict[s
         "_isNavigation": request.is_navigation,
         "_resourceType": request.kind,
     }
+    # A request that the end of the load has cut off would else look like a short, complete one.
     if request.error is not None or not finished:
         entry["_error"] = request.error or "unfinished when the load ended"
     if request.from_cache:

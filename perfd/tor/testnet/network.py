@@ -228,6 +228,7 @@ class Testnet:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            # Not truncated before the lock is ours: who holds it has written its process id.
             file.seek(0)
             holder = file.read(20).strip()
             file.close()

@@ -52,6 +52,7 @@ class TestnetService(SupervisedService):
         except NetworkEndedError:
             return "was stopped by somebody else"
         finally:
+            # One that was found running belongs to others too.
             if started:
                 await self._testnet.stop(self._reactor)
 
