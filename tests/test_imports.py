@@ -81,7 +81,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "units": set(),
     "variant": {"record"},
     "web": {"config", "daemon", "reactor", "wire"},
-    "web.results": {"formats", "record", "store", "units", "variant", "web"},
+    "web.results": {"formats", "record", "store", "units", "variant", "web", "wire"},
     "web.targets": {"clock", "units", "web", "wire"},
     "wire": {"record"},
 }

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import attrs
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, IStreamClientEndpoint, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,7 +26,8 @@ from perfd.client.response import TOKEN, Response, ResponseError
 from perfd.clock import Phase, Timeline
 from perfd.record import EMPTY, Error, Outcome
 from perfd.wire.arrival import StampedSocket, arrival, stamp_arrivals
-from perfd.wire.marks import Progress
+from perfd.wire.delivery import deliver
+from perfd.wire.marks import Marks
 
 STALL_AFTER = 30.0
 """Seconds without a byte after which a run that meets its deadline stalled; half of its time if that is less."""
@@ -159,12 +160,14 @@ class Client(Protocol):
         self._socket = stamp_arrivals(self.transport)
         self.transport.bufferSize = _READ_SIZE if self._socket is None else 1
         self._addresses = self.transport.getHost(), self.transport.getPeer()
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)  # the body does not wait until the head is acknowledged
         self.timeline.mark(Phase.DATAREQUEST)
         self.send()
 
     def send(self) -> None:
         """Hand over the request."""
-        self.transport.write(self.request)
+        deliver(self.transport, self.request)
 
     def dataReceived(self, data: bytes) -> None:
         stamp = self._arrival(self.timeline.now())
@@ -290,17 +293,17 @@ class _Download(Client):
 
     def __init__(self, request: bytes, expect: int, timeline: Timeline) -> None:
         super().__init__(request, Response(expect), timeline)
-        self._progress = Progress(expect)
+        self._marks = Marks(expect)
 
     def taken(self) -> None:
-        self._progress.reached(self.response.payload, self.last_read)
+        self._marks.reached(self.response.payload, self.last_read)
 
     def result(self, account: dict[str, Any]) -> Exchange:
         epoch = self.timeline.anchor.epoch
         return Exchange(
             **account,
-            dataperc={n: epoch(stamp) for n, stamp in self._progress.dataperc.items()},
-            partial={n: epoch(stamp) for n, stamp in self._progress.partial.items()},
+            dataperc={n: epoch(stamp) for n, stamp in self._marks.dataperc.items()},
+            partial={n: epoch(stamp) for n, stamp in self._marks.partial.items()},
         )
 
 

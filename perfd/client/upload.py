@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
-from twisted.internet.interfaces import IPushProducer, IReactorTime, IStreamClientEndpoint
-from zope.interface import implementer
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from perfd.client.fetch import Client, Ending, Exchange, request_head
 from perfd.client.response import Answer
 from perfd.clock import Phase, Timeline
 from perfd.record import EMPTY, Error, Outcome
-from perfd.wire.keystream import PIECE, Keystream
-from perfd.wire.marks import Progress
+from perfd.wire.keystream import Keystream
+from perfd.wire.marks import Marks
+from perfd.wire.meter import Meter
+from perfd.wire.pieces import Pieces
 
 ANSWER_LIMIT = 8 * 1024
 """The most bytes that the server's answer may have."""
@@ -92,14 +93,11 @@ def read_answer(body: bytes) -> tuple[int, str] | None:
     return None
 
 
-@implementer(IPushProducer)
 class _RandomBody:
-    """Writes ``size`` random bytes to a transport, each piece when the one before was taken."""
+    """``size`` random bytes, hashed as they are made."""
 
-    def __init__(self, transport: Any, size: int) -> None:
-        self._transport = transport
+    def __init__(self, size: int) -> None:
         self._left = size
-        self._paused = False
         self._keystream = Keystream()
         self._hash = hashlib.sha256()
 
@@ -108,27 +106,12 @@ class _RandomBody:
         """SHA-256 of all that was made; None before the end."""
         return None if self._left else self._hash.hexdigest()
 
-    def start(self) -> None:
-        if self._left:
-            self._transport.registerProducer(self, True)
-            self.resumeProducing()
-
-    def resumeProducing(self) -> None:
-        self._paused = False
-        while self._left and not self._paused:
-            piece = self._keystream.take(min(self._left, PIECE))
-            self._left -= len(piece)
-            self._hash.update(piece)
-            self._transport.write(piece)
-            if not self._left:
-                self._transport.unregisterProducer()
-
-    def pauseProducing(self) -> None:
-        self._paused = True
-
-    def stopProducing(self) -> None:
-        """The connection was lost."""
-        self._paused = True
+    def take(self, count: int) -> bytes:
+        """The next ``count`` of them."""
+        piece = self._keystream.take(count)
+        self._left -= count
+        self._hash.update(piece)
+        return piece
 
 
 class _Upload(Client):
@@ -141,43 +124,25 @@ class _Upload(Client):
         self._size = size
         self._waiting = expect_continue
         self._body: _RandomBody | None = None
-        self._watched: str | None = None  # the method of the transport that we replaced
+        self._meter: Meter | None = None
         self._written = 0  # bytes that the socket has taken, the head's included
         self._last_sent = 0.0  # when it last took some of the body
-        self._sent = Progress(size)
+        self._sent = Marks(size)
         self._first_read: float | None = None  # of the response, or of the interim one that is awaited
         self._continued: float | None = None
         self._received: int | None = None  # bytes of the body, as the server says
 
     def send(self) -> None:
-        self._watch()
+        self._meter = Meter(self.transport, self.timeline.now, self._took)
         super().send()
         if not self._waiting:
             self._send_body()
 
     def _send_body(self) -> None:
-        self._body = _RandomBody(self.transport, self._size)
-        self._body.start()
+        self._body = _RandomBody(self._size)
+        Pieces(self.transport, self._body.take, self._size, lambda _: None).start()
 
-    def _watch(self) -> None:
-        """Stamp what the socket takes: Twisted calls ``send`` in ``writeSomeData``.
-
-        A transport that has none, such as one in memory, counts as taking what is written.
-        """
-        self._watched = name = "writeSomeData" if hasattr(self.transport, "writeSomeData") else "write"
-        take: Callable[[bytes], int | BaseException | None] = getattr(self.transport, name)
-
-        def watched(data: bytes) -> int | BaseException | None:
-            taken = take(data)
-            count = len(data) if taken is None else taken
-            if isinstance(count, int) and count > 0 and not self.ended.called:
-                self._took(count)
-            return taken
-
-        setattr(self.transport, name, watched)
-
-    def _took(self, count: int) -> None:
-        stamp = self.timeline.now()
+    def _took(self, count: int, stamp: float, left: int) -> None:
         self._written += count
         if self._sent_bytes:
             self._last_sent = stamp
@@ -185,8 +150,8 @@ class _Upload(Client):
 
     def end(self, ending: Ending) -> None:
         super().end(ending)
-        if self._watched is not None:
-            delattr(self.transport, self._watched)  # our own, so that nothing of ours keeps the transport alive
+        if self._meter is not None:
+            self._meter.remove()
 
     @property
     def last_moved(self) -> float:

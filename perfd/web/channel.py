@@ -16,7 +16,8 @@ from twisted.web.resource import Resource
 
 from perfd.web.errors import refusal
 from perfd.web.receiving import DRAIN, DRAIN_TIMEOUT, Receiving, Sink
-from perfd.web.stamps import SendMeter, ServerStamps
+from perfd.web.stamps import ResponseMeter, ServerStamps
+from perfd.wire.delivery import flush
 
 RESERVE_TIMEOUT = 10.0
 """Seconds for the head of a request on a connection beyond the limit."""
@@ -52,7 +53,7 @@ class Channel(http.HTTPChannel):
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self.meter = SendMeter(self.transport, self.site.stamps)
+        self.meter = ResponseMeter(self.transport, self.site.stamps)
         self.received = self.site.monotonic()  # when the socket last gave something
         self._deadline = self.received + (RESERVE_TIMEOUT if self.is_reserve else self.site.head_timeout)
         self._receiving: Receiving | None = None  # the request's body is on its way
@@ -83,8 +84,7 @@ class Channel(http.HTTPChannel):
 
     def allHeadersReceived(self) -> None:
         super().allHeadersReceived()
-        if self.meter.unsent:  # 100 Continue, which is no part of the response that is stamped
-            self.meter.flush()
+        flush(self.transport)  # 100 Continue, which is no part of the response that is stamped
 
     def target(self) -> tuple[bytes, object]:
         """The method of the request whose head is complete, and the resource at the site's root that it names."""

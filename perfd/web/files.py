@@ -12,7 +12,6 @@ from typing import BinaryIO
 
 from twisted.web.http import CACHED
 
-from perfd.web.body import Body
 from perfd.web.request import Request
 
 
@@ -41,13 +40,7 @@ def send_file(request: Request, opened: BinaryIO, *, unpack: bool = False) -> No
         request.respond(b"")
         return
     size = _unpacked_size(opened, found.st_size) if unpack else found.st_size
-    request.setHeader(b"Content-Length", b"%d" % size)
-    if request.method == b"HEAD" or not size:
-        opened.close()
-        request.write(b"")
-        request.finish()
-    else:
-        Body(request, _unpacking(opened) if unpack else opened.read, size, opened.close).start()
+    request.stream(size, _unpacking(opened) if unpack else opened.read, opened.close)
 
 
 def _unpacked_size(opened: BinaryIO, size: int) -> int:

@@ -7,7 +7,7 @@ stamps, and is answered also where strangers are not.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 
 from twisted.python.failure import Failure
@@ -20,6 +20,8 @@ from perfd.web.description import Route
 from perfd.web.errors import SERVER, WebError, error_document
 from perfd.web.receiving import Sink
 from perfd.web.stamps import Served
+from perfd.wire.delivery import flush
+from perfd.wire.pieces import Pieces
 
 TOO_MANY = "too many connections; try again later"
 
@@ -135,8 +137,26 @@ class Request(server.Request):
             return
         self.setHeader(b"Content-Length", b"%d" % len(body))
         self.write(body)  # leaves out the body if the method is HEAD
-        self.channel.meter.flush()
+        flush(self.channel.transport)
         self.finish()
+
+    def stream(self, size: int, take: Callable[[int], bytes], closed: Callable[[], None] = lambda: None) -> None:
+        """Send ``size`` bytes as the whole response, each piece when the socket has taken the one before.
+
+        ``take(n)`` gives the next bytes, at most ``n``; if it gives none before the end, the connection is broken
+        off, so that the client sees that the rest is missing. ``closed`` is called when no more will be taken.
+        """
+        self.setHeader(b"Content-Length", b"%d" % size)
+        self.write(b"")
+
+        def ended(complete: bool) -> None:
+            closed()
+            if complete:
+                self.finish()
+            else:
+                self.channel.transport.abortConnection()
+
+        Pieces(self, take, 0 if self.method == b"HEAD" else size, ended).start()
 
 
 class BodyResource(Described):

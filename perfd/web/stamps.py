@@ -6,12 +6,13 @@ Ids that were not announced leave no trace, so strangers can neither fill the re
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import attrs
+
+from perfd.wire.meter import Meter
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -92,33 +93,14 @@ class ServerStamps:
         return attrs.evolve(served, received=None if received is None else received.copy())
 
 
-class SendMeter:
-    """Counts the bytes of one connection from the transport's buffer into the socket, and stamps them.
-
-    It wraps ``writeSomeData``, in which Twisted calls ``send``, and stamps just before: on one machine the client
-    may have the bytes when ``send`` returns, and nothing may be received before it was sent. A transport in memory
-    has no ``writeSomeData``: there, what is written counts as sent.
-    """
+class ResponseMeter(Meter):
+    """Stamps the responses of one connection as its socket takes them, and counts the bytes of all connections."""
 
     def __init__(self, transport: Any, stamps: ServerStamps) -> None:
-        self._transport = transport
+        super().__init__(transport, stamps.monotonic, self._sent)
         self._stamps = stamps
         self._served: Served | None = None  # the response on its way, if it is a measurement's
         self._ended = False  # all of it was written
-        self.unsent = 0  # bytes that were written and that the socket has not taken
-        self.last_sent = -math.inf  # when the socket last took anything
-        self._write = transport.write
-        self._write_sequence = transport.writeSequence
-        self._send: Callable[[bytes], int | BaseException] | None = getattr(transport, "writeSomeData", None)
-        transport.write = self.write
-        transport.writeSequence = self.writeSequence
-        if self._send is not None:
-            transport.writeSomeData = self.writeSomeData
-
-    def remove(self) -> None:
-        """Leave the transport as it was."""
-        for name in ("write", "writeSequence", "writeSomeData"):
-            self._transport.__dict__.pop(name, None)
 
     def begin(self, served: Served) -> None:
         """The next byte that is sent is the first of the response of ``served``; nothing may be unsent."""
@@ -127,50 +109,16 @@ class SendMeter:
     def end(self) -> None:
         """All of the response was written. Nothing is stamped if it is a stranger's."""
         self._ended = True
-        self._complete()
+        self._complete(self.unsent)
 
-    def flush(self) -> None:
-        """Let the socket take what was written now, and not at the reactor's next turn.
-
-        That saves a fifth of a small response's time. What the socket does not take, or an error, is left to that
-        turn. Not to be called by a producer, which Twisted calls from the same place.
-        """
-        if self._send is not None and not self._transport.disconnecting:
-            self._transport.doWrite()
-
-    def write(self, data: bytes) -> None:
-        self._write(data)
-        self._accepted(len(data))
-
-    def writeSequence(self, pieces: Iterable[bytes]) -> None:
-        pieces = list(pieces)
-        self._write_sequence(pieces)
-        self._accepted(sum(map(len, pieces)))
-
-    def writeSomeData(self, data: bytes) -> int | BaseException:
-        assert self._send is not None
-        stamp = self._stamps.monotonic()
-        result = self._send(data)
-        if isinstance(result, int) and result > 0:
-            self._moved(result, stamp)
-        return result
-
-    def _accepted(self, count: int) -> None:
-        self.unsent += count
-        if self._send is None:
-            self._moved(count, self._stamps.monotonic())
-
-    def _moved(self, count: int, stamp: float) -> None:
-        """The socket was given bytes at ``stamp``, and took ``count``."""
-        self.last_sent = stamp
+    def _sent(self, count: int, stamp: float, left: int) -> None:
         self._stamps.sent += count
-        self.unsent -= count
         if self._served is not None:
             if self._served.response is None:
-                self._served.response = self.last_sent
-            self._complete()
+                self._served.response = stamp
+            self._complete(left)
 
-    def _complete(self) -> None:
-        if self._served is not None and self._ended and not self.unsent:
+    def _complete(self, left: int) -> None:
+        if self._served is not None and self._ended and not left:
             self._served.complete = self.last_sent
             self._served = None

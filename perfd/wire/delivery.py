@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.tcp import Connection
 
 
@@ -21,9 +22,25 @@ def deliver(transport: Any, data: bytes) -> None:
         transport.write(data)
 
 
+def flush(transport: Any) -> None:
+    """Send what was written to ``transport`` now, all in one, as `deliver` does.
+
+    Not to be called by a producer, which Twisted calls from the same place.
+    """
+    if isinstance(transport, FileDescriptor) and not transport.disconnecting and unsent(transport):
+        transport.doWrite()
+
+
 def is_idle(transport: Any) -> bool:
-    """Whether this is a TCP connection that is open and has nothing left to send."""
-    if not isinstance(transport, Connection) or not transport.connected:
+    """Whether this is a TCP connection, without TLS, that is open and has nothing left to send."""
+    if not isinstance(transport, Connection) or not transport.connected or transport.TLS:
         return False
     ending = transport.disconnecting or transport._writeDisconnecting or transport._writeDisconnected
-    return not (ending or transport.dataBuffer or transport._tempDataBuffer)
+    return not ending and not unsent(transport)
+
+
+def unsent(transport: Any) -> int:
+    """Bytes that were written to ``transport`` and wait for its socket to take them; in memory none ever do."""
+    if not isinstance(transport, FileDescriptor):
+        return 0
+    return len(transport.dataBuffer) - transport.offset + transport._tempDataLen

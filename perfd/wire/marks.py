@@ -5,7 +5,7 @@ from __future__ import annotations
 from perfd.record import DECILES, PARTIALS
 
 
-class Progress:
+class Marks:
     """When each DATAPERCn and PARTIALn of ``expect`` bytes was reached, as monotonic stamps."""
 
     def __init__(self, expect: int) -> None:

@@ -39,7 +39,6 @@ from perfd.socks.errors import (
     socks4ErrorMap,
     socks5ErrorMap,
 )
-from perfd.wire.marks import Progress
 from tests.support.hostile import BEHAVIOURS, EXPECT, HALF, HEAD, WHOLE, HostileFactory
 
 REQUEST = get_request("example.com", "/random/20480")
@@ -209,36 +208,6 @@ class ResponseTests(SynchronousTestCase):
             with self.assertRaises(ResponseError) as caught:
                 response.close()
             self.assertEqual((caught.exception.errorcode, response.ended), (Error.CLOSED, False))
-
-
-class ProgressTests(SynchronousTestCase):
-    """When DATAPERCn and PARTIALn are reached."""
-
-    def test_one_read(self) -> None:
-        """All steps that one read crosses get that read's stamp."""
-        progress = Progress(51200)
-        progress.reached(15360, 1.0)
-        progress.reached(51200, 2.0)
-        self.assertEqual(
-            progress.dataperc, dict.fromkeys((0, 10, 20, 30), 1.0) | dict.fromkeys(range(40, 101, 10), 2.0)
-        )
-        self.assertEqual(progress.partial, {10240: 1.0, 20480: 2.0, 51200: 2.0})
-
-    def test_rounding(self) -> None:
-        """n percent are reached with the first whole byte at or over them, 0 percent with the first byte."""
-        progress = Progress(15)
-        for size in range(16):
-            progress.reached(size, float(size))
-        self.assertEqual(
-            progress.dataperc,
-            {0: 1, 10: 2, 20: 3, 30: 5, 40: 6, 50: 8, 60: 9, 70: 11, 80: 12, 90: 14, 100: 15},
-        )
-
-    def test_nothing_expected(self) -> None:
-        """Without payload there is no progress."""
-        progress = Progress(0)
-        progress.reached(0, 1.0)
-        self.assertEqual((progress.dataperc, progress.partial), ({}, {}))
 
 
 class ClassifyTests(SynchronousTestCase):

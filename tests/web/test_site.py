@@ -24,7 +24,7 @@ from perfd.record import Outcome
 from perfd.web.errors import WebError
 from perfd.web.request import Request
 from perfd.web.site import RESERVE, make_site
-from perfd.web.stamps import SendMeter, Served, ServerStamps
+from perfd.web.stamps import ResponseMeter, Served, ServerStamps
 from perfd.web.targets.random import random_resources
 from perfd.wire.keystream import PIECE
 from tests.support.web_client import GIB, LIMIT, SiteTestCase, Socket, get
@@ -436,7 +436,7 @@ class StampTests(SiteTestCase):
     def test_meter_in_memory(self) -> None:
         """Without a socket, what is written counts as sent; the transport is left as it was."""
         transport = StringTransport()
-        meter = SendMeter(transport, ServerStamps(lambda: 7.0))
+        meter = ResponseMeter(transport, ServerStamps(lambda: 7.0))
         served = Served()
         meter.begin(served)
         transport.write(b"a")
@@ -525,14 +525,14 @@ class LoopbackTests(TestCase):
     async def test_not_reading(self) -> None:
         """For a client that does not read a GiB, no more than a piece of it is ever held here."""
         most = 0
-        write = SendMeter.write
+        write = Request.write
 
-        def watched(meter: SendMeter, data: bytes) -> None:
+        def watched(request: Request, data: bytes) -> None:
             nonlocal most
-            write(meter, data)
-            most = max(most, meter.unsent)
+            write(request, data)
+            most = max(most, request.channel.meter.unsent)
 
-        self.patch(SendMeter, "write", watched)
+        self.patch(Request, "write", watched)
         client = await connectProtocol(self.endpoint, Rude(get("/random/1GiB")))
         await self.until(lambda: self.site._channels)
         (channel,) = self.site._channels

@@ -27,7 +27,13 @@ from perfd.reactor import Reactor
 from perfd.tor.files import make_private
 from perfd.tor.testnet import relays
 from perfd.tor.testnet.consensus import Consensus, read_consensus
-from perfd.tor.testnet.relay_programs import PortTakenError, Progress, RelayPrograms, dead_relays, how_it_ended
+from perfd.tor.testnet.relay_programs import (
+    PortTakenError,
+    ProgressReport,
+    RelayPrograms,
+    dead_relays,
+    how_it_ended,
+)
 from perfd.tor.testnet.relays import State, TestnetError
 
 DEADLINE = 60.0
@@ -136,7 +142,7 @@ class Testnet:
         return state.client_options
 
     async def start(
-        self, reactor: Reactor, *, progress: Progress = lambda *_: None, deadline: float = DEADLINE
+        self, reactor: Reactor, *, progress: ProgressReport = lambda *_: None, deadline: float = DEADLINE
     ) -> bool:
         """Start the network and return when clients can use it; False if it already ran, without an owner.
 
@@ -244,7 +250,7 @@ class Testnet:
             self._lock_file = None
 
     async def _start_anew(
-        self, reactor: Reactor, programs: RelayPrograms, progress: Progress, until: float
+        self, reactor: Reactor, programs: RelayPrograms, progress: ProgressReport, until: float
     ) -> None:
         previous = State.load(self.directory)
         await self._end_relays(reactor)
@@ -264,7 +270,9 @@ class Testnet:
             else:
                 return
 
-    async def _wait_until_ready(self, reactor: Reactor, progress: Progress, until: float, deadline: float) -> None:
+    async def _wait_until_ready(
+        self, reactor: Reactor, progress: ProgressReport, until: float, deadline: float
+    ) -> None:
         has_consensus = False
         while True:
             status = self.status()

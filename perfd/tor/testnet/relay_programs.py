@@ -23,7 +23,7 @@ _PID_FILE_DEADLINE = 5.0
 
 _KEY_MONTHS = 24  # the most that tor-gencert allows
 
-Progress = Callable[[int, int, str], None]
+ProgressReport = Callable[[int, int, str], None]
 """Called with the steps done, the steps in all, and what was done last."""
 
 
@@ -65,7 +65,7 @@ class RelayPrograms:
         state.save(directory)
         return state
 
-    async def start_all(self, state: State, progress: Progress) -> None:
+    async def start_all(self, state: State, progress: ProgressReport) -> None:
         """Start the relays of ``state`` at the same time. Raises the first error, when all have started or failed.
 
         Two steps of the network's start are left afterwards.

@@ -10,10 +10,9 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
-from zope.interface import implementer
 
 from perfd.store.database import StoreError
 from perfd.store.reader import StoreReader
@@ -24,9 +23,6 @@ from perfd.web.results.parameters import read_arguments
 
 MOST_ANSWERS = 32
 """Answers from the database at a time; each has a page in memory until the client has taken it."""
-
-PIECE = 64 * 1024
-"""Bytes given to the socket at a time."""
 
 T = TypeVar("T")
 
@@ -120,44 +116,8 @@ class Answer(Node):
 
 
 def _failed(request: Request, failure: Failure) -> None:
-    if failure.check(CancelledError):
+    if failure.check(CancelledError, ConnectionLost):
         return  # the client has gone
     if failure.check(StoreError, sqlite3.Error):
         failure = Failure(WebError(503, "the database cannot be read now; try again later"))
     request.processingFailed(failure)
-
-
-@implementer(IPushProducer)
-class Body:
-    """The body of a response, written in pieces, each when the socket has taken the one before."""
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._paused = False
-        self._resumed: Deferred[None] | None = None
-        request.registerProducer(self, True)
-
-    async def write(self, data: bytes) -> None:
-        """Return when all of ``data`` was given to the socket."""
-        for start in range(0, len(data), PIECE):
-            if self._paused:
-                self._resumed = Deferred()
-                await self._resumed
-            self._request.write(data[start : start + PIECE])
-
-    def finish(self) -> None:
-        """That was all."""
-        self._request.unregisterProducer()
-        self._request.finish()
-
-    def pauseProducing(self) -> None:
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        self._paused = False
-        waiting, self._resumed = self._resumed, None
-        if waiting is not None:
-            waiting.callback(None)
-
-    def stopProducing(self) -> None:
-        """The connection was lost; the answer gets cancelled."""

@@ -26,8 +26,9 @@ from perfd.store.rows import Table
 from perfd.web.description import JSON, STRING, Parameter, Readers, Response, Route, Schema, array_of, object_of
 from perfd.web.errors import WebError
 from perfd.web.request import Described, Request
-from perfd.web.results.answers import Answer, Body, PublicDatabase
+from perfd.web.results.answers import Answer, PublicDatabase
 from perfd.web.results.parameters import DEFAULT_LIMIT
+from perfd.wire.pieces import send_in_pieces
 
 PAGE = 500
 """Records of a page: about a megabyte."""
@@ -331,12 +332,11 @@ class Listing(Answer, Generic[R]):
             request.setResponseCode(304)
             request.finish()
             return
-        body = Body(request)
         request.write(b"")  # the head, also of an answer to HEAD
-        await body.write(start.body)
+        await send_in_pieces(request, start.body)
         while not sending.complete and request.method != b"HEAD":
-            await body.write(await reader.run(sending.go_on))
-        body.finish()
+            await send_in_pieces(request, await reader.run(sending.go_on))
+        request.finish()
 
 
 class One(Answer, Generic[R]):

@@ -13,6 +13,7 @@ from twisted.web.server import NOT_DONE_YET
 from perfd.web.description import Parameter, Readers, Response, Route
 from perfd.web.errors import SERVER, WebError
 from perfd.web.request import Described, Request
+from perfd.wire.delivery import deliver
 
 PROTOCOL = b"perfd-echo"
 
@@ -59,13 +60,12 @@ class Echo(Described):
             if left < 0 or channel.meter.unsent > MOST_UNSENT:
                 channel.transport.abortConnection()
                 return
-            channel.transport.write(data)
-            channel.meter.flush()
+            deliver(channel.transport, data)
 
         channel.echo = echo
-        channel.transport.write(
+        deliver(
+            channel.transport,
             b"HTTP/1.1 101 Switching Protocols\r\nServer: %b\r\nUpgrade: %b\r\nConnection: Upgrade\r\n\r\n"
-            % (SERVER, PROTOCOL)
+            % (SERVER, PROTOCOL),
         )
-        channel.meter.flush()
         return NOT_DONE_YET

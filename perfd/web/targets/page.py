@@ -12,7 +12,6 @@ from io import BytesIO
 
 from twisted.web.server import NOT_DONE_YET
 
-from perfd.web.body import Body
 from perfd.web.description import STRING, Content, Parameter, Response, Route
 from perfd.web.errors import WebError
 from perfd.web.request import Described, Request
@@ -127,10 +126,9 @@ class CanonicalPage(Described):
             self._made[path] = make_part(variant, part)
         body = self._made[path]
         _set_headers(request, TYPES[part.kind])
-        if len(body) <= PIECE or request.method == b"HEAD":
+        if len(body) <= PIECE:
             return body
-        request.setHeader(b"Content-Length", b"%d" % len(body))
-        Body(request, BytesIO(body).read, len(body)).start()
+        request.stream(len(body), BytesIO(body).read)
         return NOT_DONE_YET
 
 

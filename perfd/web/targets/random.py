@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from twisted.web.server import NOT_DONE_YET
 
 from perfd.units import format_size, parse_size
-from perfd.web.body import Body
 from perfd.web.description import BYTES, Parameter, Response, Route
 from perfd.web.errors import WebError
 from perfd.web.request import Described, Request
@@ -54,12 +53,7 @@ class RandomBytes(Described):
         request.setHeader(b"Cache-Control", b"no-store")
         if size <= PIECE and request.method != b"HEAD":
             return self._keystream.take(size)
-        request.setHeader(b"Content-Length", b"%d" % size)
-        request.write(b"")
-        if request.method == b"HEAD":
-            request.finish()
-        else:
-            Body(request, self._keystream.take, size).start()
+        request.stream(size, self._keystream.take)
         return NOT_DONE_YET
 
     def _requested(self, request: Request) -> int:

@@ -11,7 +11,7 @@ from perfd.web.description import BYTES, COUNT, JSON, Response, Route, Schema, o
 from perfd.web.errors import WebError
 from perfd.web.request import BodyResource, Request, json_body
 from perfd.web.stamps import Received
-from perfd.wire.marks import Progress
+from perfd.wire.marks import Marks
 
 
 class UploadSink:
@@ -21,8 +21,8 @@ class UploadSink:
         self.begun = begun
         self.left = size
         self._hash = hashlib.sha256()
-        self._progress = Progress(size)
-        self.received = Received(size, dataperc=self._progress.dataperc, partial=self._progress.partial)
+        self._marks = Marks(size)
+        self.received = Received(size, dataperc=self._marks.dataperc, partial=self._marks.partial)
         self._finish()
 
     def take(self, data: bytes, stamp: float) -> None:
@@ -31,7 +31,7 @@ class UploadSink:
         received.count += len(data)
         if received.first is None:
             received.first = stamp
-        self._progress.reached(received.count, stamp)
+        self._marks.reached(received.count, stamp)
         self._hash.update(data)
         if not self.left:
             received.last = stamp
