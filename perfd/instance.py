@@ -7,6 +7,7 @@ import fcntl
 import os
 import sys
 import time
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -23,6 +24,10 @@ _PUBLIC_LINES = (
 )
 """How a configuration for the public network differs; the operator must fill in the address."""
 
+
+READY = "ready"
+FAILED = "failed: "
+"""How the states begin that are the last ones of a start."""
 
 PATIENCE = 1.0
 """Seconds: how long a starting daemon may be kept from the lock by a look at it, or be about to write its pid."""
@@ -68,6 +73,16 @@ class Instance:
     def tor_data(self, name: str) -> Path:
         return self.directory / "tor" / name
 
+    def write_pid_file(self) -> None:
+        """Write this process's id. No link is followed, and no file of others written to. Raises InstanceError."""
+        try:
+            self.pid_file.unlink(missing_ok=True)
+            fd = os.open(self.pid_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            with open(fd, "w", encoding="ascii") as file:
+                file.write(f"{os.getpid()}\n")
+        except OSError as error:
+            raise InstanceError(f"{self.pid_file}: cannot be written: {error.strerror}") from None
+
     def is_locked(self) -> bool:
         """True while a daemon runs in this directory (also one whose pid file is gone). Raises InstanceError."""
         try:
@@ -83,12 +98,26 @@ class Instance:
             os.close(fd)
 
     def recorded_pid(self) -> int | None:
-        """The process id in the lock file, if it is that of a live process."""
+        """The process id in the lock file, if that process holds the lock: what stands there, others may have
+        written.
+        """
         try:
-            pid = int(self.lock_file.read_text(encoding="ascii"))
-        except (OSError, ValueError):
+            pid = int(self._lock_lines()[0])
+        except (OSError, ValueError, IndexError):
             return None
-        return pid if _is_alive(pid) else None
+        return pid if _is_alive(pid) and _holds(pid, self.lock_file) else None
+
+    def state(self) -> str:
+        """How far the daemon is, as it wrote itself: ``READY``, ``FAILED`` and why, or what it does; may be
+        empty.
+        """
+        try:
+            return self._lock_lines()[1]
+        except (OSError, ValueError, IndexError):
+            return ""
+
+    def _lock_lines(self) -> list[str]:
+        return self.lock_file.read_text(encoding="utf-8").split("\n")
 
     def daemon_pid(self) -> int | None:
         """The process id of the running daemon, None if there is none. Raises InstanceError if it is unknown."""
@@ -111,6 +140,7 @@ class InstanceLock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._state = ""
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, 0o644)
         except OSError as error:
@@ -121,18 +151,24 @@ class InstanceLock:
             os.close(self._fd)
             raise
 
-    def write_pid(self) -> None:
-        """Say in the file who holds the lock. Raises InstanceError, as when the disk is full."""
-        try:
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"{os.getpid()}\n".encode("ascii"), 0)
-        except OSError as error:
-            raise InstanceError(f"{self._path}: cannot be written: {error.strerror}") from None
+    def write_state(self, state: str) -> None:
+        """Say in the file who holds the lock, and how far it is. Raises InstanceError, as when the disk is full."""
+        text = " ".join(state.split())
+        self._state = text
+        self._write(f"{os.getpid()}\n{text}\n")
 
     def release(self) -> None:
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._fd, 0)
+        """Let go. Why it failed, if it did, stays in the file."""
+        with contextlib.suppress(InstanceError):
+            self._write(f"\n{self._state}\n" if self._state.startswith(FAILED) else "")
         os.close(self._fd)
+
+    def _write(self, text: str) -> None:
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, text.encode("utf-8", "replace"), 0)
+        except OSError as error:
+            raise InstanceError(f"{self._path}: cannot be written: {error.strerror}") from None
 
     def _acquire(self) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -152,6 +188,29 @@ def _lock(fd: int, kind: int, path: Path) -> bool:
     except OSError as error:
         raise InstanceError(f"{path}: cannot be locked: {error.strerror}") from None
     return True
+
+
+def _holds(pid: int, path: Path) -> bool:
+    """Whether the process holds a lock on the file, or could: where the system does not say, its user must own
+    the file.
+    """
+    try:
+        found = path.stat()
+        locks = Path("/proc/locks").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        locks = ""
+    holders = [fields[4] for fields in map(str.split, locks.splitlines()) if _is_lock_of(fields, found.st_ino)]
+    if holders:
+        return str(pid) in holders
+    try:
+        return os.stat(f"/proc/{pid}").st_uid == found.st_uid
+    except OSError:
+        return not os.path.isdir("/proc/self")
+
+
+def _is_lock_of(fields: Sequence[str], inode: int) -> bool:
+    """Whether a line of /proc/locks (proc(5)) is of a lock that keeps others out of the file with this inode."""
+    return fields[1:2] == ["FLOCK"] and fields[3:4] == ["WRITE"] and fields[5].rpartition(":")[2] == str(inode)
 
 
 def _is_alive(pid: int) -> bool:

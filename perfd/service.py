@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import Application, Service
+from twisted.application.service import Application, IServiceCollection, Service
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 from twisted.python import usage
@@ -31,7 +31,7 @@ from perfd.daemon.sinks import FanOut
 from perfd.daemon.upkeep.daily import DailyService
 from perfd.daemon.upkeep.work import Work
 from perfd.experiments.types import Prepared
-from perfd.instance import Instance, InstanceError, InstanceLock
+from perfd.instance import FAILED, READY, Instance, InstanceError, InstanceLock
 from perfd.laboratory import Laboratory
 from perfd.logfile.file import LogFile, reopen_on_signal
 from perfd.logfile.line import LogSink
@@ -73,7 +73,7 @@ class LogService(Service):
 
 
 class LockService(Service):
-    """Keeps a second daemon out of the instance directory."""
+    """Keeps a second daemon out of the instance directory, and says there how far this one is."""
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
@@ -83,31 +83,48 @@ class LockService(Service):
         super().startService()
         try:
             self._lock = InstanceLock(self._instance.lock_file)
-            self._lock.write_pid()
+            self.say("starting")
+            self._instance.write_pid_file()
         except InstanceError as error:
             raise StartError(str(error)) from None
 
     def stopService(self) -> None:
         super().stopService()
         if self._lock is not None:
+            self._instance.pid_file.unlink(missing_ok=True)
             self._lock.release()
+
+    def say(self, state: str) -> None:
+        """See ``Instance.state``."""
+        if self._lock is not None:
+            self._lock.write_state(state)
 
 
 class StoreService(Service):
-    """The database: its writer and its reader. ``unusable`` is called when it can never be used as it is."""
+    """The database: its writer and its reader.
+
+    ``opened`` is called when it is open, ``unusable`` when it can never be used as it is.
+    """
 
     _log = Logger()
 
-    def __init__(self, sink: StoreSink, reader: AsyncReader, unusable: Callable[[StoreError], None]) -> None:
+    def __init__(
+        self,
+        sink: StoreSink,
+        reader: AsyncReader,
+        opened: Callable[[], None],
+        unusable: Callable[[StoreError], None],
+    ) -> None:
         self._sink = sink
         self._reader = reader
+        self._opened = opened
         self._unusable = unusable
 
     def startService(self) -> None:
         super().startService()
         self._reader.start()
         starting = Deferred.fromCoroutine(self._sink.start())
-        starting.addErrback(self._not_started)
+        starting.addCallbacks(lambda _: self._opened(), self._not_started)
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
@@ -129,6 +146,7 @@ class Perfd(OrderedServices):
     def __init__(self, reactor: Reactor, clock: Clock, config: Config) -> None:
         super().__init__()
         self.setName("perfd")
+        self.has_failed = False  # it cannot go on, so whoever runs it is to be told
         self._reactor = reactor
         self._config = config
         instance = Instance(config.directory)
@@ -147,9 +165,10 @@ class Perfd(OrderedServices):
         metrics.watch_tors(list(laboratory.tors.values()), unparsed)
         metrics.watch_server(lambda: laboratory.sent)
 
-        LockService(instance).setServiceParent(self)
+        self._lock = LockService(instance)
+        self._lock.setServiceParent(self)
         LogService(instance.log_file, config.keep_logs).setServiceParent(self)
-        StoreService(store, reader, self._give_up).setServiceParent(self)
+        StoreService(store, reader, self._ready, self._give_up).setServiceParent(self)
         HealthHistory(reactor, health, partial(read_history, reader)).setServiceParent(self)
         laboratory.setServiceParent(self)
         for experiment in config.experiments:
@@ -179,8 +198,14 @@ class Perfd(OrderedServices):
             signal.signal(number, lambda *_: self._log.info("Perfd is stopping already"))
         return super().stopService()
 
+    def _ready(self) -> None:
+        """All that a start consists of is done: ports are bound before, and the schedules are started."""
+        self._lock.say(READY)
+
     def _give_up(self, error: StoreError) -> None:
         self._log.critical("Perfd stops: {error}", error=error)
+        self.has_failed = True
+        self._lock.say(f"{FAILED}{error}")
         self._reactor.stop()
 
 
@@ -229,11 +254,24 @@ def _make(path: Path) -> Perfd:
 
 
 def run_twistd() -> None:
-    """twistd's main function, but what prevents the start is one line on standard error, exit code 1."""
-    from twisted.scripts.twistd import run  # noqa: PLC0415 - only for the process that is to be twistd
+    """twistd's main function, with an exit code that tells whether Perfd could go on.
+
+    What prevents the start is one line on standard error.
+    """
+    # Only for the process that is to be twistd, whose own main function keeps the application to itself.
+    from twisted.application import app  # noqa: PLC0415
+    from twisted.scripts._twistd_unix import ServerOptions, UnixApplicationRunner  # noqa: PLC0415
+
+    def run_application(options: Any) -> None:
+        runner = UnixApplicationRunner(options)
+        runner.run()
+        if IServiceCollection(runner.application).getServiceNamed("perfd").has_failed:
+            raise SystemExit(1)
+        if runner._exitSignal is not None:
+            app._exitWithSignal(runner._exitSignal)
 
     try:
-        run()
+        app.run(run_application, ServerOptions)
     except (StartError, OSError) as error:
         os.write(2, f"perfd: {error}\n".encode())  # twistd has put its log in the place of sys.stderr
         raise SystemExit(1) from None

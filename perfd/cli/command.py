@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage; ``start``, ``stop`` and ``status`` 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from perfd import __version__
 from perfd.cli import daemon
 from perfd.cli.arguments import argument, config_option
 from perfd.cli.data import add_commands
+from perfd.cli.privileges import User
 from perfd.config import Config, ConfigError, load_config
 from perfd.config.experiment import TYPES
 from perfd.config.reader import NETWORKS
@@ -36,6 +38,7 @@ from perfd.units import parse_duration, parse_size
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
+    os.umask(os.umask(0o077) | 0o022)  # nobody else may write what is made here
     options = _parser().parse_args(arguments)
     try:
         code: int = options.command(options)
@@ -130,7 +133,7 @@ def _daemon(options: argparse.Namespace) -> int:
 
     config = _load(options)
     check_machine(config, may_run=True)
-    code: int = options.action(config, daemon.User(options.uid, options.gid))
+    code: int = options.action(config, User.of(config, options.uid, options.gid))
     return code
 
 

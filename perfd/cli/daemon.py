@@ -6,7 +6,6 @@ pid file, its log, clear messages and the exit codes of the Linux Standard Base 
 
 from __future__ import annotations
 
-import grp
 import json
 import os
 import pwd
@@ -17,14 +16,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import attrs
-
+from perfd.cli.privileges import User, obstacle
 from perfd.config import Config, ConfigError
 from perfd.config.values import Address
-from perfd.instance import Instance, InstanceError
+from perfd.instance import FAILED as STATE_FAILED
+from perfd.instance import READY, Instance
 from perfd.variant import COLUMNS, Variant, names
 
 # Exit codes of an init script (LSB 5.0, 22.2).
@@ -34,56 +32,28 @@ NO_PERMISSION = 4
 STATUS_DEAD_WITH_PID_FILE = 1
 STATUS_NOT_RUNNING = 3
 
+QUIET = 2.0
+"""Seconds after which a start says what it does."""
+
 STOP_TIMEOUT = 60.0
 """Seconds: more than a clean stop takes with every part at its own limit."""
 
 TWISTD = "from perfd.service import run_twistd; run_twistd()"
 
 
-@attrs.frozen
-class User:
-    """The user and group that the daemon changes to after its port is bound; twistd's --uid and --gid."""
-
-    uid: str | None = None
-    gid: str | None = None
-
-    def arguments(self) -> list[str]:
-        given = (("--uid", self.uid), ("--gid", self.gid))
-        return [word for option, value in given if value is not None for word in (option, value)]
-
-    def entry(self) -> pwd.struct_passwd | None:
-        """The user's entry; None when privileges are kept. Raises InstanceError for an unknown user."""
-        if self.uid is None:
-            return None
-        try:
-            return pwd.getpwuid(int(self.uid)) if self.uid.isdigit() else pwd.getpwnam(self.uid)
-        except KeyError:
-            raise InstanceError(f"--uid {self.uid}: there is no such user") from None
-
-    def check_group(self) -> None:
-        """Raises InstanceError for an unknown group."""
-        if self.gid is None:
-            return
-        try:
-            grp.getgrgid(int(self.gid)) if self.gid.isdigit() else grp.getgrnam(self.gid)
-        except KeyError:
-            raise InstanceError(f"--gid {self.gid}: there is no such group") from None
-
-
 def twistd_arguments(config: Config, user: User, *, foreground: bool) -> list[str]:
     """The command line that runs the instance's daemon."""
-    instance = Instance(config.directory)
     return [
         sys.executable,
+        "-P",  # the working directory is no place to look for modules: others may write there
         "-c",
         TWISTD,
         *(["--nodaemon"] if foreground else ["--logger", "perfd.service.NoTwistdLog"]),
-        "--pidfile",
-        str(instance.pid_file),
+        "--pidfile=",  # twistd would write it as root; the daemon does it when it has become its user
         "--rundir",
         str(config.directory),
         "--umask",
-        "0022",
+        "0022" if config.server.results == "all" else "0027",
         *user.arguments(),
         "perfd",
         "--config",
@@ -92,7 +62,7 @@ def twistd_arguments(config: Config, user: User, *, foreground: bool) -> list[st
 
 
 def start(config: Config, user: User) -> int:
-    """Start the daemon; returns when its ports are bound and its services are started."""
+    """Start the daemon; returns when it is ready (ports bound, database open, schedule running) or has failed."""
     instance = Instance(config.directory)
     pid = instance.daemon_pid()
     if pid is not None:
@@ -109,10 +79,33 @@ def start(config: Config, user: User) -> int:
             return OK
         _complain(f"perfd did not start; the reason is above, or at the end of {instance.log_file}")
         return FAILED
+    trouble = _until_ready(instance)
+    if trouble is not None:
+        _complain(f"perfd did not start: {trouble}; {instance.log_file} has more")
+        return FAILED
     _say(f"perfd started (pid {instance.daemon_pid()})")
     _say(f"log: {instance.log_file}")
     _say(f"results: {results_url(config)}")
     return OK
+
+
+def _until_ready(instance: Instance) -> str | None:
+    """Wait for the end of the start, and show what is done if that takes long; why it failed, if it did."""
+    shown = time.monotonic() + QUIET
+    last = ""
+    while True:
+        runs = instance.is_locked()  # before its state is read: the last words are written before the end
+        state = instance.state()
+        if state == READY:
+            return None
+        if state.startswith(STATE_FAILED):
+            return state.removeprefix(STATE_FAILED)
+        if not runs:
+            return "it ended at its start"
+        if state != last and time.monotonic() > shown:
+            last = state
+            _say(f"perfd is starting: {state}")
+        time.sleep(0.05)
 
 
 def stop(instance: Instance) -> int:
@@ -170,10 +163,17 @@ def status(instance: Instance, load: Callable[[], Config], *, as_json: bool) -> 
     if as_json:
         _say(json.dumps({"running": True, "pid": pid, "health": health}))
         return OK if healthy else FAILED
-    _say(f"perfd is running (pid {pid})")
+    _say(f"perfd is running (pid {pid}) as {_user_of(pid)}")
     for line in _health_lines(health, config.network):
         _say(f"  {line}")
     return OK if healthy else FAILED
+
+
+def _user_of(pid: int) -> str:
+    try:
+        return pwd.getpwuid(os.stat(f"/proc/{pid}").st_uid).pw_name
+    except (OSError, KeyError):
+        return "another user"
 
 
 def run(config: Config, user: User) -> int:
@@ -257,31 +257,11 @@ def _remove_stale_pid_file(instance: Instance) -> None:
 
 
 def _can_become(user: User, config: Config) -> bool:
-    """Whether the daemon can change to ``user`` and write in its directory; complains if not."""
-    entry = user.entry()
-    user.check_group()
-    if user == User():
-        return True
-    if os.geteuid() != 0:
-        _complain("--uid and --gid need root")
-        return False
-    if entry is None:
-        return True
-    for path in _written(config):
-        if path.exists() and (owner := path.stat().st_uid) != entry.pw_uid:
-            _complain(
-                f"{path} belongs to user id {owner}; the daemon writes there as {entry.pw_name}: "
-                f"chown -R {entry.pw_name} {config.directory if path.is_relative_to(config.directory) else path}"
-            )
-            return False
-    return True
-
-
-def _written(config: Config) -> Sequence[Path]:
-    """What the daemon opens for writing at its start."""
-    instance = Instance(config.directory)
-    database = config.directory / config.database.removeprefix("sqlite:///")
-    return (config.directory, instance.lock_file, instance.log_file, database)
+    """Whether the daemon can be started as ``user``; complains if not."""
+    found = obstacle(user, config)
+    if found is not None:
+        _complain(found)
+    return found is None
 
 
 def _say(text: str) -> None:

@@ -54,7 +54,7 @@ def own_instance(config: Config) -> Iterator[None]:
         raise InstanceError(f"{config.directory}: cannot be made: {error.strerror}") from None
     check_machine(config)
     lock = InstanceLock(Instance(config.directory).lock_file)
-    lock.write_pid()
+    lock.write_state("")
     try:
         yield
     finally:

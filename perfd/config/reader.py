@@ -123,6 +123,8 @@ class _Reader:
             keep_events=perfd.get("keep-events", whole_days, 30),
             keep_har=perfd.get("keep-har", whole_days, 30),
             archive=perfd.get("archive", yes_or_no, True),
+            user=perfd.get("user", nonempty, None),
+            group=perfd.get("group", nonempty, None),
             server=server,
             tors=tors if network != "socks" else (),
             browsers=browsers,

@@ -119,6 +119,8 @@ class Config:
     keep_events: int  # days of circuits, streams and events
     keep_har: int  # days of HAR files and screenshots
     archive: bool
+    user: str | None  # whom a daemon that root starts becomes
+    group: str | None
     server: ServerConfig
     tors: tuple[TorConfig, ...]
     browsers: tuple[BrowserConfig, ...]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,17 +17,21 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from perfd import instance
-from perfd.cli import daemon
+from perfd.cli import daemon, privileges
 from perfd.cli.command import main
+from perfd.cli.privileges import User
 from perfd.cli.standalone import NotReadyError, prepare
 from perfd.config import ConfigError, load_config
 from perfd.daemon.order import StartError
-from perfd.instance import Instance, InstanceError, InstanceLock
+from perfd.instance import FAILED, Instance, InstanceError, InstanceLock
 from perfd.preflight import check_machine
 from perfd.service import LockService, run_twistd
 from tests.support.instance import SOCKS_CONFIG, free_port
 
 BROKEN = "[perfd]\nnetwrok = tor\n"
+
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away")
 
 
 @pytest.fixture
@@ -39,7 +45,7 @@ def directory(tmp_path: Path) -> Path:
 def held(directory: Path) -> Iterator[InstanceLock]:
     """The lock of that directory, held as a daemon with our process id would."""
     lock = InstanceLock(Instance(directory).lock_file)
-    lock.write_pid()
+    lock.write_state("")
     yield lock
     lock.release()
 
@@ -87,7 +93,7 @@ def test_starting_daemon_is_no_problem_of_restart(directory: Path) -> None:
 def test_release_removes_the_pid(directory: Path) -> None:
     """After a clean end no process id is left in the lock file."""
     lock = InstanceLock(Instance(directory).lock_file)
-    lock.write_pid()
+    lock.write_state("")
     lock.release()
     assert Instance(directory).lock_file.read_bytes() == b""
     assert Instance(directory).daemon_pid() is None
@@ -130,7 +136,7 @@ def test_full_disk_is_a_start_error(directory: Path) -> None:
 @pytest.mark.parametrize("error", [StartError("no port"), OSError(28, "No space left on device", "perfd.pid")])
 def test_start_errors_are_one_line(error: Exception, capfd: pytest.CaptureFixture[str]) -> None:
     """What keeps twistd from starting is one line on standard error, and exit code 1."""
-    with mock.patch("twisted.scripts.twistd.run", side_effect=error), pytest.raises(SystemExit) as ended:
+    with mock.patch("twisted.application.app.run", side_effect=error), pytest.raises(SystemExit) as ended:
         run_twistd()
     assert (ended.value.code, capfd.readouterr().err) == (1, f"perfd: {error}\n")
 
@@ -181,25 +187,116 @@ def test_restart_leaves_a_good_daemon(directory: Path, capsys: pytest.CaptureFix
     stop.assert_not_called()
     err = capsys.readouterr().err
     assert "/nowhere/tor does not exist" in err
-    assert "--uid no-such-user: there is no such user" in err
+    assert "user no-such-user: there is no such user" in err
 
 
 def test_unknown_group(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A group is looked up before anything is started."""
     assert run("start", directory, "--gid", "no-such-group") == 1
-    assert "--gid no-such-group: there is no such group" in capsys.readouterr().err
+    assert "group no-such-group: there is no such group" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away")
+@root
 @pytest.mark.parametrize("name", ["perfd.lock", "perfd.log", "perfd.sqlite"])
 def test_files_of_another_user(directory: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A file that the daemon could not write as its user is named, with the remedy."""
-    os.chown(directory, 65534, 65534)
+    os.chown(directory, 0, 65534)
+    directory.chmod(0o1770)
     (directory / name).touch()
     assert run("start", directory, "--uid", "nobody") == daemon.NO_PERMISSION
     err = capsys.readouterr().err
     assert f"{directory / name} belongs to user id 0" in err
-    assert f"chown -R nobody {directory}\n" in err
+    assert f"chown nobody {directory / name}\n" in err
+
+
+@root
+@pytest.mark.parametrize("name", ["", "perfd.conf", "perfd"])
+@pytest.mark.parametrize("how", ["owner", "others"])
+def test_root_runs_nothing_of_others(
+    directory: Path, name: str, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Root starts nothing from where somebody else could have put it, as any user, and says what to do."""
+    (directory / "perfd").touch()
+    path = directory / name
+    if how == "owner":
+        os.chown(path, 65534, 65534)
+    else:
+        path.chmod(0o666 if name else 0o777)
+    for user in ((), ("--uid", "nobody")):
+        assert run("start", directory, *user) == daemon.NO_PERMISSION
+        err = capsys.readouterr().err
+        assert f"{path} can be changed by {'nobody' if how == 'owner' else 'everybody'}" in err.replace(
+            "/ can", " can"
+        )
+        assert f"chmod 1770 {directory}" in err
+
+
+@root
+def test_directory_of_the_daemon(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The daemon's user must be able to make files in the directory."""
+    assert run("start", directory, "--uid", "nobody") == daemon.NO_PERMISSION
+    assert f"nobody cannot write in {directory}: chown root:nogroup" in capsys.readouterr().err
+
+
+@root
+def test_user_cannot_run_perfd(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A Perfd that only root can read is found out before anything is started."""
+    os.chown(directory, 0, 65534)
+    directory.chmod(0o1770)
+    package = directory / "lib" / "perfd"
+    package.mkdir(parents=True, mode=0o700)
+    with mock.patch.object(privileges, "module_environment", return_value={"PYTHONPATH": str(package.parent)}):
+        package.chmod(0o000)
+        (directory / "lib").chmod(0o700)
+        with mock.patch.object(privileges.sys, "executable", str(directory / "lib" / "python")):
+            shutil.copy("/bin/true", directory / "lib" / "python")
+            assert run("start", directory, "--uid", "nobody") == daemon.NO_PERMISSION
+    assert "nobody cannot run Perfd with" in capsys.readouterr().err
+
+
+@root
+def test_user_of_perfd_conf(directory: Path) -> None:
+    """Who starts again need not say again whom the daemon becomes; a user who is not root has no choice."""
+    text = (directory / "perfd.conf").read_text()
+    (directory / "perfd.conf").write_text(text.replace("[perfd]", "[perfd]\nuser = nobody\ngroup = nogroup"))
+    config = load_config(directory)
+    assert User.of(config, None, None) == User("nobody", "nogroup")
+    assert User.of(config, "root", None) == User("root", None)
+    with mock.patch.object(privileges.os, "geteuid", return_value=1000):
+        assert User.of(config, None, None) == User()
+
+
+def test_pid_file_of_others(directory: Path) -> None:
+    """A link in the place of the pid file is not followed."""
+    other = directory / "other"
+    other.write_text("precious")
+    Instance(directory).pid_file.symlink_to(other)
+    Instance(directory).write_pid_file()
+    assert other.read_text() == "precious"
+    assert Instance(directory).pid_file.read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.usefixtures("held", "impatient")
+def test_stop_signals_the_holder_only(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A living process whose id somebody has written into the lock file is left alone."""
+    with subprocess.Popen(["sleep", "60"]) as victim:
+        Instance(directory).lock_file.write_text(f"{victim.pid}\nready\n")
+        assert run("stop", directory) == 1
+        assert victim.poll() is None
+        victim.kill()
+    assert "its process id is not in this file" in capsys.readouterr().err
+
+
+def test_state(directory: Path) -> None:
+    """How far the daemon is stands in the lock file; why it failed also when it has ended."""
+    found = Instance(directory)
+    assert found.state() == ""
+    lock = InstanceLock(found.lock_file)
+    lock.write_state("upgrading\nthe database")
+    assert (found.state(), found.daemon_pid()) == ("upgrading the database", os.getpid())
+    lock.write_state(f"{FAILED}no room")
+    lock.release()
+    assert (found.state(), found.daemon_pid()) == (f"{FAILED}no room", None)
 
 
 def test_start_that_was_overtaken(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,8 @@ class TestInstance:
         self.directory = directory
         self.port = free_port()
         self.log = directory / "perfd.log"
+        self.python = sys.executable
+        self.environment: Mapping[str, str] = os.environ
         self.configure(config)
 
     def configure(self, config: str) -> None:
@@ -85,13 +87,14 @@ class TestInstance:
     def perfd(self, *arguments: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run a command in the instance's directory."""
         return subprocess.run(
-            [sys.executable, "-m", "perfd", *arguments],
+            [self.python, "-P", "-m", "perfd", *arguments],  # -P: as the control script
             cwd=self.directory,
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
             stdin=subprocess.DEVNULL,
+            env=self.environment,
         )
 
     def twistd(self, *arguments: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
