@@ -96,8 +96,8 @@ def command_line(pid: int) -> list[str]:
     return [os.fsdecode(argument) for argument in raw.rstrip(b"\0").split(b"\0")] if raw else []
 
 
-def recorded_process(pid_file: Path, argument: Path) -> int | None:
-    """The process id in ``pid_file``, if that process runs and has ``argument`` in its command line.
+def recorded_process(pid_file: Path, torrc: Path) -> int | None:
+    """The process id in ``pid_file``, if that process is the tor of ``torrc``.
 
     Process ids are used again, so a pid file alone proves nothing; tor's own torrc in the command line does.
     """
@@ -105,27 +105,48 @@ def recorded_process(pid_file: Path, argument: Path) -> int | None:
         pid = int(pid_file.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
-    return pid if pid > 0 and str(argument) in command_line(pid) else None
+    return pid if pid > 0 and _is_tor_of(pid, {str(torrc)}) else None
 
 
-def find_processes(arguments: Collection[Path]) -> list[int]:
-    """All processes that have one of ``arguments`` in their command line, with or without a pid file."""
-    wanted = {str(argument) for argument in arguments}
+def find_processes(torrcs: Collection[Path]) -> list[int]:
+    """All tors of ours that were started with one of ``torrcs``, with or without a pid file."""
+    wanted = {str(torrc) for torrc in torrcs}
     found = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()] if os.path.isdir("/proc") else []
-    return [pid for pid in found if pid != os.getpid() and wanted.intersection(command_line(pid))]
+    return [pid for pid in found if pid != os.getpid() and _is_tor_of(pid, wanted)]
 
 
-async def end_processes(reactor: Reactor, arguments: Collection[Path], grace: float = GRACE) -> int:
-    """End all processes with one of ``arguments`` (SIGTERM, later SIGKILL); return how many, when they are gone.
+def _is_tor_of(pid: int, torrcs: set[str]) -> bool:
+    """Whether the process is a tor of one of ``torrcs``, and this user's.
+
+    Its command line must be one by which Perfd starts a tor: ``PROGRAM --defaults-torrc FILE -f TORRC ...``, or
+    ``tor -f TORRC ...``. An editor of the torrc or ``tail -f`` is none, nor is what another user started.
+    """
+    arguments = command_line(pid)
+    place = arguments.index("-f") if "-f" in arguments else len(arguments)
+    if not torrcs.intersection(arguments[place + 1 : place + 2]):
+        return False
+    before = arguments[:place]
+    if before[-2:-1] != ["--defaults-torrc"] and not any(
+        os.path.basename(each).startswith("tor") for each in before
+    ):
+        return False
+    try:
+        return os.stat(f"/proc/{pid}").st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
+async def end_processes(reactor: Reactor, torrcs: Collection[Path], grace: float = GRACE) -> int:
+    """End all tors of ``torrcs`` (SIGTERM, later SIGKILL); return how many, when they are gone.
 
     Raises ``OSError`` if one belongs to another user, or withstands even SIGKILL.
     """
-    wanted = {str(argument) for argument in arguments}
-    pids = first = find_processes(arguments)
+    wanted = {str(torrc) for torrc in torrcs}
+    pids = first = find_processes(torrcs)
     for signal_number in (signal.SIGTERM, signal.SIGKILL):
         for pid in pids:
             # Only what is recognized now: the process may have ended, and its id been given to another.
-            if not wanted.intersection(command_line(pid)):
+            if not _is_tor_of(pid, wanted):
                 continue
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal_number)

@@ -85,7 +85,7 @@ class RelayPrograms:
 
         Raises ``PortTakenError``, and ``TestnetError`` for all other reasons.
         """
-        argv = [self.tor, "-f", str(relay.torrc)]
+        argv = [self.tor, "--defaults-torrc", str(relay.torrc) + "-defaults", "-f", str(relay.torrc)]
         if owner is not None:
             argv += ["--__OwningControllerProcess", str(owner)]
         finished = await run_program(self.reactor, argv)

@@ -66,7 +66,7 @@ case "$*" in
     directory=${2%/torrc}
     echo "$*" >> "BIN/started"
     if [ -e "BIN/output" ]; then cat "BIN/output"; exit 1; fi
-    tail -f -- /dev/null "$@" > /dev/null 2>&1 &
+    sh -c 'while :; do sleep 0.2; done' tor "$@" > /dev/null 2>&1 &
     echo "Nov 23 12:00:00.000 [notice] Bootstrapped 0% (starting): Starting" > "$directory/tor.log"
     if [ -e "BIN/consensus" ]; then
         cp "BIN/consensus" "$directory/cached-microdesc-consensus"
@@ -316,9 +316,14 @@ class ProcessTests(TestCase):
         self.directory = Path(tempfile.mkdtemp(prefix="perfd-test-")).resolve()
         self.addCleanup(shutil.rmtree, self.directory)
         self.torrc = self.directory / "torrc"
+        self.form = ("--defaults-torrc", "/none", "-f", str(self.torrc))
 
-    def spawn(self, *arguments: str, code: str = "import time; time.sleep(60)") -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE)
+    def spawn(
+        self, *arguments: str, code: str = "import time; time.sleep(60)", user: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        # Another user may not be able to run the Python of the tests.
+        command = [sys.executable, "-c", code] if user is None else ["/bin/sh", "-c", "sleep 60; exit"]
+        process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, user=user)
         self.addCleanup(process.stdout.close)  # type: ignore[union-attr]
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
@@ -350,30 +355,35 @@ class ProcessTests(TestCase):
         for content in ("", "x", "0", "-1", "99999999", str(os.getpid())):
             pid_file.write_text(content)
             self.assertIsNone(recorded_process(pid_file, self.torrc), content)
-        process = self.spawn("-f", str(self.torrc))
+        process = self.spawn(*self.form)
         pid_file.write_text(f"{process.pid}\n")
         self.assertEqual(recorded_process(pid_file, self.torrc), process.pid)
 
     async def test_end(self) -> None:
         """Exactly the processes with our torrc are ended, also one that ignores SIGTERM."""
         deaf = "import signal,time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
-        ours = [self.spawn("-f", str(self.torrc)), self.spawn("-f", str(self.torrc), code=deaf)]
-        other = self.spawn("-f", str(self.torrc) + "-other")
+        ours = [self.spawn(*self.form), self.spawn(*self.form, code=deaf)]
+        others = [
+            self.spawn(*self.form[:3], str(self.torrc) + "-other"),
+            self.spawn("-f", str(self.torrc)),  # as tail -f
+            self.spawn(str(self.torrc)),  # as an editor
+            self.spawn(*self.form, user=65534) if os.geteuid() == 0 else self.spawn("another user's"),
+        ]
         ours[1].stdout.readline()  # type: ignore[union-attr]
         self.assertEqual(sorted(find_processes([self.torrc])), sorted(process.pid for process in ours))
         self.assertEqual(await end_processes(reactor, [self.torrc], grace=0.5), 2)
         self.assertEqual([process.wait() for process in ours], [-signal.SIGTERM, -signal.SIGKILL])
-        self.assertIsNone(other.poll())
+        self.assertEqual([other.poll() for other in others], [None] * 4)
         self.assertEqual(await end_processes(reactor, [self.torrc]), 0)
 
     async def test_leftover(self) -> None:
         """A tor whose Perfd is gone is ended; one whose Perfd lives is left alone, and an error."""
         directory = TorDirectory(self.directory)
-        stale = self.spawn("-f", str(self.torrc), "--__OwningControllerProcess", "99999999")
+        stale = self.spawn(*self.form, "--__OwningControllerProcess", "99999999")
         await directory.end_leftovers(reactor)
         self.assertEqual(stale.wait(), -signal.SIGTERM)
         owner = self.spawn()
-        owned = self.spawn("-f", str(self.torrc), "--__OwningControllerProcess", str(owner.pid))
+        owned = self.spawn(*self.form, "--__OwningControllerProcess", str(owner.pid))
         with self.assertRaises(DirectoryInUseError) as raised:
             await directory.end_leftovers(reactor)
         self.assertEqual(str(raised.exception), f"process {owner.pid} runs a tor in {self.directory}")
