@@ -66,11 +66,13 @@ class Metrics:
 
         A series that begins with its first value hides it.
         """
-        if kind not in TIMED:
-            return
         for variant in variants:
-            for histogram in (self._first_byte, self._complete):
-                histogram.labels(*_labels(experiment, variant))
+            labels = _labels(experiment, variant)
+            for outcome in Outcome:
+                self._measurements.labels(*labels, outcome.value)
+            if kind in TIMED:
+                for histogram in (self._first_byte, self._complete):
+                    histogram.labels(*labels)
 
     def record(self, measurement: Measurement) -> None:
         m = measurement

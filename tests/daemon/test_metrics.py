@@ -110,6 +110,17 @@ class MetricsTests(SynchronousTestCase):
             self.metrics.record(typical(experiment=kind, type=kind))
             self.assertEqual(self.value("perfd_complete_seconds_count", **WAY | {"experiment": kind}), 1)
 
+    def test_first_failure(self) -> None:
+        """All outcomes of all variants are counted from 0: what begins with its first value shows no increase."""
+        variants = [Variant("default", "public"), Variant("none", "onion", "firefox", 1)]
+        for kind in ("download", "rtt"):
+            self.metrics.watch(kind, kind, variants)
+            for variant in variants:
+                labels = {name: str(value or "") for name, value in attrs.asdict(variant).items()}
+                for outcome in ("ok", "failed", "timeout", "skipped", "cancelled"):
+                    found = self.value("perfd_measurements_total", experiment=kind, outcome=outcome, **labels)
+                    self.assertEqual(found, 0)
+
     def test_tors(self) -> None:
         """Whether each is ready, its version once it is known, and its events that were not understood."""
         tors = [SomeTor("a", "0.4.9.11", None), SomeTor("b", None, "bootstrapping")]

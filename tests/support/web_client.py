@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet import main
@@ -106,8 +107,8 @@ class SiteTestCase(SynchronousTestCase):
         """What the site has, by name."""
         return {**random_resources(LIMIT)}
 
-    def make(self, **limits: Any) -> Site:
-        return make_site(self.children(), reactor=self.reactor, stamps=self.stamps, **limits)
+    def make(self, children: Mapping[str, IResource] | None = None, **limits: Any) -> Site:
+        return make_site(children or self.children(), reactor=self.reactor, stamps=self.stamps, **limits)
 
     def open(self, keep: bool = True) -> Socket:
         """A client has connected."""

@@ -17,7 +17,7 @@ ALIASES = {".50kbfile": 51200, ".1mbfile": 1048576, ".5mbfile": 5242880}
 
 
 class RandomBytes(Described):
-    """``size`` random bytes; if it is None, as many as the path says, up to ``max_size``."""
+    """``size`` random bytes, as many as the path says if it is None; what is more than ``max_size`` is refused."""
 
     isLeaf = True
 
@@ -45,10 +45,13 @@ class RandomBytes(Described):
             text = "Random bytes to measure with"
             yield Route(f"{path}/{{size}}", text, given, errors=(400, 413), in_path=(self._wanted,))
         else:
-            yield Route(path, f"{self._size} random bytes", given)
+            fits = self._size <= self._max_size
+            yield Route(path, f"{self._size} random bytes", given if fits else {}, errors=() if fits else (413,))
 
     def render_GET(self, request: Request) -> bytes | int:
         size = self._requested(request)
+        if size > self._max_size:
+            raise WebError(413, f"at most {format_size(self._max_size)} can be had")
         request.setHeader(b"Content-Type", b"application/octet-stream")
         request.setHeader(b"Cache-Control", b"no-store")
         if size <= PIECE and request.method != b"HEAD":
@@ -68,8 +71,6 @@ class RandomBytes(Described):
             size: int = self._wanted.read(below[0].decode("ascii", "replace"))
         except ValueError as error:
             raise WebError(400, str(error)) from None
-        if size > self._max_size:
-            raise WebError(413, f"at most {format_size(self._max_size)} can be had")
         return size
 
 

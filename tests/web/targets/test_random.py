@@ -8,6 +8,7 @@ import zlib
 from twisted.internet import main
 from twisted.python.failure import Failure
 
+from perfd.web.targets.random import random_resources
 from perfd.wire import keystream
 from perfd.wire.keystream import PIECE, Keystream
 from tests.support.web_client import GIB, LIMIT, SiteTestCase, get
@@ -40,6 +41,15 @@ class RandomBytesTests(SiteTestCase):
                 self.assertEqual(headers["Content-Type"], "application/octet-stream")
                 self.assertEqual(headers["Cache-Control"], "no-store")
                 self.assertTrue(headers["Server"].startswith("perfd/"))
+
+    def test_max_size(self) -> None:
+        """Aliases are no way round the largest size, whether the body is asked for or the head."""
+        for max_size, status in ((5242880, 200), (5242879, 413), (51200, 413)):
+            self.site = self.make(children=random_resources(max_size))
+            for method in ("GET", "HEAD"):
+                self.assertEqual(self.ask(get("/.5mbfile", method=method))[0], status)
+            self.assertEqual(self.ask(get("/.50kbfile"))[0], 200)
+        self.assertIn("50 KiB", self.fails(get("/.1mbfile"), 413))
 
     def test_head(self) -> None:
         """HEAD gives the head of GET, and the connection can be used again."""
