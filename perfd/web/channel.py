@@ -6,10 +6,12 @@ to its sink or is drained, and pipelined requests end the connection instead of 
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from twisted.internet.protocol import connectionDone
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from twisted.web import http, http_headers
 from twisted.web.resource import Resource
@@ -19,8 +21,14 @@ from perfd.web.receiving import DRAIN, DRAIN_TIMEOUT, Receiving, Sink
 from perfd.web.stamps import ResponseMeter, ServerStamps
 from perfd.wire.delivery import flush
 
-RESERVE_TIMEOUT = 10.0
-"""Seconds for the head of a request on a connection beyond the limit."""
+
+def is_loopback(address: object) -> bool:
+    """Whether a peer's address is this machine's own; IPv4 also as IPv6 has it (RFC 4291, section 2.5.5.2)."""
+    try:
+        host = ipaddress.ip_address(getattr(address, "host", ""))
+    except ValueError:
+        return False
+    return (getattr(host, "ipv4_mapped", None) or host).is_loopback
 
 
 class Limits(Protocol):
@@ -39,6 +47,12 @@ class Limits(Protocol):
     def closed(self, channel: Channel) -> None:
         """It has none any more."""
 
+    def admit(self, channel: Channel, *, ours: bool) -> bool:
+        """Whether a request is answered whose head is complete; ``ours`` is."""
+
+    def answered(self, channel: Channel) -> None:
+        """The answer to it was written."""
+
 
 class Channel(http.HTTPChannel):
     """One connection."""
@@ -48,14 +62,16 @@ class Channel(http.HTTPChannel):
     maxHeaders = 50
     totalHeadersSize = MAX_LENGTH = 8192
 
-    is_reserve = False  # beyond the limit, for a measurement of our own only
     echo: Callable[[bytes], None] | None = None  # takes all further bytes, once the connection was upgraded
 
     def connectionMade(self) -> None:
         super().connectionMade()
         self.meter = ResponseMeter(self.transport, self.site.stamps)
         self.received = self.site.monotonic()  # when the socket last gave something
-        self._deadline = self.received + (RESERVE_TIMEOUT if self.is_reserve else self.site.head_timeout)
+        self.is_local = not self.site.is_far and is_loopback(self.transport.getPeer())
+        self.is_answered = False  # the answer to the last request was written
+        self._asked = self.received  # when the last request was complete
+        self._deadline = self.received + self.site.head_timeout
         self._receiving: Receiving | None = None  # the request's body is on its way
         self._drain: int | None = None  # bytes that may still come after a refusal
         self.site.opened(self)
@@ -86,11 +102,19 @@ class Channel(http.HTTPChannel):
         super().allHeadersReceived()
         flush(self.transport)  # 100 Continue, which is no part of the response that is stamped
 
+    def read(self) -> None:
+        """Take what has come, without waiting for the reactor's turn, in which many may be accepted first."""
+        if isinstance(self.transport, Connection):
+            self.transport.doRead()  # an error of the connection is met again in that turn
+
     def target(self) -> tuple[bytes, object]:
         """The method of the request whose head is complete, and the resource at the site's root that it names."""
         # Twisted gives these to the request only when its body is complete.
-        method, path = self._command, self._path.partition(b"?")[0]
-        return method, self.site.resource.getStaticEntity(path[1:])
+        return self._command, self.resource(self._path)
+
+    def resource(self, path: bytes) -> object:
+        """The resource at the site's root that ``path`` names."""
+        return self.site.resource.getStaticEntity(path.partition(b"?")[0][1:])
 
     def receive(self, sink: Sink, *, trusted: bool) -> None:
         """The body that follows goes to ``sink``. ``trusted``: it is a measurement's, which ends by itself."""
@@ -105,6 +129,8 @@ class Channel(http.HTTPChannel):
         if self.meter.unsent:
             self.loseConnection()
             return
+        self.is_answered = False
+        self._asked = self.received
         self._deadline = self.received + self.site.idle_timeout
         if self.clearLineBuffer():
             self._answer_and_close()
@@ -137,6 +163,8 @@ class Channel(http.HTTPChannel):
 
     def requestDone(self, request: http.Request) -> None:
         self.meter.end()
+        self.is_answered = True
+        self.site.answered(self)
         super().requestDone(request)
 
     def refuse(self, status: int, message: str, headers: Mapping[bytes, bytes] | None = None) -> None:
@@ -147,6 +175,12 @@ class Channel(http.HTTPChannel):
         self.transport.write(refusal(status, message, headers))
         self.transport.loseWriteConnection()
         self.setRawMode()
+
+    def silent_since(self) -> float | None:
+        """Since when the client of a request lets us wait; None if it is we who let it wait."""
+        if self._receiving is not None:
+            return self.received
+        return max(self._asked, self.meter.last_sent) if self.meter.unsent else None
 
     def is_overdue(self, now: float) -> bool:
         """Whether a deadline has passed.

@@ -37,6 +37,8 @@ def json_body(request: http.Request, document: object) -> bytes:
 class Described(Resource):
     """A resource that says what can be asked of it."""
 
+    is_vital = False  # this machine is answered however many strangers there are
+
     def describe(self, path: str) -> Iterator[Route]:
         """The routes of this resource, which is found at ``path``, and of those below it."""
         raise NotImplementedError
@@ -75,8 +77,7 @@ class Request(server.Request):
         if method != b"POST":
             raise WebError(405, "only POST can be used here", {b"Allow": b"POST"})
         self._claim()
-        if self.served is None and self.channel.is_reserve:
-            raise WebError(503, TOO_MANY)
+        self._admit(resource)
         self.sink = resource.sink(self, length)
         self.channel.receive(self.sink, trusted=self.served is not None)
 
@@ -89,16 +90,24 @@ class Request(server.Request):
         if self.served is not None:
             self.served.request = self.channel.received
 
+    def _admit(self, resource: object) -> None:
+        """Raises WebError if there are too many strangers, and this is one."""
+        vital = self.channel.is_local and isinstance(resource, Described) and resource.is_vital
+        if not vital and not self.channel.site.admit(self.channel, ours=self.served is not None):
+            raise WebError(503, TOO_MANY)
+
     def process(self) -> None:
         if self.sink is None:
             self._claim()
+            try:
+                self._admit(self.channel.resource(self.path))
+            except WebError:
+                self.channel.persistent = 0
+                self.setHeader(b"Connection", b"close")
+                self.processingFailed(Failure())
+                return
         if self.served is not None:
             self.channel.meter.begin(self.served)
-        elif self.channel.is_reserve:
-            self.channel.persistent = 0
-            self.setHeader(b"Connection", b"close")
-            self.processingFailed(Failure(WebError(503, TOO_MANY)))
-            return
         super().process()
 
     def render(self, resrc: IResource) -> None:

@@ -14,13 +14,8 @@ from twisted.web.server import Site
 from perfd.config.values import Address
 from perfd.daemon.order import StartError
 from perfd.reactor import Reactor
-from perfd.web.site import make_site
+from perfd.web.site import BACKLOG, make_site
 from perfd.web.stamps import ServerStamps
-
-BACKLOG = 1024
-"""Connections that the kernel may hold until we accept them. Where there is no room, they are tried again after a
-second, which spoils what many streams at once measure; Twisted's 50 are too few.
-"""
 
 
 class WebServer(Service):

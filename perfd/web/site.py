@@ -9,23 +9,30 @@ There is no access log: a stranger must not be able to fill the disk that the me
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITransport
-from twisted.internet.protocol import Protocol
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
 from perfd import __version__
 from perfd.web.channel import Channel
+from perfd.web.connections import Connections
 from perfd.web.description import JSON, STRING, Response, Route, array_of, object_of
-from perfd.web.errors import refusal
-from perfd.web.request import TOO_MANY, Described, Node, Request, json_body
+from perfd.web.request import Described, Node, Request, json_body
 from perfd.web.stamps import ServerStamps
 
-RESERVE = 32
-"""Connections beyond the limit, so that strangers cannot keep our own measurements out: others get 503 there."""
+BACKLOG = 1024
+"""Connections that the kernel may hold until we accept them, all of them before any is read.
+
+Where there is no room, they are tried again after a second, which spoils what many streams at once measure;
+Twisted's 50 are too few.
+"""
+
+OTHERS = 400
+"""Descriptors for what is not the web server: tors, measurements, browsers, files."""
 
 _SWEEP = 1.0  # seconds between two looks for connections past their deadline
 
@@ -47,16 +54,6 @@ def describe_site(children: Mapping[str, Described]) -> Iterator[Route]:
     yield Route("/", "What there is", {200: Response({JSON: names})})
     for name, child in children.items():
         yield from child.describe(f"/{name}")
-
-
-class _Full(Protocol):
-    """A connection too many."""
-
-    transport: ITransport
-
-    def connectionMade(self) -> None:
-        self.transport.write(refusal(503, TOO_MANY))
-        self.transport.loseConnection()
 
 
 class Site(server.Site):
@@ -83,29 +80,31 @@ class Site(server.Site):
         self.monotonic = stamps.monotonic
         self.head_timeout = head_timeout
         self.idle_timeout = idle_timeout
-        self._max_connections = max_connections
+        self._connections = Connections(max_connections)
         self._channels: set[Channel] = set()
         self._sweeping: IDelayedCall | None = None
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:  # which Twisted wants wrapped
-        reserve = len(self._channels) - self._max_connections
-        if reserve >= RESERVE:
-            return _Full()
-        channel: Channel = super().buildProtocol(addr)
-        channel.is_reserve = reserve >= 0
-        return channel
+    def admit(self, channel: Channel, *, ours: bool) -> bool:
+        return self._connections.admit(channel, ours=ours)
+
+    def answered(self, channel: Channel) -> None:
+        self._connections.answered(channel, self.monotonic())
 
     def opened(self, channel: Channel) -> None:
         """``channel`` has a connection; it gets closed when it is overdue."""
+        self._connections.opened(channel, self.monotonic())
         self._channels.add(channel)
         if self._sweeping is None:
             self._sweeping = self.reactor.callLater(_SWEEP, self._sweep)
 
     def closed(self, channel: Channel) -> None:
+        self._connections.closed(channel)
         self._channels.discard(channel)
 
     def startFactory(self) -> None:
-        """There is no access log to open."""
+        """Descriptors that nothing else can need are for those who just came. There is no access log to open."""
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._connections.spare = max(0, min(BACKLOG, descriptors - 2 * self._connections.most - OTHERS))
 
     def stopFactory(self) -> None:
         """No more connections are accepted: close those that there are."""
@@ -123,6 +122,7 @@ class Site(server.Site):
         for channel in tuple(self._channels):
             if channel.is_overdue(now):
                 channel.expire()
+        self._connections.sweep(now)
         self._sweeping = self.reactor.callLater(_SWEEP, self._sweep) if self._channels else None
 
 
@@ -141,7 +141,7 @@ def make_site(
     ``is_far``: its clients are somewhere in the world, though they come from this machine's tor, as those of an
     onion service do.
 
-    Beyond ``max_connections`` a request is answered with 503 and closed, unless it is a measurement's.
+    ``max_connections``: see ``connections``. Who keeps them busy beyond that is answered with 503 and closed.
     ``head_timeout`` and ``idle_timeout`` are in seconds; the latter must be longer than a measurement may stall.
     """
     root = Root()

@@ -34,13 +34,14 @@ class Socket(FileDescriptor):
     shut = False  # the server has said all that it will say
     broken = False  # sending fails
 
-    def __init__(self, reactor: Any, keep: bool = True) -> None:
+    def __init__(self, reactor: Any, keep: bool = True, peer: str = "127.0.0.1") -> None:
         super().__init__(reactor)
         self.connected = 1
         self.taken = 0  # bytes
         self.most_buffered = 0
         self.received = bytearray()  # what the client has, if it keeps it
         self._keep = keep
+        self._peer = peer
         self.protocol: Any = None
         self.startReading()
 
@@ -82,7 +83,7 @@ class Socket(FileDescriptor):
         return IPv4Address("TCP", "127.0.0.1", 8080)
 
     def getPeer(self) -> IPv4Address:
-        return IPv4Address("TCP", "127.0.0.1", 50000)
+        return IPv4Address("TCP", self._peer, 50000)
 
     def _closeWriteConnection(self) -> None:
         self.shut = True
@@ -110,9 +111,9 @@ class SiteTestCase(SynchronousTestCase):
     def make(self, children: Mapping[str, IResource] | None = None, **limits: Any) -> Site:
         return make_site(children or self.children(), reactor=self.reactor, stamps=self.stamps, **limits)
 
-    def open(self, keep: bool = True) -> Socket:
+    def open(self, keep: bool = True, peer: str = "127.0.0.1") -> Socket:
         """A client has connected."""
-        socket = Socket(self.reactor, keep)
+        socket = Socket(self.reactor, keep, peer)
         socket.protocol = self.site.buildProtocol(socket.getPeer())
         socket.protocol.makeConnection(socket)
         return socket

@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from perfd.config.values import Address
 from perfd.daemon.order import StartError
 from perfd.experiments.ways import PublicAddress
-from perfd.web.server import BACKLOG, WebServer
+from perfd.web.server import WebServer
+from perfd.web.site import BACKLOG
 
 
 class WebServerTests(SynchronousTestCase):

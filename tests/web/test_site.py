@@ -23,7 +23,7 @@ from perfd.clock import Clock, Phase, Timeline
 from perfd.record import Outcome
 from perfd.web.errors import WebError
 from perfd.web.request import Request
-from perfd.web.site import RESERVE, make_site
+from perfd.web.site import make_site
 from perfd.web.stamps import ResponseMeter, Served, ServerStamps
 from perfd.web.targets.random import random_resources
 from perfd.wire.keystream import PIECE
@@ -102,29 +102,6 @@ class ConnectionTests(SiteTestCase):
             socket.receive(request)
             socket.flush()
             self.assertEqual((len(self.read(socket)[2]), socket.connected), (200_000, 0))
-
-    def test_too_many(self) -> None:
-        """Beyond the limit only a measurement is answered; others are told so and closed, until another ends."""
-        first, *_ = (self.open() for _ in range(3))
-        fourth = self.open()
-        fourth.receive(get("/random/5"))
-        fourth.flush()
-        status, _, body = self.read(fourth)
-        self.assertEqual((status, fourth.connected), (503, 0))
-        self.assertIn("too many connections", json.loads(body)["error"]["message"])
-        self.stamps.expect("ours")
-        self.assertEqual(self.ask(get("/random/5", "X-Perfd-Measurement: ours", "Connection: close"))[0], 200)
-        first.connectionLost(Failure(main.CONNECTION_DONE))
-        self.assertEqual(self.ask(get("/random/5"))[0], 200)
-
-    def test_reserve_is_limited(self) -> None:
-        """The connections for measurements are bounded too, and who holds one without asking loses it soon."""
-        held = [self.open() for _ in range(3 + RESERVE)]
-        refused = self.open()
-        refused.flush()
-        self.assertEqual((self.read(refused)[0], refused.connected), (503, 0))
-        self.wait(12.0)
-        self.assertEqual([socket.connected for socket in held[3:]], [0] * RESERVE)
 
     def test_head_too_large(self) -> None:
         """A head with too much in it is refused and the connection closed."""

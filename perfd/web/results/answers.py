@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,24 +40,14 @@ class Access:
 
     def check(self, request: Request) -> None:
         """Raises WebError if the client may not read."""
-        if self._allowed == "all" or (self._allowed == "local" and _is_local(request)):
+        if self._allowed == "all" or (self._allowed == "local" and request.channel.is_local):
             return
         raise WebError(403, "results cannot be read from here (option results of perfd.conf)")
 
     def check_health(self, request: Request) -> None:
         """The same for the state of Perfd, which this machine may always read: `perfd status` does."""
-        if not _is_local(request):
+        if not request.channel.is_local:
             self.check(request)
-
-
-def _is_local(request: Request) -> bool:
-    if request.channel.site.is_far:
-        return False
-    host = getattr(request.getClientAddress(), "host", "")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @attrs.define

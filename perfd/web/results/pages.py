@@ -19,6 +19,8 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class HealthPage(Node):
     """``/health``: 200 if all is well, 503 if not, and the report either way."""
 
+    is_vital = True
+
     def __init__(self, report: Callable[[], dict[str, Any]], access: Access) -> None:
         super().__init__()
         self._report = report

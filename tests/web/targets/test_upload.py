@@ -15,7 +15,7 @@ from twisted.web.resource import IResource
 
 from perfd.clock import Clock
 from perfd.web.receiving import DRAIN, GRACE
-from perfd.web.site import RESERVE, Site
+from perfd.web.site import Site
 from perfd.web.stamps import Served
 from perfd.web.targets.upload import UploadPage
 from tests.support.web_client import SiteTestCase, Socket, get
@@ -233,20 +233,22 @@ class RefusalTests(UploadTestCase):
         self.wait(2.0)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_reserve(self) -> None:
-        """Beyond the limit of connections only a measurement's upload is taken."""
+    def test_too_many(self) -> None:
+        """Where strangers fill the server, only a measurement's upload is taken, and no other cuts it off."""
         self.site = self.make(max_connections=1)
-        self.open()
-        stranger = self.open()
+        busy = self.open(peer="192.0.2.1")
+        busy.receive(post(len(BODY)) + BODY[:1])
+        stranger = self.open(peer="192.0.2.1")
         stranger.receive(post())
         self.assertIn("too many connections", self.refused(stranger, 503))
         self.stamps.expect("ours")
-        ours = self.open()
-        ours.receive(post(len(BODY), "X-Perfd-Measurement: ours") + BODY)
+        ours = self.open(peer="192.0.2.1")
+        ours.receive(post(len(BODY), "X-Perfd-Measurement: ours"))
+        self.wait(5.0)
+        self.open(peer="192.0.2.1").receive(post() + BODY)
+        self.assertEqual((busy.aborted, ours.aborted), (True, False))
+        ours.receive(BODY)
         self.assertEqual(self.answer(ours)["bytes"], len(BODY))
-        for _ in range(RESERVE):
-            self.open()
-        self.assertEqual(self.ask(post() + BODY)[0], 503)
 
 
 class SlowTests(UploadTestCase):
