@@ -8,6 +8,7 @@ the names that their format gives them, or are ``measurements`` and the format's
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -18,7 +19,7 @@ import attrs
 from perfd.cli.terminal import Progress
 from perfd.config import Config
 from perfd.daemon.upkeep.days import DAY, Archivist, day_of
-from perfd.formats import outputs
+from perfd.formats import outputs, published
 from perfd.formats.errors import FormatError
 from perfd.formats.outputs import Documents, Files, Lines, Output, Pieces, Table
 from perfd.formats.values import utc_date
@@ -81,15 +82,33 @@ class NewFiles:
 
 
 class Refusals:
-    """The measurements that a format cannot hold: reported on standard error, and counted."""
+    """The measurements that are not written: what a format cannot hold, and what it has no place for."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = 0  # of those that it cannot hold
+        self.left_out: Counter[str] = Counter()  # of the others, by what they are
 
     def refuse(self, measurement: Measurement, error: FormatError) -> None:
-        """Report one."""
+        """Report one that the format cannot hold."""
         self.count += 1
         sys.stderr.write(f"perfd: {measurement.id} cannot be written: {error.message}\n")
+
+    def carried(self, row: Output, measurements: Iterable[Measurement], *, asked: bool) -> list[Measurement]:
+        """Those for which the format has a place."""
+        found = []
+        for measurement in measurements:
+            if reason := row.left_out(measurement, asked=asked):
+                self.left_out[reason] += 1
+            else:
+                found.append(measurement)
+        return found
+
+    def report(self) -> None:
+        """Say what was left out."""
+        if self.left_out:
+            counts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))
+            remedy = "; --type TYPE exports those of a type" if set(self.left_out) - {published.SKIPPED} else ""
+            sys.stderr.write(f"perfd: left out {counts}{remedy}\n")
 
 
 def export(config: Config, wanted: Filter, form: str, output: Path | None) -> int:
@@ -99,22 +118,28 @@ def export(config: Config, wanted: Filter, form: str, output: Path | None) -> in
     """
     row = outputs.named(form)
     refusals = Refusals()
+    asked = wanted.type is not None
     _check_place(row, output)
     with StoreReader(database_path(config.database, config.directory)) as reader, NewFiles() as files:
         if output is None:
             assert isinstance(row.writer, Lines)
-            sys.stdout.writelines(_text(row.writer, _carried(row, reader.pages(wanted, GROUP)), refusals))
+            pages = (refusals.carried(row, page, asked=asked) for page in reader.pages(wanted, GROUP))
+            sys.stdout.writelines(_text(row.writer, pages, refusals))
+            refusals.report()
             return 1 if refusals.count else 0
         with Progress(f"exporting to {output}", PAUSE) as progress:
             if isinstance(row.writer, Documents):
                 _write_documents(row, reader, wanted, output, files, refusals, progress)
             else:
-                _write_files(row, _carried(row, _watched(progress, reader, wanted)), output, files, refusals)
+                watched = _watched(progress, reader, wanted)
+                pages = (refusals.carried(row, page, asked=asked) for page in watched)
+                _write_files(row, pages, output, files, refusals)
         count = len(files)
     sys.stderr.write(f"perfd: wrote {count} file{'' if count == 1 else 's'}")
     sys.stderr.write(
         f"; {refusals.count} not written, since the format cannot hold them\n" if refusals.count else "\n"
     )
+    refusals.report()
     return 1 if refusals.count else 0
 
 
@@ -134,11 +159,6 @@ def _watched(progress: Progress, reader: StoreReader, wanted: Filter) -> Pages:
         yield page
         done += len(page)
         progress.update(f"{done} of {total} measurements", done, total)
-
-
-def _carried(row: Output, pages: Pages) -> Pages:
-    """The measurements for which the format has a place."""
-    return ([measurement for measurement in page if row.carries(measurement)] for page in pages)
 
 
 def _text(form: Lines, pages: Pages, refusals: Refusals) -> Iterator[str]:
@@ -216,7 +236,7 @@ def _write_documents(
         until = start + DAY if wanted.until is None else min(start + DAY, wanted.until)
         runs = reader.measurements(attrs.evolve(wanted, since=first.start, until=until, limit=left))
         left = None if left is None else left - len(runs)
-        carried = [run for run in runs if row.carries(run)]
+        carried = refusals.carried(row, runs, asked=wanted.type is not None)
         for source in sorted({run.source for run in carried}):
             of_source = [run for run in carried if run.source == source]
             document = archivist.document(row.writer, source, start, of_source, refusals.refuse)

@@ -18,7 +18,8 @@ from perfd.record import Outcome
 UNKNOWN_TOR = "unknown"
 """The name of the tor of imported circuits and streams."""
 
-UNKNOWN_ENDPOINT = "NULL:0.0.0.0:0"
+UNKNOWN_END = "NULL:0.0.0.0:"
+UNKNOWN_ENDPOINT = f"{UNKNOWN_END}0"
 UNKNOWN_HOSTNAMES = ("(null)", "(NULL)")
 UNKNOWN_ADDRESS = "unknown"
 
@@ -40,8 +41,8 @@ def measurement_id(source: str, filesize: int, start: str, endpointlocal: str | 
 
 
 def known_endpoint(text: str | None) -> str | None:
-    """None for the endpoint that TGen writes when it does not know one."""
-    return None if text == UNKNOWN_ENDPOINT else text
+    """None for the endpoint that TGen writes when it does not know one, and for such a one with a port."""
+    return None if text is None or text.startswith(UNKNOWN_END) else text
 
 
 def known_hostname(text: str | None) -> str | None:

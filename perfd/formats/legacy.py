@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from perfd.formats import imported, torperf, values
+from perfd.formats import imported, published, torperf, values
 from perfd.formats.errors import Damage, FormatError, Refuse, shown
 from perfd.formats.torperf_line import TIMES
 from perfd.record import Circuit, Hop, Measurement, Outcome, Stream
@@ -95,7 +95,7 @@ def read_data(lines: Iterable[str], source: str, filesize: int, file: str = "") 
 
 
 def format_data(measurement: Measurement, columns: int = 39) -> str:
-    """A measurement as a line of .data. The DATACOMPLETE of a timeout is the time at which the run was over."""
+    """A measurement as a line of .data. The DATACOMPLETE of an error is the time at which the run was over."""
     return " ".join(map(str, data_numbers(measurement)[:columns]))
 
 
@@ -104,11 +104,12 @@ def data_numbers(measurement: Measurement) -> list[int]:
     if measurement.filesize > values.LARGEST:
         raise FormatError(f"{measurement.filesize} is too large", key="FILESIZE")
     stamps = [getattr(measurement, name) for name in _STEPS]
-    if measurement.outcome is Outcome.TIMEOUT:
+    is_error = published.is_error(measurement)
+    if is_error:
         stamps[-1] = stamps[-1] or measurement.end
     stamps += [measurement.dataperc.get(n) for n in _DECILES]
     split = [number for stamp in stamps for number in divmod(round((stamp or 0.0) * 1e6), 1_000_000)]
-    totals = [measurement.writebytes or 0, measurement.readbytes or 0, int(measurement.didtimeout)]
+    totals = [measurement.writebytes or 0, measurement.readbytes or 0, int(is_error)]
     return [*split[:18], *totals, *split[18:]]
 
 
@@ -226,12 +227,10 @@ def format_extra(extra: Extra) -> str:
 
 def extra_pairs(extra: Extra) -> dict[str, str]:
     """The pairs of a line of .extradata."""
-    pairs: dict[str, str] = {
-        "CIRC_ID": str(extra.circ_id),
-        "LAUNCH": _seconds(extra.launch),
-        "PATH": ",".join(extra.path),
-        "BUILDTIMES": ",".join(map(_seconds, extra.buildtimes)),
-    }
+    pairs: dict[str, str] = {"CIRC_ID": str(extra.circ_id), "LAUNCH": _seconds(extra.launch)}
+    # An empty value, in the .tpf file that CollecTor makes of it, would cost metrics-lib the whole file.
+    if extra.path and extra.buildtimes:
+        pairs |= {"PATH": ",".join(extra.path), "BUILDTIMES": ",".join(map(_seconds, extra.buildtimes))}
     if extra.fail_reasons:
         pairs["FAIL_REASONS"] = extra.fail_reasons
     if extra.stream_fail_reasons:

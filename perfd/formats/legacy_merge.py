@@ -78,7 +78,7 @@ def merge(
 ) -> Iterator[Measurement | Damage]:
     """Every run of .data, with its circuit from .extradata if there is one, as CollecTor made .tpf of them.
 
-    Both must be in order of ending, and so is the result (``torperf.files`` sorts by START). Of runs with the same
+    Both must be in order of ending, and so is the result (CollecTor sorted by START). Of runs with the same
     START behind one another the one of which more is known stays. What ended before ``resume`` is passed over: give
     the earlier of the last DATACOMPLETE and the last USED_AT to continue where a merge ended.
     """

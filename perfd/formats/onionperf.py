@@ -22,8 +22,7 @@ import attrs
 from perfd.formats import imported
 from perfd.formats.errors import Damage, FormatError, shown
 from perfd.formats.json_object import JsonObject
-from perfd.formats.torperf_line import INT32
-from perfd.formats.values import LATEST
+from perfd.formats.values import INT32, LATEST
 from perfd.record import FIELDS, Attach, Circuit, Event, Field, Hop, Measurement, Outcome, Stream
 
 JOIN_WITHIN = 150.0

@@ -13,9 +13,9 @@ from typing import Protocol
 
 import attrs
 
-from perfd.formats import keyvalue, legacy, onionperf_file, onionperf_writer, table, torperf
+from perfd.formats import keyvalue, legacy, onionperf_file, onionperf_writer, published, table, torperf
 from perfd.formats.errors import Refuse
-from perfd.record import Circuit, Measurement, Outcome, Stream
+from perfd.record import Circuit, Measurement, Stream
 
 Pieces = Iterator[tuple[str, str]]
 """Parts of text files, in order, each with the name of its file."""
@@ -65,8 +65,8 @@ class Table:
 class Output:
     """A format: ``name`` for the command line, how files of it end, and a sentence about it.
 
-    ``carries`` tells of a measurement whether the format has a place for it; others are left out. The rows that
-    are ``archived`` make up the published files, in the table's order.
+    The readers of a ``plain`` format take everything in it for a plain download through Tor (see ``published``).
+    The rows that are ``archived`` make up the published files, in the table's order.
     """
 
     name: str
@@ -74,16 +74,18 @@ class Output:
     media_type: str
     doc: str
     writer: Lines | Files | Documents | Table
-    carries: Callable[[Measurement], bool] = lambda _: True
+    plain: bool = False
     archived: bool = False
 
+    def left_out(self, measurement: Measurement, *, asked: bool = False) -> str | None:
+        """Why the measurement does not go into this format; None if it does. ``asked``: its type was asked for."""
+        return published.left_out(measurement, asked=asked) if self.plain else None
 
-def _was_run(measurement: Measurement) -> bool:
-    return measurement.outcome is not Outcome.SKIPPED
-
-
-def _is_download(measurement: Measurement) -> bool:
-    return measurement.type == "download" and _was_run(measurement)
+    def leaves_out(self, *, asked: bool = False) -> tuple[str, ...]:
+        """What ``left_out`` can say."""
+        if not self.plain:
+            return ()
+        return (published.SKIPPED,) if asked else (published.SKIPPED, published.CANCELLED, published.NOT_PLAIN)
 
 
 OUTPUTS: tuple[Output, ...] = (
@@ -94,7 +96,7 @@ OUTPUTS: tuple[Output, ...] = (
         doc="Torperf's lines (`@type torperf 1.1`), with six decimals; into a directory, as a file for each "
         "source, size and day",
         writer=Lines(torperf.annotated_line, filename=torperf.filename),
-        carries=_was_run,
+        plain=True,
         archived=True,
     ),
     Output(
@@ -103,7 +105,7 @@ OUTPUTS: tuple[Output, ...] = (
         media_type="application/x-xz",
         doc="OnionPerf's analysis documents 3.1, one for each source and day; needs a directory",
         writer=Documents(onionperf_file.write),
-        carries=_was_run,
+        plain=True,
         archived=True,
     ),
     Output(
@@ -112,7 +114,7 @@ OUTPUTS: tuple[Output, ...] = (
         media_type="text/plain",
         doc="the `.data` and `.extradata` files of Torperf before 2016; needs a directory",
         writer=Files(legacy.pieces),
-        carries=_is_download,
+        plain=True,
     ),
     Output(
         name="log",

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from perfd.formats import values
 from perfd.formats.errors import Damage, FormatError, shown
-from perfd.formats.torperf_line import INT32, LineParser, format_line
+from perfd.formats.torperf_line import LineParser, format_line
 from perfd.record import Measurement, Outcome
 
 ANNOTATION = "@type torperf 1.1"
@@ -67,18 +67,6 @@ def annotated_line(measurement: Measurement, decimals: int = 2) -> str:
     return f"{ANNOTATION}\n{format_line(measurement, decimals)}\n"
 
 
-def is_published(measurement: Measurement) -> bool:
-    """Whether it belongs in the archives, whose readers count everything in them as a download of up to 2 GiB.
-
-    Skipped slots, runs that the operator stopped, and all that is no single plain download through Tor do not.
-    """
-    if measurement.type != "download" or measurement.outcome in (Outcome.SKIPPED, Outcome.CANCELLED):
-        return False
-    if "PARALLEL" in measurement.extra or measurement.extra.get("OPTIMISTIC") == 1 or measurement.tor == "none":
-        return False
-    return max(measurement.filesize, measurement.readbytes or 0, measurement.writebytes or 0) <= INT32
-
-
 def filename(measurement: Measurement) -> str:
     """``SOURCE-FILESIZE-DATE.tpf``, the file in which CollecTor wants the measurement.
 
@@ -92,12 +80,3 @@ def filename(measurement: Measurement) -> str:
             remedy="use the first label of this host's name: letters, digits and hyphens",
         )
     return f"{measurement.source}-{measurement.filesize}-{values.utc_date(measurement.start)}.tpf"
-
-
-def files(measurements: Iterable[Measurement]) -> dict[str, list[Measurement]]:
-    """The measurements of each file that they belong in, by name; sorted by START, skipped slots left out."""
-    groups: dict[str, list[Measurement]] = {}
-    for measurement in measurements:
-        if measurement.outcome is not Outcome.SKIPPED:
-            groups.setdefault(filename(measurement), []).append(measurement)
-    return {name: sorted(groups[name], key=lambda m: m.start) for name in sorted(groups)}

@@ -11,8 +11,9 @@ from typing import Any
 
 import attrs
 
-from perfd.formats import imported, keyvalue, values
+from perfd.formats import imported, keyvalue, published, values
 from perfd.formats.errors import FormatError, shown
+from perfd.formats.values import INT32
 from perfd.record import Kind, Measurement, Outcome
 
 TIMES = (
@@ -33,9 +34,6 @@ REQUIRED = frozenset(("SOURCE", "FILESIZE", *TIMES, "WRITEBYTES", "READBYTES"))
 
 CIRCUIT = ("TIMEOUT", "QUANTILE", "CIRC_ID", "PATH", "BUILDTIMES")
 """The keys that are written together, when path and build times are known."""
-
-INT32 = 2**31 - 1
-"""The largest integer of the keys that metrics-lib knows."""
 
 INT32_KEYS = frozenset(("FILESIZE", "WRITEBYTES", "READBYTES", "TIMEOUT", "CIRC_ID", "USED_BY"))
 
@@ -283,6 +281,7 @@ def format_line(measurement: Measurement, decimals: int = 2) -> str:
     """
     known = keyvalue.pairs(measurement, decimals)
     pairs = {**_PLACEHOLDERS, **{key: value for key, value in known.items() if value}}
+    pairs[keyvalue.DERIVED] = "1" if published.is_error(measurement) else "0"
     pairs["START"] = _start(measurement.start, decimals)
     if measurement.path and measurement.buildtimes:
         pairs["BUILDTIMES"] = ",".join(f"{seconds:.{decimals}f}" for seconds in measurement.buildtimes)

@@ -20,6 +20,9 @@ LATEST = 253402300800.0
 MAX_LINE = 1 << 18
 """Characters of a line that are read; no result's line is nearly as long."""
 
+INT32 = 2**31 - 1
+"""The largest integer that metrics-lib knows."""
+
 LARGEST = 2**63 - 1
 """Integers are up to this one, the largest that databases hold."""
 

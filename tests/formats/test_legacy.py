@@ -365,7 +365,7 @@ def test_mergedata() -> None:
     """Runs with their circuits, and what is unmatched of both, as sorted pairs with split times."""
     items = list(legacy_merge.consolidate([run(DATA21), ended(200)], [at(90), parse_extra(USED) or at(0)]))
     lines = list(legacy_merge.write_merged(i for i in items if not isinstance(i, Damage)))
-    assert lines[0] == "BUILDTIMES= CIRC_ID=90 LAUNCH=0.00 PATH= USED_AT=90.000000 USED_BY=90\n"
+    assert lines[0] == "CIRC_ID=90 LAUNCH=0.00 USED_AT=90.000000 USED_BY=90\n"
     assert lines[1].startswith(
         "BUILDTIMES=0.250000,0.500000 CIRC_ID=5 CONNECTSEC=100 CONNECTUSEC=500000 DATACOMPLETESEC"
     )

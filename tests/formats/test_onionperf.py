@@ -496,7 +496,6 @@ def test_success() -> None:
         (Outcome.FAILED, "PERFD/SOMETHING", "MISC"),
         (Outcome.FAILED, "TGEN/AUTH/END", "AUTH"),
         (Outcome.FAILED, "TGEN/", "MISC"),
-        (Outcome.FAILED, None, "MISC"),
         (Outcome.CANCELLED, "PERFD/STOPPED", "MISC"),
     ],
 )
@@ -509,6 +508,15 @@ def test_failures(outcome: Outcome, errorcode: str | None, error: str) -> None:
     assert run["is_error"] is True
     assert run["time_info"]["usecs-to-last-byte-recv"] == "-1"
     assert run["byte_info"]["payload-progress-recv"] == "50.00%"
+    assert of(Measurement, read(document)) == [failure]
+
+
+def test_failure_without_an_error() -> None:
+    """What others call a failure because too little was read is neither an error nor a success."""
+    failure = typical(outcome=Outcome.FAILED, readbytes=25600, network=None)
+    document = written(failure)
+    run = run_of(document)
+    assert (run["is_error"], run["is_success"], run["stream_info"]["error"]) == (False, False, "NONE")
     assert of(Measurement, read(document)) == [failure]
 
 
@@ -576,7 +584,6 @@ def test_circuits_and_streams() -> None:
         path=(
             Hop(f"${FINGERPRINTS[0]}", "first", 100.5),
             Hop(FINGERPRINTS[1], "bad name", 101.5),
-            Hop("$" + "C" * 40),
         ),
         failure_local="DESTROYED",
         failure_remote="FINISHED",
@@ -638,6 +645,114 @@ def test_circuits_and_streams() -> None:
         assert written(circuits=[attrs.evolve(circuit, **unseen)])["data"]["example"]["tor"]["circuits"] == {}
     for unseen in ({"new": None}, {"end": None}):
         assert written(streams=[attrs.evolve(stream, **unseen)])["data"]["example"]["tor"]["streams"] == {}
+
+
+def test_path_is_whole_or_not_there() -> None:
+    """Without one of its hops, whose time is not known, a path would be another one: with the middle as guard."""
+    relays = ["$" + letter * 40 for letter in "ABC"]
+    for missing in range(3):
+        hops = tuple(Hop(r, None, None if n == missing else 1.5 + n) for n, r in enumerate(relays))
+        circuit = Circuit(
+            id="c", source="example", tor="a", circ_id=7, launch=1.0, end=9.0, status="CLOSED", path=hops
+        )
+        assert "path" not in written(circuits=[circuit])["data"]["example"]["tor"]["circuits"]["7"]
+
+
+def test_circuit_that_tor_gave_up() -> None:
+    """It ends at FAILED, as in OnionPerf, although tor went on to see how long it takes; so it was never built."""
+    circuit = Circuit(
+        id="c", source="example", tor="a", circ_id=7, launch=1.0, built=61.0, end=62.0, status="CLOSED",
+        purpose="MEASURE_TIMEOUT", failure_local="TIMEOUT",
+        path=(Hop("$" + "A" * 40, None, 1.5), Hop("$" + "B" * 40, None, 60.0)),
+        events=(
+            Event(1.0, "GENERAL:LAUNCHED"), Event(1.5, "GENERAL:EXTENDED"), Event(3.0, "GENERAL:FAILED"),
+            Event(3.0001, "PURPOSE_CHANGED:MEASURE_TIMEOUT"), Event(60.0, "MEASURE_TIMEOUT:EXTENDED"),
+            Event(61.0, "MEASURE_TIMEOUT:BUILT"), Event(62.0, "MEASURE_TIMEOUT:CLOSED"),
+        ),
+    )  # fmt: skip
+    found = written(circuits=[circuit])["data"]["example"]["tor"]["circuits"]["7"]
+    assert "buildtime_seconds" not in found
+    assert (found["unix_ts_end"], found["failure_reason_local"]) == (3.0, "TIMEOUT")
+    assert found["path"] == [["$" + "A" * 40 + "~Unnamed", 0.5]]
+    assert found["elapsed_seconds"][-1] == ["GENERAL:FAILED", 2.0]
+
+
+def joined_by_port(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The keys of .tpf that metrics-lib finds for each run, by the last stream with its port within 150 s."""
+    (source,) = document["data"].values()
+    found = []
+    for run in sorted(source["tgen"]["streams"].values(), key=lambda run: run["unix_ts_start"]):
+        fields: dict[str, Any] = {}
+        port = run["transport_info"]["local"].split(":")[2]
+        for stream in source["tor"]["streams"].values():
+            near = abs(stream["unix_ts_end"] - run["unix_ts_end"]) < 150
+            if near and stream.get("source", "").rpartition(":")[2] == port:
+                circuit = source["tor"]["circuits"].get(stream["circuit_id"], {})
+                fields = {
+                    "used_by": stream["stream_id"],
+                    "used_at": stream["unix_ts_end"],
+                    "launch": circuit.get("unix_ts_start"),
+                    "path": tuple(hop.partition("~")[0] for hop, _ in circuit.get("path", ())),
+                    "buildtimes": tuple(seconds for _, seconds in circuit.get("path", ())),
+                    "timeout": circuit.get("build_timeout"),
+                    "quantile": circuit.get("build_quantile"),
+                    "circ_id": circuit.get("circuit_id"),
+                }
+        found.append(fields)
+    return found
+
+
+def known_of(run: Measurement) -> dict[str, Any]:
+    names = ("used_by", "used_at", "launch", "path", "buildtimes", "timeout", "quantile", "circ_id")
+    return {name: getattr(run, name) for name in names}
+
+
+def test_circuits_that_only_the_record_knows() -> None:
+    """Own rows whose circuits were deleted, also where only the circuit was, keep what the record knows of them."""
+    runs = [typical(n, endpointlocal=f"localhost:127.0.0.1:{40000 + n}") for n in range(4)]
+    stream = Stream(
+        id="s", source="example", tor="default", stream_id=1001, new=runs[1].start, end=runs[1].used_at,
+        status="CLOSED", source_addr="127.0.0.1:40001", measurement=runs[1].id, circuit="deleted",
+    )  # fmt: skip
+    assert joined_by_port(written(*runs, streams=[stream])) == [known_of(run) for run in runs]
+
+
+def test_runs_on_one_circuit_that_only_the_record_knows() -> None:
+    """It is written once."""
+    circuit = {"circ_id": 5, "launch": 1_700_000_000.0}
+    runs = [typical(n, endpointlocal=f"localhost:127.0.0.1:{40000 + n}", **circuit) for n in range(3)]
+    document = written(*runs)
+    assert joined_by_port(document) == [known_of(run) for run in runs]
+    assert list(document["data"]["example"]["tor"]["circuits"]) == ["5"]
+
+
+@pytest.mark.parametrize("name", ["torperf-51200-2016-10-02.tpf", "op-nl-1048576-2017-04-11.tpf"])
+@pytest.mark.parametrize("directory", [DATA, SHARED])
+def test_imported_lines_keep_their_circuits(directory: Path, name: str) -> None:
+    """A document that is made of .tpf files has a stream and a circuit for each run that had them."""
+    if not (directory / name).is_file():
+        pytest.skip("the shared data is not here")
+    lines = (directory / name).read_text().splitlines()
+    runs = [run for run in torperf.read(lines) if isinstance(run, Measurement)]
+    document = onionperf_writer.analysis(runs[0].source, runs)
+    runs.sort(key=lambda run: run.start)
+    for run, found in zip(runs, joined_by_port(document), strict=True):
+        wanted = known_of(run)
+        if wanted["used_by"] is None:
+            assert not found
+            continue
+        numbered = wanted.pop("circ_id"), found.pop("circ_id")
+        assert found == {key: value if key != "path" else value or () for key, value in wanted.items()}
+        assert numbered[0] == numbered[1]
+
+
+def test_unknown_port_stays_unknown() -> None:
+    """The number by which readers find the stream of a run of Torperf's is no port that we read."""
+    runs = [typical(n, endpointlocal=None, network=None) for n in range(3)]
+    document = written(*runs)
+    ends = [run["transport_info"]["local"] for run in document["data"]["example"]["tgen"]["streams"].values()]
+    assert ends == ["NULL:0.0.0.0:1", "NULL:0.0.0.0:2", "NULL:0.0.0.0:3"]
+    assert [run.endpointlocal for run in of(Measurement, read(document))] == [None] * 3
 
 
 def test_numbers_of_several_tors() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 from hypothesis import strategies as st
 
-from perfd.formats.torperf_line import INT32
+from perfd.formats.values import INT32
 from perfd.record import FIELDS, Kind, Measurement, Outcome
 from tests.support.strategies import EXTRA, FLOATS, WORDS, measurements
 

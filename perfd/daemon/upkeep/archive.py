@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import xml.etree.ElementTree as ET
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from html import escape
@@ -23,7 +24,7 @@ from typing import Any
 import attrs
 
 from perfd.daemon.upkeep.days import DAY, Archivist, day_of
-from perfd.formats import outputs, torperf
+from perfd.formats import outputs, published
 from perfd.formats.errors import FormatError
 from perfd.formats.outputs import Documents, Lines, Output
 from perfd.formats.values import utc_date
@@ -45,6 +46,30 @@ Say = Callable[[str], object]
 
 
 @attrs.frozen
+class _Day:
+    """A UTC day: what of it is published, and how many of what are not."""
+
+    start: float
+    runs: list[Measurement]
+    left_out: Mapping[str, int]
+
+    @classmethod
+    def of(cls, start: float, measurements: Iterable[Measurement]) -> _Day:
+        """Divide the measurements of a day. Those that are too large would only be refused, day after day."""
+        runs: list[Measurement] = []
+        left_out: Counter[str] = Counter()
+        for measurement in measurements:
+            reason = published.left_out(measurement)
+            if reason is None and published.is_too_large(measurement):
+                reason = published.TOO_LARGE
+            if reason is None:
+                runs.append(measurement)
+            else:
+                left_out[reason] += 1
+        return cls(start, runs, left_out)
+
+
+@attrs.frozen
 class Archive:
     """The published files of ``source`` in ``directory``. ``say`` gets a line for everything noteworthy."""
 
@@ -61,35 +86,38 @@ class Archive:
         for leftover in self.directory.glob(f"*{_NEW}"):
             leftover.unlink()
         written = 0
-        for start, runs in self._unpublished(reader, finished):
-            written += self._publish_day(reader, start, runs)
+        for day in self._unpublished(reader, finished):
+            written += self._publish_day(reader, day)
         if written or not (self.directory / "index.html").exists():
             self._write_indexes()
         return written
 
     def oldest_unpublished(self, reader: StoreReader, finished: float) -> float | None:
         """The begin of the oldest day that ended before ``finished`` and should be published, but is not yet."""
-        return next((start for start, _ in self._unpublished(reader, finished)), None)
+        return next((day.start for day in self._unpublished(reader, finished)), None)
 
-    def _unpublished(self, reader: StoreReader, finished: float) -> Iterator[tuple[float, list[Measurement]]]:
-        """The days without a document that have something to publish, the oldest first: begin and results."""
+    def _unpublished(self, reader: StoreReader, finished: float) -> Iterator[_Day]:
+        """The days without a document that have something to publish, the oldest first."""
         oldest = Filter(source=self.source, oldest_first=True, limit=1)
         while found := reader.measurements(oldest):
             start = day_of(found[0].start)
             if start + DAY > finished:
                 return
             if not all(self._document(row, start).exists() for row in _documents()):
-                day = Filter(source=self.source, since=start, until=start + DAY, oldest_first=True)
-                runs = [m for m in reader.measurements(day) if m.network is not None and torperf.is_published(m)]
-                if runs:
-                    yield start, runs
+                found = reader.measurements(
+                    Filter(source=self.source, since=start, until=start + DAY, oldest_first=True)
+                )
+                day = _Day.of(start, (measurement for measurement in found if measurement.network is not None))
+                if day.runs:
+                    yield day
             oldest = attrs.evolve(oldest, since=start + DAY)
 
     def _document(self, row: Output, start: float) -> Path:
         return self.directory / f"{utc_date(start)}{row.suffix}"
 
-    def _publish_day(self, reader: StoreReader, start: float, runs: list[Measurement]) -> int:
+    def _publish_day(self, reader: StoreReader, day: _Day) -> int:
         """Write what is missing of a day, the documents last: their presence says that the rest is there."""
+        start, runs = day.start, day.runs
         written = 0
         try:
             for row in outputs.OUTPUTS:
@@ -105,7 +133,8 @@ class Archive:
                 write_once(self._document(row, start), document)
                 written += 1
         if written:
-            self.say(f"published {len(runs)} results of {utc_date(start)} in {written} files")
+            counts = "".join(f"; {count} {reason} left out" for reason, count in sorted(day.left_out.items()))
+            self.say(f"published {len(runs)} results of {utc_date(start)} in {written} files{counts}")
         return written
 
     def _publish_lines(self, form: Lines, runs: list[Measurement]) -> int:

@@ -11,7 +11,7 @@ import math
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Generic, Protocol, TypeVar
@@ -40,6 +40,9 @@ BREATH = 0.0001
 WORTH_IT = 1000
 """Bytes from which on a body is compressed."""
 
+LEFT_OUT = "Perfd-Left-Out"
+"""The header that says what a list does not have, because its format has no place for it."""
+
 R = TypeVar("R")
 
 
@@ -60,6 +63,12 @@ class Format(Protocol):
     """How a list is written: what is before, of, between and after its records."""
 
     content_type: bytes
+    leaves_out: tuple[str, ...] = ()
+    """What has no place in it."""
+
+    def for_query(self, arguments: Container[str]) -> Format:
+        """The format of an answer to a query with these arguments."""
+        return self
 
     @property
     def media_type(self) -> str:
@@ -291,11 +300,14 @@ class Listing(Answer, Generic[R]):
     def describe(self, path: str) -> Iterator[Route]:
         records = self._records
         lists = {each.media_type: each.list_schema(records.name, records.record) for each in self._formats}
+        headers = {"ETag": "of a list that is one page"}
+        if any(each.leaves_out for each in self._formats):
+            headers[LEFT_OUT] = "what the format has no place for"
         yield Route(
             path,
             self._summary,
             {
-                200: Response(lists, headers={"ETag": "of a list that is one page"}),
+                200: Response(lists, headers=headers),
                 304: Response(doc="It is what If-None-Match names"),
             },
             errors=(400, 503),  # 400: arguments that nobody knows are refused, never ignored
@@ -319,7 +331,7 @@ class Listing(Answer, Generic[R]):
         return One(self.database, self._records, self._formats, record_id)
 
     async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
-        form = chosen(self._formats, request)
+        form = chosen(self._formats, request).for_query(arguments)
         pages = ResultPages(self._records, form, self._records.window(**{**arguments, **self._fixed}))
         sending = Sending(pages, gzip=accepts_gzip(request), known=known_tags(request))
         reader = self.database.reader
@@ -372,7 +384,7 @@ class One(Answer, Generic[R]):
             found = None
         if found is None:
             raise WebError(404, f"{self._id[:64]!r} is not among the {self._records.name}")
-        form = chosen(self._formats, request)
+        form = chosen(self._formats, request).for_query(("id",))
         request.setHeader(b"Content-Type", form.content_type)
         request.setHeader(b"Vary", b"Accept")
         request.respond((form.record(found).rstrip("\n") + "\n").encode())
@@ -382,6 +394,8 @@ def _set_headers(request: Request, form: Format, sending: Sending[Any], start: S
     request.setHeader(b"Content-Type", form.content_type)
     request.setHeader(b"Cache-Control", b"no-cache")  # may be kept, must be asked for again
     request.setHeader(b"Vary", b"Accept, Accept-Encoding")
+    if form.leaves_out:
+        request.setHeader(LEFT_OUT.encode(), ", ".join(form.leaves_out).encode())
     if start.etag is not None:
         request.setHeader(b"ETag", start.etag.encode())
     if sending.compressed:

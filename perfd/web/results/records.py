@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -105,15 +106,27 @@ def _in_one_format(database: PublicDatabase, form: Format) -> Listing[Measuremen
 
 def _line_formats() -> list[tuple[outputs.Output, Format]]:
     rows = [(row, row.writer) for row in outputs.OUTPUTS]
-    return [(row, _lines(row, form)) for row, form in rows if isinstance(form, outputs.Lines)]
+    return [(row, _OutputLines(row, form)) for row, form in rows if isinstance(form, outputs.Lines)]
 
 
-def _lines(row: outputs.Output, form: outputs.Lines) -> Lines:
-    def render(measurement: Measurement) -> str:
+class _OutputLines(Lines):
+    """The lines of a row of the table of outputs. ``asked``: a type was asked for, or a certain result."""
+
+    def __init__(self, row: outputs.Output, form: outputs.Lines, *, asked: bool = False) -> None:
+        super().__init__(self._line, row.media_type, form.header)
+        self.leaves_out = row.leaves_out(asked=asked)
+        self._row = row
+        self._form = form
+        self._asked = asked
+
+    def for_query(self, arguments: Container[str]) -> Format:
+        asked = any(name in arguments for name in ("type", "series", "id"))
+        return _OutputLines(self._row, self._form, asked=asked)
+
+    def _line(self, measurement: Measurement) -> str:
         """Nothing for what the format has no place for, or cannot hold."""
         try:
-            return form.line(measurement, DECIMALS) if row.carries(measurement) else ""
+            left_out = self._row.left_out(measurement, asked=self._asked)
+            return "" if left_out else self._form.line(measurement, DECIMALS)
         except FormatError:
             return ""
-
-    return Lines(render, row.media_type, form.header)

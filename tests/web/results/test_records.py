@@ -196,6 +196,21 @@ class FormatTests(ResultsCase):
         self.assertEqual((newest["dataperc"], newest["quantile"]), ({"50": None}, None))
         self.assertEqual(newest["extra"], {"A": None, "B": 1})
 
+    def test_left_out(self) -> None:
+        """/results.tpf has plain downloads through Tor, unless a type is asked for, and says so in a header."""
+        self.fill(typical(20, type="upload"), typical(21, extra={"PARALLEL": 2}), typical(22, tor="none"))
+
+        def found(path: str, *headers: str) -> tuple[int, str | None]:
+            _, fields, body = self.ask(get(path, *headers))
+            return body.count(b"@type"), fields.get("Perfd-Left-Out")
+
+        everything = "skipped slots, cancelled runs, runs that are no plain downloads through Tor"
+        self.assertEqual(found("/results.tpf"), (7, everything))
+        self.assertEqual(found("/results.tpf?type=upload"), (1, "skipped slots"))
+        self.assertEqual(found("/results.tpf?type=download"), (9, "skipped slots"))
+        self.assertEqual(found("/results"), (0, None))
+        self.assertEqual(found("/results", "Accept: text/plain"), (0, None))
+
     def test_format_cannot_hold_it(self) -> None:
         """What .tpf cannot hold is left out there, and the rest is written."""
         self.fill(typical(20, filesize=2**40))
