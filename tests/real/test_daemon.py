@@ -82,6 +82,16 @@ def test_measures_tor(instance: TestInstance, testnet: Any) -> None:
     assert processes_in(instance.directory) == []
 
 
+def test_ipv6(instance: TestInstance, testnet: Any) -> None:
+    """Exits reach a server that listens on ::1."""
+    instance.configure(configuration(testnet.directory).replace("127.0.0.1:{port}", "[::1]:{port}"))
+    instance.perfd("restart")
+    (measured, *_) = instance.wait_for_measurements(1, hostnameremote="::1", outcome=Outcome.OK)
+    check_steps(measured)
+    assert measured.path is not None
+    assert instance.perfd("status").returncode == 0
+
+
 def check_steps(measured: Measurement) -> None:
     """Every step was stamped, in order."""
     names = (

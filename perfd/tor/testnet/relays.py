@@ -70,6 +70,7 @@ _EXIT_OPTIONS = (
     "TestingServerConsensusDownloadInitialDelay 7",
     "ExitPolicyRejectPrivate 0",
     "ExitPolicy accept *:*",
+    "IPv6Exit 1",  # our server may listen on ::1
 )
 
 
