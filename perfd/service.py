@@ -15,6 +15,7 @@ from typing import Any
 
 from twisted.application.service import Application, IServiceCollection, Service
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 from twisted.python import usage
 from zope.interface import implementer
@@ -51,7 +52,8 @@ from perfd.web.results.answers import Access, PublicDatabase
 class LogService(Service):
     """perfd.log, from the start of the daemon to its end."""
 
-    def __init__(self, path: Path, keep: int) -> None:
+    def __init__(self, reactor: Reactor, path: Path, keep: int) -> None:
+        self._reactor = reactor
         self._path = path
         self._keep = keep
         self._file: LogFile | None = None
@@ -65,11 +67,12 @@ class LogService(Service):
         globalLogPublisher.addObserver(self._file)
         reopen_on_signal(self._file)
 
-    def stopService(self) -> None:
+    def stopService(self) -> Deferred[None] | None:
         super().stopService()
-        if self._file is not None:
-            globalLogPublisher.removeObserver(self._file)
-            self._file.close()
+        if self._file is None:
+            return None
+        globalLogPublisher.removeObserver(self._file)
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._file.close)
 
 
 class LockService(Service):
@@ -167,7 +170,7 @@ class Perfd(OrderedServices):
 
         self._lock = LockService(instance)
         self._lock.setServiceParent(self)
-        LogService(instance.log_file, config.keep_logs).setServiceParent(self)
+        LogService(reactor, instance.log_file, config.keep_logs).setServiceParent(self)
         StoreService(store, reader, self._ready, self._give_up).setServiceParent(self)
         HealthHistory(reactor, health, partial(read_history, reader)).setServiceParent(self)
         laboratory.setServiceParent(self)

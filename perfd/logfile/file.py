@@ -1,4 +1,4 @@
-"""perfd.log: a file a day, and what cannot be written while the disk is full is held.
+"""perfd.log: a file a day, and what cannot be written while the disk is full or hangs is held.
 
 A ``LogFile`` is an observer of Twisted's log, beside twistd's own; ``perfd.service`` adds it at the daemon's start,
 after privileges were dropped. It writes the classic format, ``2013-01-22 21:26:13+0100 [system] text``, where the
@@ -7,6 +7,7 @@ system is the class or module that speaks, without its package: ``[TorService]``
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import os
@@ -28,6 +29,12 @@ from perfd.clock import Clock
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 MAX_HELD_LINES = 10_000
 MAX_HELD_BYTES = 4 << 20
+
+HANG = 1.0
+"""Seconds for a write after which the log says that the disk hung."""
+
+CLOSE_LIMIT = 30.0
+"""Seconds for which the last lines are waited for at the end."""
 
 CUT_OFF = b" [cut off]\n"
 """Ends a half line that a killed process has left, so that it cannot pass for a whole one."""
@@ -66,13 +73,12 @@ class _Line:
     text: bytes  # with its end
 
 
-@attrs.define
+@attrs.frozen
 class _Outage:
     """The time in which nothing could be written."""
 
     since: float  # monotonic
     reason: str
-    lost: int = 0  # lines that were too many to hold
 
 
 class _DailyFile:
@@ -178,10 +184,10 @@ class _DailyFile:
 class LogFile:
     """The observer that writes the log to ``path``, which is always the current file, so ``tail -F`` follows it.
 
-    The days of UTC before are in ``path.YYYY-MM-DD``, the ``keep`` newest of them. What cannot be written is held
-    in memory, the newest ``MAX_HELD_LINES`` lines or ``MAX_HELD_BYTES``, and tried again with each further
-    line; a line then says for how long, how many lines were held and how many lost. Lines are never
-    torn or glued together.
+    The days of UTC before are in ``path.YYYY-MM-DD``, the ``keep`` newest of them. A thread of its own writes, so
+    that a disk that hangs holds up nobody who speaks. What cannot be written is held in memory, the newest
+    ``MAX_HELD_LINES`` lines or ``MAX_HELD_BYTES``, and tried again with each further line; a line then says for how
+    long, how many lines were held and how many lost. Lines are never torn or glued together.
 
     Raises OSError if the file cannot be opened, except for a full disk. May be called from any thread.
     """
@@ -190,18 +196,25 @@ class LogFile:
         self.keep = keep
         self._clock = clock or Clock()
         self._file = _DailyFile(path.absolute())
-        self._lock = threading.Lock()
-        self._held: deque[_Line] = deque()
-        self._held_bytes = 0
         self._outage: _Outage | None = None
         self._is_reopen_due = False
         self._passing_ports = _PassingPorts()
+        self._changed = threading.Condition()  # can be entered twice: what a signal calls may log as well
+        self._held: deque[_Line] = deque()
+        self._held_bytes = 0
+        self._lost = 0  # lines that were too many to hold
+        self._given = self._tried = 0  # lines since the start
+        self._is_closing = False
         try:
             self._file.open()
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise
             self._outage = _Outage(self._clock.monotonic(), error.strerror or str(error))
+        # A daemon thread, since a disk that hangs for good must not keep the process from ending.
+        self._thread = threading.Thread(target=self._work, name="perfd-log", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
 
     def __call__(self, event: LogEvent) -> None:
         if self._passing_ports.are_meant(event):
@@ -209,44 +222,100 @@ class LogFile:
         text = formatEventAsClassicLogText({**event, "log_system": system_of(event)}, formatTime=_time_text)
         if text:
             day = _utc_day(event.get("log_time", self._clock.wall()))
-            with self._lock:
-                self._take(_Line(day, text.encode("utf-8", "backslashreplace")))
+            self._hold(_Line(day, text.encode("utf-8", "backslashreplace")))
 
     def reopen(self) -> None:
         """Open the file anew with the next line: somebody has moved it. May be called by a signal's function."""
         self._is_reopen_due = True
 
-    def close(self) -> None:
-        """Try the held lines for the last time, and close the file."""
-        with self._lock:
-            with contextlib.suppress(OSError):
-                if self._held:
-                    self._write_held()
-                self._file.finish()
-            self._file.close()
+    def flush(self, limit: float = CLOSE_LIMIT) -> bool:
+        """Wait until each line so far was tried, at most ``limit`` seconds; whether that is so. Blocks."""
+        with self._changed:
+            given = self._given
+            return self._changed.wait_for(lambda: self._tried >= given, limit)
 
-    def _take(self, line: _Line) -> None:
-        self._held.append(line)
-        self._held_bytes += len(line.text)
-        try:
-            self._write_held()
-        except OSError as error:
-            if self._outage is None:
-                self._outage = _Outage(self._clock.monotonic(), error.strerror or str(error))
-            self._drop_excess(self._outage)
+    def close(self, limit: float = CLOSE_LIMIT) -> None:
+        """Try the held lines for the last time, at most ``limit`` seconds, and close the file. Blocks."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        self._thread.join(limit)
+        atexit.unregister(self.close)
+
+    def _hold(self, line: _Line) -> None:
+        with self._changed:
+            self._held.append(line)
+            self._held_bytes += len(line.text)
+            while len(self._held) > MAX_HELD_LINES or (self._held_bytes > MAX_HELD_BYTES and len(self._held) > 1):
+                self._held_bytes -= len(self._held.popleft().text)
+                self._lost += 1
+            self._given += 1
+            self._changed.notify_all()
+
+    # What the thread does.
+
+    def _work(self) -> None:
+        is_closing = False
+        while not is_closing:
+            with self._changed:
+                self._changed.wait_for(lambda: self._tried < self._given or self._is_closing)
+                given, is_closing = self._given, self._is_closing
+            try:
+                self._write_held()
+            except OSError as error:
+                if self._outage is None:
+                    self._outage = _Outage(self._clock.monotonic(), error.strerror or str(error))
+            with self._changed:
+                self._tried = given
+                self._changed.notify_all()
+        self._file.close()
 
     def _write_held(self) -> None:
-        if self._is_reopen_due or not self._file.is_open:
-            self._open()
-        if self._outage is not None:
-            self._write(_Line(self._held[0].day, self._describe(self._outage).encode()))
-            self._outage = None
-        while self._held:
-            line = self._held[0]
-            self._write(line)
-            self._held.popleft()
-            self._held_bytes -= len(line.text)
+        since = self._clock.monotonic()
+        while (line := self._next()) is not None:
+            try:
+                if self._is_reopen_due or not self._file.is_open:
+                    self._open()
+                self._tell_outage(line.day)
+                self._write(line)
+            except OSError:
+                self._give_back(line)
+                raise
+            now = self._clock.monotonic()
+            if now - since > HANG:
+                self._outage = _Outage(since, "the disk hung")
+            since = now
         self._file.finish()
+
+    def _next(self) -> _Line | None:
+        with self._changed:
+            line = self._held.popleft() if self._held else None
+            self._held_bytes -= 0 if line is None else len(line.text)
+            return line
+
+    def _give_back(self, line: _Line) -> None:
+        with self._changed:
+            self._held.appendleft(line)
+            self._held_bytes += len(line.text)
+
+    def _tell_outage(self, day: date) -> None:
+        """Before a line of ``day``, of which is said that it was held."""
+        with self._changed:
+            held, lost = len(self._held) + 1, self._lost
+        outage = self._outage
+        if outage is None and lost:
+            outage = _Outage(self._clock.monotonic(), "too many lines at once")
+        if outage is None:
+            return
+        seconds = self._clock.monotonic() - outage.since
+        text = (
+            f"could not be written for {seconds:.0f} s ({outage.reason}): "
+            f"{held} lines were held and follow, {lost} are lost"
+        )
+        self._write(_Line(day, self._note(text).encode()))
+        self._outage = None
+        with self._changed:
+            self._lost -= lost
 
     def _write(self, line: _Line) -> None:
         if self._file.is_over(line.day):
@@ -267,18 +336,6 @@ class LogFile:
             self._file.set_aside(day, self.keep)
         except OSError as error:
             self._file.write(_Line(day, self._note(f"could not begin a new file: {error.strerror}").encode()))
-
-    def _drop_excess(self, outage: _Outage) -> None:
-        while len(self._held) > MAX_HELD_LINES or self._held_bytes > MAX_HELD_BYTES:
-            self._held_bytes -= len(self._held.popleft().text)
-            outage.lost += 1
-
-    def _describe(self, outage: _Outage) -> str:
-        seconds = self._clock.monotonic() - outage.since
-        return self._note(
-            f"could not be written for {seconds:.0f} s ({outage.reason}): "
-            f"{len(self._held)} lines were held and follow, {outage.lost} are lost"
-        )
 
     def _note(self, text: str) -> str:
         return f"{_time_text(self._clock.wall())} [LogFile] {self._file.path.name} {text}\n"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import stat
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import dedent
@@ -56,8 +58,16 @@ class LogFileCase(SynchronousTestCase):
         self.addCleanup(log.close)
         return log
 
-    def say(self, log: ILogObserver, text: str) -> None:
+    def say(self, log: LogFile, text: str) -> None:
+        """Say something, and wait until it was tried to write it."""
         log({"log_format": "{text}", "text": text, "log_time": self.now, "log_system": "test"})
+        self.assertTrue(log.flush())
+
+    def record(self, *number: int) -> None:
+        """Let a record be written, in a life of the log of its own."""
+        log = self.open()
+        LogSink(Logger(observer=log)).record(typical(*number))
+        log.close()
 
     def texts(self, path: Path | None = None) -> list[str]:
         """The lines of a log without time and system."""
@@ -84,6 +94,7 @@ class PassingPortTests(LogFileCase, TestCase):
             await other.stopListening()
         finally:
             globalLogPublisher.removeObserver(log)
+        log.flush()
         texts = self.texts()
         self.assertEqual([text for text in texts if numbers[1] in text], [])
         self.assertEqual([text for text in texts if numbers[0] in text][1:], [f"(TCP Port {numbers[0]} Closed)"])
@@ -115,12 +126,13 @@ class FormatTests(LogFileCase):
             log({"log_format": "x", "log_time": self.now, "log_namespace": namespace, "log_level": level})
         self.say(log, "x")
         log({"log_format": "x", "log_time": self.now})
+        log.flush()
         systems = re.findall(r"\[(.*)\] x\n", self.path.read_text(encoding="utf-8"))
         self.assertEqual(systems, ["TorService", "perfd", "schedule", "TorService#warn", "B#critical", "test", "-"])
 
     def test_both_forms_are_read(self) -> None:
         """A measurement behind a long system, as in logs of before, is read like one behind a short one."""
-        LogSink(Logger(observer=self.open())).record(typical())
+        self.record()
         line = self.path.read_text(encoding="utf-8")
         system = "[perfd.download-50k,default]"
         for other in ("[perfd.logfile.line.LogSink#info]", "[LogSink]", "[LogSink#warn]", "[-]"):
@@ -128,7 +140,9 @@ class FormatTests(LogFileCase):
 
     def test_empty_event(self) -> None:
         """An event without a text writes nothing."""
-        self.open()({"log_time": self.now})
+        log = self.open()
+        log({"log_time": self.now})
+        log.close()
         self.assertEqual(self.path.read_bytes(), b"")
 
     def test_not_unicode(self) -> None:
@@ -138,7 +152,7 @@ class FormatTests(LogFileCase):
 
     def test_measurement(self) -> None:
         """What LogSink writes is read back by parse_file."""
-        LogSink(Logger(observer=self.open())).record(typical())
+        self.record()
         self.assertEqual(list(parse_file(self.path)), [typical()])
 
     def test_appends(self) -> None:
@@ -322,8 +336,8 @@ class FullDiskTests(LogFileCase):
             self.say(log, str(n))
         self.make_space(log)
         self.say(log, "25")
-        self.assertIn(": 11 lines were held and follow, 15 are lost", self.texts()[0])
-        self.assertEqual(self.texts()[1:], [str(n) for n in range(15, 26)])
+        self.assertIn(": 10 lines were held and follow, 16 are lost", self.texts()[0])
+        self.assertEqual(self.texts()[1:], [str(n) for n in range(16, 26)])
 
     def test_too_long(self) -> None:
         """Long lines cannot fill the memory."""
@@ -333,7 +347,8 @@ class FullDiskTests(LogFileCase):
             self.say(log, str(n) * 400)
         self.make_space(log)
         self.say(log, "x" * 3000)
-        self.assertEqual([text[0] for text in self.texts()[1:]], ["8", "9", "x"])
+        self.assertIn(": 1 lines were held and follow, 10 are lost", self.texts()[0])
+        self.assertEqual([text[0] for text in self.texts()[1:]], ["x"])
 
     def test_day_of_held_lines(self) -> None:
         """Held lines go to the file of their own day."""
@@ -366,7 +381,9 @@ class FullDiskTests(LogFileCase):
                 from perfd.logfile.file import LogFile
                 log = LogFile(Path("perfd.log"))
                 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-                say = lambda n: log(dict(log_format="line {{n}} " + "x" * 40, n=n, log_time=1e9, log_system="t"))
+                def say(n):
+                    log(dict(log_format="line {{n}} " + "x" * 40, n=n, log_time=1e9, log_system="t"))
+                    log.flush()
                 resource.setrlimit(resource.RLIMIT_FSIZE, ({space}, hard))
                 for n in range(30):
                     say(n)
@@ -396,15 +413,112 @@ class FullDiskTests(LogFileCase):
 
     def test_half_line_of_a_killed_process(self) -> None:
         """A half line at the end of the file is marked, so that a cut number cannot pass for a whole one."""
-        LogSink(Logger(observer=self.open())).record(typical())
+        self.record()
         whole = self.path.read_bytes()
         self.path.write_bytes(whole[:-3])
-        LogSink(Logger(observer=self.open())).record(typical(1))
+        self.record(1)
         first, second = parse_file(self.path)
         self.assertEqual(
             first, DamagedLine(self.path, 1, "'[cut' is not KEY=value; pairs are separated by single spaces")
         )
         self.assertEqual(second, typical(1))
+
+
+class HangingDiskTests(LogFileCase):
+    """A disk that takes its time, here a pipe that nobody reads."""
+
+    def open_hanging(self) -> LogFile:
+        """A log into a pipe that is full."""
+        os.mkfifo(self.path)
+        self.read_end = os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
+        self.addCleanup(os.close, self.read_end)
+        self.filled = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.filled += os.write(self.read_end, b"." * 4096)
+        return self.open()
+
+    def give(self, log: LogFile, count: int) -> float:
+        """Say so many lines; the longest time that one took."""
+        longest = 0.0
+        for n in range(count):
+            began = time.monotonic()
+            log({"log_format": "{n}", "n": n, "log_time": self.now, "log_system": "test"})
+            longest = max(longest, time.monotonic() - began)
+        return longest
+
+    def read(self, log: LogFile) -> list[str]:
+        """What was written once the pipe is read again."""
+        read = bytearray()
+        while not log.flush(0.05):
+            with contextlib.suppress(BlockingIOError):
+                read += os.read(self.read_end, 65536)
+        with contextlib.suppress(BlockingIOError):
+            read += os.read(self.read_end, 65536)
+        return [line.partition("] ")[2] for line in read[self.filled :].decode().splitlines()]
+
+    def test_holds_up_nobody(self) -> None:
+        """Who speaks goes on at once; the lines come later, and one says why."""
+        log = self.open_hanging()
+        self.assertLess(self.give(log, 100), 0.5)
+        self.assertFalse(log.flush(0.2))
+        self.now += 60
+        texts = self.read(log)
+        note = "perfd.log could not be written for 60 s (the disk hung): 99 lines were held and follow, 0 are lost"
+        self.assertEqual(texts, ["0", note, *map(str, range(1, 100))])
+
+    def test_too_many(self) -> None:
+        """If that lasts for long, the oldest lines are lost, and counted."""
+        self.patch(logobserver, "MAX_HELD_LINES", 10)
+        log = self.open_hanging()
+        self.give(log, 1)
+        self.assertFalse(log.flush(0.2))
+        self.give(log, 100)
+        self.now += 60
+        texts = self.read(log)
+        note = "perfd.log could not be written for 60 s (the disk hung): 10 lines were held and follow, 90 are lost"
+        self.assertEqual(texts, ["0", note, *map(str, range(90, 100))])
+
+    def test_burst(self) -> None:
+        """More lines at once than are held are told too."""
+        self.patch(logobserver, "MAX_HELD_LINES", 3)
+        log = self.open()
+        with log._changed:  # the thread does not come to it
+            self.give(log, 5)
+        log.flush()
+        self.assertIn("(too many lines at once): 3 lines were held and follow, 2 are lost", self.texts()[0])
+        self.assertEqual(self.texts()[1:], ["2", "3", "4"])
+
+    def test_end(self) -> None:
+        """The end waits for the disk, but not for ever."""
+        log = self.open_hanging()
+        self.give(log, 1)
+        began = time.monotonic()
+        log.close(0.3)
+        self.assertTrue(0.2 < time.monotonic() - began < 5)
+
+    def test_nothing_is_lost_at_the_end(self) -> None:
+        """The last lines of a process that ends without a word are written."""
+        script = """
+            from pathlib import Path
+            from perfd.logfile.file import LogFile
+            log = LogFile(Path("perfd.log"))
+            for n in range(5000):
+                log(dict(log_format="{n}", n=n, log_time=1e9, log_system="t"))
+            raise SystemExit
+        """
+        run_python(script, self.directory)
+        self.assertEqual(self.texts(), [str(n) for n in range(5000)])
+
+    def test_signal(self) -> None:
+        """What a signal calls may log while the same thread does."""
+        log = self.open()
+        self.addCleanup(signal.signal, signal.SIGUSR2, signal.getsignal(signal.SIGUSR2))
+        signal.signal(signal.SIGUSR2, lambda *_: self.give(log, 1))
+        with log._changed:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        log.flush()
+        self.assertEqual(self.texts(), ["0"])
 
 
 class TwistdTests(SynchronousTestCase):
@@ -425,7 +539,7 @@ class TwistdTests(SynchronousTestCase):
                 reactor.callLater(0, reactor.stop)
 
         application = service.Application("test")
-        LogService(Path("perfd.log"), keep=14).setServiceParent(application)
+        LogService(reactor, Path("perfd.log"), keep=14).setServiceParent(application)
         Measure().setServiceParent(application)
     """
 
