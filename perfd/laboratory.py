@@ -17,6 +17,7 @@ from perfd.browser.make import make_browser
 from perfd.clock import Clock
 from perfd.config import Config, ExperimentConfig, TorConfig
 from perfd.config.values import Address, GuardPolicy, SOCKSAddress
+from perfd.daemon.hold_ups import HoldUps
 from perfd.daemon.order import OrderedServices
 from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, NoUse, Page
 from perfd.experiments.run import Setup, authority, ip_address
@@ -72,6 +73,8 @@ class Laboratory(OrderedServices):
         self._config = config
         self._event_sink = event_sink
         self._parts = parts
+        self._hold_ups = HoldUps(reactor, clock.monotonic)
+        self._hold_ups.setServiceParent(self)
         self._stamps = ServerStamps(clock.monotonic)
         self._resources = {**routes.measured(config.server.max_size, clock), **pages}
         self._public = self._make_servers(config.server.listen, config.server.page_ports)
@@ -97,6 +100,11 @@ class Laboratory(OrderedServices):
     def sent(self) -> int:
         """The bytes that the web server has sent."""
         return self._stamps.sent
+
+    @property
+    def held_up(self) -> float:
+        """For how many seconds in all the reactor was held up."""
+        return self._hold_ups.seconds
 
     @property
     def events(self) -> dict[str, ControlEvents]:
@@ -162,6 +170,7 @@ class Laboratory(OrderedServices):
             stamps=self._stamps,
             clock=self._clock,
             reactor=self._reactor,
+            held_up=self._hold_ups.between,
             parts=self._parts,
         )
 

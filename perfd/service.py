@@ -167,6 +167,7 @@ class Perfd(OrderedServices):
         unparsed = {name: partial(count_unparsed, events) for name, events in laboratory.events.items()}
         metrics.watch_tors(list(laboratory.tors.values()), unparsed)
         metrics.watch_server(lambda: laboratory.sent)
+        metrics.watch_hold_ups(lambda: laboratory.held_up)
 
         self._lock = LockService(instance)
         self._lock.setServiceParent(self)

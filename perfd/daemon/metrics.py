@@ -61,6 +61,10 @@ class Metrics:
         """Show the bytes that our web server has sent."""
         self._states.sent = sent
 
+    def watch_hold_ups(self, seconds: Callable[[], float]) -> None:
+        """Show for how long the reactor was held up."""
+        self._states.held_up = seconds
+
     def watch(self, experiment: str, kind: str, variants: Iterable[Variant]) -> None:
         """Show ``variants`` of ``experiment``, which is of the type ``kind``, from the start, with zeros.
 
@@ -109,6 +113,7 @@ class _States(Collector):
         self.tors: Sequence[Tor] = ()
         self.unparsed: Mapping[str, Callable[[], int]] = {}
         self.sent: Callable[[], int] | None = None
+        self.held_up: Callable[[], float] | None = None
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
@@ -118,6 +123,10 @@ class _States(Collector):
         yield GaugeMetricFamily("perfd_database_pending", "Records that wait for the database.", self._pending())
         if self.sent is not None:
             yield CounterMetricFamily("perfd_server_sent_bytes", "Bytes that the web server has sent.", self.sent())
+        if self.held_up is not None:
+            yield CounterMetricFamily(
+                "perfd_held_up_seconds", "Time in which the reactor was held up for over 50 ms.", self.held_up()
+            )
         ready = GaugeMetricFamily("perfd_tor_ready", "1 if measurements can run over this tor.", labels=["tor"])
         bootstrap = GaugeMetricFamily(
             "perfd_tor_bootstrap_percent", "How far each tor has bootstrapped, once it is known.", labels=["tor"]

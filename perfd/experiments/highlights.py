@@ -18,10 +18,13 @@ HIGHLIGHTS = {
 }
 """Of each type, the keys that tables show."""
 
+OF_ALL = ("HELDUP",)
+
 
 def highlights(m: Measurement) -> list[str]:
     """The key figures, as ``KEY=value``."""
-    return [f"{key}={_shown(m.extra[key], m.start)}" for key in HIGHLIGHTS.get(m.type, ()) if key in m.extra]
+    keys = (*HIGHLIGHTS.get(m.type, ()), *OF_ALL)
+    return [f"{key}={_shown(m.extra[key], m.start)}" for key in keys if key in m.extra]
 
 
 def _shown(value: str | float, start: float) -> str:

@@ -24,6 +24,9 @@ from perfd.tor.events.join import UNANNOUNCED, Join, Joined, error_fields, is_va
 
 Extra = Mapping[str, str | int | float]
 
+HeldUp = Callable[[float, float], float]
+"""For how many seconds the reactor was held up between two moments (raw monotonic seconds)."""
+
 PAIR = "PAIR"
 """The key by which the two records of a pair know each other."""
 
@@ -47,6 +50,7 @@ class Setup:
     stamps: ServerStamps
     clock: Clock
     reactor: IReactorTime
+    held_up: HeldUp
     parts: Sink  # takes the measurements that a run consists of, where that is more than one
 
     def identity(self, measurement: str, slot: float | None) -> dict[str, Any]:
@@ -71,6 +75,11 @@ class Setup:
         A name of its own gives a run a circuit that nothing else has used.
         """
         return measurement if self.fresh_circuits else self.name
+
+    def held_up_since(self, moment: float) -> Extra:
+        """The key HELDUP of what began at ``moment`` and ends now; none if nothing held the reactor up."""
+        seconds = self.held_up(moment, self.clock.monotonic())
+        return {"HELDUP": seconds} if seconds else EMPTY
 
     @property
     def refusal(self) -> tuple[str, str] | None:
@@ -136,7 +145,9 @@ class TorExperiment:
         events = self.setup.tor.events
         if self.setup.fresh_descriptor and events is not None:
             run.extra["FRESHDESCRIPTOR"] = int(await events.forget_descriptors())
+        began = self.setup.clock.monotonic()
         await run.exchange()
+        run.extra |= self.setup.held_up_since(began)
         return run
 
     def blanks(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Sequence[Measurement]:
@@ -218,6 +229,7 @@ class Transfer:
         self.measurement = measurement
         self.timeline = Timeline(setup.clock)
         self.exchange: Exchange | None = None
+        self.held_up: Extra = EMPTY
         self.joined: Joined | None = None
         self.served: ServerTimes | None = None  # what our server stamped, once it was asked
         self.host, self.port = setup.server.host, setup.server.port
@@ -267,6 +279,7 @@ class Transfer:
         self.setup.stamps.expect(self._token)
         self.exchange = await exchanging(self.endpoint)
         self._end = self.timeline.anchor.epoch(self.timeline.now())
+        self.held_up = self.setup.held_up_since(self.timeline.anchor.monotonic)
         return self.exchange
 
     async def fields(self, slot: float | None) -> dict[str, Any]:

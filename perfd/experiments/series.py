@@ -102,7 +102,7 @@ class SeriesRun(Run):
                 extra=extra,
             )
         fields = await transfer.fields(self.slot)
-        extra |= {**allocation(transfer.joined), **fields["extra"]}
+        extra |= {**allocation(transfer.joined), **fields["extra"], **transfer.held_up}
         return Measurement(**fields | {"type": REQUEST, "extra": extra})
 
     def _summary(self, parts: Sequence[Measurement]) -> Measurement:

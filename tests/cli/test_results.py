@@ -117,14 +117,14 @@ class ResultsTests(SynchronousTestCase):
     def test_highlights(self) -> None:
         """The list has the key figures of each type, times from START."""
         extras: dict[str, dict[str, Any]] = {
-            "download": {"OPTIMISTIC": 1, "JAIN": 0.98, "OTHER": 1},
+            "download": {"OPTIMISTIC": 1, "JAIN": 0.98, "OTHER": 1, "HELDUP": 0.31},
             "rtt": {"RTTIDLEMEDIAN": 0.05, "RTTLOADMEDIAN": 0.07},
             "pageload": {"BROWSER": "cold", "LOAD": typical(2).start + 1.5},
         }
         self.instance.add([typical(n, type=kind, extra=extras[kind]) for n, kind in enumerate(extras)])
         out = self.results()
         for shown in (
-            "OPTIMISTIC=1 JAIN=0.98\n",
+            "OPTIMISTIC=1 JAIN=0.98 HELDUP=0.31\n",
             "RTTIDLEMEDIAN=0.05 RTTLOADMEDIAN=0.07\n",
             "BROWSER=cold LOAD=1.500s\n",
         ):

@@ -144,6 +144,8 @@ class MetricsTests(SynchronousTestCase):
         self.assertIsNone(self.value("perfd_server_sent_bytes_total"))
         self.metrics.watch_server(lambda: 5 * 2**40)
         self.assertEqual(self.value("perfd_server_sent_bytes_total"), 5 * 2**40)
+        self.metrics.watch_hold_ups(lambda: 0.75)
+        self.assertEqual(self.value("perfd_held_up_seconds_total"), 0.75)
 
     def test_no_globals(self) -> None:
         """Two of them do not know of each other."""

@@ -44,6 +44,14 @@ class TurnTests(ExperimentCase):
         self.assertEqual([self.connections[0].measurement, self.connections[0].token], [m.id] * 2)
         self.assertEqual(len(self.bench.stamps), 0)
 
+    def test_held_up(self) -> None:
+        """A record says for how long the reactor was held up during its run."""
+        self.bench.holds = [0.5, 0.7, 5.0]
+        running = self.bench.run(self.experiment(), slot=5.0)
+        self.reactor.advance(1.0)
+        self.download(0)
+        self.assertEqual(dict(self.result(running).extra), {"HELDUP": 2.0})
+
     def test_refusals(self) -> None:
         """Nothing is run while tor or the way to the server is not ready, or tor is still learning."""
         for place, value, options, code in (
@@ -366,6 +374,16 @@ class SeriesTests(ExperimentCase):
         self.assertEqual(self.parts[1].extra["ATTACHEDTO"], "3,4")
         self.assertEqual(self.parts[1].extra["DETACHREASONS"], "TIMEOUT")
         self.assertEqual((self.parts[0].extra["ATTACHEDTO"], self.parts[1].extra["GROUP"]), (3, 1))
+
+    def test_held_up(self) -> None:
+        """The requests that were under way say so, and the series."""
+        self.bench.holds = [1.5]
+        running = self.run_of("requests = 3")
+        for number in range(3):
+            self.reactor.advance(1.0)
+            self.download(number)
+        m = self.result(running)
+        self.assertEqual([each.extra.get("HELDUP") for each in (*self.parts, m)], [None, 1.0, None, 1.0])
 
     def test_staggered(self) -> None:
         """Each begins so long after the one before, whether that has ended or not."""

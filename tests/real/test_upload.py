@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import attrs
@@ -133,7 +134,17 @@ class DirectTests(UploadCase):
     async def test_no_server(self) -> None:
         """A run that the server never saw has a record without its stamps."""
         m = await self.start("tor = none", server_port=free_port()).run(None)
-        self.assertEqual((m.outcome, m.payloadbytes, m.extra), (Outcome.FAILED, None, {}))
+        self.assertEqual((m.outcome, m.payloadbytes, set(m.extra) - {"HELDUP"}), (Outcome.FAILED, None, set()))
+
+    async def test_held_up(self) -> None:
+        """A reactor that is blocked during the run is told in the record."""
+        experiment = self.start()
+        await deferLater(reactor, 0.1)
+        reactor.callLater(0, time.sleep, 0.5)  # type: ignore[attr-defined]
+        m = await experiment.run(None)
+        self.check(m)
+        self.assertTrue(0.5 <= m.extra["HELDUP"] <= m.end - m.start + 0.03, m)
+        self.assertGreaterEqual(self.laboratory.held_up, 0.5)
 
     async def test_cancelled(self) -> None:
         """A run that is stopped has what was known by then."""

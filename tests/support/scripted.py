@@ -177,6 +177,11 @@ class Bench:
         self.server = Server()
         self.stamps = ServerStamps(self.reactor.seconds)
         self.parts = MemorySink()
+        self.holds: list[float] = []  # the moments of hold-ups, each of a second
+
+    def held_up(self, since: float, until: float) -> float:
+        """What ``HoldUps.between`` would say."""
+        return float(sum(since <= moment <= until for moment in self.holds))
 
     def setup(self, **changes: Any) -> Setup:
         values: dict[str, Any] = {
@@ -192,6 +197,7 @@ class Bench:
             "stamps": self.stamps,
             "clock": self.clock,
             "reactor": self.reactor,
+            "held_up": self.held_up,
             "parts": self.parts,
         }
         return Setup(**{**values, **changes})
