@@ -48,6 +48,7 @@ from perfd.web.request import Described
 from perfd.web.server import SiteServers
 from perfd.web.stamps import ServerStamps
 from perfd.web.targets.page_plan import page_size, page_version
+from perfd.web.targets.rate import StrangersRate
 
 
 class Laboratory(OrderedServices):
@@ -76,7 +77,9 @@ class Laboratory(OrderedServices):
         self._hold_ups = HoldUps(reactor, clock.monotonic)
         self._hold_ups.setServiceParent(self)
         self._stamps = ServerStamps(clock.monotonic)
-        self._resources = {**routes.measured(config.server.max_size, clock), **pages}
+        max_rate = config.server.max_rate
+        rate = None if max_rate is None else StrangersRate(reactor, clock.monotonic, max_rate)
+        self._resources = {**routes.measured(config.server.max_size, clock, rate), **pages}
         self._public = self._make_servers(config.server.listen, config.server.page_ports)
         self._servers: dict[str, WayToServer] = {
             "public": PublicAddress(

@@ -18,13 +18,17 @@ from perfd.web.results.records import result_resources
 from perfd.web.targets.echo import Echo
 from perfd.web.targets.page import CanonicalPage
 from perfd.web.targets.random import random_resources
+from perfd.web.targets.rate import StrangersRate
 from perfd.web.targets.upload import UploadPage
 
 
-def measured(max_size: int, clock: Clock) -> dict[str, Described]:
-    """What measurements ask for; ``max_size`` is the largest download and upload, in bytes."""
+def measured(max_size: int, clock: Clock, rate: StrangersRate | None = None) -> dict[str, Described]:
+    """What measurements ask for.
+
+    ``max_size`` is the largest download and upload, in bytes; ``rate`` is what strangers get.
+    """
     return {
-        **random_resources(max_size),
+        **random_resources(max_size, rate),
         "upload": UploadPage(max_size, clock),
         "echo": Echo(),
     }

@@ -30,6 +30,7 @@ from perfd.config.values import (
     password_in,
     ports,
     positive,
+    rate,
     socks_address,
     transport_of,
     whole_days,
@@ -44,6 +45,7 @@ DRIVERS = ("bidi", "selenium")
 PROCESSES = ("warm", "fresh")
 
 DEFAULT_MAX_SIZE = 2**30
+DEFAULT_MAX_RATE: int | None = 32 * 2**20
 LARGEST_SIZE = 2**40
 
 EMPTY: Mapping[str, Mapping[str, str]] = MappingProxyType({})
@@ -173,6 +175,7 @@ class _Reader:
             public_address=section.get("public-address", address, listen),
             results=section.get("results", one_of(RESULTS), "all"),
             max_size=section.get("max-size", positive(parse_size), DEFAULT_MAX_SIZE),
+            max_rate=section.get("max-rate", rate, DEFAULT_MAX_RATE),
             max_connections=section.get("max-connections", positive(whole_number), 500),
             page_ports=section.get("page-ports", ports, () if network == "tor" else (0, 0)),
             onion_tor=section.get("onion-tor", a_name, "default"),

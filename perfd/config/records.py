@@ -17,6 +17,7 @@ class ServerConfig:
     public_address: Address
     results: str
     max_size: int
+    max_rate: int | None  # bytes per second that strangers get; None: no bound
     max_connections: int
     page_ports: tuple[int, ...]  # more ports, for the other origins of the canonical page; 0: any free one
     onion_tor: str  # the tor that publishes the server as an onion service

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import attrs
 
-from perfd.units import parse_duration
+from perfd.units import parse_duration, parse_size
 
 GUARD_ORDERS = ("fast", "slow", "fastratio", "slowratio")
 """Torperf's ways to choose guards: by consensus weight, or by its ratio to what the relay advertises."""
@@ -66,6 +66,16 @@ class GuardPolicy:
 
     def __str__(self) -> str:
         return ",".join(self.fingerprints) if self.mode == "fixed" else self.mode
+
+
+def rate(text: str) -> int | None:
+    """Bytes per second, with or without ``/s``; None is no bound (``none``)."""
+    if text == "none":
+        return None
+    bytes_per_second = parse_size(text.removesuffix("/s"))
+    if not bytes_per_second:
+        raise ValueError("must be more than 0, or none")
+    return bytes_per_second
 
 
 def one_of(words: tuple[str, ...]) -> Callable[[str], str]:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from io import BytesIO
 
+from twisted.internet.interfaces import IConsumer
 from twisted.python.failure import Failure
 from twisted.web import http, server
 from twisted.web.error import UnsupportedMethod
@@ -149,11 +150,19 @@ class Request(server.Request):
         flush(self.channel.transport)
         self.finish()
 
-    def stream(self, size: int, take: Callable[[int], bytes], closed: Callable[[], None] = lambda: None) -> None:
+    def stream(
+        self,
+        size: int,
+        take: Callable[[int], bytes],
+        closed: Callable[[], None] = lambda: None,
+        *,
+        through: IConsumer | None = None,
+    ) -> None:
         """Send ``size`` bytes as the whole response, each piece when the socket has taken the one before.
 
         ``take(n)`` gives the next bytes, at most ``n``; if it gives none before the end, the connection is broken
         off, so that the client sees that the rest is missing. ``closed`` is called when no more will be taken.
+        The pieces can go ``through`` a consumer that hands them on to this request.
         """
         self.setHeader(b"Content-Length", b"%d" % size)
         self.write(b"")
@@ -165,7 +174,7 @@ class Request(server.Request):
             else:
                 self.channel.transport.abortConnection()
 
-        Pieces(self, take, 0 if self.method == b"HEAD" else size, ended).start()
+        Pieces(through or self, take, 0 if self.method == b"HEAD" else size, ended).start()
 
 
 class BodyResource(Described):

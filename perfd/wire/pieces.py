@@ -33,12 +33,15 @@ class Pieces:
         self._over = False
 
     def start(self) -> None:
-        """Begin; the first pieces are written at once."""
+        """Begin; the first pieces are written at once, unless the consumer pauses it first."""
         self._consumer.registerProducer(self, True)  # which stops it if there is no connection any more
-        self.resumeProducing()
+        self._write()
 
     def resumeProducing(self) -> None:
         self._paused = False
+        self._write()
+
+    def _write(self) -> None:
         while self._left and not self._paused and not self._over:
             piece = self._take(min(self._left, PIECE))
             if not piece:

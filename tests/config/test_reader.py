@@ -56,6 +56,7 @@ listen = [::]:80
 public-address = 192.0.2.1:80
 results = local
 max-size = 10 MiB
+max-rate = 5 MiB/s
 max-connections = 7
 [tor]
 torrc = MaxCircuitDirtiness 60 seconds
@@ -77,7 +78,7 @@ server = public
     assert config.source == "op-nl"
     assert config.keep_logs == 7
     assert config.server.listen == Address("::", 80)
-    assert config.server.max_connections == 7
+    assert (config.server.max_rate, config.server.max_connections) == (5 * 2**20, 7)
     default, alpha, running = config.tors
     assert default.torrc == alpha.torrc == "MaxCircuitDirtiness 60 seconds\nSafeLogging 0"
     assert (default.binary, alpha.binary) == ("tor", "/opt/alpha/tor")
@@ -152,6 +153,8 @@ tor = beta
         ("[perfd]\nsocks-proxy = socks5://a%00b@127.0.0.1:1", "at most 255 bytes, and no NUL"),
         ("[experiment:a]\ninterval = 500 ms", "must be from 1 s to 366 d"),
         ("[experiment:a]\ninterval = 999999999999999 d", "is more than ten years"),
+        ("[server]\nmax-rate = 0", "must be more than 0, or none"),
+        ("[server]\nmax-rate = fast", "a size is a number"),
         ("[server]\nmax-size = 99999999999999 GiB", "must be at most 1024 GiB"),
         ("[experiment:a]\nsize = 2 GiB", "larger than max-size of [server], which is 1 GiB"),
         ("[experiment:a]\nsize = 0", "must be greater than 0"),

@@ -10,6 +10,7 @@ from perfd.units import format_size, parse_size
 from perfd.web.description import BYTES, Parameter, Response, Route
 from perfd.web.errors import WebError
 from perfd.web.request import Described, Request
+from perfd.web.targets.rate import StrangersRate
 from perfd.wire.keystream import PIECE, Keystream
 
 ALIASES = {".50kbfile": 51200, ".1mbfile": 1048576, ".5mbfile": 5242880}
@@ -17,12 +18,18 @@ ALIASES = {".50kbfile": 51200, ".1mbfile": 1048576, ".5mbfile": 5242880}
 
 
 class RandomBytes(Described):
-    """``size`` random bytes, as many as the path says if it is None; what is more than ``max_size`` is refused."""
+    """``size`` random bytes, as many as the path says if it is None; what is more than ``max_size`` is refused.
+
+    ``rate`` is what strangers get; measurements get all that there is.
+    """
 
     isLeaf = True
 
-    def __init__(self, keystream: Keystream, max_size: int, size: int | None = None) -> None:
+    def __init__(
+        self, keystream: Keystream, max_size: int, size: int | None = None, rate: StrangersRate | None = None
+    ) -> None:
         super().__init__()
+        self._rate = rate
         self._keystream = keystream
         self._max_size = max_size
         self._size = size
@@ -54,9 +61,13 @@ class RandomBytes(Described):
             raise WebError(413, f"at most {format_size(self._max_size)} can be had")
         request.setHeader(b"Content-Type", b"application/octet-stream")
         request.setHeader(b"Cache-Control", b"no-store")
-        if size <= PIECE and request.method != b"HEAD":
+        rate = None if request.served is not None or request.method == b"HEAD" else self._rate
+        if size <= PIECE and request.method != b"HEAD" and (rate is None or rate.spend(size)):
             return self._keystream.take(size)
-        request.stream(size, self._keystream.take)
+        if rate is None:
+            request.stream(size, self._keystream.take)
+        else:
+            rate.send(request, size, self._keystream.take)
         return NOT_DONE_YET
 
     def _requested(self, request: Request) -> int:
@@ -74,8 +85,8 @@ class RandomBytes(Described):
         return size
 
 
-def random_resources(max_size: int) -> dict[str, Described]:
+def random_resources(max_size: int, rate: StrangersRate | None = None) -> dict[str, Described]:
     """The children of a site that serve random bytes: ``random``, ``urandom`` and the aliases."""
     keystream = Keystream()
     sizes = {"random": None, "urandom": None, **ALIASES}
-    return {name: RandomBytes(keystream, max_size, size) for name, size in sizes.items()}
+    return {name: RandomBytes(keystream, max_size, size, rate) for name, size in sizes.items()}
