@@ -49,8 +49,8 @@ class HoldUpsTests(SynchronousTestCase):
             (1.48, 2.0, 0.0),  # what little of it is there is within the limit
             (0.0, 0.9, 0.0),
         ):
-            self.assertTrue(0 <= self.hold_ups.between(since, until) - held_up < 0.041, (since, until))
-        self.assertTrue(0 <= self.hold_ups.seconds - 0.8 < 0.041)
+            self.assertTrue(0 <= self.hold_ups.between(since, until) - held_up < 0.05, (since, until))
+        self.assertTrue(0 <= self.hold_ups.seconds - 0.8 < 0.05)
 
     def test_before_the_next_look(self) -> None:
         """A hold-up is known as soon as it is over."""
@@ -59,18 +59,18 @@ class HoldUpsTests(SynchronousTestCase):
         self.clock.callLater(0.0, lambda: seen.append(self.hold_ups.between(0.0, self.clock.seconds())))
         self.clock.rightNow += 0.4
         self.clock.advance(0)
-        self.assertTrue(0 <= seen[0] - 0.4 < 0.021)
+        self.assertTrue(0 <= seen[0] - 0.4 < 0.03)
 
     def test_suspended(self) -> None:
         """What the monotonic clock does not count is held up too."""
         self.go_on(1.0)
         self.asleep += 3600.0
         self.go_on(1.0)
-        self.assertTrue(0 <= self.hold_ups.between(0.5, 2.0) - 3600 < 0.021)
+        self.assertTrue(0 <= self.hold_ups.between(0.5, 2.0) - 3600 < 0.03)
         self.assertEqual(self.hold_ups.between(1.5, 2.0), 0.0)
         self.asleep -= 0.5  # the two clocks are not read at once
         self.go_on(0.1)
-        self.assertTrue(0 <= self.hold_ups.seconds - 3600 < 0.021)
+        self.assertTrue(0 <= self.hold_ups.seconds - 3600 < 0.03)
 
     def test_stopped(self) -> None:
         """Nothing is said of the time in which nobody looked."""
