@@ -79,6 +79,8 @@ class MeasuredConnection(ForwardedConnection):
                 stamps |= {first: end.first, last: end.last}
         request = self.request
         asked = {} if request is None else {name: getattr(request, name) for name in ("version", "host", "port")}
+        if request is not None:
+            asked["command"] = request.command.name
         return connection_record(
             self.notes,
             {name: self.anchor.epoch(stamp) for name, stamp in stamps.items()},

@@ -28,8 +28,10 @@ class ProxyConnection:
     number: int  # in the order of arrival at its port, from 1
     client: str | None = None  # the program's end, ip:port
     version: int | None = None  # the SOCKS version that the program speaks
+    command: str | None = None  # CONNECT, RESOLVE or RESOLVE_PTR
     host: str | None = None  # where it wants to go, as it said
     port: int | None = None
+    answer: str | None = None  # of a RESOLVE or RESOLVE_PTR
     optimistic: bool = False
     username: str | None = None  # what tor was given, for isolation
     start: float  # the program connected
@@ -85,6 +87,7 @@ def connection_record(notes: Notes, times: dict[str, Any], joined: Joined | None
         code=notes.code,
         localport=notes.local_port,
         username=notes.username,
+        answer=notes.answer,
         errorcode=errorcode,
         reason=reason,
         joined=joined,

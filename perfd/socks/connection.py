@@ -285,7 +285,11 @@ else:
 
 
 class SOCKSClientFactory(_ClientFactory):
-    """Makes one connection. ``deferred`` fires with the application's protocol, and can be cancelled."""
+    """Makes one connection. ``deferred`` fires with the application's protocol, and can be cancelled.
+
+    With a ``diagnosis``, a proxy that says nothing, closes before it has answered or answers in another version is
+    found out, and ``deferred`` fails with what is wrong with it.
+    """
 
     noisy = False
     protocol: type[SOCKSClient] = SOCKSClient

@@ -15,8 +15,8 @@ from perfd.clock import Timeline
 from perfd.record import Error
 from perfd.socks.connection import Hooks
 from perfd.socks.end import End, EndCallbacks
-from perfd.socks.errors import ConnectionLostEarly, ReplyError, SOCKSError
-from perfd.socks.machine import Reply
+from perfd.socks.errors import CommandNotSupported, ConnectionLostEarly, ReplyError, SOCKSError
+from perfd.socks.machine import Command, Reply
 from perfd.socks.notes import Notes
 from perfd.socks.server_machine import (
     GENERAL_FAILURE,
@@ -132,13 +132,17 @@ class ForwardedConnection:
     # The way there.
 
     def _connect(self, request: ClientRequest) -> None:
+        """Begin to connect. Only a connection can be granted before it is there."""
         self._expect_answer()
-        if self._way_out.optimistic:
+        if self._way_out.optimistic and request.command is Command.CONNECT:
             self._reply(SUCCEEDED)
         hooks = Hooks(self.timeline(), self.behind, self._granted, self._until_spoken)
         try:
             self.notes.username = self._way_out.username(request)
             connecting = self._way_out.connect(request, self.remote, hooks)
+        except CommandNotSupported as error:
+            self._fail(Error.SOCKS, f"the client's request: {error}", error.code)
+            return
         except (RuntimeError, ValueError) as error:
             self._not_connected(Failure(error))
             return
@@ -185,7 +189,22 @@ class ForwardedConnection:
     def _granted(self, answer: Reply) -> None:
         """The SOCKS port behind has granted the request."""
         self.notes.code = answer.code
-        self._settled()
+        if self.request is not None and self.request.command is not Command.CONNECT:
+            self._resolved(answer.host)
+        else:
+            self._settled()
+
+    def _resolved(self, answer: str) -> None:
+        """The reply is all that was asked for; there is nothing to copy."""
+        self.notes.answer = answer
+        try:
+            self._reply(SUCCEEDED, answer)
+        except ValueError:
+            self._fail(Error.SOCKS, f"the client's version of SOCKS cannot carry {answer}", GENERAL_FAILURE)
+            return
+        self.notes.close("proxy", "closed")
+        self._give_up()
+        self.client.close()
 
     def _settled(self) -> None:
         """Nothing is expected any more, besides an end."""
@@ -330,9 +349,9 @@ class ForwardedConnection:
             connected, heard, lambda: self._half_closed(end()), lambda reason: self._lost(end(), reason)
         )
 
-    def _reply(self, code: int) -> None:
+    def _reply(self, code: int, *answer: str) -> None:
         assert self.request is not None
-        self.client.transport.write(reply(self.request.version, code))
+        self.client.transport.write(reply(self.request.version, code, *answer))
         self.notes.mark("replied")
 
     def _expect_answer(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
+from enum import Enum, IntEnum
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -38,7 +38,15 @@ Methods = Mapping[str, Sequence[str | bytes]]
 
 ANONYMOUS: Methods = MappingProxyType({"anonymous": ()})
 
-_CONNECT = 1
+
+class Command(IntEnum):
+    """What a client asks for: a connection, or what Tor has besides (torspec, socks-extensions.txt)."""
+
+    CONNECT = 0x01
+    RESOLVE = 0xF0  # the address of a name
+    RESOLVE_PTR = 0xF1  # the name of an address
+
+
 _METHODS = {"anonymous": 0x00, "login": 0x02}
 _NO_METHOD = 0xFF
 
@@ -165,7 +173,7 @@ class Machine:
 
 
 class SOCKS5Machine(Machine):
-    """A SOCKS 5 client for one CONNECT.
+    """A SOCKS 5 client for one ``command``: a CONNECT, or one of Tor's, whose answer is the address in the reply.
 
     ``host`` is sent as a name that the proxy resolves, unless it is an IPv6 literal.
     ``pipelined``: the request is sent together with user name and password, without waiting for the answer to
@@ -177,13 +185,21 @@ class SOCKS5Machine(Machine):
     reply_size = 10
 
     def __init__(
-        self, host: str | bytes, port: int, methods: Methods = ANONYMOUS, *, pipelined: bool = False
+        self,
+        host: str | bytes,
+        port: int,
+        methods: Methods = ANONYMOUS,
+        *,
+        command: Command = Command.CONNECT,
+        pipelined: bool = False,
     ) -> None:
         super().__init__()
         self._pipelined = pipelined
         self._greeting, self._login = _greeting_and_login(methods)
         self._offered = {bytes((_METHODS[name],)): tuple(given) for name, given in methods.items()}
-        self._request = bytes((5, _CONNECT, 0)) + _socks5_address(_host_bytes(host)) + _port_bytes(port)
+        address = _socks5_address(_host_bytes(host), literally=command is Command.RESOLVE_PTR)
+        place = _port_bytes(port) if command is Command.CONNECT else bytes(2)
+        self._request = bytes((5, command, 0)) + address + place
 
     def _open(self) -> tuple[State, Sequence[Event]]:
         return State.METHOD, (Send(self._greeting),)
@@ -256,7 +272,7 @@ class SOCKS4Machine(Machine):
         encoded = _text_bytes("user", user, 0)
         if b"\0" in encoded:
             raise ValueError("user must not contain NUL")
-        self._request = bytes((4, _CONNECT)) + _port_bytes(port) + address + encoded + b"\0" + name
+        self._request = bytes((4, Command.CONNECT)) + _port_bytes(port) + address + encoded + b"\0" + name
 
     def _open(self) -> tuple[State, Sequence[Event]]:
         return State.REPLY, (Send(self._request), RequestSent())
@@ -352,14 +368,18 @@ def _greeting_and_login(methods: Methods) -> tuple[bytes, bytes]:
     return bytes((5, len(methods), *(_METHODS[name] for name in methods))), login
 
 
-def _socks5_address(host: bytes) -> bytes:
+def _socks5_address(host: bytes, *, literally: bool) -> bytes:
     """ATYP DST.ADDR (RFC 1928 sections 4 and 5).
 
     An IPv4 literal is sent as a name, as txsocksx did, and every proxy understands it. An IPv6 literal is not: many
-    cannot tell its colons from the port's.
+    cannot tell its colons from the port's. ``literally``: what is no address is refused.
     """
+    if literally and (ipv4 := _packed(socket.AF_INET, host)) is not None:
+        return b"\x01" + ipv4
     if (ipv6 := _packed(socket.AF_INET6, host)) is not None:
         return b"\x04" + ipv6
+    if literally:
+        raise ValueError(f"{host!r} is not an address")
     return bytes((3, len(host))) + host
 
 

@@ -18,6 +18,7 @@ class Notes:
         self.error: tuple[str, str] | None = None  # its code, as in a measurement, and the same in words
         self.local_port: int | None = None  # our end towards the destination
         self.code: int | None = None  # of the reply of the SOCKS port behind
+        self.answer: str | None = None  # of a RESOLVE or RESOLVE_PTR
         self.username: str | None = None  # what that was given, for isolation
 
     def mark(self, name: str) -> float:

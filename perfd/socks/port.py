@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
@@ -9,7 +11,8 @@ from zope.interface import implementer
 
 from perfd.socks.connection import NO_HOOKS, Hooks, SOCKSClientFactory
 from perfd.socks.diagnosis import Diagnosis
-from perfd.socks.machine import ANONYMOUS, Machine, Methods, SOCKS4Machine, SOCKS5Machine
+from perfd.socks.errors import CommandNotSupported
+from perfd.socks.machine import ANONYMOUS, Command, Machine, Methods, SOCKS4Machine, SOCKS5Machine
 
 Login = tuple[str | bytes, str | bytes]
 """A user name and a password."""
@@ -37,15 +40,21 @@ class SOCKSPort:
         login: Login | None,
         hooks: Hooks = NO_HOOKS,
         *,
+        command: Command = Command.CONNECT,
         optimistic: bool = False,
         pipelined: bool = False,
     ) -> IStreamClientEndpoint:
-        """The endpoint for ``host`` behind it. ``pipelined`` is explained at `SOCKS5Machine`.
+        """The endpoint for ``host`` behind it. ``command`` and ``pipelined`` are explained at `SOCKS5Machine`.
 
-        Raises ValueError for what cannot be asked for.
+        Raises ValueError for what cannot be asked for, `CommandNotSupported` for a command that SOCKS 4 does not
+        have.
         """
-        self._machine(host, port, login, pipelined)  # raises if they do not fit
-        return _Through(self, host, port, login, hooks, optimistic, pipelined)
+
+        def machine() -> Machine:
+            return self._machine(host, port, login, command, pipelined)
+
+        machine()  # raises if they do not fit
+        return _Through(self, machine, hooks, optimistic)
 
     def username(self, login: Login | None) -> str | None:
         """The user name that is given for a connection with ``login``; None if there is none."""
@@ -54,14 +63,16 @@ class SOCKSPort:
             return None
         return given[0].decode("latin-1") if isinstance(given[0], bytes) else given[0]
 
-    def _machine(self, host: str, port: int, login: Login | None, pipelined: bool) -> Machine:
+    def _machine(self, host: str, port: int, login: Login | None, command: Command, pipelined: bool) -> Machine:
         given = self.login or login
+        if self.version == 4 and command is not Command.CONNECT:
+            raise CommandNotSupported(f"SOCKS 4 has no {command.name}")
         if self.version == 4:
             return SOCKS4Machine(host, port, given[0] if given is not None else b"")
         methods: Methods = ANONYMOUS if given is None else {"login": given}
         if self.login is None and not self.is_tors:
             methods = {**ANONYMOUS, **methods}
-        return SOCKS5Machine(host, port, methods, pipelined=pipelined)
+        return SOCKS5Machine(host, port, methods, command=command, pipelined=pipelined)
 
 
 @implementer(IStreamClientEndpoint)
@@ -70,18 +81,17 @@ class _Through:
     """An endpoint behind a SOCKS port."""
 
     socks: SOCKSPort
-    host: str
-    port: int
-    login: Login | None
+    machine: Callable[[], Machine]
     hooks: Hooks
     optimistic: bool
-    pipelined: bool
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect; see `SOCKS5ClientEndpoint.connect`."""
-        socks = self.socks
-        machine = socks._machine(self.host, self.port, self.login, self.pipelined)
         factory = SOCKSClientFactory(
-            machine, protocolFactory, self.hooks, optimistic=self.optimistic, diagnosis=socks.diagnosis
+            self.machine(),
+            protocolFactory,
+            self.hooks,
+            optimistic=self.optimistic,
+            diagnosis=self.socks.diagnosis,
         )
-        return factory.connectThrough(socks.endpoint)
+        return factory.connectThrough(self.socks.endpoint)

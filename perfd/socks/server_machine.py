@@ -1,17 +1,20 @@
 """The server side of SOCKS 4, 4a and 5 without I/O: fed with a client's bytes, it tells what to answer.
 
-SOCKS 5 is RFC 1928, its username and password RFC 1929. Only CONNECT is done. Any username and password is
-accepted: they keep streams apart (Tor's isolation), they protect nothing.
+SOCKS 5 is RFC 1928, its username and password RFC 1929. CONNECT is understood, and Tor's RESOLVE and RESOLVE_PTR
+(torspec, socks-extensions.txt; in SOCKS 4a only the first). Any username and password is accepted: they keep
+streams apart (Tor's isolation), they protect nothing.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import attrs
 from twisted.internet import error
 from twisted.python.failure import Failure
+
+from perfd.socks.machine import Command
 
 _LONGEST_STRING = 255  # of a SOCKS 4 user or host name, as in SOCKS 5 where the length is one byte
 
@@ -44,6 +47,7 @@ class ClientRequest:
     port: int
     user: str = ""
     password: str = ""
+    command: Command = Command.CONNECT
 
 
 class RequestRefusedError(Exception):
@@ -126,9 +130,10 @@ class SOCKSServerMachine:
         else:
             raise RequestRefusedError(f"address type {kind} is unknown", reply(5, ADDRESS_TYPE_NOT_SUPPORTED))
         port = int.from_bytes(self._take(2), "big")
-        if command != 1:
-            raise RequestRefusedError(f"command {command} is not CONNECT", reply(5, COMMAND_NOT_SUPPORTED))
-        return b"", ClientRequest(5, host, port, *self._login)
+        asked = _command(5, command, tuple(Command))
+        if asked is Command.RESOLVE_PTR and kind == 3:
+            raise RequestRefusedError("RESOLVE_PTR is for addresses", reply(5, ADDRESS_TYPE_NOT_SUPPORTED))
+        return b"", ClientRequest(5, host, port, *self._login, asked)
 
     def _request4(self) -> ClientRequest:
         """CD DSTPORT DSTIP USERID NULL, and in SOCKS 4a the name and NULL."""
@@ -140,9 +145,8 @@ class SOCKSServerMachine:
             host = _host_name(4, self._string())
         else:
             host = str(ipaddress.IPv4Address(address))
-        if command != 1:
-            raise RequestRefusedError(f"command {command} is not CONNECT", reply(4, COMMAND_NOT_SUPPORTED))
-        return ClientRequest(4, host, port, user.decode("latin-1"))
+        asked = _command(4, command, (Command.CONNECT, Command.RESOLVE))
+        return ClientRequest(4, host, port, user.decode("latin-1"), command=asked)
 
     def _take(self, length: int) -> bytes:
         end = self._position + length
@@ -165,17 +169,33 @@ class SOCKSServerMachine:
         return self._take(end + 1 - self._position)[:-1]
 
 
+def _command(version: int, number: int, known: Collection[int]) -> Command:
+    if number not in known:
+        raise RequestRefusedError(f"command {number} is not supported", reply(version, COMMAND_NOT_SUPPORTED))
+    return Command(number)
+
+
 def _host_name(version: int, raw: bytes) -> str:
     if not raw or not all(0x21 <= byte <= 0x7E for byte in raw):
         raise RequestRefusedError("the host name is empty or not ASCII", reply(version, HOST_UNREACHABLE))
     return raw.decode("ascii")
 
 
-def reply(version: int, code: int) -> bytes:
-    """The reply to a request, for a ``code`` of SOCKS 5; SOCKS 4 knows only granted and rejected."""
+def reply(version: int, code: int, host: str = "0.0.0.0") -> bytes:
+    """The reply to a request, for a ``code`` of SOCKS 5; SOCKS 4 knows only granted and rejected.
+
+    ``host`` is the answer of a RESOLVE (an address) or RESOLVE_PTR (a name). Raises ValueError if the version has
+    no such reply.
+    """
     if version == 4:
-        return b"\0" + bytes([90 if code == SUCCEEDED else 91]) + bytes(6)
-    return bytes([5, code, 0, 1]) + bytes(6)
+        address = ipaddress.IPv4Address(host).packed
+        return b"\0" + bytes([90 if code == SUCCEEDED else 91]) + bytes(2) + address
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        name = host.encode("ascii")
+        return bytes([5, code, 0, 3, len(name)]) + name + bytes(2)
+    return bytes([5, code, 0, 1 if found.version == 4 else 4]) + found.packed + bytes(2)
 
 
 def reply_code(failure: Failure) -> int:

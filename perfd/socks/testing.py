@@ -82,6 +82,8 @@ class SOCKSRequest:
     port: int
     user: bytes | None = None
     password: bytes | None = None
+    command: int = 1
+    """CONNECT, or in SOCKS 5 Tor's RESOLVE (0xF0) or RESOLVE_PTR (0xF1)."""
 
 
 class _IncompleteError(Exception):
@@ -201,7 +203,8 @@ class FakeSOCKSServer:
         """VER CMD RSV ATYP DST.ADDR DST.PORT."""
         version = cursor.number()
         _require(version == 5, f"version of the request is {version}")
-        _require(cursor.number() == 1, "the command is not CONNECT")
+        command = cursor.number()
+        _require(command in (1, 0xF0, 0xF1), "the command is not CONNECT")
         _require(cursor.number() == 0, "the reserved byte is not 0")
         match cursor.number():
             case 1:
@@ -214,7 +217,9 @@ class FakeSOCKSServer:
             case other:
                 raise ProtocolViolationError(f"address type is {other}")
         user, password = self._login or (None, None)
-        self.request = SOCKSRequest(5, kind, host, _port(cursor.number(2)), user, password)
+        _require(command != 0xF1 or kind != "name", "RESOLVE_PTR is for addresses")
+        port = cursor.number(2)
+        self.request = SOCKSRequest(5, kind, host, _port(port) if command == 1 else port, user, password, command)
         code = self.answers.code or 0x00
         bound_host, bound_port = self.answers.bound
         return self._reply(

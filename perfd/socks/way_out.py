@@ -12,6 +12,8 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from perfd.socks.connection import Hooks
+from perfd.socks.errors import CommandNotSupported
+from perfd.socks.machine import Command
 from perfd.socks.port import Login, SOCKSPort
 from perfd.socks.server_machine import GENERAL_FAILURE, ClientRequest, reply_code
 
@@ -30,7 +32,8 @@ class WayOut(Protocol):
     def connect(self, request: ClientRequest, protocol: IProtocol, hooks: Hooks) -> Deferred[IProtocol]:
         """Connect ``protocol`` to where ``request`` wants to go.
 
-        Raises RuntimeError while there is no way, ValueError for what cannot be asked for.
+        Raises RuntimeError while there is no way, ValueError for what cannot be asked for, `CommandNotSupported`
+        for a command that it does not have.
         """
 
     def code(self, failure: Failure) -> int:
@@ -50,6 +53,8 @@ class Direct:
 
     def connect(self, request: ClientRequest, protocol: IProtocol, hooks: Hooks) -> Deferred[IProtocol]:
         """See `WayOut`. Nothing is told to ``hooks``: they are for SOCKS."""
+        if request.command is not Command.CONNECT:
+            raise CommandNotSupported(f"there is no tor to {request.command.name}")
         return maybeDeferred(self.endpoint_for(request).connect, _factory(protocol))
 
     def code(self, failure: Failure) -> int:
@@ -78,14 +83,16 @@ class ThroughSOCKS:
         return self.optimistic
 
     def connect(self, request: ClientRequest, protocol: IProtocol, hooks: Hooks) -> Deferred[IProtocol]:
-        """See `WayOut`."""
+        """See `WayOut`. Only a connection can be optimistic."""
+        optimistic = self.optimistic and request.command is Command.CONNECT
         endpoint = self.socks().through(
             request.host,
             request.port,
             self._login(request),
             hooks,
-            optimistic=self.optimistic,
-            pipelined=self.optimistic,
+            command=request.command,
+            optimistic=optimistic,
+            pipelined=optimistic,
         )
         return endpoint.connect(_factory(protocol))
 

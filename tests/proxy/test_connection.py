@@ -221,6 +221,64 @@ class Strict(InMemory):
             remote.dataReceived(answer)
             self.assertEqual(near.value(), said + bytes(6))
 
+    def test_resolve(self) -> None:
+        """Tor's answer to RESOLVE and RESOLVE_PTR is passed on, and that is all; never optimistically."""
+        name, address = NAME[2:-2] + b"\0\0", b"\x00\x01\x7f\x00\x00\x01\x00\x00"
+        for optimistic in (False, True):
+            for asked, command, answer, found in (
+                (b"\x05\xf0" + name, "RESOLVE", b"\x01\xc0\x00\x02\x01", "192.0.2.1"),
+                (b"\x05\xf0" + name, "RESOLVE", b"\x04" + bytes(15) + b"\x01", "::1"),
+                (b"\x05\xf1" + address, "RESOLVE_PTR", b"\x03\x09a.example", "a.example"),
+            ):
+                self.records.clear()
+                self.open(optimistic=optimistic)
+                client, near = self.client()
+                client.dataReceived(GREETING + asked)
+                self.assertEqual(near.value(), b"\x05\x00")
+                remote = self.endpoint.succeed()
+                remote.dataReceived(b"\x05\x02")
+                remote.dataReceived(b"\x01\x00")
+                self.assertTrue(remote.transport.value().endswith(asked))
+                remote.dataReceived(b"\x05\x00\x00" + answer + b"\x00\x00")
+                self.assertEqual(near.value(), b"\x05\x00\x05\x00\x00" + answer + b"\x00\x00")
+                self.assertTrue(near.disconnecting and remote.transport.aborted)
+                record = self.end(remote, client)
+                self.assertEqual((record.command, record.answer, record.code), (command, found, 0))
+                self.assertEqual((record.closedby, record.how, record.errorcode), ("proxy", "closed", None))
+                self.assert_order(record, "negotiate", "request", "response", "replied")
+
+    def test_resolve_for_socks4(self) -> None:
+        """What SOCKS 4 has no words for is refused."""
+        for answer, said, errorcode in (
+            (b"\x01\xc0\x00\x02\x01", b"\x00\x5a\x00\x00\xc0\x00\x02\x01", None),
+            (b"\x04" + bytes(16), b"\x00\x5b" + bytes(6), "PERFD/SOCKS"),
+        ):
+            self.records.clear()
+            self.open(login=None)
+            client, near = self.client()
+            client.dataReceived(b"\x04\xf0\x00\x00\x00\x00\x00\x01\0example.com\0")
+            remote = self.endpoint.succeed()
+            remote.dataReceived(b"\x05\x00")
+            remote.dataReceived(b"\x05\x00\x00" + answer + b"\x00\x00")
+            self.assertEqual(near.value(), said)
+            self.assertEqual(self.end(remote, client).errorcode, errorcode)
+
+    def test_resolve_refused(self) -> None:
+        """Tor's refusal is passed on; a SOCKS 4 port behind cannot be asked at all."""
+        client, near = self.client()
+        client.dataReceived(GREETING + b"\x05\xf0" + NAME[2:])
+        remote = self.endpoint.succeed()
+        for answer in (b"\x05\x02", b"\x01\x00", b"\x05\x04\x00\x01" + bytes(6)):
+            remote.dataReceived(answer)
+        self.assertEqual(near.value(), b"\x05\x00\x05\x04\x00\x01" + bytes(6))
+        self.assertEqual(self.end(remote, client).errorcode, "TOR/HOST_UNREACHABLE")
+        self.records.clear()
+        self.open(socks=lambda: SOCKSPort(self.endpoint, 4))
+        client, near = self.client()
+        client.dataReceived(GREETING + b"\x05\xf0" + NAME[2:])
+        self.assertEqual(near.value(), b"\x05\x00\x05\x07\x00\x01" + bytes(6))
+        self.assertEqual(self.end(client).errorcode, "PERFD/SOCKS")
+
     def test_no_tor(self) -> None:
         """Without a SOCKS port the program is told a general failure, whatever the reason."""
         client, near = self.client()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import shutil
 import signal
@@ -115,6 +116,32 @@ class RealProxy(WithEvents):
         stream = record.joined.stream
         self.assertEqual(stream.source_addr, f"127.0.0.1:{record.localport}")
         self.assertEqual(record.errorcode, f"TOR/END/{stream.failure_remote}")
+
+    async def test_resolve(self) -> None:
+        """tor-resolve through the proxy: the address of a name that tor maps itself, and what it refuses."""
+        port = "SocksPort 127.0.0.1:auto NoPreferIPv6Automap"  # SOCKS 4 knows IPv4 only
+        service = self.tor(torrc=f"{port}\nAutomapHostsOnResolve 1\nAutomapHostsSuffixes .mapped")
+        await service.when_ready()
+        opened = self.open(service, login=("frank", "perfd"))
+        proxy = f"127.0.0.1:{opened.port}"
+
+        async def resolve(*arguments: str) -> str:
+            argv = [*arguments, proxy]
+            output, _errors, _code = await getProcessOutputAndValue(
+                shutil.which("tor-resolve"), argv, env=os.environ
+            )
+            return output.decode().strip()
+
+        address = await resolve("-5", "site.mapped")
+        self.assertTrue(ipaddress.ip_address(address))
+        self.assertEqual(await resolve("-4", "site.mapped"), address)
+        self.assertEqual(await resolve("-5", "-x", address), "")
+        records = await opened.close()
+        self.assertEqual([each.command for each in records], ["RESOLVE", "RESOLVE", "RESOLVE_PTR"])
+        self.assertEqual([(each.answer, each.code) for each in records], [(address, 0), (address, 0), (None, 4)])
+        self.assertEqual([each.errorcode for each in records[:2]], [None] * 2)
+        self.assertTrue(records[2].errorcode.startswith("TOR/"))
+        self.assertTrue(all(each.joined.stream is not None for each in records))
 
     async def test_not_through_tor(self) -> None:
         """Through another SOCKS port all goes well, and tor, which is listened to, knows nothing of it."""

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from perfd import socks
 from perfd.socks import errors, machine
 from perfd.socks.machine import (
+    Command,
     Connected,
     Event,
     Failed,
@@ -82,6 +83,19 @@ class SOCKS5Tests(SynchronousTestCase):
         self.assertEqual(events[:2], [Send(b"\x05\x01\x02"), Send(b"\x01\x04spam\x04eggs")])
         self.assertEqual(events[2], Negotiated(0x02))
         self.assertEqual(server.request, SOCKSRequest(5, "name", "example.com", 80, b"spam", b"eggs"))
+
+    def test_resolve(self) -> None:
+        """Tor's commands: a name, or an address as one; the answer is the address of the reply."""
+        for host, command, kind, bound in (
+            ("example.com", Command.RESOLVE, "name", "192.0.2.1"),
+            ("192.0.2.1", Command.RESOLVE_PTR, "ipv4", "a.example"),
+            ("2001:db8::1", Command.RESOLVE_PTR, "ipv6", "a.example"),
+        ):
+            client = SOCKS5Machine(host, 0, command=command)
+            events, server = run(client, SOCKSAnswers(bound=(bound, 0)))
+            self.assertEqual(server.request, SOCKSRequest(5, kind, host, 0, command=command))
+            self.assertEqual(events[-1], Connected(Reply(0, bound, 0), b""))
+        self.assertRaises(ValueError, SOCKS5Machine, "example.com", 0, command=Command.RESOLVE_PTR)
 
     def test_pipelined(self) -> None:
         """The request goes out with the login, and the answers to both are read in their order."""

@@ -15,7 +15,8 @@ from perfd.clock import Clock as Clocks
 from perfd.clock import Phase, Timeline
 from perfd.socks.connection import Hooks
 from perfd.socks.diagnosis import PROBE_TIMEOUT, SILENCE, Diagnosis
-from perfd.socks.errors import ProxyVersionError, RequestRejectedOrFailed
+from perfd.socks.errors import CommandNotSupported, ProxyVersionError, RequestRejectedOrFailed
+from perfd.socks.machine import Command
 from perfd.socks.port import SOCKSPort
 from perfd.socks.testing import FakeSOCKSFactory, MemoryEndpoint, SOCKSAnswers
 from tests.support.loopback import Echo, LoopbackCase
@@ -69,6 +70,8 @@ class PortTests(SynchronousTestCase):
     def test_cannot_be_asked_for(self) -> None:
         """A mistake is told before anything is connected."""
         self.assertRaises(ValueError, SOCKSPort(None).through, "a", 0, OWN)  # type: ignore[arg-type]
+        through = SOCKSPort(None, 4).through  # type: ignore[arg-type]
+        self.assertRaises(CommandNotSupported, through, "a", 0, OWN, command=Command.RESOLVE)
         self.assertIsNone(SOCKSPort(None).username(None))  # type: ignore[arg-type]
 
 

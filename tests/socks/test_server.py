@@ -175,6 +175,14 @@ class ServerTests(SynchronousTestCase):
         protocol.connectionLost(connectionDone)
         self.assertEqual((self.requests, self.clock.getDelayedCalls()), ([], []))
 
+    def test_resolve(self) -> None:
+        """Without a tor behind it there is nobody to ask."""
+        protocol, transport = self.client()
+        protocol.dataReceived(GREETING + b"\x05\xf0" + NAME[2:])
+        self.assertEqual(transport.value(), b"\x05\x00\x05\x07\x00\x01" + bytes(6))
+        self.assertTrue(transport.disconnecting)
+        self.assertEqual(self.requests, [])
+
     def test_too_slow(self) -> None:
         """A client that does not say where it wants to go is broken off, however busily it sends."""
         protocol, transport = self.client()

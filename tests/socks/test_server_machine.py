@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd.socks.server_machine import ClientRequest, RequestRefusedError, SOCKSServerMachine
+from perfd.socks.machine import Command
+from perfd.socks.server_machine import SUCCEEDED, ClientRequest, RequestRefusedError, SOCKSServerMachine, reply
 
 GREETING = b"\x05\x01\x00"
 LOGIN = b"\x05\x02\x00\x02"
@@ -24,6 +25,12 @@ NEGOTIATIONS = {
     LOGIN + PASSWORD + NAME: (b"\x05\x02\x01\x00", ClientRequest(5, "example.com", 80, "spam", "eggs")),
     LOGIN + b"\x01\x00\x00" + NAME: (b"\x05\x02\x01\x00", ClientRequest(5, "example.com", 80)),
     SOCKS4: (b"", ClientRequest(4, "127.0.0.1", 8080, "spam")),
+    GREETING + b"\x05\xf0" + NAME[2:]: (b"\x05\x00", ClientRequest(5, "example.com", 80, command=Command.RESOLVE)),
+    GREETING + b"\x05\xf1" + ADDRESS[2:]: (
+        b"\x05\x00",
+        ClientRequest(5, "127.0.0.1", 8080, command=Command.RESOLVE_PTR),
+    ),
+    b"\x04\xf0" + SOCKS4A[2:]: (b"", ClientRequest(4, "example.com", 80, "spam", command=Command.RESOLVE)),
     SOCKS4A: (b"", ClientRequest(4, "example.com", 80, "spam")),
 }
 
@@ -37,6 +44,8 @@ REFUSALS = {
     GREETING + b"\x05\x01\x00\x02": b"\x05\x08\x00\x01" + bytes(6),
     GREETING + b"\x05\x01\x00\x03\x00": b"\x05\x04\x00\x01" + bytes(6),
     GREETING + b"\x05\x01\x00\x03\x03a b\x00\x50": b"\x05\x04\x00\x01" + bytes(6),
+    GREETING + b"\x05\xf1" + NAME[2:]: b"\x05\x08\x00\x01" + bytes(6),
+    b"\x04\xf1" + SOCKS4[2:]: b"\x00\x5b" + bytes(6),
     b"\x04\x02" + SOCKS4[2:]: b"\x00\x5b" + bytes(6),
     SOCKS4[:8] + b"x" * 256: b"\x00\x5b" + bytes(6),
     SOCKS4A[:13] + b"x" * 256: b"\x00\x5b" + bytes(6),
@@ -75,6 +84,18 @@ class MachineTests(SynchronousTestCase):
                     for at in range(0, len(data), size):
                         machine.feed(data[at : at + size])
                 self.assertEqual(refused.exception.reply, answer, data)
+
+    def test_replies(self) -> None:
+        """A reply has the answer of a RESOLVE in it, as far as its version can carry that."""
+        for version, host, expected in (
+            (5, "192.0.2.1", b"\x05\x00\x00\x01\xc0\x00\x02\x01\x00\x00"),
+            (5, "::1", b"\x05\x00\x00\x04" + bytes(15) + b"\x01\x00\x00"),
+            (5, "a.example", b"\x05\x00\x00\x03\x09a.example\x00\x00"),
+            (4, "192.0.2.1", b"\x00\x5a\x00\x00\xc0\x00\x02\x01"),
+        ):
+            self.assertEqual(reply(version, SUCCEEDED, host), expected)
+        for version, host in ((4, "::1"), (4, "a.example"), (5, "b\xfccher.example"), (5, "x" * 256)):
+            self.assertRaises(ValueError, reply, version, SUCCEEDED, host)
 
     @given(st.binary(max_size=700), st.integers(1, 100))
     def test_anything(self, data: bytes, size: int) -> None:
