@@ -35,6 +35,7 @@ from perfd.instance import Instance
 from perfd.interfaces import Sink, Tor, WayToServer
 from perfd.proxy import MeasuringProxy
 from perfd.reactor import Reactor
+from perfd.socks.local_ports import LocalPorts
 from perfd.tor.embedded import EmbeddedSocks, OutsideSocks
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.events.sink import EventSink
@@ -89,6 +90,7 @@ class Laboratory(OrderedServices):
         self._client_key = ClientKey(Instance(config.directory).onion_client_key)
         if self._is_onion_wanted():
             self._onion = self._make_onion()
+        self._ports = LocalPorts(clock)  # of all tors together
         self._tors = self._make_tors()
         self._browsers = self._make_browsers()
         self._material = material
@@ -251,7 +253,7 @@ class Laboratory(OrderedServices):
             control_password=tor.control_password,
             single_onion=self._config.server.single_onion and self._publishes(tor.name),
         )
-        service = TorService(self._reactor, options, network, self._clock)
+        service = TorService(self._reactor, options, network, self._clock, self._ports)
         events = ControlEvents(
             self._reactor, self._clock, source=self._config.source, tor=tor.name, sink=self._event_sink
         )

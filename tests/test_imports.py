@@ -57,6 +57,7 @@ ALLOWED: dict[str, set[str] | str] = {
         "proxy",
         "reactor",
         "routes",
+        "socks",
         "tor",
         "tor.events",
         "tor.guards",

@@ -35,6 +35,7 @@ from txtorcon.torcontrolprotocol import TorDisconnectError
 from perfd.clock import Clock
 from perfd.processes.programs import ProgramMissingError, find_program
 from perfd.reactor import Reactor
+from perfd.socks.local_ports import LocalPorts
 from perfd.socks.port import SOCKSPort
 from perfd.tor.control import (
     Bootstrap,
@@ -46,7 +47,7 @@ from perfd.tor.control import (
     watch_bootstrap,
     watch_complaints,
 )
-from perfd.tor.endpoints import CONNECT_TIMEOUT, tcp_endpoint
+from perfd.tor.endpoints import socks_endpoint
 from perfd.tor.messages import last_words
 from perfd.tor.process import DirectoryInUseError, TorDirectory, TorProcess
 from perfd.tor.supervision import SupervisedService
@@ -121,10 +122,16 @@ class TorService(SupervisedService):
 
     Whoever wants control events subscribes: ``connected`` is called with txtorcon's protocol each time a
     control connection was authenticated, before the tor counts as ready; ``disconnected`` when it was lost.
+    ``ports`` are the local ports of connections to it, the same for all tors of an instance.
     """
 
     def __init__(
-        self, reactor: Reactor, options: TorOptions, network: Network | None = None, clock: Clock | None = None
+        self,
+        reactor: Reactor,
+        options: TorOptions,
+        network: Network | None = None,
+        clock: Clock | None = None,
+        ports: LocalPorts | None = None,
     ) -> None:
         super().__init__(reactor, f"tor {options.name}", clock)
         self.name = options.name
@@ -132,6 +139,7 @@ class TorService(SupervisedService):
         self.protocol: TorControlProtocol | None = None
         self._options = options
         self._network = network
+        self._ports = ports or LocalPorts(clock or Clock())
         self._waits_for_network = False
         self._bootstrap: Bootstrap | None = None
         self._socks: tuple[str, int] | None = None
@@ -158,7 +166,7 @@ class TorService(SupervisedService):
         if self._socks is None:
             raise RuntimeError(f"{self._what} has no SOCKS port now")
         host, port = self._socks
-        return SOCKSPort(tcp_endpoint(self._reactor, host, port, CONNECT_TIMEOUT))
+        return SOCKSPort(socks_endpoint(self._reactor, host, port, self._ports))
 
     async def _run(self) -> str:
         if self._options.control is not None:

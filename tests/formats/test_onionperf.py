@@ -19,6 +19,7 @@ from perfd.formats.torperf_line import format_line, parse
 from perfd.record import Attach, Circuit, Event, Hop, Measurement, Outcome, Stream
 from tests.support import analysis_rules
 from tests.support.format_strategies import runs
+from tests.support.joins import joined_by_port, known_of
 from tests.support.places import DATA, SHARED
 from tests.support.strategies import circuits, streams, typical
 
@@ -675,36 +676,6 @@ def test_circuit_that_tor_gave_up() -> None:
     assert (found["unix_ts_end"], found["failure_reason_local"]) == (3.0, "TIMEOUT")
     assert found["path"] == [["$" + "A" * 40 + "~Unnamed", 0.5]]
     assert found["elapsed_seconds"][-1] == ["GENERAL:FAILED", 2.0]
-
-
-def joined_by_port(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """The keys of .tpf that metrics-lib finds for each run, by the last stream with its port within 150 s."""
-    (source,) = document["data"].values()
-    found = []
-    for run in sorted(source["tgen"]["streams"].values(), key=lambda run: run["unix_ts_start"]):
-        fields: dict[str, Any] = {}
-        port = run["transport_info"]["local"].split(":")[2]
-        for stream in source["tor"]["streams"].values():
-            near = abs(stream["unix_ts_end"] - run["unix_ts_end"]) < 150
-            if near and stream.get("source", "").rpartition(":")[2] == port:
-                circuit = source["tor"]["circuits"].get(stream["circuit_id"], {})
-                fields = {
-                    "used_by": stream["stream_id"],
-                    "used_at": stream["unix_ts_end"],
-                    "launch": circuit.get("unix_ts_start"),
-                    "path": tuple(hop.partition("~")[0] for hop, _ in circuit.get("path", ())),
-                    "buildtimes": tuple(seconds for _, seconds in circuit.get("path", ())),
-                    "timeout": circuit.get("build_timeout"),
-                    "quantile": circuit.get("build_quantile"),
-                    "circ_id": circuit.get("circuit_id"),
-                }
-        found.append(fields)
-    return found
-
-
-def known_of(run: Measurement) -> dict[str, Any]:
-    names = ("used_by", "used_at", "launch", "path", "buildtimes", "timeout", "quantile", "circ_id")
-    return {name: getattr(run, name) for name in names}
 
 
 def test_circuits_that_only_the_record_knows() -> None:

@@ -107,7 +107,7 @@ class RealProxy(WithEvents):
         service = self.tor()
         await service.when_ready()
         url = f"http://127.0.0.1:{free_port()}/"
-        directly = await self.get(service.socks_port().endpoint._port, url)
+        directly = await self.get(service.socks_port().endpoint.free._port, url)
         opened = self.open(service, login=("carol", "perfd"))
         self.assertEqual(await self.get(opened.port, url), directly)
         (record,) = await opened.close()

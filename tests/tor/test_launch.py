@@ -180,7 +180,7 @@ class LaunchTests(TorTestCase):
         self.assertRaises(RuntimeError, service.socks_port)
         self.start(service)
         self.connect(socks='"unix:/run/tor/socks" "0.0.0.0:9150" "127.0.0.1:9151"')
-        endpoint = service.socks_port().endpoint
+        endpoint = service.socks_port().endpoint.free
         self.assertIsInstance(endpoint, TCP4ClientEndpoint)
         self.assertEqual((endpoint._host, endpoint._port), ("127.0.0.1", 9150))
 
@@ -189,7 +189,7 @@ class LaunchTests(TorTestCase):
         service = self.service()
         self.start(service)
         self.connect(socks='"[::]:9150"')
-        endpoint = service.socks_port().endpoint
+        endpoint = service.socks_port().endpoint.free
         self.assertIsInstance(endpoint, TCP6ClientEndpoint)
         self.assertEqual(endpoint._host, "::1")
 
@@ -702,7 +702,7 @@ class AttachTests(TorTestCase):
         """It is where the control port is."""
         service = self.attach(control="192.0.2.1:9051")
         FakeTor(self.reactor, socks='"0.0.0.0:9050"', own="192.0.2.2", phase=bootstrap_phase(*DONE)).accept()
-        endpoint = service.socks_port().endpoint
+        endpoint = service.socks_port().endpoint.free
         self.assertEqual((endpoint._host, endpoint._port), ("192.0.2.1", 9050))  # type: ignore[attr-defined]
 
     def test_socks_port_of_another_hosts_loopback(self) -> None:
