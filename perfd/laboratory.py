@@ -16,6 +16,7 @@ from perfd import routes
 from perfd.browser.make import make_browser
 from perfd.clock import Clock
 from perfd.config import Config, ExperimentConfig, TorConfig
+from perfd.config.records import NO_TOR
 from perfd.config.values import Address, GuardPolicy, SOCKSAddress
 from perfd.daemon.hold_ups import HoldUps
 from perfd.daemon.order import OrderedServices
@@ -23,7 +24,6 @@ from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, No
 from perfd.experiments.run import Setup, authority, ip_address
 from perfd.experiments.types import Prepared, make_experiment, make_page_load
 from perfd.experiments.ways import (
-    NO_TOR,
     MeasuredTor,
     NoTor,
     OnionAddress,
@@ -118,7 +118,7 @@ class Laboratory(OrderedServices):
 
     def experiments(self, config: ExperimentConfig) -> list[Prepared]:
         """The variants of an experiment: one for each of its tors, ways to the server, and browsers."""
-        if config.type == "pageload":
+        if config.browsers:
             return [
                 self._page_load(config, tor, server, browser)
                 for tor in config.tors
@@ -134,18 +134,19 @@ class Laboratory(OrderedServices):
     def _page_load(self, config: ExperimentConfig, tor: str, server: str, browser: str) -> Prepared:
         way = self._servers[server] if config.url is None else elsewhere(config.url)
         measured = self._browsers[browser]
-        size = page_size(config.page) if config.url is None else 0
+        size = page_size(config.options["page"]) if config.url is None else 0
         setup = attrs.evolve(self._setup(config, tor, BrowsedWay(way, measured)), size=size)
         socks = None if isinstance(setup.tor, NoTor) else setup.tor.tor.socks_port
         proxy = MeasuringProxy(self._reactor, self._clock, socks, setup.tor.events)
-        path = "/page/" if config.page == "canonical" else f"/page/{config.page}/"
+        variant = config.options["page"]
+        path = "/page/" if variant == "canonical" else f"/page/{variant}/"
         page = Page(
             url=lambda: config.url or f"http://{authority(way).removesuffix(':80')}{path}",
-            label=lambda: config.url or page_version(config.page, self._public.origins),
-            quiet=config.quiet,
-            screenshot=config.screenshot,
-            filmstrip=config.filmstrip,
-            insecure=config.insecure,
+            label=lambda: config.url or page_version(variant, self._public.origins),
+            quiet=config.options["quiet"],
+            screenshot=config.options["screenshot"],
+            filmstrip=config.options["filmstrip"],
+            insecure=config.options["insecure"],
         )
         return make_page_load(
             config,
@@ -181,7 +182,7 @@ class Laboratory(OrderedServices):
 
     def _make_browsers(self) -> dict[str, MeasuredBrowser]:
         """Those that experiments use; a browser is launched when its first page is loaded."""
-        used = {name for each in self._config.experiments if each.type == "pageload" for name in each.browsers}
+        used = {name for each in self._config.experiments for name in each.browsers}
         directory = Instance(self._config.directory).browsers
         return {
             browser.name: MeasuredBrowser(
@@ -303,7 +304,7 @@ class Laboratory(OrderedServices):
         return tor == self._config.server.onion_tor and self._is_onion_wanted()
 
     def _is_page_wanted(self) -> bool:
-        return any(each.type == "pageload" and each.url is None for each in self._config.experiments)
+        return any(each.browsers and each.url is None for each in self._config.experiments)
 
     def _is_onion_wanted(self) -> bool:
         return any("onion" in experiment.servers for experiment in self._config.experiments)

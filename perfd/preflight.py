@@ -49,9 +49,7 @@ def _programs(config: Config) -> list[str]:
     ]
     if config.network == "testnet" and (trouble := program_trouble("tor-gencert")):
         problems.append(f"[perfd] network: testnet needs tor-gencert: {trouble}")
-    used = {
-        name for experiment in config.experiments if experiment.type == "pageload" for name in experiment.browsers
-    }
+    used = {name for experiment in config.experiments for name in experiment.browsers}
     return problems + [
         f"[browser:{browser.name}] {trouble}"
         for browser in config.browsers

@@ -10,7 +10,7 @@ import pytest
 
 from perfd.cli.command import _parser
 from perfd.config import parse_config
-from perfd.config.experiment import OPTIONS
+from perfd.config.kinds import KINDS
 from perfd.formats.outputs import OUTPUTS
 from perfd.logfile.line import parse, render
 from perfd.record import FIELDS, Error, Kind, Outcome
@@ -24,7 +24,7 @@ PAGES = {
     "CONTRIBUTING.md": (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8"),
     **{f"docs/{name}": text for name, text in DOCS.items()},
 }
-KINDS = DOCS["experiments.md"] + DOCS["pages.md"]
+PAGES_OF_KINDS = DOCS["experiments.md"] + DOCS["pages.md"]
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LOG_LINE = re.compile(r"[0-9-]{10} [0-9:]{8}\+0000 \[perfd\.")
@@ -40,7 +40,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 def whole_lines() -> list[str]:
     """The log lines in docs/ that are not shortened; each has a block of its own."""
-    lines = (" ".join(block.split()) for block in blocks(KINDS, ""))
+    lines = (" ".join(block.split()) for block in blocks(PAGES_OF_KINDS, ""))
     return [line for line in lines if LOG_LINE.match(line) and "..." not in line]
 
 
@@ -89,7 +89,8 @@ def key_pattern(node: ast.expr | None) -> str:
 def options() -> set[str]:
     """All options that perfd.conf may have, as the source asks for them."""
     source = "".join(path.read_text(encoding="utf-8") for path in (CHECKOUT / "perfd" / "config").glob("*.py"))
-    return set(re.findall(r'\.get\(\s*"([a-z-]+)"', source)) | set(OPTIONS)
+    own = {option.name for kind in KINDS.values() for option in kind.options}
+    return set(re.findall(r'(?:section|perfd)\.get\(\s*"([a-z-]+)"', source)) | own
 
 
 def test_readme_is_short() -> None:
@@ -163,7 +164,7 @@ def test_whole_log_lines() -> None:
         assert measurement.outcome is Outcome.OK
         assert line.endswith(render(measurement))
     types = {parse(line).type for line in lines}
-    assert types == {"download", "upload", "series", "rtt", "pageload"}
+    assert types == set(KINDS)
 
 
 def test_keys_of_the_types() -> None:

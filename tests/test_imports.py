@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "client": {"clock", "record", "wire"},
     "clock": set(),
     "config": {"units"},
-    "daemon": {"clock", "interfaces", "record", "variant"},
+    "daemon": {"clock", "config", "interfaces", "record", "variant"},
     "daemon.upkeep": {"clock", "config", "formats", "processes", "reactor", "record", "store"},
     "experiments": {
         "browser",
@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str] | str] = {
         "tor.events",
         "tor.guards",
     },
-    "formats": {"record"},
+    "formats": {"config", "record"},
     "instance": set(),
     "interfaces": {"record", "socks"},
     "laboratory": {

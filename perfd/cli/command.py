@@ -19,7 +19,7 @@ from perfd.cli.arguments import argument, config_option
 from perfd.cli.data import add_commands
 from perfd.cli.privileges import User
 from perfd.config import Config, ConfigError, load_config
-from perfd.config.experiment import TYPES
+from perfd.config.kinds import KINDS
 from perfd.config.reader import NETWORKS
 from perfd.config.values import (
     Address,
@@ -161,12 +161,14 @@ def _add_measure(commands: _Commands) -> None:
         "measure",
         help="run measurements at once and print them",
         description="Runs measurements at once, without a daemon, and prints them. Nothing is stored.",
+        epilog=_options_of_kinds(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--experiment", metavar="NAME", help="an experiment of perfd.conf; what follows changes its options"
     )
     for name, metavar, read, text in (
-        ("type", "TYPE", one_of(TYPES), f"{', '.join(TYPES)} (default: download)"),
+        ("type", "TYPE", one_of(tuple(KINDS)), f"{', '.join(KINDS)} (default: download)"),
         ("size", "SIZE", positive(parse_size), "payload, such as 50KiB (default)"),
         ("timeout", "TIME", positive(parse_duration), "of each (default 1min)"),
         ("tor", "NAME,...", names, "the tors of perfd.conf to measure; none: without Tor"),
@@ -187,6 +189,16 @@ def _add_measure(commands: _Commands) -> None:
     parser.add_argument("--json", action="store_true", help="a JSON object per line instead of the table")
     config_option(parser)
     parser.set_defaults(command=_measure, after_mistakes="; nothing was started")
+
+
+def _options_of_kinds() -> str:
+    """What each type measures, and the options that it has, with their defaults."""
+    lines = ["types of experiment, and their options for -o:"]
+    for kind in KINDS.values():
+        lines.append(f"  {kind.name}: {kind.doc}")
+        named = ((f"{option.name}={option.default or ''}", option.doc) for option in kind.options)
+        lines += [f"    {option:<24} {doc}" for option, doc in named]
+    return "\n".join(lines)
 
 
 def _measure(options: argparse.Namespace) -> int:

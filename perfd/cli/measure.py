@@ -29,6 +29,7 @@ from perfd.cli.standalone import (
 )
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
+from perfd.config.kinds import kind_of
 from perfd.config.reader import DEFAULT_MAX_SIZE
 from perfd.daemon.order import StartError
 from perfd.experiments.highlights import highlights
@@ -272,10 +273,11 @@ def _seconds(value: float | None) -> str:
 
 def _bytes_per_second(m: Measurement) -> float | None:
     """The payload over the time in which it came, wherever it went; None for exchanges at a fixed rate."""
-    if m.type == "rtt":
+    kind = kind_of(m.type)
+    if not kind.has_speed:
         return None
     seconds = _since(m.dataresponse, m.datacomplete)
-    if m.type == "upload":
+    if kind.is_sent:
         seconds = _since(m.dataperc.get(0), m.dataperc.get(100))
     return m.payloadbytes / seconds if seconds and m.payloadbytes else None
 

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from perfd.cli.terminal import Progress
 from perfd.config import Config
+from perfd.config.kinds import KINDS, Kind, Time, kind_of
 from perfd.experiments.highlights import highlights
 from perfd.record import Measurement, Outcome
 from perfd.store.database import database_path
@@ -44,17 +45,6 @@ SUMMARY_HEADINGS = (
     *("experiment", "all", "ok", "first byte q1", "median", "q3", "complete q1", "median", "q3"),
     "what happened to the others",
 )
-PAGE_TIMES = {
-    "FIRSTCONTENTFULPAINT": "first_contentful_paint",
-    "LOAD": "load",
-    "FULLYLOADED": "fully_loaded",
-}
-"""Times of page loads that are summarized: their keys in records, and their names in JSON."""
-
-PAGE_HEADINGS = (
-    *("experiment", "ok", "first paint q1", "median", "q3"),
-    *("load q1", "median", "q3", "fully loaded q1", "median", "q3"),
-)
 
 
 @attrs.define
@@ -67,20 +57,20 @@ class Summary:
     errors: Counter[str] = attrs.field(factory=Counter)
     first_byte: list[float] = attrs.field(factory=list)
     complete: list[float] = attrs.field(factory=list)
-    page: dict[str, list[float]] = attrs.field(factory=dict)  # of page loads only, by the key of their times
+    times: dict[Time, list[float]] = attrs.field(factory=dict)  # those that only its kind has
 
     def add(self, m: Measurement) -> None:
         self.outcomes[m.outcome.value] += 1
-        if m.type == "pageload" and not self.page:
-            self.page = {key: [] for key in PAGE_TIMES}
+        if not self.times:
+            self.times = {time: [] for time in kind_of(m.type).times}
         if m.outcome is not Outcome.OK:
             self.errors[m.errorcode or m.outcome.value] += 1
             return
         for durations, end in ((self.first_byte, m.dataresponse), (self.complete, m.datacomplete)):
             if end is not None:
                 durations.append(end - m.start)
-        for key, durations in self.page.items():
-            at = m.extra.get(key)
+        for time, durations in self.times.items():
+            at = m.extra.get(time.key)
             if isinstance(at, int | float):
                 durations.append(at - m.start)
 
@@ -94,7 +84,7 @@ class Summary:
             "errors": dict(self.errors.most_common()),
             "first_byte": quartiles(self.first_byte),
             "complete": quartiles(self.complete),
-            **{PAGE_TIMES[key]: quartiles(values) for key, values in self.page.items()},
+            **{time.name: quartiles(values) for time, values in self.times.items()},
         }
 
 
@@ -129,9 +119,10 @@ def show_results(config: Config, wanted: Filter, *, as_json: bool) -> int:
         print_table("The latest measurements", HEADINGS, map(_row, reversed(listed)))
         named = list(zip(_names(summaries), summaries, strict=True))
         print_table(f"All measurements{since}", SUMMARY_HEADINGS, (_summary_row(*each) for each in named))
-        pages = [_page_row(name, summary) for name, summary in named if summary.page]
-        if pages:
-            print_table(f"Page loads{since}", PAGE_HEADINGS, pages)
+        for kind in KINDS.values():
+            rows = [_times_row(*each) for each in named if kind.times and tuple(each[1].times) == kind.times]
+            if rows:
+                print_table(f"{kind.plural.capitalize()}{since}", _times_headings(kind), rows)
     else:
         sys.stdout.write("there are no such measurements\n")
     return 0
@@ -179,7 +170,7 @@ def _row(m: Measurement) -> tuple[str, ...]:
         m.outcome.value,
         seconds(None if m.dataresponse is None else m.dataresponse - m.start),
         seconds(None if m.datacomplete is None else m.datacomplete - m.start),
-        " ".join(filter(None, (m.id if m.type == "series" else None, *highlights(m), m.errorcode, m.reason))),
+        " ".join(filter(None, (m.id if kind_of(m.type).parts else None, *highlights(m), m.errorcode, m.reason))),
     )
 
 
@@ -193,8 +184,12 @@ def _summary_row(name: str, summary: Summary) -> tuple[str, ...]:
     )
 
 
-def _page_row(name: str, summary: Summary) -> tuple[str, ...]:
-    return (name, str(summary.outcomes["ok"]), *_quartile_cells(*summary.page.values()))
+def _times_headings(kind: Kind) -> tuple[str, ...]:
+    return ("experiment", "ok", *(text for time in kind.times for text in (f"{time.heading} q1", "median", "q3")))
+
+
+def _times_row(name: str, summary: Summary) -> tuple[str, ...]:
+    return (name, str(summary.outcomes["ok"]), *_quartile_cells(*summary.times.values()))
 
 
 def _quartile_cells(*durations: Sequence[float]) -> list[str]:

@@ -11,6 +11,7 @@ import attrs
 
 from perfd.cli.results import date, print_table, seconds
 from perfd.config import Config
+from perfd.config.kinds import SERIES, kind_of
 from perfd.record import Attach, Circuit, Measurement, Stream
 from perfd.store.database import database_path
 from perfd.store.reader import StoreReader
@@ -142,7 +143,7 @@ def show_series(config: Config, series_id: str, *, as_json: bool) -> int:
 def read_series(reader: StoreReader, series_id: str) -> Series | None:
     """The series ``series_id``; None if there is nothing of it."""
     record = reader.measurement(series_id)
-    if record is not None and record.type != "series":
+    if record is not None and kind_of(record.type) is not SERIES:
         return None
     requests: list[Request] = []
     used: set[str] = set()

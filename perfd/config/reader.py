@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from perfd.config.experiment import NO_TOR, Known, read_experiment
-from perfd.config.records import BrowserConfig, Config, ServerConfig, TorConfig
+from perfd.config.experiment import read_experiment
+from perfd.config.kinds import Context
+from perfd.config.records import NO_TOR, BrowserConfig, Config, ServerConfig, TorConfig
 from perfd.config.section import ConfigError, Section, suggestion
 from perfd.config.values import (
     NAME,
-    Address,
     GuardPolicy,
     a_name,
     address,
@@ -45,7 +45,7 @@ DRIVERS = ("bidi", "selenium")
 PROCESSES = ("warm", "fresh")
 
 DEFAULT_MAX_SIZE = 2**30
-DEFAULT_MAX_RATE: int | None = 32 * 2**20
+DEFAULT_MAX_RATE = "32 MiB/s"
 LARGEST_SIZE = 2**40
 
 EMPTY: Mapping[str, Mapping[str, str]] = MappingProxyType({})
@@ -104,7 +104,7 @@ class _Reader:
         tors = self._tors()
         directory = self._path.absolute().parent
         browsers = self._browsers(directory)
-        known = Known(
+        context = Context(
             max_size=server.max_size,
             max_connections=server.max_connections,
             network=network,
@@ -120,18 +120,18 @@ class _Reader:
             socks_proxy=perfd.get("socks-proxy", socks_address, None),
             testnet=directory / perfd.get("testnet", nonempty, "testnet"),
             database=perfd.get("database", database_url, "sqlite:///perfd.sqlite"),
-            keep_logs=perfd.get("keep-logs", whole_days, 14),
+            keep_logs=perfd.get("keep-logs", whole_days, "14 d"),
             keep=perfd.get("keep", whole_days, None),
-            keep_events=perfd.get("keep-events", whole_days, 30),
-            keep_har=perfd.get("keep-har", whole_days, 30),
-            archive=perfd.get("archive", yes_or_no, True),
+            keep_events=perfd.get("keep-events", whole_days, "30 d"),
+            keep_har=perfd.get("keep-har", whole_days, "30 d"),
+            archive=perfd.get("archive", yes_or_no, "yes"),
             user=perfd.get("user", nonempty, None),
             group=perfd.get("group", nonempty, None),
             server=server,
             tors=tors if network != "socks" else (),
             browsers=browsers,
             experiments=tuple(
-                read_experiment(self._section(section), section.partition(":")[2], known)
+                read_experiment(self._section(section), section.partition(":")[2], context)
                 for section in self._sections
                 if section.startswith("experiment:")
             ),
@@ -169,18 +169,18 @@ class _Reader:
 
     def _server(self, network: str) -> ServerConfig:
         section = self._section("server")
-        listen = section.get("listen", address, Address("127.0.0.1", 8080))
+        listen = section.get("listen", address, "127.0.0.1:8080")
         config = ServerConfig(
             listen=listen,
-            public_address=section.get("public-address", address, listen),
+            public_address=section.get("public-address", address, str(listen)),
             results=section.get("results", one_of(RESULTS), "all"),
-            max_size=section.get("max-size", positive(parse_size), DEFAULT_MAX_SIZE),
+            max_size=section.get("max-size", positive(parse_size), format_size(DEFAULT_MAX_SIZE)),
             max_rate=section.get("max-rate", rate, DEFAULT_MAX_RATE),
-            max_connections=section.get("max-connections", positive(whole_number), 500),
-            page_ports=section.get("page-ports", ports, () if network == "tor" else (0, 0)),
+            max_connections=section.get("max-connections", positive(whole_number), "500"),
+            page_ports=section.get("page-ports", ports, "" if network == "tor" else "0, 0"),
             onion_tor=section.get("onion-tor", a_name, "default"),
-            single_onion=section.get("single-onion", yes_or_no, False),
-            onion_auth=section.get("onion-auth", yes_or_no, False),
+            single_onion=section.get("single-onion", yes_or_no, "no"),
+            onion_auth=section.get("onion-auth", yes_or_no, "no"),
         )
         if config.max_size > LARGEST_SIZE:
             section.problem("max-size", f"must be at most {format_size(LARGEST_SIZE)}")
@@ -199,19 +199,18 @@ class _Reader:
 
     def _tor(self, section_name: str, name: str) -> TorConfig:
         section = self._section(section_name, defaults="tor")
-        no_lines: tuple[str, ...] = ()
-        bridges = section.get("bridges", lines, no_lines)
+        bridges = section.get("bridges", lines, "")
         config = TorConfig(
             name=name,
             binary=section.get("binary", nonempty, "tor"),
             torrc=section.get("torrc", str, ""),
             control=section.get("control", control_port, None),
             control_password=self._control_password(section),
-            bootstrap_timeout=section.get("bootstrap-timeout", positive(parse_duration), 300.0),
+            bootstrap_timeout=section.get("bootstrap-timeout", positive(parse_duration), "5 min"),
             bridges=bridges,
-            transport_plugins=section.get("transport-plugins", lines, no_lines),
+            transport_plugins=section.get("transport-plugins", lines, ""),
             transport=section.get("transport", a_name, transport_of(bridges)),
-            guards=section.get("guards", GuardPolicy.parse, GuardPolicy()),
+            guards=section.get("guards", GuardPolicy.parse, "default"),
             drop_guards=section.get("drop-guards", positive(parse_duration), None),
         )
         if config.control is None and config.control_password is not None:

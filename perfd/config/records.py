@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import attrs
 
 from perfd.config.values import Address, GuardPolicy, SOCKSAddress
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+NO_TOR = "none"
+"""The name that stands for no tor at all: a direct connection, the baseline."""
 
 
 @attrs.frozen(kw_only=True)
@@ -67,11 +75,11 @@ class BrowserConfig:
 
 @attrs.frozen(kw_only=True)
 class ExperimentConfig:
-    """``[experiment:NAME]``: a kind of measurement and its schedule. Options of other types have their defaults."""
+    """``[experiment:NAME]``: a kind of measurement and its schedule."""
 
     name: str
     type: str
-    size: int
+    size: int  # 0 for kinds that have none
     interval: float
     offset: float
     timeout: float
@@ -80,28 +88,20 @@ class ExperimentConfig:
     fresh_circuits: bool = True
     skip_until_cbt: bool = False
     fresh_descriptor: bool = False
-    # download, pageload
-    optimistic: str | None = None  # yes, no or both; None: no, and not in the record
-    # download
-    parallel: int = 1
-    is_on_one_circuit: bool = True
-    # upload
-    expect_continue: bool = False
-    # series
-    requests: int = 10
-    groups: int = 1
-    stagger: float | None = None  # None: one after the other
-    # rtt
-    rate: float = 10.0  # exchanges per second
-    duration: float = 10.0  # of each of the two phases
-    # pageload
-    page: str = "canonical"
-    url: str | None = None
-    browsers: tuple[str, ...] = ("default",)
-    quiet: float = 2.0
-    screenshot: bool = True
-    filmstrip: bool = False
-    insecure: bool = False
+    options: Mapping[str, Any] = EMPTY
+    """Those of its kind, by ``Option.attribute``: what a run of it is made with."""
+
+    @property
+    def browsers(self) -> tuple[str, ...]:
+        """The browsers in which it is measured, in turn; none for most kinds."""
+        browsers: tuple[str, ...] = self.options.get("browsers", ())
+        return browsers
+
+    @property
+    def url(self) -> str | None:
+        """A page elsewhere, which is loaded instead of anything from our own server."""
+        url: str | None = self.options.get("url")
+        return url
 
 
 @attrs.frozen(kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
@@ -30,15 +30,21 @@ class Section:
     def __contains__(self, option: str) -> bool:
         return option in self._values
 
-    def get(self, option: str, read: Callable[[str], T], default: T) -> T:
+    @overload
+    def get(self, option: str, read: Callable[[str], T], default: str) -> T: ...
+
+    @overload
+    def get(self, option: str, read: Callable[[str], T], default: str | None) -> T | None: ...
+
+    def get(self, option: str, read: Callable[[str], T], default: str | None) -> T | None:
+        """The value of ``option``; that of ``default`` if it is not there or mistaken. None stays None."""
         self._known.add(option)
-        if option not in self._values:
-            return default
-        try:
-            return read(self._values[option].strip())
-        except ValueError as error:
-            self.problem(option, str(error))
-            return default
+        if option in self._values:
+            try:
+                return read(self._values[option].strip())
+            except ValueError as error:
+                self.problem(option, str(error))
+        return None if default is None else read(default)
 
     def problem(self, option: str, message: str) -> None:
         self._problems.append(f"{self._place} {option}: {message}")

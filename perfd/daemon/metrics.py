@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from perfd.config.kinds import kind_of
 from perfd.interfaces import Tor
 from perfd.record import EMPTY, REQUEST, Measurement, Outcome
 from perfd.variant import COLUMNS, Variant
@@ -18,9 +19,6 @@ BUCKETS = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 6
 
 VARIANT = ("experiment", *COLUMNS)
 """The labels of all that is counted of measurements; empty is what a record does not have."""
-
-TIMED = ("download", "upload", "pageload")
-"""The types whose durations say how fast the way was; how long the others take is mostly configured."""
 
 
 class Metrics:
@@ -74,7 +72,7 @@ class Metrics:
             labels = _labels(experiment, variant)
             for outcome in Outcome:
                 self._measurements.labels(*labels, outcome.value)
-            if kind in TIMED:
+            if kind_of(kind).is_timed:
                 for histogram in (self._first_byte, self._complete):
                     histogram.labels(*labels)
 
@@ -86,7 +84,7 @@ class Metrics:
         self._measurements.labels(*labels, m.outcome.value).inc()
         if m.outcome is Outcome.SKIPPED:
             self._skipped.labels(*labels, m.errorcode or "").inc()
-        if m.outcome is not Outcome.OK or m.type not in TIMED:
+        if m.outcome is not Outcome.OK or not kind_of(m.type).is_timed:
             return
         for histogram, end in ((self._first_byte, m.dataresponse), (self._complete, m.datacomplete)):
             if end is not None:

@@ -1,29 +1,20 @@
-"""The key figures of a measurement in a table's row: those of its type."""
+"""The key figures of a measurement in a table's row: those of its kind."""
 
 from __future__ import annotations
 
+from perfd.config.kinds import kind_of
 from perfd.record import Measurement
 
 A_YEAR = 366 * 86400.0
 
-HIGHLIGHTS = {
-    "download": ("OPTIMISTIC", "PARALLEL", "THROUGHPUT", "JAIN", "HSRENDJOINED", "FRESHDESCRIPTOR"),
-    "upload": ("UPLOADBYTES",),
-    "series": ("REQUESTSOK", "CIRCUITS", "REUSED", "CIRCUITWAITMEDIAN", "FAILURES"),
-    "request": ("REQUESTNUMBER", "GROUP", "ATTACHEDTO"),
-    "rtt": ("RTTIDLEMEDIAN", "RTTLOADMEDIAN", "RTTLOST"),
-    "pageload": (
-        *("BROWSER", "OPTIMISTIC", "FIRSTCONTENTFULPAINT", "LOAD", "FULLYLOADED", "REQUESTS", "SPEEDINDEX"),
-    ),
-}
-"""Of each type, the keys that tables show."""
 
 OF_ALL = ("HELDUP",)
+"""Of every kind, the keys that tables show."""
 
 
 def highlights(m: Measurement) -> list[str]:
     """The key figures, as ``KEY=value``."""
-    keys = (*HIGHLIGHTS.get(m.type, ()), *OF_ALL)
+    keys = (*kind_of(m.type).highlights, *OF_ALL)
     return [f"{key}={_shown(m.extra[key], m.start)}" for key in keys if key in m.extra]
 
 

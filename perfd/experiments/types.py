@@ -20,14 +20,13 @@ Prepared = TorExperiment | Pair
 """What runs an experiment over one tor and one way to the server."""
 
 
+Make = Callable[[ExperimentConfig, Setup], Prepared]
+"""Makes what runs the experiment of a configuration."""
+
+
 def make_experiment(config: ExperimentConfig, setup: Setup) -> Prepared:
     """What runs the experiment of ``config``."""
-    if config.type != "download":
-        return TorExperiment(setup, _MAKERS[config.type](config))
-    optimistic = None if isinstance(setup.tor, NoTor) else config.optimistic  # without Tor there is nothing to save
-    if optimistic == "both":
-        return Pair(_downloads(config, setup, optimistic=False), _downloads(config, setup, optimistic=True))
-    return _downloads(config, setup, optimistic=None if optimistic is None else optimistic == "yes")
+    return MAKERS[config.type](config, setup)
 
 
 def make_page_load(
@@ -47,19 +46,27 @@ def make_page_load(
         known: Extra = {"BROWSER": browser.name, "DRIVER": browser.driver, **_optimistic(optimistic)}
         return TorExperiment(setup, partial(run, optimistic=bool(optimistic)), browser.turn, known)
 
-    if config.optimistic == "both":
+    optimistic = config.options["optimistic"]
+    if optimistic == "both":
         return Pair(loads(optimistic=False), loads(optimistic=True))
-    return loads(optimistic=None if config.optimistic is None else config.optimistic == "yes")
+    return loads(optimistic=None if optimistic is None else optimistic == "yes")
+
+
+def make_downloads(config: ExperimentConfig, setup: Setup) -> Prepared:
+    """What runs the downloads of ``config``: in pairs, in parallel, or as they come."""
+    optimistic = None if isinstance(setup.tor, NoTor) else config.options["optimistic"]  # nothing to save there
+    if optimistic == "both":
+        return Pair(_downloads(config, setup, optimistic=False), _downloads(config, setup, optimistic=True))
+    return _downloads(config, setup, optimistic=None if optimistic is None else optimistic == "yes")
 
 
 def _downloads(config: ExperimentConfig, setup: Setup, *, optimistic: bool | None) -> TorExperiment:
     known = _optimistic(optimistic)
-    if config.parallel == 1:
+    streams, one_circuit = config.options["streams"], config.options["one_circuit"]
+    if streams == 1:
         return TorExperiment(setup, partial(DownloadRun, optimistic=bool(optimistic)), known=known)
-    run = partial(
-        ParallelRun, streams=config.parallel, one_circuit=config.is_on_one_circuit, optimistic=bool(optimistic)
-    )
-    return TorExperiment(setup, run, known={**known, "PARALLEL": config.parallel})
+    run = partial(ParallelRun, streams=streams, one_circuit=one_circuit, optimistic=bool(optimistic))
+    return TorExperiment(setup, run, known={**known, "PARALLEL": streams})
 
 
 def _optimistic(optimistic: bool | None) -> dict[str, int]:
@@ -67,20 +74,15 @@ def _optimistic(optimistic: bool | None) -> dict[str, int]:
     return {} if optimistic is None else {"OPTIMISTIC": int(optimistic)}
 
 
-def _series(config: ExperimentConfig) -> Callable[..., Run]:
-    return partial(SeriesRun, requests=config.requests, groups=config.groups, stagger=config.stagger)
+def runs_of(run: Callable[..., Run]) -> Make:
+    """For a kind whose ``run`` takes just the options of the kind."""
+    return lambda config, setup: TorExperiment(setup, partial(run, **config.options))
 
 
-def _rtt(config: ExperimentConfig) -> Callable[..., Run]:
-    return partial(RTTRun, rate=config.rate, duration=config.duration)
-
-
-def _upload(config: ExperimentConfig) -> Callable[..., Run]:
-    return partial(UploadRun, expect_continue=config.expect_continue)
-
-
-_MAKERS: dict[str, Callable[[ExperimentConfig], Callable[..., Run]]] = {
-    "series": _series,
-    "upload": _upload,
-    "rtt": _rtt,
+MAKERS: dict[str, Make] = {
+    "download": make_downloads,
+    "upload": runs_of(UploadRun),
+    "series": runs_of(SeriesRun),
+    "rtt": runs_of(RTTRun),
 }
+"""What runs each kind of experiment but those with a browser, by the kind's name."""

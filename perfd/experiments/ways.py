@@ -14,14 +14,12 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from perfd.clock import Phase, Timeline
+from perfd.config.records import NO_TOR
 from perfd.interfaces import Tor
 from perfd.socks import Hooks
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.guards.keeper import Guards
 from perfd.tor.onion import VIRTUAL_PORT, OnionService
-
-NO_TOR = "none"
-"""The name that stands for no tor at all: a direct connection, the baseline."""
 
 
 @attrs.frozen

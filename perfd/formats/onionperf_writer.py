@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 
+from perfd.config.kinds import kind_of
 from perfd.formats import imported, onionperf_tor, published
 from perfd.formats.errors import FormatError, shown
 from perfd.formats.onionperf import OWN, PROGRESS, STEPS
@@ -105,7 +106,7 @@ def _run(number: int, m: Measurement) -> tuple[str, dict[str, Any]]:
     for name in ("filesize", "readbytes", "writebytes"):
         if (getattr(m, name) or 0) > INT32:
             raise FormatError(f"{getattr(m, name)} is more than {INT32}", key=name, remedy="export it as JSON")
-    way, other = ("send", "recv") if m.type == "upload" else ("recv", "send")
+    way, other = ("send", "recv") if kind_of(m.type).is_sent else ("recv", "send")
     local = m.endpointlocal or imported.UNKNOWN_ENDPOINT
     stream_id = f"{number}:-1:{local}:{m.endpointremote or imported.UNKNOWN_ENDPOINT}"
     run: dict[str, Any] = {

@@ -6,6 +6,7 @@ through Tor, and know two ways to end badly: timeout and failure.
 
 from __future__ import annotations
 
+from perfd.config.kinds import kind_of
 from perfd.formats.values import INT32
 from perfd.record import Measurement, Outcome
 
@@ -18,7 +19,7 @@ TOO_LARGE = "runs of 2 GiB and more"
 
 def is_plain(measurement: Measurement) -> bool:
     """Whether it was a single download through Tor: not in parallel, not with optimistic data."""
-    if measurement.type != "download" or measurement.tor == "none":
+    if not kind_of(measurement.type).is_archived or measurement.tor == "none":
         return False
     return "PARALLEL" not in measurement.extra and measurement.extra.get("OPTIMISTIC") != 1
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from perfd.config import Config, ConfigError, ExperimentConfig, load_config, parse_config
+from perfd.config.kinds import KINDS
 from perfd.config.values import Address, socks_address
 from tests.support.places import CHECKOUT
 
@@ -197,8 +198,15 @@ def experiment(text: str) -> ExperimentConfig:
 def defaults(kind: str, **changes: Any) -> ExperimentConfig:
     """What an experiment of a type is, apart from ``changes``."""
     values: dict[str, Any] = {"size": 51200, "interval": 300.0, "offset": 0.0, "timeout": 295.0}
-    values |= {"tors": ("default",), "servers": ("public",), **changes}
-    return ExperimentConfig(name="a", type=kind, **values)
+    values |= {"tors": ("default",), "servers": ("public",)}
+    own: dict[str, Any] = {
+        option.attribute: None if option.default is None else option.read(option.default)
+        for option in KINDS[kind].options
+        if option.name != "size"
+    }
+    assert set(changes) <= set(values) | own.keys() | {"fresh_circuits", "skip_until_cbt", "fresh_descriptor"}
+    options = {name: changes.pop(name, value) for name, value in own.items()}
+    return ExperimentConfig(name="a", type=kind, **values | changes, options=options)
 
 
 @pytest.mark.parametrize(
@@ -217,10 +225,10 @@ def defaults(kind: str, **changes: Any) -> ExperimentConfig:
             "type = rtt\nsize = 1 MiB\nrate = 0.5\nduration = 1 min",
             defaults("rtt", size=2**20, rate=0.5, duration=60.0),
         ),
-        ("parallel = 50", defaults("download", parallel=50, is_on_one_circuit=True)),
-        ("parallel = 2\nparallel-circuits = each", defaults("download", parallel=2, is_on_one_circuit=False)),
+        ("parallel = 50", defaults("download", streams=50, one_circuit=True)),
+        ("parallel = 2\nparallel-circuits = each", defaults("download", streams=2, one_circuit=False)),
         ("type = series\nrequests = 1000", defaults("series", requests=1000)),
-        ("parallel = 1000\n[server]\nmax-connections = 1000", defaults("download", parallel=1000)),
+        ("parallel = 1000\n[server]\nmax-connections = 1000", defaults("download", streams=1000)),
         ("optimistic = both", defaults("download", optimistic="both")),
         ("type = pageload\noptimistic = yes", defaults("pageload", size=0, optimistic="yes")),
         ("tor = none, alpha", defaults("download", tors=("none", "alpha"))),
@@ -378,7 +386,7 @@ def test_overrides() -> None:
     text = "[experiment:a]\nsize = 1 MiB\ntimeout = 9 s"
     changes = {"experiment:a": {"size": "2 MiB", "parallel": "3"}, "experiment:b": {"type": "rtt"}}
     a, b = parse_config(text, PATH, changes).experiments
-    assert (a.size, a.parallel, a.timeout, b.type) == (2 * 2**20, 3, 9.0, "rtt")
+    assert (a.size, a.options["streams"], a.timeout, b.type) == (2 * 2**20, 3, 9.0, "rtt")
     with pytest.raises(ConfigError, match=r"\[experiment:a\] colour: unknown option"):
         parse_config(text, PATH, {"experiment:a": {"colour": "red"}})
 

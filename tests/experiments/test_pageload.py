@@ -132,10 +132,10 @@ class PageLoadCase(SynchronousTestCase):
         page = Page(
             url=lambda: URL,
             label=lambda: "canonical-1",
-            quiet=config.quiet,
-            screenshot=config.screenshot,
-            filmstrip=config.filmstrip,
-            insecure=config.insecure,
+            quiet=config.options["quiet"],
+            screenshot=config.options["screenshot"],
+            filmstrip=config.options["filmstrip"],
+            insecure=config.options["insecure"],
         )
         return make_page_load(
             config,

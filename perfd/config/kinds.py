@@ -1,0 +1,226 @@
+"""The kinds of experiment: what perfd.conf may say of each, and what the rest of Perfd asks about it.
+
+A new kind is one ``Kind`` in ``KINDS``, the module in ``perfd/experiments/`` that runs it with its row in
+``perfd/experiments/types.py``, and its part of docs/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import attrs
+
+from perfd.config.options import OPTIMISTIC, Option, number, size, web_address
+from perfd.config.records import NO_TOR, ExperimentConfig
+from perfd.config.section import Section
+from perfd.config.values import names, one_of, positive, whole_number, yes_or_no
+from perfd.units import parse_duration
+
+MOST_STREAMS = 1000
+MOST_REQUESTS = 1000
+HIGHEST_RATE = 100.0
+MOST_SAMPLES = 1000
+
+
+@attrs.frozen(kw_only=True)
+class Context:
+    """What the other sections of perfd.conf say that experiments refer to."""
+
+    max_size: int  # bytes
+    max_connections: int
+    network: str
+    tors: Collection[str]
+    browsers: Collection[str]
+    single_onion_tor: str | None  # the tor that can carry no measurement
+
+
+Check = Callable[[Section, ExperimentConfig, Context], None]
+"""Tells the section what is wrong with an experiment's options together."""
+
+
+@attrs.frozen
+class Time:
+    """A time that the records of a kind have besides the steps of all, and that summaries have quartiles of."""
+
+    key: str  # in records
+    name: str  # in JSON
+    heading: str  # in tables
+
+
+@attrs.frozen(kw_only=True)
+class Kind:
+    """A kind of experiment: the ``type`` of perfd.conf and of records."""
+
+    name: str
+    plural: str  # what its measurements are called
+    doc: str
+    options: tuple[Option, ...]
+    checks: tuple[Check, ...] = ()
+    highlights: tuple[str, ...] = ()  # the record's keys that tables show
+    parts: tuple[Kind, ...] = ()  # of the records that a run has besides its own
+    times: tuple[Time, ...] = ()
+    is_timed: bool = False  # how long it takes says how fast the way was, and is not configured
+    has_speed: bool = True  # its payload goes as fast as it can
+    is_sent: bool = False  # the payload goes to the server, whose stamps DATAPERCn are
+    is_archived: bool = False  # what Torperf measured, so that files for its readers have it
+
+
+def _check_parallel(section: Section, config: ExperimentConfig, context: Context) -> None:
+    if config.options["streams"] > MOST_STREAMS:
+        section.problem("parallel", f"must be at most {MOST_STREAMS}")
+    _check_connections(section, "parallel", config.options["streams"], context)
+
+
+def _check_connections(section: Section, option: str, at_once: int, context: Context) -> None:
+    """Whether the server takes so many connections."""
+    if context.max_connections < at_once <= MOST_STREAMS:
+        section.problem(option, f"more than max-connections of [server], which is {context.max_connections}")
+
+
+def _check_optimistic(section: Section, config: ExperimentConfig, context: Context) -> None:
+    if config.options["optimistic"] in ("yes", "both") and set(config.tors) == {NO_TOR}:
+        section.problem("optimistic", "there is no SOCKS reply that would not be waited for with tor = none")
+
+
+def _check_series(section: Section, config: ExperimentConfig, context: Context) -> None:
+    requests, stagger = config.options["requests"], config.options["stagger"]
+    if requests > MOST_REQUESTS:
+        section.problem("requests", f"must be at most {MOST_REQUESTS}")
+    if stagger is not None:  # else they are one after the other
+        _check_connections(section, "requests", requests, context)
+    if config.options["groups"] > requests:
+        section.problem("groups", "must be at most as many as there are requests")
+    if stagger is not None and (requests - 1) * stagger >= config.timeout:
+        section.problem("stagger", "the last request would begin after the timeout, which is that of all")
+
+
+def _check_rtt(section: Section, config: ExperimentConfig, context: Context) -> None:
+    rate, duration = config.options["rate"], config.options["duration"]
+    if rate > HIGHEST_RATE:
+        section.problem("rate", f"must be at most {HIGHEST_RATE:g} exchanges a second")
+    if rate * duration > MOST_SAMPLES:
+        section.problem("duration", f"rate x duration must be at most {MOST_SAMPLES}")
+    if 2 * duration >= config.timeout:
+        section.problem("duration", "both phases together must be shorter than the timeout")
+
+
+def _check_pageload(section: Section, config: ExperimentConfig, context: Context) -> None:
+    if config.url is not None:
+        for option in ("page", "server"):
+            if option in section:
+                section.problem(option, "cannot be given together with url")
+    for browser in config.browsers:
+        if browser not in context.browsers:
+            there = ", ".join(sorted(context.browsers))
+            section.problem("browser", f"no browser is named {browser!r}; there is {there}")
+
+
+def _is_one(text: str) -> bool:
+    return one_of(("one", "each"))(text) == "one"
+
+
+DOWNLOAD = Kind(
+    name="download",
+    plural="downloads",
+    doc="random bytes from our own server",
+    options=(
+        size("50 KiB"),
+        OPTIMISTIC,
+        Option("parallel", positive(whole_number), "1", "so many downloads at once", "streams"),
+        Option(
+            "parallel-circuits", _is_one, "one", "over one circuit, or over one for each of them", "one_circuit"
+        ),
+    ),
+    checks=(_check_parallel, _check_optimistic),
+    highlights=("OPTIMISTIC", "PARALLEL", "THROUGHPUT", "JAIN", "HSRENDJOINED", "FRESHDESCRIPTOR"),
+    is_timed=True,
+    is_archived=True,
+)
+
+UPLOAD = Kind(
+    name="upload",
+    plural="uploads",
+    doc="random bytes to our own server",
+    options=(
+        size("50 KiB"),
+        Option("expect-continue", yes_or_no, "no", "whether the body waits for the server's 100 Continue"),
+    ),
+    highlights=("UPLOADBYTES",),
+    is_timed=True,
+    is_sent=True,
+)
+
+REQUEST = Kind(
+    name="request",
+    plural="requests",
+    doc="one request of a series",
+    options=(),
+    highlights=("REQUESTNUMBER", "GROUP", "ATTACHEDTO"),
+)
+
+SERIES = Kind(
+    name="series",
+    plural="series",
+    doc="several requests, and to which circuits tor attaches their streams",
+    options=(
+        size("50 KiB", "the payload of each request, in bytes or with a unit"),
+        Option("requests", positive(whole_number), "10", "how many requests"),
+        Option("groups", positive(whole_number), "1", "in how many isolation groups, in turn"),
+        Option("stagger", parse_duration, None, "seconds from one to the next; not given: one after the other"),
+    ),
+    checks=(_check_series,),
+    highlights=("REQUESTSOK", "CIRCUITS", "REUSED", "CIRCUITWAITMEDIAN", "FAILURES"),
+    parts=(REQUEST,),
+)
+
+RTT = Kind(
+    name="rtt",
+    plural="round-trip times",
+    doc="round-trip times on one circuit, idle and under the load of a download",
+    options=(
+        size("5 MiB", "of each download that is the load, in bytes or with a unit"),
+        Option("rate", number, "10", "exchanges a second"),
+        Option("duration", positive(parse_duration), "10 s", "seconds of each of the two phases"),
+    ),
+    checks=(_check_rtt,),
+    highlights=("RTTIDLEMEDIAN", "RTTLOADMEDIAN", "RTTLOST"),
+    has_speed=False,
+)
+
+PAGELOAD = Kind(
+    name="pageload",
+    plural="page loads",
+    doc="a whole page in a real browser",
+    options=(
+        OPTIMISTIC,
+        Option("page", one_of(("canonical", "light", "heavy")), "canonical", "which page of our own server"),
+        Option("url", web_address, None, "a page elsewhere instead"),
+        Option("browser", names, "default", "one or more names of browsers; it runs once for each", "browsers"),
+        Option(
+            "quiet", positive(parse_duration), "2 s", "seconds without a request after which it is fully loaded"
+        ),
+        Option("screenshot", yes_or_no, "yes", "whether a picture of the page is kept"),
+        Option("filmstrip", yes_or_no, "no", "whether pictures are made meanwhile, for the SpeedIndex"),
+        Option("insecure", yes_or_no, "no", "whether certificates that nobody signed are accepted"),
+    ),
+    checks=(_check_optimistic, _check_pageload),
+    highlights=("BROWSER", "OPTIMISTIC", "FIRSTCONTENTFULPAINT", "LOAD", "FULLYLOADED", "REQUESTS", "SPEEDINDEX"),
+    times=(
+        Time("FIRSTCONTENTFULPAINT", "first_contentful_paint", "first paint"),
+        Time("LOAD", "load", "load"),
+        Time("FULLYLOADED", "fully_loaded", "fully loaded"),
+    ),
+    is_timed=True,
+)
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (DOWNLOAD, UPLOAD, SERIES, RTT, PAGELOAD)}
+"""All kinds that perfd.conf can have, by name."""
+
+OTHER = Kind(name="other", plural="others", doc="what no kind of this Perfd has measured", options=())
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of the records whose type is ``name``; ``OTHER`` for those that another program has written."""
+    kind = KINDS.get(name)
+    parts = (part for each in KINDS.values() for part in each.parts if part.name == name)
+    return kind or next(parts, OTHER)

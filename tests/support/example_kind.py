@@ -1,0 +1,68 @@
+"""A kind of experiment that Perfd does not have: its record, and the module that runs it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from perfd.cli.command import main
+from perfd.config.kinds import KINDS, Context, Kind
+from perfd.config.options import Option, size
+from perfd.config.records import ExperimentConfig
+from perfd.config.section import Section
+from perfd.config.values import positive, whole_number
+from perfd.experiments.run import EMPTY, Extra, Run, Setup, Transfer
+from perfd.experiments.types import MAKERS, runs_of
+from perfd.record import Measurement
+
+
+def _check_times(section: Section, config: ExperimentConfig, context: Context) -> None:
+    if config.options["times"] > context.max_connections:
+        section.problem("times", "too often")
+
+
+EXAMPLE = Kind(
+    name="example",
+    plural="examples",
+    doc="the same download again and again",
+    options=(
+        size("1 KiB"),
+        Option("times", positive(whole_number), "2", "how often"),
+    ),
+    checks=(_check_times,),
+    highlights=("TIMES",),
+    is_timed=True,
+)
+
+
+class ExampleRun(Run):
+    """``times`` downloads, one after the other; the record is that of the last one."""
+
+    def __init__(self, setup: Setup, slot: float | None, extra: Extra = EMPTY, *, times: int) -> None:
+        super().__init__(setup, slot, extra)
+        self.extra["TIMES"] = times
+
+    async def exchange(self) -> None:
+        for _ in range(int(self.extra["TIMES"])):
+            self._transfer = Transfer(self.setup, self.id, self.user)
+            await self._transfer.fetch(self.setup.size, self.setup.timeout)
+
+    async def finish(self) -> Measurement:
+        fields: dict[str, Any] = await self._transfer.fields(self.slot)
+        return Measurement(**fields | {"extra": {**self.extra, **fields["extra"]}})
+
+
+def with_example() -> None:
+    """Have Perfd know the kind: its record, and the row of its module."""
+    KINDS[EXAMPLE.name] = EXAMPLE
+    MAKERS[EXAMPLE.name] = runs_of(ExampleRun)
+
+
+def without_example() -> None:
+    """Have Perfd forget it."""
+    del KINDS[EXAMPLE.name], MAKERS[EXAMPLE.name]
+
+
+if __name__ == "__main__":
+    with_example()
+    sys.exit(main())
