@@ -43,7 +43,7 @@ def read(
     """
     return {
         **result_resources(database, directory / PAGE_FILES),
-        "archive": ArchivePages(directory / archive.DIRECTORY, database.access, lambda: archive.listing(())),
+        "archive": ArchivePages(directory / archive.DIRECTORY, database, lambda: archive.listing(())),
         "health": HealthPage(health, database.access),
         "metrics": MetricsPage(metrics, database.access),
     }

@@ -286,3 +286,7 @@ class AsyncReader:
                 return query(reader)
 
         return self._worker.run(work)
+
+    def call(self, function: Callable[[], T]) -> Deferred[T]:
+        """Run ``function``, which waits for the disk, in the same threads."""
+        return self._worker.run(function)

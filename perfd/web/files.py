@@ -1,4 +1,4 @@
-"""Files of the disk as responses, read in pieces, as fast as the client takes them."""
+"""Files of the disk as responses. All that waits for the disk, or unpacks, is done in another thread."""
 
 from __future__ import annotations
 
@@ -8,15 +8,51 @@ import stat
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.web.http import CACHED
 
 from perfd.web.request import Request
+from perfd.wire.keystream import PIECE
+from perfd.wire.pieces import send_in_pieces
+
+T = TypeVar("T")
 
 
-def open_file(path: Path) -> BinaryIO | None:
-    """The file ``path`` for reading; None if there is no such file, or it is no plain file."""
+class Threads(Protocol):
+    """Where functions run that wait for the disk."""
+
+    def call(self, function: Callable[[], T]) -> Deferred[T]: ...
+
+
+class OpenedFile:
+    """A file that does not change, for a thread, one call at a time.
+
+    ``unpack`` reads what was compressed in a file of gzip's format; less than 4 GiB, and in one go.
+    """
+
+    def __init__(self, opened: BinaryIO, *, unpack: bool) -> None:
+        found = os.fstat(opened.fileno())
+        self._opened = opened
+        self._source = gzip.GzipFile(fileobj=opened) if unpack else opened
+        self.size = _unpacked_size(opened, found.st_size) if unpack else found.st_size
+        self.modified = found.st_mtime
+        self.tag = b'"%x-%x%b"' % (found.st_mtime_ns, found.st_size, b"-unpacked" if unpack else b"")
+
+    def read(self) -> bytes:
+        """The next piece; nothing at the end, or if the rest is damaged."""
+        try:
+            return self._source.read(PIECE)
+        except (OSError, EOFError, zlib.error):
+            return b""
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+def open_file(path: Path, *, unpack: bool = False) -> OpenedFile | None:
+    """The file ``path``; None if there is no such file, or it is no plain file. Waits for the disk."""
     try:
         # Never wait for a pipe that somebody put there, and never follow a link out of the directory.
         opened = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb")
@@ -25,22 +61,33 @@ def open_file(path: Path) -> BinaryIO | None:
     if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
         opened.close()
         return None
-    return opened
+    return OpenedFile(opened, unpack=unpack)
 
 
-def send_file(request: Request, opened: BinaryIO, *, unpack: bool = False) -> None:
-    """Send a file that does not change as the whole response, and close it. The content type must be set.
+async def send_file(request: Request, opened: OpenedFile, threads: Threads) -> None:
+    """Send ``opened`` as the whole response, as fast as the client takes it, and close it.
 
-    ``unpack`` sends what was compressed in a file of gzip's format; less than 4 GiB, and in one go.
+    The content type must be set. If the file ends too early, the connection is broken off, so that the client sees
+    that the rest is missing.
     """
-    found = os.fstat(opened.fileno())
-    tag = b'"%x-%x%b"' % (found.st_mtime_ns, found.st_size, b"-unpacked" if unpack else b"")
-    if request.setETag(tag) is CACHED or request.setLastModified(found.st_mtime) is CACHED:
-        opened.close()
-        request.respond(b"")
-        return
-    size = _unpacked_size(opened, found.st_size) if unpack else found.st_size
-    request.stream(size, _unpacking(opened) if unpack else opened.read, opened.close)
+    try:
+        if request.setETag(opened.tag) is CACHED or request.setLastModified(opened.modified) is CACHED:
+            request.respond(b"")
+            return
+        request.setHeader(b"Content-Length", b"%d" % opened.size)
+        request.write(b"")
+        left = 0 if request.method == b"HEAD" else opened.size
+        while left:
+            piece = (await threads.call(opened.read))[:left]
+            if not piece:
+                request.channel.transport.abortConnection()
+                return
+            left -= len(piece)
+            await send_in_pieces(request, piece)
+        request.finish()
+    finally:
+        # A read may still be under way if the client has gone, and closing waits for its end.
+        threads.call(opened.close)
 
 
 def _unpacked_size(opened: BinaryIO, size: int) -> int:
@@ -51,15 +98,3 @@ def _unpacked_size(opened: BinaryIO, size: int) -> int:
     unpacked = int.from_bytes(opened.read(4), "little")
     opened.seek(0)
     return unpacked
-
-
-def _unpacking(opened: BinaryIO) -> Callable[[int], bytes]:
-    unpacked = gzip.GzipFile(fileobj=opened)
-
-    def take(count: int) -> bytes:
-        try:
-            return unpacked.read(count)
-        except (OSError, EOFError, zlib.error):  # it is damaged
-            return b""
-
-    return take

@@ -53,6 +53,15 @@ class DirectReader:
             self.release()
         return done
 
+    def call(self, function: Callable[[], T]) -> Deferred[T]:
+        """Run it at once."""
+        done: Deferred[T] = Deferred()
+        try:
+            done.callback(function())
+        except Exception:  # noqa: BLE001 - it is the caller's
+            done.errback()
+        return done
+
     def release(self) -> None:
         """Run what waits, and what comes of that."""
         self.held, held = False, self.held

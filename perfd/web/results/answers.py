@@ -27,9 +27,11 @@ T = TypeVar("T")
 
 
 class Reader(Protocol):
-    """Runs queries outside the reactor's thread."""
+    """Runs queries, and other functions that wait for the disk, outside the reactor's thread."""
 
     def run(self, query: Callable[[StoreReader], T]) -> Deferred[T]: ...
+
+    def call(self, function: Callable[[], T]) -> Deferred[T]: ...
 
 
 class Access:
@@ -90,10 +92,7 @@ class Answer(Node):
     def render_GET(self, request: Request) -> int:
         self.database.access.check(request)
         arguments = read_arguments(self.parameters, request)
-        answering = Deferred.fromCoroutine(self._in_its_place(request, arguments))
-        request.notifyFinish().addErrback(lambda _: answering.cancel())
-        answering.addErrback(lambda failure: _failed(request, failure))
-        return NOT_DONE_YET
+        return answer_later(request, self._in_its_place(request, arguments))
 
     async def _in_its_place(self, request: Request, arguments: dict[str, Any]) -> None:
         with self.database.limit.place():
@@ -102,6 +101,14 @@ class Answer(Node):
     def answer(self, request: Request, arguments: dict[str, Any]) -> Coroutine[Any, Any, None]:
         """Send the whole response. It is cancelled when the client goes away."""
         raise NotImplementedError
+
+
+def answer_later(request: Request, answer: Coroutine[Any, Any, None]) -> int:
+    """Let ``answer`` send the response; it is cancelled when the client goes away. To be returned by ``render``."""
+    answering = Deferred.fromCoroutine(answer)
+    request.notifyFinish().addErrback(lambda _: answering.cancel())
+    answering.addErrback(lambda failure: _failed(request, failure))
+    return NOT_DONE_YET
 
 
 def _failed(request: Request, failure: Failure) -> None:

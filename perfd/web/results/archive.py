@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from twisted.web.resource import IResource
-from twisted.web.server import NOT_DONE_YET
 
 from perfd.formats import outputs
 from perfd.web.description import STRING, Content, Parameter, Readers, Response, Route
 from perfd.web.errors import WebError
 from perfd.web.files import open_file, send_file
 from perfd.web.request import Node, Request
-from perfd.web.results.answers import Access
+from perfd.web.results.answers import PublicDatabase, answer_later
 
 INDEX = "index.html"
 
@@ -35,10 +35,10 @@ def media_types() -> dict[str, str]:
 class ArchivePages(Node):
     """``/archive/`` and the files in ``directory``. ``empty`` gives the listing while nothing was published."""
 
-    def __init__(self, directory: Path, access: Access, empty: Callable[[], bytes]) -> None:
+    def __init__(self, directory: Path, database: PublicDatabase, empty: Callable[[], bytes]) -> None:
         super().__init__()
         self._directory = directory
-        self._access = access
+        self._database = database
         self._empty = empty
 
     def describe(self, path: str) -> Iterator[Route]:
@@ -59,11 +59,11 @@ class ArchivePages(Node):
         name = path.decode("ascii", "replace") or INDEX
         if request.postpath or not _NAME.fullmatch(name) or Path(name).suffix not in media_types():
             return super().getChild(path, request)
-        return _Published(self._directory / name, self._access, self._empty if name == INDEX else None)
+        return _Published(self._directory / name, self._database, self._empty if name == INDEX else None)
 
     def render_GET(self, request: Request) -> bytes:
         """Without the slash at its end, the links of the listing would lead elsewhere."""
-        self._access.check(request)
+        self._database.access.check(request)
         request.setResponseCode(301)
         request.setHeader(b"Location", b"archive/")
         request.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
@@ -73,21 +73,24 @@ class ArchivePages(Node):
 class _Published(Node):
     """One file; ``empty`` gives what is there in its place, if anything is."""
 
-    def __init__(self, path: Path, access: Access, empty: Callable[[], bytes] | None) -> None:
+    def __init__(self, path: Path, database: PublicDatabase, empty: Callable[[], bytes] | None) -> None:
         super().__init__()
         self._path = path
-        self._access = access
+        self._database = database
         self._empty = empty
 
-    def render_GET(self, request: Request) -> bytes | int:
-        self._access.check(request)
+    def render_GET(self, request: Request) -> int:
+        self._database.access.check(request)
+        return answer_later(request, self._answer(request))
+
+    async def _answer(self, request: Request) -> None:
         media_type = media_types()[self._path.suffix]
         charset = "; charset=utf-8" if media_type.startswith("text/") else ""
         request.setHeader(b"Content-Type", f"{media_type}{charset}".encode())
-        opened = open_file(self._path)
-        if opened is None:
-            if self._empty is not None:
-                return self._empty()
+        opened = await self._database.reader.call(partial(open_file, self._path))
+        if opened is not None:
+            await send_file(request, opened, self._database.reader)
+        elif self._empty is not None:
+            request.respond(self._empty())
+        else:
             raise WebError(404, f"there is no {self._path.name} in the archive")
-        send_file(request, opened)
-        return NOT_DONE_YET

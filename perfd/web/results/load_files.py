@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +61,22 @@ class LoadFile(Answer):
     async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
         kind = KINDS[self._name]
         start = await self._start()
-        opened = None if start is None else open_file(file_of(self._directory, start, self._id, kind.suffix))
+        packed = kind.is_packed and accepts_gzip(request)
+        opened = None
+        if start is not None:
+            path = file_of(self._directory, start, self._id, kind.suffix)
+            opened = await self.database.reader.call(partial(open_file, path, unpack=kind.is_packed and not packed))
         if opened is None:
             raise WebError(404, f"there is no {self._name} of {self._id[:64]!r}, or it was deleted (keep-har)")
         request.setHeader(b"Content-Type", kind.content_type.encode())
         request.setHeader(b"Cache-Control", b"no-cache")  # may be kept, must be asked for again
         name = f"{self._id}{kind.saved_as}"
         request.setHeader(b"Content-Disposition", f'inline; filename="{name}"'.encode())
-        packed = kind.is_packed and accepts_gzip(request)
         if kind.is_packed:
             request.setHeader(b"Vary", b"Accept-Encoding")
         if packed:
             request.setHeader(b"Content-Encoding", b"gzip")
-        send_file(request, opened, unpack=kind.is_packed and not packed)
+        await send_file(request, opened, self.database.reader)
 
     async def _start(self) -> float | None:
         """When the measurement started; None if there is none that can have files."""

@@ -29,9 +29,10 @@ from perfd.daemon.upkeep.work import Work
 from perfd.formats import onionperf, onionperf_file, onionperf_writer, torperf, torperf_rules
 from perfd.record import Circuit, Measurement, Outcome, Stream
 from perfd.store.reader import StoreReader
-from perfd.web.results.answers import Access
+from perfd.web.results.answers import Access, PublicDatabase
 from perfd.web.results.archive import ArchivePages
 from perfd.wire.keystream import PIECE
+from tests.support.results import DirectReader
 from tests.support.stored import CONFIG, Stored
 from tests.support.strategies import typical
 from tests.support.web_client import SiteTestCase, get
@@ -469,7 +470,8 @@ class ArchivePagesTests(SiteTestCase):
     def children(self) -> dict[str, IResource]:
         self.directory = Path(self.mktemp())
         self.access = Access("all")
-        return {"archive": ArchivePages(self.directory, self.access, lambda: listing(()))}
+        database = PublicDatabase(DirectReader(self.directory / "none"), self.access)
+        return {"archive": ArchivePages(self.directory, database, lambda: listing(()))}
 
     def write(self, name: str, content: bytes) -> None:
         self.directory.mkdir(exist_ok=True)

@@ -6,10 +6,16 @@ import gzip
 import json
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
+from unittest import mock
 
+from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource
 
+from perfd.web import files
+from perfd.web.results import load_files
 from perfd.web.results.load_files import KINDS
 from perfd.web.results.records import result_resources
 from perfd.wire.keystream import PIECE
@@ -17,6 +23,8 @@ from tests.support.page_loads import DAY, ID, NOW, png
 from tests.support.results import ResultsCase
 from tests.support.strategies import typical
 from tests.support.web_client import get
+
+T = TypeVar("T")
 
 DOCUMENT = json.dumps({"log": [zlib.crc32(b"%d" % n) for n in range(200_000)]}).encode()
 
@@ -86,6 +94,35 @@ class LoadFileTests(ResultsCase):
         socket.flush()
         self.assertLess(socket.most_buffered, 3 * PIECE)
         self.assertEqual(self.read(socket)[2], DOCUMENT)
+
+    def test_not_in_the_reactors_thread(self) -> None:
+        """Nothing of a file is opened, read or unpacked where stamps are taken."""
+        inside = False
+        call = self.reader.call
+
+        def watched(function: Callable[[], T]) -> Deferred[T]:
+            nonlocal inside
+            inside = True
+            try:
+                return call(function)
+            finally:
+                inside = False
+
+        def guarded(function: Callable[..., T]) -> Callable[..., T]:
+            def run(*arguments: Any, **named: Any) -> T:
+                self.assertTrue(inside)
+                return function(*arguments, **named)
+
+            return run
+
+        self.patch(self.reader, "call", watched)
+        opened = mock.Mock(wraps=files.open_file)
+        self.patch(files.OpenedFile, "read", guarded(files.OpenedFile.read))
+        self.patch(files.OpenedFile, "__init__", guarded(files.OpenedFile.__init__))
+        self.patch(load_files, "open_file", opened)
+        for name, body in (("har", DOCUMENT), ("screenshot", png())):
+            self.assertEqual(self.ask(get(f"/results/{ID}/{name}"))[2], body)
+        self.assertEqual(opened.call_count, 2)
 
     def test_client_goes_away(self) -> None:
         """The file is closed."""
