@@ -7,19 +7,28 @@ to its sink or is drained, and pipelined requests end the connection instead of 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from twisted.web import http, http_headers
 from twisted.web.resource import Resource
+from zope.interface import implementer
 
 from perfd.web.errors import refusal
 from perfd.web.receiving import DRAIN, DRAIN_TIMEOUT, Receiving, Sink
 from perfd.web.stamps import ResponseMeter, ServerStamps
 from perfd.wire.delivery import flush
+
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
+"""The absolute form of a request's target, which any server must take (RFC 9112, section 3.2.2)."""
+
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
+"""uri-host and port (RFC 3986, sections 3.2.2 and 3.2.3)."""
 
 
 def is_loopback(address: object) -> bool:
@@ -29,6 +38,11 @@ def is_loopback(address: object) -> bool:
     except ValueError:
         return False
     return (getattr(host, "ipv4_mapped", None) or host).is_loopback
+
+
+def is_host_valid(hosts: Sequence[bytes], *, is_needed: bool) -> bool:
+    """Whether the Host headers of a request are as they must be (RFC 9112, section 3.2)."""
+    return len(hosts) <= 1 and (bool(hosts) or not is_needed) and all(_HOST.fullmatch(host) for host in hosts)
 
 
 class Limits(Protocol):
@@ -54,11 +68,13 @@ class Limits(Protocol):
         """The answer to it was written."""
 
 
+@implementer(IHalfCloseableProtocol)
 class Channel(http.HTTPChannel):
     """One connection."""
 
     site: Limits
     transport: Any  # a TCP connection
+    delimiter = b"\n"  # CR before it is ignored (RFC 9112, section 2.2)
     maxHeaders = 50
     totalHeadersSize = MAX_LENGTH = 8192
 
@@ -88,6 +104,21 @@ class Channel(http.HTTPChannel):
         else:
             super().dataReceived(data)
 
+    def readConnectionLost(self) -> None:
+        """The client has said all that it will say. If that is a whole request, it gets its whole answer."""
+        if self.echo is None and self.requests and self._handlingRequest:
+            self.persistent = 0
+        elif self._receiving is not None:
+            self.transport.abortConnection()
+        else:
+            self.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """We have said all that we will say; see ``refuse``."""
+
+    def lineReceived(self, line: bytes) -> None:
+        super().lineReceived(line.removesuffix(b"\r"))
+
     def lineLengthExceeded(self, line: bytes) -> None:
         self.refuse(431, "a line of the request's head is too long")
 
@@ -95,10 +126,27 @@ class Channel(http.HTTPChannel):
         try:
             return bool(super().headerReceived(line))
         except ValueError:  # a Content-Length of more digits than Python reads
-            self.refuse(400, "the request's head cannot be understood")
+            self._respondToBadRequestAndDisconnect()
             return False
 
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """Twisted's own answer says nothing."""
+        self.refuse(400, "the request's head cannot be understood")
+
     def allHeadersReceived(self) -> None:
+        headers = self.requests[-1].requestHeaders
+        hosts = headers.getRawHeaders(b"Host", [])
+        if not is_host_valid(hosts, is_needed=self._version == b"HTTP/1.1"):
+            self.refuse(400, "the request must have one Host header, with a host and at most a port")
+            return
+        absolute = _ABSOLUTE.fullmatch(self._path)
+        if absolute is not None:
+            authority, path = absolute.groups()
+            if not authority or not _HOST.fullmatch(authority):
+                self.refuse(400, "the request's target has no host")
+                return
+            headers.setRawHeaders(b"Host", [authority])
+            self._path = path if path.startswith(b"/") else b"/" + path
         super().allHeadersReceived()
         flush(self.transport)  # 100 Continue, which is no part of the response that is stamped
 
@@ -126,6 +174,8 @@ class Channel(http.HTTPChannel):
         Pipelined requests are not answered, because their answers would pile up in memory if the client does not
         read them: the connection ends with the answer before.
         """
+        if self._drain is not None:  # the head was refused, and it has no body
+            return
         if self.meter.unsent:
             self.loseConnection()
             return

@@ -70,6 +70,11 @@ class Socket(FileDescriptor):
                 self.connectionLost(Failure(reason))
             turns -= 1
 
+    def shut_down(self) -> None:
+        """The client has said all that it will say."""
+        self.reactor.removeReader(self)
+        self.protocol.readConnectionLost()
+
     def connectionLost(self, reason: Failure) -> None:
         if self.connected:
             super().connectionLost(reason)
