@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 from twisted.internet.utils import getProcessOutput
 
+from bench.runs import last_record
 from bench.verdict import verdict
 from perfd.cli.standalone import Unrecorded
 from perfd.clock import Clock
@@ -31,13 +32,6 @@ PAUSE = 1.5  # seconds
 LARGE = 5 * 2**20
 SMALL = 51200
 SMALL_RUNS = 200
-
-
-class Parts:
-    """Takes the records of parts; these experiments have none."""
-
-    def record(self, measurement: Measurement) -> None:
-        raise AssertionError(measurement)
 
 
 def experiment(size: int) -> ExperimentConfig:
@@ -59,7 +53,7 @@ def laboratory(reactor: Any, network: str, directory: Path) -> Laboratory:
     config = parse_config(f"[perfd]\nnetwork = {network}", directory / "perfd.conf")
     anywhere = Address("127.0.0.1", 0)
     server = attrs.evolve(config.server, listen=anywhere, public_address=anywhere)
-    return Laboratory(reactor, Clock(), attrs.evolve(config, server=server), {}, Unrecorded(), Parts())
+    return Laboratory(reactor, Clock(), attrs.evolve(config, server=server), {}, Unrecorded())
 
 
 async def curl(port: int, address: str, size: int) -> dict[str, float]:
@@ -84,7 +78,7 @@ async def compare_with_curl(reactor: Any, directory: Path) -> None:
     try:
         await lab.tors["default"].when_ready()
         download = lab.experiments(experiment(LARGE))[0]
-        first_one = await download.run(None)
+        first_one = await last_record(download)
         port = port_of(first_one)
         address = first_one.endpointremote.partition(":")[2]
         ours: list[Measurement] = []
@@ -93,7 +87,7 @@ async def compare_with_curl(reactor: Any, directory: Path) -> None:
             # Tor makes circuits ahead while it is idle. Perfd waits for the last events after its runs; without a
             # pause for both, that would be to the good of curl alone.
             await deferLater(reactor, PAUSE)
-            measured = await download.run(None)
+            measured = await last_record(download)
             assert measured.outcome is Outcome.OK, measured
             ours.append(measured)
             await deferLater(reactor, PAUSE)
@@ -120,7 +114,7 @@ async def small_over_socks(reactor: Any, directory: Path) -> None:
     lab.startService()
     try:
         download = lab.experiments(experiment(SMALL))[0]
-        measured = [await download.run(None) for _ in range(SMALL_RUNS)]
+        measured = [await last_record(download) for _ in range(SMALL_RUNS)]
     finally:
         await lab.stopService()
     assert all(m.outcome is Outcome.OK for m in measured)

@@ -27,8 +27,8 @@ from perfd.browser.records import Browser, PageLoad, PageTask
 from perfd.cli.standalone import FREE_PORT, Unrecorded
 from perfd.clock import Clock
 from perfd.config import Config, ExperimentConfig, parse_config
-from perfd.daemon.sinks import MemorySink
-from perfd.experiments.run import Setup, TorExperiment, Transfer
+from perfd.experiments.run import Setup, TorExperiment
+from perfd.experiments.transfer import Transfer
 from perfd.laboratory import Laboratory
 from perfd.proxy import MeasuringProxy
 from perfd.record import Outcome
@@ -211,7 +211,7 @@ async def main(reactor: Any) -> None:
         config = parse_config(CONFIG.format(torrc=line.torrc), directory / "perfd.conf")
         server = attrs.evolve(config.server, listen=FREE_PORT, public_address=FREE_PORT)
         config = attrs.evolve(config, server=server)
-        laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded(), MemorySink())
+        laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded())
         browser = make_browser(reactor, Clock(), config.browsers[0])
         laboratory.startService()
         try:

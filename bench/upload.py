@@ -17,12 +17,12 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
+from bench.runs import last_record
 from bench.verdict import verdict
 from perfd.cli.standalone import Unrecorded
 from perfd.clock import Clock
 from perfd.config import parse_config
 from perfd.config.values import Address
-from perfd.daemon.sinks import MemorySink
 from perfd.laboratory import Laboratory
 from perfd.record import Measurement, Outcome
 
@@ -49,7 +49,7 @@ def laboratory(reactor: Any, directory: Path) -> tuple[Laboratory, dict[str, Any
     config = parse_config(CONFIG, directory / "perfd.conf")
     anywhere = Address("127.0.0.1", 0)
     server = attrs.evolve(config.server, listen=anywhere, public_address=anywhere)
-    lab = Laboratory(reactor, Clock(), attrs.evolve(config, server=server), {}, Unrecorded(), MemorySink())
+    lab = Laboratory(reactor, Clock(), attrs.evolve(config, server=server), {}, Unrecorded())
     return lab, {each.name: lab.experiments(each)[0] for each in config.experiments}
 
 
@@ -59,7 +59,7 @@ async def measure(reactor: Any, experiment: Any) -> list[tuple[float, Measuremen
     for _ in range(RUNS + 1):
         await deferLater(reactor, PAUSE)
         before = time.process_time()
-        measurement = await experiment.run(None)
+        measurement = await last_record(experiment)
         runs.append((time.process_time() - before, measurement))
         assert measurement.outcome is Outcome.OK, measurement
     return runs[1:]

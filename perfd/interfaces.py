@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from perfd.record import Measurement, Outcome
@@ -22,11 +22,11 @@ class Experiment(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def run(self, slot: float | None) -> Measurement:
-        """Run once and return the record, whatever happened.
+    async def run(self, slot: float | None, record: Callable[[Measurement], None]) -> None:
+        """Run once; ``record`` gets each measurement as soon as it is complete, whatever happened.
 
         ``slot`` is the scheduled time (seconds since the epoch), None outside a schedule. Cancelling the
-        Deferred around this coroutine ends the run at once with a record of outcome ``cancelled``.
+        Deferred around this coroutine ends the run at once, with a record of outcome ``cancelled``.
         """
 
     def blanks(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Sequence[Measurement]:

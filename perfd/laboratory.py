@@ -21,8 +21,9 @@ from perfd.config.values import Address, GuardPolicy, SOCKSAddress
 from perfd.daemon.hold_ups import HoldUps
 from perfd.daemon.order import OrderedServices
 from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, NoUse, Page
-from perfd.experiments.run import Setup, authority, ip_address
-from perfd.experiments.types import Prepared, make_experiment, make_page_load
+from perfd.experiments.run import Setup, TorExperiment
+from perfd.experiments.transfer import authority, ip_address
+from perfd.experiments.types import make_experiment, make_page_load
 from perfd.experiments.ways import (
     MeasuredTor,
     NoTor,
@@ -32,7 +33,7 @@ from perfd.experiments.ways import (
     elsewhere,
 )
 from perfd.instance import Instance
-from perfd.interfaces import Sink, Tor, WayToServer
+from perfd.interfaces import Tor, WayToServer
 from perfd.proxy import MeasuringProxy
 from perfd.reactor import Reactor
 from perfd.socks.local_ports import LocalPorts
@@ -55,8 +56,8 @@ from perfd.web.targets.rate import StrangersRate
 class Laboratory(OrderedServices):
     """The web server, with ``pages`` besides the random bytes, and the tors that ``config`` asks for.
 
-    ``event_sink`` takes the records of circuits, streams and other control events, ``parts`` the measurements that
-    a run consists of, where that is more than one, ``material`` what page loads leave besides their records.
+    ``event_sink`` takes the records of circuits, streams and other control events, ``material`` what page loads
+    leave besides their records.
     """
 
     def __init__(
@@ -66,7 +67,6 @@ class Laboratory(OrderedServices):
         config: Config,
         pages: Mapping[str, Described],
         event_sink: EventSink,
-        parts: Sink,
         material: Material | None = None,
     ) -> None:
         super().__init__()
@@ -74,7 +74,6 @@ class Laboratory(OrderedServices):
         self._clock = clock
         self._config = config
         self._event_sink = event_sink
-        self._parts = parts
         self._hold_ups = HoldUps(reactor, clock.monotonic)
         self._hold_ups.setServiceParent(self)
         self._stamps = ServerStamps(clock.monotonic)
@@ -116,7 +115,7 @@ class Laboratory(OrderedServices):
         """The control events of each tor that has them."""
         return {name: measured.events for name, measured in self._tors.items() if measured.events is not None}
 
-    def experiments(self, config: ExperimentConfig) -> list[Prepared]:
+    def experiments(self, config: ExperimentConfig) -> list[TorExperiment]:
         """The variants of an experiment: one for each of its tors, ways to the server, and browsers."""
         if config.browsers:
             return [
@@ -131,7 +130,7 @@ class Laboratory(OrderedServices):
             for server in config.servers
         ]
 
-    def _page_load(self, config: ExperimentConfig, tor: str, server: str, browser: str) -> Prepared:
+    def _page_load(self, config: ExperimentConfig, tor: str, server: str, browser: str) -> TorExperiment:
         way = self._servers[server] if config.url is None else elsewhere(config.url)
         measured = self._browsers[browser]
         size = page_size(config.options["page"]) if config.url is None else 0
@@ -177,7 +176,6 @@ class Laboratory(OrderedServices):
             clock=self._clock,
             reactor=self._reactor,
             held_up=self._hold_ups.between,
-            parts=self._parts,
         )
 
     def _make_browsers(self) -> dict[str, MeasuredBrowser]:

@@ -31,7 +31,7 @@ from perfd.daemon.schedule import Grid, Schedule
 from perfd.daemon.sinks import FanOut
 from perfd.daemon.upkeep.daily import DailyService
 from perfd.daemon.upkeep.work import Work
-from perfd.experiments.types import Prepared
+from perfd.experiments.run import TorExperiment
 from perfd.instance import FAILED, READY, Instance, InstanceError, InstanceLock
 from perfd.laboratory import Laboratory
 from perfd.logfile.file import LogFile, reopen_on_signal
@@ -162,7 +162,7 @@ class Perfd(OrderedServices):
         public = PublicDatabase(reader, Access(config.server.results))
         pages = routes.read(public, config.directory, health.report, metrics.exposition)
         material = MaterialWriter(reactor, config.directory / LOAD_FILES)
-        laboratory = Laboratory(reactor, clock, config, pages, store, sinks, material)
+        laboratory = Laboratory(reactor, clock, config, pages, store, material)
         health.watch_tors(list(laboratory.tors.values()))
         unparsed = {name: partial(count_unparsed, events) for name, events in laboratory.events.items()}
         metrics.watch_tors(list(laboratory.tors.values()), unparsed)
@@ -213,7 +213,7 @@ class Perfd(OrderedServices):
         self._reactor.stop()
 
 
-def variants_of(experiments: Iterable[Prepared]) -> list[Variant]:
+def variants_of(experiments: Iterable[TorExperiment]) -> list[Variant]:
     """The variants that records of ``experiments`` will have."""
     return [Variant.of(blank) for each in experiments for blank in each.blanks(None, Outcome.SKIPPED, "", "")]
 

@@ -66,7 +66,7 @@ def measure(path: Path | None, request: Request, *, as_json: bool) -> int:
     config = _prepared(path, request)
     with own_instance(config):
         printer = JSONPrinter() if as_json else TablePrinter(config, request.count)
-        laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded(), printer)
+        laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded())
         try:
             run_reactor(
                 reactor,
@@ -143,7 +143,7 @@ async def _run(
                     return
                 if variant.not_ready is not None:
                     await prepare(reactor, partial(getattr, variant, "not_ready"), patience(config))
-                printer.record(await variant.run(None))
+                await variant.run(None, printer.record)
             printer.rounds += 1
 
 

@@ -29,7 +29,6 @@ from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
 from perfd.config.values import Address, SOCKSAddress
 from perfd.daemon.order import StartError
-from perfd.daemon.sinks import FanOut
 from perfd.instance import InstanceError
 from perfd.interfaces import Tor
 from perfd.laboratory import Laboratory
@@ -160,7 +159,7 @@ def _way(reactor: Reactor, path: Path | None, request: Request) -> Iterator[_Way
     else:
         config = _prepared(path, request)
         with own_instance(config):
-            laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded(), FanOut({}))
+            laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded())
             name = "the SOCKS proxy" if config.network == "socks" else f"tor {request.tor}"
             tor = laboratory.tors[request.tor]
             yield _Way(name, tor, laboratory.events.get(request.tor), laboratory, patience(config))

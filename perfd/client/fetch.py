@@ -10,7 +10,7 @@ There are no redirects, no decompression, no pool and no buffering. Network trou
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 import attrs
@@ -141,17 +141,14 @@ class Client(Protocol):
         remaining = self.timeline.stamps[Phase.START] + timeout - self.timeline.now()
         deadline = reactor.callLater(max(0.0, remaining), self.expire)
         try:
-            self._connect(endpoint)
+            factory = Factory.forProtocol(lambda: self)
+            factory.noisy = False
+            self._connecting = maybeDeferred(endpoint.connect, factory)
+            self._connecting.addErrback(self._failed)
             return await self.ended
         finally:
             if deadline.active():
                 deadline.cancel()
-
-    def _connect(self, endpoint: IStreamClientEndpoint) -> None:
-        factory = Factory.forProtocol(lambda: self)
-        factory.noisy = False
-        self._connecting = maybeDeferred(endpoint.connect, factory)
-        self._connecting.addErrback(self._failed)
 
     def connectionMade(self) -> None:
         if self.ended.called:
@@ -307,7 +304,7 @@ class _Download(Client):
         )
 
 
-async def fetch(
+def fetch(
     reactor: IReactorTime,
     endpoint: IStreamClientEndpoint,
     request: bytes,
@@ -315,7 +312,7 @@ async def fetch(
     expect: int,
     timeline: Timeline,
     timeout: float,
-) -> Exchange:
+) -> Awaitable[Exchange]:
     """Send ``request`` over a fresh connection to ``endpoint`` and measure the response.
 
     The response must be a plain HTTP/1.1 response with status 200 and ``expect`` bytes of payload. ``timeline``
@@ -325,5 +322,4 @@ async def fetch(
 
     Never raises for what the network does. Cancelling it closes the connection and gives the outcome ``cancelled``.
     """
-    exchange: Exchange = await _Download(request, expect, timeline).exchange(reactor, endpoint, timeout)
-    return exchange
+    return _Download(request, expect, timeline).exchange(reactor, endpoint, timeout)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import attrs
 from twisted.application.service import Service
@@ -19,7 +20,8 @@ from twisted.logger import Logger
 
 from perfd.clock import Anchor, Clock
 from perfd.interfaces import Experiment, Sink
-from perfd.record import Error, Measurement, Outcome
+from perfd.record import REQUEST, Error, Measurement, Outcome
+from perfd.variant import Variant
 
 MOST_SLOTS_MADE_UP = 1000
 """How many slots that were jumped over get a record each; a clock step of years must not flood the database."""
@@ -115,11 +117,18 @@ class Schedule(Service):
     def _tick(self) -> None:
         """A slot has come. Returns at once, so that LoopingCall never passes over the next one."""
         try:
-            self._enter(self.grid.at(self._clock.wall()))
+            slot = self.grid.at(self._clock.wall())
+            self._skip_missed(slot)
+            if self._round is None:
+                self._round = Deferred.fromCoroutine(self._run(slot))
+                self._round.addBoth(self._round_ended)
+            else:
+                self._skip(slot, Error.BUSY, "the run before it was still going on")
         except Exception:  # noqa: BLE001 - LoopingCall would end for good
             self._log.failure("a slot of {name} was lost", name=self.name)
 
-    def _enter(self, slot: float) -> None:
+    def _skip_missed(self, slot: float) -> None:
+        """Give the slots that were passed over their records, and find the grid again if the clock was stepped."""
         jumped = self._clock.wall() - self._aligned.epoch(self._clock.monotonic())
         if self._last_slot is not None:
             for missed in self.grid.between(self._last_slot, slot):
@@ -130,29 +139,32 @@ class Schedule(Service):
             self._align(slot + self.grid.interval)
         else:
             self.next_slot = slot + self.grid.interval
-        if self._round is not None:
-            self._skip(slot, Error.BUSY, "the run before it was still going on")
-            return
-        self._round = Deferred.fromCoroutine(self._run(slot))
-        self._round.addBoth(self._round_ended)
 
     async def _run(self, slot: float) -> None:
         turn = self._rounds % len(self._variants)
         self._rounds += 1
         for variant in self._variants[turn:] + self._variants[:turn]:
-            for measurement in await self._run_variant(variant, slot):
-                self._sink.record(measurement)
+            given: list[Measurement] = []
+            lost = None
+            try:
+                if self.running:
+                    await variant.run(slot, partial(self._record, given))
+                else:
+                    lost = Outcome.SKIPPED, Error.STOPPED, "Perfd was stopped before it ran"
+            except CancelledError:
+                lost = Outcome.CANCELLED, Error.STOPPED, "Perfd was stopped"
+            except Exception as error:  # noqa: BLE001 - a run may fail in any way, and must leave a record
+                self._log.failure("an error inside Perfd ended a run of {name}", name=variant.name)
+                lost = Outcome.FAILED, Error.INTERNAL, f"{type(error).__name__}: {error}"
+            if lost is not None:
+                recorded = {Variant.of(measurement) for measurement in given if measurement.type != REQUEST}
+                for blank in variant.blanks(slot, *lost):
+                    if Variant.of(blank) not in recorded:
+                        self._sink.record(blank)
 
-    async def _run_variant(self, variant: Experiment, slot: float) -> Sequence[Measurement]:
-        if not self.running:
-            return variant.blanks(slot, Outcome.SKIPPED, Error.STOPPED, "Perfd was stopped before it ran")
-        try:
-            return [await variant.run(slot)]
-        except CancelledError:
-            return variant.blanks(slot, Outcome.CANCELLED, Error.STOPPED, "Perfd was stopped")
-        except Exception as error:  # noqa: BLE001 - a run may fail in any way, and must leave a record
-            self._log.failure("an error inside Perfd ended a run of {name}", name=variant.name)
-            return variant.blanks(slot, Outcome.FAILED, Error.INTERNAL, f"{type(error).__name__}: {error}")
+    def _record(self, given: list[Measurement], measurement: Measurement) -> None:
+        given.append(measurement)
+        self._sink.record(measurement)
 
     def _round_ended(self, result: object) -> None:
         self._round = None

@@ -19,7 +19,8 @@ from twisted.logger import Logger
 
 from perfd.browser.records import Browser, PageLoad, PageTask
 from perfd.client.fetch import STALL_AFTER
-from perfd.experiments.run import Extra, Run, Setup, ip_address
+from perfd.experiments.run import Extra, Record, Run, Setup
+from perfd.experiments.transfer import ip_address
 from perfd.interfaces import WayToServer
 from perfd.proxy import MeasuringProxy, OpenPort, ProxyConnection
 from perfd.proxy.hosts import is_same_host
@@ -114,6 +115,7 @@ class PageLoadRun(Run):
         self,
         setup: Setup,
         slot: float | None,
+        record: Record,
         extra: Extra = EMPTY,
         *,
         browser: MeasuredBrowser,
@@ -123,7 +125,7 @@ class PageLoadRun(Run):
         no_use: NoUse,
         optimistic: bool = False,
     ) -> None:
-        super().__init__(setup, slot, extra)
+        super().__init__(setup, slot, record, extra)
         self.extra["PAGE"] = page.label()
         self._browser = browser
         self._proxy = proxy
@@ -132,15 +134,16 @@ class PageLoadRun(Run):
         self._no_use = no_use
         self._optimistic = optimistic
 
-    async def exchange(self) -> None:
+    async def exchange(self) -> bool:
         """Load the page; over a port of the proxy that nothing else uses. The browser is ours alone meanwhile."""
-        self._identity = self.setup.identity(self.id, self.slot)
+        self._begun = self.setup.begun(self.id, self.slot)
         self._port = self._proxy.open(login=(self.user, "perfd"), optimistic=self._optimistic, measurement=self.id)
         try:
             self._load = await self._browser.browser.load(self._task(self._port.port))
         except Exception:
             await self._port.close(wait=0)
             raise
+        return self._load.outcome is not Outcome.CANCELLED
 
     def _task(self, proxy_port: int) -> PageTask:
         return PageTask(
@@ -153,7 +156,7 @@ class PageLoadRun(Run):
             insecure=self._page.insecure,
         )
 
-    async def finish(self) -> Measurement:
+    async def finish(self) -> None:
         load = self._load
         connections: Sequence[ProxyConnection] = ()
         material: Mapping[str, Any] = {}
@@ -166,7 +169,7 @@ class PageLoadRun(Run):
                 material = await self._kept(load, connections)
         except CancelledError:
             pass  # Perfd stops, and the load itself is complete
-        return Measurement(**self._fields(load, connections, material))
+        self.record(self._result(load, connections, material))
 
     async def _kept(self, load: PageLoad, connections: Sequence[ProxyConnection]) -> Mapping[str, Any]:
         if self._material is None:
@@ -179,35 +182,34 @@ class PageLoadRun(Run):
             self._log.failure("the files of page load {id} were not written", id=self.id)
             return {}
 
-    def _fields(
+    def _result(
         self, load: PageLoad, connections: Sequence[ProxyConnection], material: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        fields: dict[str, Any] = {
-            **self._identity,
-            "start": round(load.start, 6),
-            "end": round(load.end, 6),
-            "dataresponse": load.first_byte,
-            "datacomplete": load.fully_loaded or load.load if load.outcome is Outcome.OK else None,
-            "outcome": load.outcome,
-            "errorcode": load.errorcode,
-            "reason": load.reason,
-            "status": load.status,
-            "writebytes": sum(connection.writebytes for connection in connections) or None,
-            "readbytes": sum(connection.readbytes for connection in connections) or None,
-            "payloadbytes": sum(request.body_size or 0 for request in load.requests) or None,
-            "hostnamelocal": socket.gethostname(),
-            "hostnameremote": urlsplit(load.task.url).hostname,
-            "sourceaddress": self.setup.source_address,
-        }
+    ) -> Measurement:
         own = own_connection(load, connections)
-        if own is not None:
-            fields |= _tor_view(own)
         extra = {**self.extra, **figures(load), **_connections(self._port, connections), **material}
         if own is not None and own.joined is not None:
             extra |= own.joined.hs
         if self._optimistic:
             extra |= self._used(connections)
-        return fields | {"extra": extra}
+        found = attrs.evolve(
+            self._begun,
+            start=round(load.start, 6),
+            end=round(load.end, 6),
+            dataresponse=load.first_byte,
+            datacomplete=load.fully_loaded or load.load if load.outcome is Outcome.OK else None,
+            outcome=load.outcome,
+            errorcode=load.errorcode,
+            reason=load.reason,
+            status=load.status,
+            writebytes=sum(connection.writebytes for connection in connections) or None,
+            readbytes=sum(connection.readbytes for connection in connections) or None,
+            payloadbytes=sum(request.body_size or 0 for request in load.requests) or None,
+            hostnamelocal=socket.gethostname(),
+            hostnameremote=urlsplit(load.task.url).hostname,
+            sourceaddress=self.setup.source_address,
+            extra=extra,
+        )
+        return found if own is None else _as_proxy_saw(found, own)
 
     def _used(self, connections: Sequence[ProxyConnection]) -> Mapping[str, int]:
         """How many connections tor may have carried optimistic data of: those that are on no Conflux circuit.
@@ -284,19 +286,21 @@ def _is_waiting(load: PageLoad, connections: Sequence[ProxyConnection]) -> bool:
     return any(each.response_end is None and each.error is None for each in load.requests) or any(unanswered)
 
 
-def _tor_view(own: ProxyConnection) -> dict[str, Any]:
-    """The steps of the page's own connection, and what tor tells about it."""
-    fields: dict[str, Any] = {
-        name: getattr(own, name)
-        for name in ("socket", "connect", "negotiate", "request", "response", "datarequest")
-    }
+def _as_proxy_saw(found: Measurement, own: ProxyConnection) -> Measurement:
+    """With the steps of the page's own connection, and what tor tells about it."""
     address = ip_address(own.host or "") or "0.0.0.0"
-    fields["endpointremote"] = f"{own.host}:{address}:{own.port}"
-    if own.localport is not None:
-        fields["endpointlocal"] = f"localhost:127.0.0.1:{own.localport}"
-    if own.joined is not None:
-        fields |= {key: value for key, value in tor_fields(own.joined).items() if value is not None}
-    return fields
+    found = attrs.evolve(
+        found,
+        socket=own.socket,
+        connect=own.connect,
+        negotiate=own.negotiate,
+        request=own.request,
+        response=own.response,
+        datarequest=own.datarequest,
+        endpointremote=f"{own.host}:{address}:{own.port}",
+        endpointlocal=None if own.localport is None else f"localhost:127.0.0.1:{own.localport}",
+    )
+    return found if own.joined is None else attrs.evolve(found, **tor_fields(own.joined))
 
 
 def figures(load: PageLoad) -> dict[str, str | int | float]:

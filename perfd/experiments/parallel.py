@@ -7,12 +7,13 @@ what did not happen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import FirstError, ensureDeferred, gatherResults
+import attrs
 
-from perfd.experiments.run import Extra, Run, Setup, Transfer
+from perfd.experiments.run import Extra, Record, Run, Setup, together
+from perfd.experiments.transfer import Transfer
 from perfd.record import EMPTY, Measurement, Outcome
 
 FIRSTS = ("start", "socket", "connect", "negotiate", "request", "response", "datarequest", "dataresponse")
@@ -28,24 +29,26 @@ class ParallelRun(Run):
         self,
         setup: Setup,
         slot: float | None,
+        record: Record,
         extra: Extra = EMPTY,
         *,
         streams: int,
         one_circuit: bool,
         optimistic: bool = False,
     ) -> None:
-        super().__init__(setup, slot, extra)
+        super().__init__(setup, slot, record, extra)
         self._streams = streams
         self._one_circuit = one_circuit
         self._optimistic = optimistic
 
-    async def exchange(self) -> None:
+    async def exchange(self) -> bool:
         self._transfers = [self._transfer(number) for number in range(self._streams)]
-        await together([transfer.fetch(self.setup.size, self.setup.timeout) for transfer in self._transfers])
+        exchanges = await together(each.fetch(self.setup.size, self.setup.timeout) for each in self._transfers)
+        return all(exchange.outcome is not Outcome.CANCELLED for exchange in exchanges)
 
-    async def finish(self) -> Measurement:
-        parts = await together([transfer.fields(self.slot) for transfer in self._transfers])
-        return Measurement(**combined(parts) | {"id": self.id, "extra": {**self.extra, **shares(parts)}})
+    async def finish(self) -> None:
+        parts = await together(transfer.result(self.slot) for transfer in self._transfers)
+        self.record(attrs.evolve(combined(parts), id=self.id, extra={**self.extra, **shares(parts)}))
 
     def _transfer(self, number: int) -> Transfer:
         user = self.user
@@ -54,47 +57,43 @@ class ParallelRun(Run):
         return Transfer(self.setup, f"{self.id}-{number}", user, optimistic=self._optimistic)
 
 
-async def together(coroutines: Iterable[Any]) -> list[Any]:
-    """The results of all, which run at the same time. A cancellation reaches each; their results count."""
-    everything = gatherResults([ensureDeferred(each) for each in coroutines], consumeErrors=True)
-    try:
-        found: list[Any] = await everything
-    except FirstError as error:
-        error.subFailure.raiseException()
-        raise
-    return found
-
-
-def combined(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One record's fields for several streams; ``parts`` are those of each."""
-    fields = dict(parts[0])
+def combined(parts: Sequence[Measurement]) -> Measurement:
+    """One record for several streams; ``parts`` are those of each."""
+    changes: dict[str, Any] = {}
     for names, choose in ((FIRSTS, min), (FIRSTS_OF_SERVER, min), (LASTS, max), (SUMS, sum)):
         for name in names:
-            known = [part[name] for part in parts if part.get(name) is not None]
-            fields[name] = choose(known) if known else None
-    failed = [part for part in parts if part["outcome"] is not Outcome.OK]
+            known = [value for part in parts if (value := getattr(part, name)) is not None]
+            changes[name] = choose(known) if known else None
+    failed = [part for part in parts if part.outcome is not Outcome.OK]
     worst = failed[0] if failed else parts[0]
-    fields |= {name: worst.get(name) for name in ("outcome", "errorcode", "reason", "status")}
     if failed:
-        fields["datacomplete"] = None
-        fields["reason"] = f"{len(failed)} of {len(parts)} streams: {worst.get('reason')}"
-    return fields | {"dataperc": EMPTY, "partial": EMPTY}
+        changes["datacomplete"] = None
+    return attrs.evolve(
+        parts[0],
+        **changes,
+        outcome=worst.outcome,
+        errorcode=worst.errorcode,
+        reason=f"{len(failed)} of {len(parts)} streams: {worst.reason}" if failed else worst.reason,
+        status=worst.status,
+        dataperc=EMPTY,
+        partial=EMPTY,
+    )
 
 
-def shares(parts: Sequence[dict[str, Any]]) -> dict[str, str | int | float]:
+def shares(parts: Sequence[Measurement]) -> dict[str, str | int | float]:
     """Each stream's part, and the fairness between them."""
     rates = [rate(part) for part in parts]
-    start = min(part["start"] for part in parts)
-    asked = [part["datarequest"] for part in parts if part.get("datarequest") is not None]
-    ended = [part["datacomplete"] or part["end"] for part in parts if part.get("payloadbytes")]
-    total = sum(part["payloadbytes"] or 0 for part in parts)
+    start = min(part.start for part in parts)
+    asked = [part.datarequest for part in parts if part.datarequest is not None]
+    ended = [at for part in parts if part.payloadbytes and (at := part.datacomplete or part.end) is not None]
+    total = sum(part.payloadbytes or 0 for part in parts)
     elapsed = max(ended) - min(asked) if ended and asked else 0.0
 
     def times(name: str) -> str:
         return listed(parts, name, lambda value: f"{value - start:.6f}")
 
     return {
-        "STREAMSOK": sum(part["outcome"] is Outcome.OK for part in parts),
+        "STREAMSOK": sum(part.outcome is Outcome.OK for part in parts),
         **({"THROUGHPUT": round(total / elapsed, 1)} if elapsed > 0 else {}),
         **({"JAIN": round(jain(rates), 6)} if any(rates) else {}),
         "STREAMRATES": ",".join(f"{each:.0f}" for each in rates),
@@ -107,18 +106,18 @@ def shares(parts: Sequence[dict[str, Any]]) -> dict[str, str | int | float]:
     }
 
 
-def listed(parts: Sequence[dict[str, Any]], name: str, write: Callable[[Any], str]) -> str:
+def listed(parts: Sequence[Measurement], name: str, write: Callable[[Any], str]) -> str:
     """A comma list of one field of each part."""
-    values = (part.get(name) for part in parts)
+    values = (getattr(part, name) for part in parts)
     return ",".join("" if value is None else write(value) for value in values)
 
 
-def rate(part: dict[str, Any]) -> float:
+def rate(part: Measurement) -> float:
     """Payload per second from DATAREQUEST to the last byte, or to the end if that never came; bytes/s."""
-    asked, ended = part.get("datarequest"), part.get("datacomplete") or part.get("end")
-    if not part.get("payloadbytes") or asked is None or ended is None or ended <= asked:
+    asked, ended = part.datarequest, part.datacomplete or part.end
+    if not part.payloadbytes or asked is None or ended is None or ended <= asked:
         return 0.0
-    return float(part["payloadbytes"] / (ended - asked))
+    return float(part.payloadbytes / (ended - asked))
 
 
 def jain(values: Sequence[float]) -> float:

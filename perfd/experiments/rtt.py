@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from contextlib import suppress
 
+import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import deferLater
@@ -13,8 +14,9 @@ from twisted.internet.task import deferLater
 from perfd.client.echo import EchoClient, echo_request
 from perfd.client.fetch import Exchange
 from perfd.clock import Phase
-from perfd.experiments.run import Extra, Run, Setup, Transfer
-from perfd.record import EMPTY, Measurement, Outcome
+from perfd.experiments.run import Extra, Record, Run, Setup
+from perfd.experiments.transfer import Transfer
+from perfd.record import EMPTY, Outcome
 
 LAST_ECHO_WAIT = 3.0
 """Seconds for the exchanges that are still under way at the end."""
@@ -29,36 +31,48 @@ class RTTRun(Run):
     """
 
     def __init__(
-        self, setup: Setup, slot: float | None, extra: Extra = EMPTY, *, rate: float, duration: float
+        self,
+        setup: Setup,
+        slot: float | None,
+        record: Record,
+        extra: Extra = EMPTY,
+        *,
+        rate: float,
+        duration: float,
     ) -> None:
-        super().__init__(setup, slot, extra)
+        super().__init__(setup, slot, record, extra)
         self.extra |= {"RATE": rate, "DURATION": duration}
         self._interval = 1.0 / rate
         self._duration = duration
         self._loads: list[Transfer] = []
         self._idle_until: float | None = None  # monotonic; None: the whole run
 
-    async def exchange(self) -> None:
+    async def exchange(self) -> bool:
         self._echo = Transfer(self.setup, self.id, self.user)
+        self._client: EchoClient | None = None
         self._deadline = self._echo.timeline.now() + self.setup.timeout
-        await self._echo.perform(self._measure)
+        endpoint = self._echo.begin()
+        exchange = self._echo.end(self._echo.lost if endpoint is None else await self._measure(endpoint))
+        return exchange.outcome is not Outcome.CANCELLED
 
-    async def finish(self) -> Measurement:
-        fields = await self._echo.fields(self.slot)
-        extra = {**self.extra, **fields["extra"], **self._figures()}
-        loads = [load for load in self._loads if load.exchange is not None]
+    async def finish(self) -> None:
+        found = await self._echo.result(self.slot)
+        extra = {**self.extra, **found.extra, **self._figures()}
+        loads = [(load, load.exchange) for load in self._loads if load.exchange is not None]
         if loads:
-            first = await loads[0].fields(self.slot)
+            first = await loads[0][0].result(self.slot)
             extra |= {"LOADS": len(loads)}
-            extra |= {"LOADBYTES": sum(load.exchange.payloadbytes or 0 for load in loads if load.exchange)}
-            extra |= {f"LOAD{key}": first[name] for key, name in _LOAD_FIELDS if first.get(name) is not None}
-            last = loads[-1].exchange
-            if fields["outcome"] is Outcome.OK and last is not None and not _is_enough(last):
-                fields |= {"outcome": last.outcome, "errorcode": last.errorcode}
-                fields["reason"] = f"the download under which to measure: {last.reason}"
-        for load in loads[1:]:
+            extra |= {"LOADBYTES": sum(exchange.payloadbytes or 0 for _, exchange in loads)}
+            extra |= {
+                f"LOAD{key}": value for key, name in _LOAD_FIELDS if (value := getattr(first, name)) is not None
+            }
+            last = loads[-1][1]
+            if found.outcome is Outcome.OK and not _is_enough(last):
+                reason = f"the download under which to measure: {last.reason}"
+                found = attrs.evolve(found, outcome=last.outcome, errorcode=last.errorcode, reason=reason)
+        for load, _ in loads[1:]:
             load.forget()
-        return Measurement(**fields | {"extra": extra})
+        self.record(attrs.evolve(found, extra=extra))
 
     async def _measure(self, endpoint: IStreamClientEndpoint) -> Exchange:
         """Both phases, over one connection."""
@@ -108,7 +122,7 @@ class RTTRun(Run):
             finally:
                 if enough.active():
                     enough.cancel()
-            if self._client.ended.called:  # which had the download cancelled
+            if self._client is not None and self._client.ended.called:  # which had the download cancelled
                 raise CancelledError
             if not _is_enough(exchange):
                 break
@@ -118,6 +132,8 @@ class RTTRun(Run):
 
         What was sent while the first download was still on its way to its first byte belongs to neither.
         """
+        if self._client is None:
+            return {}  # nothing was tried
         samples = self._client.samples
         loaded = self._loads[0].timeline.stamps.get(Phase.DATARESPONSE) if self._loads else None
         idle = [rtt for sent, rtt in samples if self._idle_until is None or sent < self._idle_until]

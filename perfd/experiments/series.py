@@ -1,7 +1,7 @@
 """``type = series``: several requests, and to which circuits tor attached their streams (Tor's ticket #5830).
 
-Each request has a record of its own (type ``request``), which goes to ``parts``; the run's record is of the series.
-The id of a request is that of its series, a hyphen and its number.
+Each request has a record of its own (type ``request``), which is given out as soon as it is complete; the last
+one is of the series. The id of a request is that of its series, a hyphen and its number.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from perfd.experiments.parallel import together
-from perfd.experiments.run import Extra, Run, Setup, Transfer
+from perfd.experiments.run import Extra, Record, Run, Setup, together
+from perfd.experiments.transfer import Transfer
 from perfd.record import EMPTY, REQUEST, Attach, Error, Measurement, Outcome
 from perfd.tor.events.join import Joined
 
@@ -31,13 +32,14 @@ class SeriesRun(Run):
         self,
         setup: Setup,
         slot: float | None,
+        record: Record,
         extra: Extra = EMPTY,
         *,
         requests: int,
         groups: int,
         stagger: float | None,
     ) -> None:
-        super().__init__(setup, slot, extra)
+        super().__init__(setup, slot, record, extra)
         self._requests = requests
         self._groups = groups
         self._stagger = stagger
@@ -47,21 +49,24 @@ class SeriesRun(Run):
         ] = {}  # records, which are given out as soon as they are complete
         self._stopped = False
 
-    async def exchange(self) -> None:
+    async def exchange(self) -> bool:
         self._anchor = self.setup.clock.anchor()
-        self._start = self._anchor.epoch(self._anchor.monotonic)
+        self._begun = attrs.evolve(
+            self.setup.begun(self.id, self.slot), start=self._anchor.epoch(self._anchor.monotonic)
+        )
         if self._stagger is not None:
-            await together([self._late(number, number * self._stagger) for number in range(self._requests)])
-            return
-        for number in range(self._requests):
-            if not self._stopped:
-                await self._fetch(number)
+            await together(self._late(number, number * self._stagger) for number in range(self._requests))
+        else:
+            for number in range(self._requests):
+                if not self._stopped:
+                    await self._fetch(number)
+        return not self._stopped
 
-    async def finish(self) -> Measurement:
+    async def finish(self) -> None:
         for number in range(self._requests):
             if number not in self._parts:
                 self._parts[number] = Deferred.fromCoroutine(self._part(number))
-        return self._summary(await together(self._parts[number] for number in range(self._requests)))
+        self.record(self._summary(await together(self._parts[number] for number in range(self._requests))))
 
     async def _late(self, number: int, seconds: float) -> None:
         remaining = self._anchor.monotonic + self.setup.timeout - self.setup.clock.monotonic()
@@ -85,34 +90,35 @@ class SeriesRun(Run):
 
     async def _part(self, number: int) -> Measurement:
         """The record of one request, which is given out."""
-        part = await self._record(number)
-        self.setup.parts.record(part)
+        part = await self._result(number)
+        self.record(part)
         return part
 
-    async def _record(self, number: int) -> Measurement:
+    async def _result(self, number: int) -> Measurement:
         extra: dict[str, Any] = {"SERIES": self.id, "REQUESTNUMBER": number, "GROUP": number % self._groups}
         transfer = self._transfers.get(number)
         if transfer is None:
-            return Measurement(
-                **self.setup.identity(f"{self.id}-{number:04}", self.slot) | {"type": REQUEST},
-                start=self._start,
+            return attrs.evolve(
+                self._begun,
+                id=f"{self.id}-{number:04}",
+                type=REQUEST,
                 outcome=Outcome.CANCELLED if self._stopped else Outcome.TIMEOUT,
                 errorcode=Error.STOPPED if self._stopped else Error.TIMEOUT,
                 reason="Perfd was stopped before it" if self._stopped else "the series was over time before it",
                 extra=extra,
             )
-        fields = await transfer.fields(self.slot)
-        extra |= {**allocation(transfer.joined), **fields["extra"], **transfer.held_up}
-        return Measurement(**fields | {"type": REQUEST, "extra": extra})
+        found = await transfer.result(self.slot)
+        return attrs.evolve(
+            found, type=REQUEST, extra={**extra, **allocation(transfer.joined), **found.extra, **transfer.held_up}
+        )
 
     def _summary(self, parts: Sequence[Measurement]) -> Measurement:
         """The record of the series."""
         failed = [part for part in parts if part.outcome is not Outcome.OK]
         worst = failed[0] if failed else parts[0]
         complete = [part.datacomplete for part in parts if part.datacomplete is not None]
-        return Measurement(
-            **self.setup.identity(self.id, self.slot),
-            start=self._start,
+        return attrs.evolve(
+            self._begun,
             datacomplete=max(complete) if complete and not failed else None,
             end=max((part.end for part in parts if part.end is not None), default=None),
             outcome=worst.outcome,

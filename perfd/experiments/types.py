@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from perfd.config import ExperimentConfig
-from perfd.experiments.download import DownloadRun, Pair
+from perfd.experiments.download import DownloadRun
 from perfd.experiments.pageload import Material, MeasuredBrowser, NoUse, Page, PageLoadRun
 from perfd.experiments.parallel import ParallelRun
 from perfd.experiments.rtt import RTTRun
-from perfd.experiments.run import Extra, Run, Setup, TorExperiment
+from perfd.experiments.run import Alternative, Extra, Run, Setup, TorExperiment
 from perfd.experiments.series import SeriesRun
 from perfd.experiments.upload import UploadRun
 from perfd.experiments.ways import NoTor
 from perfd.proxy import MeasuringProxy
 
-Prepared = TorExperiment | Pair
-"""What runs an experiment over one tor and one way to the server."""
-
-
-Make = Callable[[ExperimentConfig, Setup], Prepared]
+Make = Callable[[ExperimentConfig, Setup], TorExperiment]
 """Makes what runs the experiment of a configuration."""
 
 
-def make_experiment(config: ExperimentConfig, setup: Setup) -> Prepared:
+def make_experiment(config: ExperimentConfig, setup: Setup) -> TorExperiment:
     """What runs the experiment of ``config``."""
     return MAKERS[config.type](config, setup)
 
@@ -38,35 +34,38 @@ def make_page_load(
     page: Page,
     material: Material | None,
     no_use: NoUse,
-) -> Prepared:
+) -> TorExperiment:
     """What runs the page loads of ``config`` in one browser."""
 
-    def loads(*, optimistic: bool | None) -> TorExperiment:
+    def loads(optimistic: bool | None) -> Alternative:
         run = partial(PageLoadRun, browser=browser, proxy=proxy, page=page, material=material, no_use=no_use)
         known: Extra = {"BROWSER": browser.name, "DRIVER": browser.driver, **_optimistic(optimistic)}
-        return TorExperiment(setup, partial(run, optimistic=bool(optimistic)), browser.turn, known)
+        return Alternative(setup, partial(run, optimistic=bool(optimistic)), known)
 
-    optimistic = config.options["optimistic"]
-    if optimistic == "both":
-        return Pair(loads(optimistic=False), loads(optimistic=True))
-    return loads(optimistic=None if optimistic is None else optimistic == "yes")
+    return TorExperiment([loads(optimistic) for optimistic in _ways(config)], browser.turn)
 
 
-def make_downloads(config: ExperimentConfig, setup: Setup) -> Prepared:
+def make_downloads(config: ExperimentConfig, setup: Setup) -> TorExperiment:
     """What runs the downloads of ``config``: in pairs, in parallel, or as they come."""
-    optimistic = None if isinstance(setup.tor, NoTor) else config.options["optimistic"]  # nothing to save there
-    if optimistic == "both":
-        return Pair(_downloads(config, setup, optimistic=False), _downloads(config, setup, optimistic=True))
-    return _downloads(config, setup, optimistic=None if optimistic is None else optimistic == "yes")
+    ways = (None,) if isinstance(setup.tor, NoTor) else _ways(config)  # without Tor there is nothing to save
+    return TorExperiment([_downloads(config, setup, optimistic) for optimistic in ways])
 
 
-def _downloads(config: ExperimentConfig, setup: Setup, *, optimistic: bool | None) -> TorExperiment:
+def _downloads(config: ExperimentConfig, setup: Setup, optimistic: bool | None) -> Alternative:
     known = _optimistic(optimistic)
     streams, one_circuit = config.options["streams"], config.options["one_circuit"]
     if streams == 1:
-        return TorExperiment(setup, partial(DownloadRun, optimistic=bool(optimistic)), known=known)
+        return Alternative(setup, partial(DownloadRun, optimistic=bool(optimistic)), known)
     run = partial(ParallelRun, streams=streams, one_circuit=one_circuit, optimistic=bool(optimistic))
-    return TorExperiment(setup, run, known={**known, "PARALLEL": streams})
+    return Alternative(setup, run, {**known, "PARALLEL": streams})
+
+
+def _ways(config: ExperimentConfig) -> Sequence[bool | None]:
+    """With optimistic data or without, or both in pairs; None if the experiment says nothing of it."""
+    optimistic = config.options["optimistic"]
+    if optimistic is None:
+        return (None,)
+    return (False, True) if optimistic == "both" else (optimistic == "yes",)
 
 
 def _optimistic(optimistic: bool | None) -> dict[str, int]:
@@ -76,7 +75,7 @@ def _optimistic(optimistic: bool | None) -> dict[str, int]:
 
 def runs_of(run: Callable[..., Run]) -> Make:
     """For a kind whose ``run`` takes just the options of the kind."""
-    return lambda config, setup: TorExperiment(setup, partial(run, **config.options))
+    return lambda config, setup: TorExperiment([Alternative(setup, partial(run, **config.options))])
 
 
 MAKERS: dict[str, Make] = {

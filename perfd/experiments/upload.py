@@ -6,33 +6,45 @@ received is known to the server, so DATAPERCn and PARTIALn are its stamps here.
 
 from __future__ import annotations
 
-from typing import Any
-
+import attrs
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from perfd.client.upload import Upload, post_request, upload
-from perfd.experiments.run import Extra, Run, Setup, Transfer
-from perfd.record import EMPTY, Measurement
+from perfd.experiments.run import Extra, Record, Run, Setup
+from perfd.experiments.transfer import Transfer
+from perfd.record import EMPTY, Measurement, Outcome
 
 
 class UploadRun(Run):
     """One upload. ``expect_continue``: the body waits until the server says that it wants it (100 Continue)."""
 
     def __init__(
-        self, setup: Setup, slot: float | None, extra: Extra = EMPTY, *, expect_continue: bool = False
+        self,
+        setup: Setup,
+        slot: float | None,
+        record: Record,
+        extra: Extra = EMPTY,
+        *,
+        expect_continue: bool = False,
     ) -> None:
-        super().__init__(setup, slot, extra)
+        super().__init__(setup, slot, record, extra)
         self._expect_continue = expect_continue
         if expect_continue:
             self.extra["EXPECT"] = 1
 
-    async def exchange(self) -> None:
-        self._transfer = Transfer(self.setup, self.id, self.user)
-        await self._transfer.perform(self._send)
+    async def exchange(self) -> bool:
+        self._transfer = transfer = Transfer(self.setup, self.id, self.user)
+        self._upload: Upload | None = None
+        endpoint = transfer.begin()
+        if endpoint is None:
+            transfer.end(transfer.lost)
+            return True
+        self._upload = await self._send(transfer, endpoint)
+        return transfer.end(self._upload).outcome is not Outcome.CANCELLED
 
-    async def _send(self, endpoint: IStreamClientEndpoint) -> Upload:
-        transfer, size = self._transfer, self.setup.size
-        self._upload = await upload(
+    async def _send(self, transfer: Transfer, endpoint: IStreamClientEndpoint) -> Upload:
+        size = self.setup.size
+        return await upload(
             self.setup.reactor,
             endpoint,
             post_request(
@@ -47,32 +59,34 @@ class UploadRun(Run):
             timeout=self.setup.timeout,
             expect_continue=self._expect_continue,
         )
-        return self._upload
 
-    async def finish(self) -> Measurement:
-        fields = await self._transfer.fields(self.slot)
-        seen = self._seen()
-        extra = {**self.extra, **fields["extra"], **sent(self._upload), **seen.pop("extra")}
-        return Measurement(**fields | seen | {"extra": extra})
+    async def finish(self) -> None:
+        found = await self._transfer.result(self.slot)
+        found = attrs.evolve(found, extra={**self.extra, **found.extra})
+        if self._upload is not None:
+            found = self._as_server_saw(attrs.evolve(found, extra={**found.extra, **sent(self._upload)}))
+        self.record(found)
 
-    def _seen(self) -> dict[str, Any]:
-        """What the server saw of the body, as the arguments of ``Measurement``."""
+    def _as_server_saw(self, found: Measurement) -> Measurement:
+        """With what the server saw of the body."""
         epoch = self._transfer.timeline.anchor.epoch
         served = self._transfer.served
         received = None if served is None else served.received
         if received is None:
-            return {"payloadbytes": None if self._upload.writebytes is None else 0, "extra": {}}
+            return attrs.evolve(found, payloadbytes=None if found.writebytes is None else 0)
         times = {"UPLOADFIRST": received.first, "UPLOADLAST": received.last}
-        return {
-            "dataperc": {n: epoch(stamp) for n, stamp in received.dataperc.items()},
-            "partial": {n: epoch(stamp) for n, stamp in received.partial.items()},
-            "payloadbytes": received.count,
-            "extra": {
+        return attrs.evolve(
+            found,
+            dataperc={n: epoch(stamp) for n, stamp in received.dataperc.items()},
+            partial={n: epoch(stamp) for n, stamp in received.partial.items()},
+            payloadbytes=received.count,
+            extra={
+                **found.extra,
                 "UPLOADBYTES": received.count,
                 **{key: epoch(stamp) for key, stamp in times.items() if stamp is not None},
                 **({} if received.digest is None else {"UPLOADDIGEST": received.digest}),
             },
-        }
+        )
 
 
 def sent(exchange: Upload) -> dict[str, str | int | float]:

@@ -24,7 +24,7 @@ class ScriptedExperiment:
         self.runs: list[Deferred[None]] = []
         self._wall = wall
 
-    async def run(self, slot: float | None) -> Measurement:
+    async def run(self, slot: float | None, record: Callable[[Measurement], None]) -> None:
         """Wait for the test, then give a record."""
         start = self._wall()
         waiting: Deferred[None] = Deferred()
@@ -32,8 +32,9 @@ class ScriptedExperiment:
         try:
             await waiting
         except CancelledError:
-            return self._measurement(slot, start, Outcome.CANCELLED, Error.STOPPED, "Perfd was stopped")
-        return self._measurement(slot, start, Outcome.OK, None, None)
+            record(self._measurement(slot, start, Outcome.CANCELLED, Error.STOPPED, "Perfd was stopped"))
+        else:
+            record(self._measurement(slot, start, Outcome.OK, None, None))
 
     def blanks(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> list[Measurement]:
         """A record without a run."""

@@ -291,6 +291,16 @@ class RunTests(ExperimentCase):
         self.assertEqual((m.outcome, m.errorcode, m.extra["RTTIDLECOUNT"]), (Outcome.FAILED, Error.CONNECT, 4))
         self.assertRegex(m.reason or "", "^the download under which to measure: ")
 
+    def test_tor_lost_before_the_load(self) -> None:
+        """The idle phase is kept, and the record says that there was no tor for the load."""
+        running = self.start()
+        self.switch()
+        self.tor.is_lost = True
+        self.wait(5.0)
+        m = self.result(running)
+        self.assertEqual((m.outcome, m.errorcode, m.extra["RTTIDLECOUNT"]), (Outcome.FAILED, Error.NOTREADY, 4))
+        self.assertRegex(m.reason or "", "^the download under which to measure: tor default was lost")
+
     def test_silent_server(self) -> None:
         """Exchanges that do not come back are waited for a little, and counted; if none does, the run failed."""
         running = self.start()

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.clock import Clock, Phase, Timeline
 from perfd.experiments.parallel import combined, jain, shares
-from perfd.experiments.run import TorExperiment
+from perfd.experiments.run import Alternative, TorExperiment
 from perfd.experiments.series import allocation
 from perfd.experiments.ways import NoTor
 from perfd.record import Attach, Error, Measurement, Outcome
@@ -97,7 +97,7 @@ class TurnTests(ExperimentCase):
         def broken(*_: Any) -> Any:
             raise ZeroDivisionError("oh")
 
-        experiment = TorExperiment(self.bench.setup(), broken)
+        experiment = TorExperiment([Alternative(self.bench.setup(), broken)])
         self.failureResultOf(self.bench.run(experiment), ZeroDivisionError)
         self.assertFalse(self.tor.turn.locked)
 
@@ -184,6 +184,40 @@ class PairTests(ExperimentCase):
         self.assertEqual([m.outcome, *(each.outcome for each in self.parts)], [Outcome.CANCELLED] * 2)
         self.assertEqual(len(self.connections), 1)
 
+    def test_both_measure_before_either_finishes(self) -> None:
+        """While tor's last words of the first are awaited, the second has measured, and the tor is free."""
+        self.tor.events.finishing = []
+        running = self.bench.run(self.bench.experiment(SIZE + "optimistic = both"))
+        self.download(0)
+        self.download(1)
+        self.assertEqual(len(self.tor.events.finishing), 2)
+        self.assertFalse(self.tor.turn.locked)
+        self.assertNoResult(running)
+        for waiting in reversed(self.tor.events.finishing):
+            waiting.callback(None)
+        m = self.result(running)
+        self.assertEqual([each.outcome for each in (*self.parts, m)], [Outcome.OK] * 2)
+
+    def test_stopped_while_it_finishes(self) -> None:
+        """A stop ends the waiting for tor's last words of both, and begins nothing; both records are whole."""
+        self.tor.events.finishing = []
+        running = self.bench.run(self.bench.experiment(SIZE + "optimistic = both"))
+        self.download(0)
+        self.download(1)
+        running.cancel()
+        m = self.result(running)
+        self.assertEqual([each.outcome for each in (*self.parts, m)], [Outcome.OK] * 2)
+        self.assertEqual(len(self.connections), 2)
+
+    def test_tor_lost_between_both(self) -> None:
+        """The second one fails with a code of its own, and is no error of Perfd's."""
+        running = self.bench.run(self.bench.experiment(SIZE + "optimistic = both"))
+        self.tor.is_lost, self.tor.not_ready = True, None
+        self.download(0)
+        m = self.result(running)
+        self.assertEqual([each.outcome for each in (*self.parts, m)], [Outcome.OK, Outcome.FAILED])
+        self.assertEqual((m.errorcode, m.reason), (Error.NOTREADY, "tor default was lost"))
+
     def test_not_ready(self) -> None:
         """Both are skipped."""
         pair = self.bench.experiment(SIZE + "optimistic = both")
@@ -200,12 +234,14 @@ class PairTests(ExperimentCase):
         self.assertEqual(len(self.parts), 1)  # of the run; blanks are for who asked for them
 
 
-def stream(**changes: Any) -> dict[str, Any]:
-    """The fields of one stream of several."""
+def stream(**changes: Any) -> Measurement:
+    """The record of one stream of several."""
+    what: dict[str, Any] = {"id": "s", "source": "test", "experiment": "x", "filesize": 1000}
     times = {"start": 10.0, "socket": 10.1, "datarequest": 11.0, "dataresponse": 12.0, "datacomplete": 13.0}
     times |= {"end": 13.1, "serverrequest": 11.5, "servercomplete": 12.9}
     ending = {"outcome": Outcome.OK, "errorcode": None, "reason": None, "status": 200}
-    return {**times, **ending, "payloadbytes": 1000, "readbytes": 1100, "circ_id": 5, "used_by": 8, **changes}
+    numbers = {"payloadbytes": 1000, "readbytes": 1100, "circ_id": 5, "used_by": 8}
+    return Measurement(**{**what, **times, **ending, **numbers, **changes})
 
 
 NOTHING = ("status", "circ_id", "datarequest", "dataresponse", "datacomplete", "payloadbytes", "readbytes")
@@ -219,20 +255,16 @@ class ParallelTests(ExperimentCase):
     def test_combined(self) -> None:
         """The first of each step up to the response, the last for the end, the sum of the bytes."""
         m = combined([stream(), stream(start=9.0, dataresponse=14.0, datacomplete=20.0, end=20.5)])
-        self.assertEqual((m["start"], m["dataresponse"], m["datacomplete"], m["end"]), (9.0, 12.0, 20.0, 20.5))
-        self.assertEqual(
-            (m["payloadbytes"], m["readbytes"], m["outcome"], m["reason"]), (2000, 2200, Outcome.OK, None)
-        )
-        self.assertEqual((m["connect"], m["writebytes"]), (None, None))
+        self.assertEqual((m.start, m.dataresponse, m.datacomplete, m.end), (9.0, 12.0, 20.0, 20.5))
+        self.assertEqual((m.payloadbytes, m.readbytes, m.outcome, m.reason), (2000, 2200, Outcome.OK, None))
+        self.assertEqual((m.connect, m.writebytes), (None, None))
 
     def test_combined_failure(self) -> None:
         """One stream that fails fails the run, which then has no DATACOMPLETE; all else is kept."""
         m = combined([stream(), stream(**LOST), stream(end=30.0)])
-        self.assertEqual((m["outcome"], m["errorcode"]), (Outcome.FAILED, "TOR/END/MISC"))
-        self.assertEqual(m["reason"], "1 of 3 streams: lost")
-        self.assertEqual(
-            (m["datacomplete"], m["dataresponse"], m["end"], m["payloadbytes"]), (None, 12.0, 30.0, 2000)
-        )
+        self.assertEqual((m.outcome, m.errorcode), (Outcome.FAILED, "TOR/END/MISC"))
+        self.assertEqual(m.reason, "1 of 3 streams: lost")
+        self.assertEqual((m.datacomplete, m.dataresponse, m.end, m.payloadbytes), (None, 12.0, 30.0, 2000))
 
     def test_shares(self) -> None:
         """Each stream's part in a list, with nothing for what did not happen."""
@@ -442,6 +474,19 @@ class SeriesTests(ExperimentCase):
         self.assertEqual((m.outcome, m.errorcode, len(self.connections)), (Outcome.CANCELLED, Error.STOPPED, 2))
         self.assertEqual([part.outcome for part in self.parts], [Outcome.OK, *[Outcome.CANCELLED] * 3])
         self.assertEqual(self.parts[3].reason, "Perfd was stopped before it")
+
+    def test_lost_tor(self) -> None:
+        """Requests for which there is no tor any more fail; the series keeps its id and what it had."""
+        running = self.run_of("requests = 4")
+        self.download(0)
+        self.tor.is_lost, self.tor.not_ready = True, "tor default is being restarted"
+        self.download(1)
+        m = self.result(running)
+        self.assertEqual((m.outcome, m.errorcode), (Outcome.FAILED, Error.NOTREADY))
+        self.assertEqual(m.reason, "2 of 4 requests: tor default is being restarted")
+        outcomes = [(part.extra["SERIES"], part.outcome) for part in self.parts]
+        self.assertEqual(outcomes, [(m.id, Outcome.OK)] * 2 + [(m.id, Outcome.FAILED)] * 2)
+        self.assertEqual((m.payloadbytes, m.extra["REQUESTSOK"]), (2000, 2))
 
     def test_cancelled_while_staggered(self) -> None:
         """Staggered: all that are under way end, and those that wait are not begun."""

@@ -11,11 +11,11 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from bench.runs import last_record
 from perfd.cli.standalone import Unrecorded
 from perfd.clock import Clock
 from perfd.config import parse_config
 from perfd.config.values import Address
-from perfd.daemon.sinks import MemorySink
 from perfd.experiments.run import TorExperiment
 from perfd.experiments.upload import UploadRun
 from perfd.laboratory import Laboratory
@@ -58,7 +58,7 @@ class UploadCase(RealCase):
         listen, public = Address("127.0.0.1", 0), Address("127.0.0.1", server_port)
         server = attrs.evolve(config.server, listen=listen, public_address=public)
         config = attrs.evolve(config, server=server)
-        laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded(), MemorySink())
+        laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded())
         self.addCleanup(laboratory.stopService)
         laboratory.startService()
         self.laboratory = laboratory
@@ -89,7 +89,7 @@ class TorTests(UploadCase, NetworkCase):
     async def run_until(self, experiment: Any, outcome: Outcome, errorcode: str | None = None) -> Measurement:
         """A run that ends so; the private network has moments in which tor sees no exit."""
         for _ in range(10):
-            m: Measurement = await experiment.run(None)
+            m: Measurement = await last_record(experiment)
             if (m.outcome, m.errorcode) == (outcome, errorcode):
                 break
             await deferLater(reactor, 2.0)
@@ -127,13 +127,13 @@ class DirectTests(UploadCase):
 
     async def test_direct(self) -> None:
         """Without Tor it is the baseline."""
-        m = await self.start(size="51200", options="tor = none\nexpect-continue = yes").run(None)
+        m = await last_record(self.start(size="51200", options="tor = none\nexpect-continue = yes"))
         self.check(m, 51200)
         self.assertEqual((m.tor, m.endpointproxy), ("none", None))
 
     async def test_no_server(self) -> None:
         """A run that the server never saw has a record without its stamps."""
-        m = await self.start("tor = none", server_port=free_port()).run(None)
+        m = await last_record(self.start("tor = none", server_port=free_port()))
         self.assertEqual((m.outcome, m.payloadbytes, set(m.extra) - {"HELDUP"}), (Outcome.FAILED, None, set()))
 
     async def test_held_up(self) -> None:
@@ -141,14 +141,14 @@ class DirectTests(UploadCase):
         experiment = self.start()
         await deferLater(reactor, 0.1)
         reactor.callLater(0, time.sleep, 0.5)  # type: ignore[attr-defined]
-        m = await experiment.run(None)
+        m = await last_record(experiment)
         self.check(m)
         self.assertTrue(0.5 <= m.extra["HELDUP"] <= m.end - m.start + 0.03, m)
         self.assertGreaterEqual(self.laboratory.held_up, 0.5)
 
     async def test_cancelled(self) -> None:
         """A run that is stopped has what was known by then."""
-        running = Deferred.fromCoroutine(self.start("tor = none", size="4 MiB").run(None))
+        running = Deferred.fromCoroutine(last_record(self.start("tor = none", size="4 MiB")))
         while not len(self.laboratory._stamps):
             await deferLater(reactor, 0)
         running.cancel()
@@ -158,6 +158,6 @@ class DirectTests(UploadCase):
 
     async def test_too_late(self) -> None:
         """At the deadline the record has what the server had received."""
-        m = await self.start("tor = none", size="4 MiB", timeout="1 ms").run(None)
+        m = await last_record(self.start("tor = none", size="4 MiB", timeout="1 ms"))
         self.assertEqual((m.outcome, m.datacomplete), (Outcome.TIMEOUT, None))
         self.assertLess(m.payloadbytes or 0, 4 * MIB)

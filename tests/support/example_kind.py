@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+
+import attrs
 
 from perfd.cli.command import main
 from perfd.config.kinds import KINDS, Context, Kind
@@ -11,9 +12,10 @@ from perfd.config.options import Option, size
 from perfd.config.records import ExperimentConfig
 from perfd.config.section import Section
 from perfd.config.values import positive, whole_number
-from perfd.experiments.run import EMPTY, Extra, Run, Setup, Transfer
+from perfd.experiments.run import EMPTY, Extra, Record, Run, Setup
+from perfd.experiments.transfer import Transfer
 from perfd.experiments.types import MAKERS, runs_of
-from perfd.record import Measurement
+from perfd.record import Outcome
 
 
 def _check_times(section: Section, config: ExperimentConfig, context: Context) -> None:
@@ -38,18 +40,22 @@ EXAMPLE = Kind(
 class ExampleRun(Run):
     """``times`` downloads, one after the other; the record is that of the last one."""
 
-    def __init__(self, setup: Setup, slot: float | None, extra: Extra = EMPTY, *, times: int) -> None:
-        super().__init__(setup, slot, extra)
+    def __init__(
+        self, setup: Setup, slot: float | None, record: Record, extra: Extra = EMPTY, *, times: int
+    ) -> None:
+        super().__init__(setup, slot, record, extra)
         self.extra["TIMES"] = times
 
-    async def exchange(self) -> None:
+    async def exchange(self) -> bool:
         for _ in range(int(self.extra["TIMES"])):
             self._transfer = Transfer(self.setup, self.id, self.user)
-            await self._transfer.fetch(self.setup.size, self.setup.timeout)
+            if (await self._transfer.fetch(self.setup.size, self.setup.timeout)).outcome is Outcome.CANCELLED:
+                return False
+        return True
 
-    async def finish(self) -> Measurement:
-        fields: dict[str, Any] = await self._transfer.fields(self.slot)
-        return Measurement(**fields | {"extra": {**self.extra, **fields["extra"]}})
+    async def finish(self) -> None:
+        found = await self._transfer.result(self.slot)
+        self.record(attrs.evolve(found, extra={**self.extra, **found.extra}))
 
 
 def with_example() -> None:

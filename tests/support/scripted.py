@@ -19,8 +19,8 @@ from zope.interface import implementer
 from perfd.clock import Clock, Phase, Timeline
 from perfd.config import parse_config
 from perfd.daemon.sinks import MemorySink
-from perfd.experiments.run import Setup
-from perfd.experiments.types import Prepared, make_experiment
+from perfd.experiments.run import Setup, TorExperiment
+from perfd.experiments.types import make_experiment
 from perfd.record import Attach, Measurement, Stream
 from perfd.tor.events.join import Joined
 from perfd.web.stamps import ServerStamps
@@ -112,6 +112,7 @@ class Events:
         self.joined: dict[int, str] = {}  # measurements, by the local port
         self.waits: list[float | None] = []
         self.forgetting: Deferred[bool] | None = None  # None: at once, and it works
+        self.finishing: list[Deferred[None]] | None = None  # None: tor's last words come at once
         self.stops: list[str] = []
 
     def join(self, local: tuple[str, int], since: float, measurement: str) -> str:
@@ -122,7 +123,11 @@ class Events:
         assert join in self.joined.values()
 
     async def finish(self, join: str, anchor: Any, wait: float | None = None) -> Joined:
+        assert join in self.joined.values()
         self.waits.append(wait)
+        if self.finishing is not None and wait != 0:
+            self.finishing.append(waiting := Deferred())
+            await waiting
         return self.told.get(join, Joined())
 
     async def forget_descriptors(self) -> bool:
@@ -144,6 +149,7 @@ class ScriptedTor:
         self.transport = None
         self.guards = None
         self.not_ready: str | None = None
+        self.is_lost = False  # there is no way through it any more
         self.events = Events()
         self.turn = DeferredLock()
         self.connections: list[Connection] = []
@@ -151,6 +157,8 @@ class ScriptedTor:
     def endpoint(
         self, host: str, port: int, user: str, *, timeline: Timeline, connected: Any, optimistic: bool
     ) -> Connection:
+        if self.is_lost:
+            raise RuntimeError("there is no SOCKS port")
         connection = Connection(len(self.connections), user, timeline, connected, optimistic=optimistic)
         connection.events = self.events
         self.connections.append(connection)
@@ -198,11 +206,10 @@ class Bench:
             "clock": self.clock,
             "reactor": self.reactor,
             "held_up": self.held_up,
-            "parts": self.parts,
         }
         return Setup(**{**values, **changes})
 
-    def experiment(self, options: str, **changes: Any) -> Prepared:
+    def experiment(self, options: str, **changes: Any) -> TorExperiment:
         """The experiment that perfd.conf would give with ``options``."""
         text = f"[perfd]\nnetwork = socks\n[experiment:x]\n{options}"
         (config,) = parse_config(text, Path("perfd.conf")).experiments
@@ -210,4 +217,9 @@ class Bench:
         return make_experiment(config, self.setup(**{**values, **changes}))
 
     def run(self, experiment: Any, slot: float | None = None) -> Deferred[Measurement]:
-        return Deferred.fromCoroutine(experiment.run(slot))
+        """The last record of a run; the others are, as they come, in ``parts``."""
+        return Deferred.fromCoroutine(self._run(experiment, slot))
+
+    async def _run(self, experiment: Any, slot: float | None) -> Measurement:
+        await experiment.run(slot, self.parts.record)
+        return self.parts.measurements.pop()
