@@ -107,6 +107,7 @@ def _known(measurement: Measurement) -> int:
 def _merged(measurement: Measurement, extra: Extra | None) -> Measurement:
     if extra is None:
         return measurement
+    # .tpf files that CollecTor merged have the reasons as they came, and so do the keys of ours.
     reasons = {"FAIL_REASONS": extra.fail_reasons, "STREAM_FAIL_REASONS": extra.stream_fail_reasons}
     return attrs.evolve(
         measurement,

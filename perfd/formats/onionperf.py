@@ -22,22 +22,11 @@ import attrs
 from perfd.formats import imported
 from perfd.formats.errors import Damage, FormatError, shown
 from perfd.formats.json_object import JsonObject
-from perfd.formats.values import INT32, LATEST
+from perfd.formats.onionperf_runs import STEPS, needed, tgen_stream, transfer
 from perfd.record import FIELDS, Attach, Circuit, Event, Field, Hop, Measurement, Outcome, Stream
 
 JOIN_WITHIN = 150.0
 """Seconds between the end of a run and that of the Tor stream which carried it."""
-
-STEPS: Mapping[str, tuple[str, str]] = {
-    "socket": ("socket_create", "usecs-to-socket-create"),
-    "connect": ("socket_connect", "usecs-to-socket-connect"),
-    "negotiate": ("proxy_choice", "usecs-to-proxy-choice"),
-    "request": ("proxy_request", "usecs-to-proxy-request"),
-    "response": ("proxy_response", "usecs-to-proxy-response"),
-    "datarequest": ("command", "usecs-to-command"),
-    "dataresponse": ("response", "usecs-to-response"),
-}
-"""The steps of a run and their names in transfers (seconds) and streams (microseconds)."""
 
 _PLACED = frozenset(
     (
@@ -109,6 +98,7 @@ class _Source:
         self._by_port: dict[str, list[str]] = {}
 
     def records(self) -> Iterator[Record | Damage]:
+        # Streams name their circuits and runs are joined to streams, so each is read before what looks for it.
         for key, circuit in self._each(self._tor, "circuits", self._circuit):
             if isinstance(circuit, Circuit):
                 self._circuits[key] = self._circuits_by_id[circuit.id] = circuit
@@ -120,7 +110,7 @@ class _Source:
             self._streams[key] = stream
             if stream.source_addr:
                 self._by_port.setdefault(_port(stream.source_addr), []).append(key)
-        for name, run in (("transfers", _transfer), ("streams", _tgen_stream)):
+        for name, run in (("transfers", transfer), ("streams", tgen_stream)):
             for _, measurement in self._each(self._tgen, name, partial(self._measurement, run)):
                 yield measurement
         yield from self._streams.values()
@@ -139,10 +129,11 @@ class _Source:
                 yield key, error.damage(self._file)
 
     def _circuit(self, item: JsonObject) -> Circuit:
-        circ_id = _needed(item, "circuit_id", item.integer)
-        launch = _needed(item, "unix_ts_start", item.time)
+        circ_id = needed(item, "circuit_id", item.integer)
+        launch = needed(item, "unix_ts_start", item.time)
         events = _events(item, launch)
         purpose, status, hs_state, rend_query = _circuit_state(events)
+        # A circuit that never failed was closed: its last event may be a change of its purpose.
         buildtime = item.number("buildtime_seconds")
         local = item.text("failure_reason_local")
         return Circuit(
@@ -167,12 +158,13 @@ class _Source:
         )
 
     def _stream(self, item: JsonObject) -> Stream:
-        stream_id = _needed(item, "stream_id", item.integer)
-        new = _needed(item, "unix_ts_start", item.time)
+        stream_id = needed(item, "stream_id", item.integer)
+        new = needed(item, "unix_ts_start", item.time)
         events = _events(item, new)
         words = [event.name.partition(":") for event in events]
         circ_id = item.integer("circuit_id")
         circuit = self._circuits.get(str(circ_id))
+        # A stream may be detached and sent again; the circuit that the document names is that of the last time.
         sent = [event.at for event, word in zip(events, words, strict=True) if word[2].startswith("SENT")]
         local = item.text("failure_reason_local")
         return Stream(
@@ -181,7 +173,7 @@ class _Source:
             tor=imported.UNKNOWN_TOR,
             stream_id=stream_id,
             new=new,
-            end=_needed(item, "unix_ts_end", item.time),
+            end=needed(item, "unix_ts_end", item.time),
             status=words[-1][2] if words else ("FAILED" if local else "CLOSED"),
             purpose=words[-1][0] if words and words[-1][0] != "None" else None,
             target=item.text("target"),
@@ -202,6 +194,7 @@ class _Source:
         key = self._joined(fields)
         stream = None if key is None else self._streams[key]
         own = item.object("perfd")
+        # What Perfd wrote says itself what the run was, better than the rest of the document can.
         if own.members:
             fields |= _own_fields(own)
         else:
@@ -260,13 +253,6 @@ def _own_fields(own: JsonObject) -> dict[str, Any]:
         raise own.wrong("outcome", "the outcome is unknown") from None
 
 
-def _needed(item: JsonObject, key: str, take: Callable[[str], Any]) -> Any:
-    value = take(key)
-    if value is None:
-        raise item.wrong(key, "the member is missing")
-    return value
-
-
 def _port(endpoint: str) -> str:
     return endpoint.rpartition(":")[2]
 
@@ -294,106 +280,3 @@ def _hop(item: JsonObject, relay: str, built: float) -> Hop:
     if match is None:
         raise item.wrong("path", f"{shown(relay)} is not $fingerprint~nickname")
     return Hop(f"${match[1].removeprefix('$').upper()}", match[2] or None, round(built, 6))
-
-
-def _transfer(item: JsonObject) -> dict[str, Any]:
-    """The fields of a run of versions 1.0 and 2.0."""
-    elapsed = item.object("elapsed_seconds")
-    start = _needed(item, "unix_ts_start", item.time)
-    code = item.text("error_code")
-    return {
-        "error": _error(code, item.flag("is_error")),
-        "type": "upload" if item.text("method") == "PUT" else "download",
-        "filesize": _size(item, "filesize_bytes"),
-        "start": start,
-        "end": item.time("unix_ts_end"),
-        **{name: _at(elapsed, key, start) for name, (key, _) in STEPS.items()},
-        "datacomplete": _at(elapsed, "last_byte", start),
-        "dataperc": _progress(elapsed.object("payload_progress"), start),
-        "partial": _partial(elapsed.object("payload_bytes"), start),
-        "writebytes": item.integer("total_bytes_write"),
-        "readbytes": item.integer("total_bytes_read"),
-        "payloadbytes": item.integer("payload_bytes_status"),
-        **_ends(item, "endpoint_", "hostname_local", "hostname_remote", item),
-    }
-
-
-def _tgen_stream(item: JsonObject) -> dict[str, Any]:
-    """The fields of a run since version 3.0."""
-    times, info, sizes = item.object("time_info"), item.object("stream_info"), item.object("byte_info")
-    start = _needed(item, "unix_ts_start", item.time)
-    upload = not info.integer("recvsize") and bool(info.integer("sendsize"))
-    way = "send" if upload else "recv"
-    elapsed = item.object("elapsed_seconds")
-    return {
-        "error": _error(info.text("error"), item.flag("is_error")),
-        "type": "upload" if upload else "download",
-        "filesize": _size(info, f"{way}size"),
-        "start": start,
-        "end": item.time("unix_ts_end"),
-        **{name: _at(times, key, start) for name, (_, key) in STEPS.items()},
-        "datacomplete": _at(times, f"usecs-to-last-byte-{way}", start),
-        "dataperc": _progress(elapsed.object(f"payload_progress_{way}"), start),
-        "partial": _partial(elapsed.object(f"payload_bytes_{way}"), start),
-        "writebytes": sizes.integer("total-bytes-send"),
-        "readbytes": sizes.integer("total-bytes-recv"),
-        "payloadbytes": sizes.integer(f"payload-bytes-{way}"),
-        **_ends(item.object("transport_info"), "", "name", "peername", info),
-    }
-
-
-def _ends(transport: JsonObject, prefix: str, name: str, peername: str, names: JsonObject) -> dict[str, Any]:
-    return {
-        "endpointlocal": imported.known_endpoint(transport.text(f"{prefix}local")),
-        "endpointproxy": imported.known_endpoint(transport.text(f"{prefix}proxy")),
-        "endpointremote": imported.known_endpoint(transport.text(f"{prefix}remote")),
-        "hostnamelocal": imported.known_hostname(names.text(name)),
-        "hostnameremote": imported.known_hostname(names.text(peername)),
-    }
-
-
-def _size(item: JsonObject, key: str) -> int:
-    size = _needed(item, key, item.integer)
-    if not 0 <= size <= INT32:
-        raise item.wrong(key, "a size is expected")
-    return int(size)
-
-
-def _error(code: str | None, is_error: bool | None) -> str | None:
-    """The beginning of ERRORCODE, as metrics-lib writes it; None for a run that went well."""
-    if code in (None, "NONE") and not is_error:
-        return None
-    return "TOR" if code == "PROXY" else f"TGEN/{code}"
-
-
-def _at(times: JsonObject, key: str, start: float) -> float | None:
-    """The time of a step: seconds since the start, or microseconds; negative ones are missing."""
-    if key.startswith("usecs-"):
-        microseconds = times.integer(key)
-        seconds = None if microseconds is None else microseconds / 1e6
-    else:
-        seconds = times.number(key)
-    if seconds is None or seconds < 0.0:
-        return None
-    if start + seconds >= LATEST:
-        raise times.wrong(key, "the number is out of range")
-    return round(start + seconds, 6)
-
-
-def _progress(elapsed: JsonObject, start: float) -> dict[int, float]:
-    """``{"0.1": seconds}`` as ``{10: time}``."""
-    times = {}
-    for key in elapsed.members:
-        if not re.fullmatch(r"[01]\.[0-9]{1,4}", key) or (percent := round(float(key) * 100)) > 100:
-            raise elapsed.wrong(key, "the key is not a share between 0.0 and 1.0")
-        times[percent] = _at(elapsed, key, start)
-    return {percent: at for percent, at in times.items() if at is not None}
-
-
-def _partial(elapsed: JsonObject, start: float) -> dict[int, float]:
-    """``{"10240": seconds}`` as ``{10240: time}``."""
-    for key in elapsed.members:
-        if not re.fullmatch(r"[0-9]{1,10}", key):
-            raise elapsed.wrong(key, "the key is not a number of bytes")
-    times = {int(key): _at(elapsed, key, start) for key in elapsed.members}
-    return {size: at for size, at in times.items() if at is not None}

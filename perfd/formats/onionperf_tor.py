@@ -15,7 +15,8 @@ import attrs
 
 from perfd.formats import imported
 from perfd.formats.errors import FormatError, shown
-from perfd.formats.onionperf import CIRC_STATUS, STEPS
+from perfd.formats.onionperf import CIRC_STATUS
+from perfd.formats.onionperf_runs import STEPS
 from perfd.formats.values import INT32
 from perfd.record import Attach, Circuit, Event, Hop, Measurement, Stream
 

@@ -18,7 +18,8 @@ import attrs
 from perfd.config.kinds import kind_of
 from perfd.formats import imported, onionperf_tor, published
 from perfd.formats.errors import FormatError, shown
-from perfd.formats.onionperf import OWN, PROGRESS, STEPS
+from perfd.formats.onionperf import OWN, PROGRESS
+from perfd.formats.onionperf_runs import STEPS
 from perfd.formats.onionperf_tor import after, ended
 from perfd.formats.values import INT32
 from perfd.record import Circuit, Measurement, Outcome, Stream

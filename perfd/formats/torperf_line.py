@@ -235,6 +235,7 @@ def _measurement(shape: _Shape, groups: tuple[str, ...], *, encoded: bool) -> Me
         fields["extra"] = {
             key: values.decode_free(groups[place], values.decode_foreign) for place, key in shape.extra
         }
+    # What others wrote lacks what Perfd's own lines say: how it ended, what it belongs to, and an id.
     didtimeout = fields.pop("didtimeout", None)
     if "outcome" not in fields:
         imported.conclude(fields, didtimeout)

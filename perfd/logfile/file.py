@@ -271,6 +271,7 @@ class LogFile:
         self._file.close()
 
     def _write_held(self) -> None:
+        # A disk that hangs takes the lines in the end, but nobody could read them meanwhile: that is an outage too.
         since = self._clock.monotonic()
         while (line := self._next()) is not None:
             try:

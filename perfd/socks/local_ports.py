@@ -113,6 +113,7 @@ class FromLocalPort:
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        # Better one run that may be misread than one that fails for want of a port.
         for _ in range(TRIES):
             connection = _Connection()
             port = self.ports.take(connection.lives)

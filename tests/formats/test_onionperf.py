@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfd.formats import onionperf, onionperf_writer, torperf
+from perfd.formats import onionperf, onionperf_runs, onionperf_writer, torperf
 from perfd.formats.errors import Damage, FormatError
 from perfd.formats.torperf_line import format_line, parse
 from perfd.record import Attach, Circuit, Event, Hop, Measurement, Outcome, Stream
@@ -801,7 +801,7 @@ def test_round_trip(measurements: list[Measurement]) -> None:
             },
             **{
                 step: None if (at := getattr(m, step)) is None else max(at, m.start)
-                for step in (*onionperf.STEPS, "datacomplete")
+                for step in (*onionperf_runs.STEPS, "datacomplete")
             },
             dataperc={n: max(at, m.start) for n, at in m.dataperc.items()},
             partial={n: max(at, m.start) for n, at in m.partial.items()},
