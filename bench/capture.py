@@ -23,13 +23,14 @@ from twisted.internet.task import deferLater, react
 
 from bench.pcap import Segment, segments
 from bench.verdict import verdict
-from perfd.cli.standalone import FREE_PORT, Unrecorded
+from perfd.cli.standalone import FREE_PORT
 from perfd.clock import Clock, Phase
 from perfd.config import parse_config
 from perfd.experiments.run import Setup, TorExperiment
 from perfd.experiments.transfer import Transfer
 from perfd.laboratory import Laboratory
 from perfd.record import Outcome, new_id
+from perfd.tor.events.sink import NullEventSink
 
 CONFIG = """
 [perfd]
@@ -129,7 +130,7 @@ async def captured(
     """Downloads one after the other, or ``at_once``; those that did not succeed are reported, and left out."""
     config = parse_config(CONFIG.format(size=size, timeout=TIMEOUT), directory / "perfd.conf")
     server = attrs.evolve(config.server, listen=FREE_PORT, public_address=FREE_PORT)
-    laboratory = Laboratory(reactor, Clock(), attrs.evolve(config, server=server), {}, Unrecorded())
+    laboratory = Laboratory(reactor, Clock(), attrs.evolve(config, server=server), {}, NullEventSink())
     laboratory.startService()
     try:
         (experiment,) = laboratory.experiments(config.experiments[0])

@@ -20,12 +20,12 @@ from twisted.internet.utils import getProcessOutput
 
 from bench.runs import last_record
 from bench.verdict import verdict
-from perfd.cli.standalone import Unrecorded
 from perfd.clock import Clock
 from perfd.config import ExperimentConfig, parse_config
 from perfd.config.values import Address
 from perfd.laboratory import Laboratory
 from perfd.record import Measurement, Outcome, new_id
+from perfd.tor.events.sink import NullEventSink
 
 ROUNDS = 21
 PAUSE = 1.5  # seconds
@@ -53,7 +53,7 @@ def laboratory(reactor: Any, network: str, directory: Path) -> Laboratory:
     config = parse_config(f"[perfd]\nnetwork = {network}", directory / "perfd.conf")
     anywhere = Address("127.0.0.1", 0)
     server = attrs.evolve(config.server, listen=anywhere, public_address=anywhere)
-    return Laboratory(reactor, Clock(), attrs.evolve(config, server=server), {}, Unrecorded())
+    return Laboratory(reactor, Clock(), attrs.evolve(config, server=server), {}, NullEventSink())
 
 
 async def curl(port: int, address: str, size: int) -> dict[str, float]:

@@ -24,7 +24,7 @@ from bench.capture import SETTLE, Capture, download, lateness, port_of, report
 from bench.verdict import verdict
 from perfd.browser.make import make_browser
 from perfd.browser.records import Browser, PageLoad, PageTask
-from perfd.cli.standalone import FREE_PORT, Unrecorded
+from perfd.cli.standalone import FREE_PORT
 from perfd.clock import Clock
 from perfd.config import Config, ExperimentConfig, parse_config
 from perfd.experiments.run import Setup, TorExperiment
@@ -32,6 +32,7 @@ from perfd.experiments.transfer import Transfer
 from perfd.laboratory import Laboratory
 from perfd.proxy import MeasuringProxy
 from perfd.record import Outcome
+from perfd.tor.events.sink import NullEventSink
 from tests.support.delay_line import DelayLine
 
 CONFIG = """
@@ -211,7 +212,7 @@ async def main(reactor: Any) -> None:
         config = parse_config(CONFIG.format(torrc=line.torrc), directory / "perfd.conf")
         server = attrs.evolve(config.server, listen=FREE_PORT, public_address=FREE_PORT)
         config = attrs.evolve(config, server=server)
-        laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded())
+        laboratory = Laboratory(reactor, Clock(), config, {}, NullEventSink())
         browser = make_browser(reactor, Clock(), config.browsers[0])
         laboratory.startService()
         try:

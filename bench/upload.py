@@ -19,12 +19,12 @@ from twisted.internet.task import deferLater, react
 
 from bench.runs import last_record
 from bench.verdict import verdict
-from perfd.cli.standalone import Unrecorded
 from perfd.clock import Clock
 from perfd.config import parse_config
 from perfd.config.values import Address
 from perfd.laboratory import Laboratory
 from perfd.record import Measurement, Outcome
+from perfd.tor.events.sink import NullEventSink
 
 RUNS = 21
 PAUSE = 1.0  # seconds
@@ -49,7 +49,7 @@ def laboratory(reactor: Any, directory: Path) -> tuple[Laboratory, dict[str, Any
     config = parse_config(CONFIG, directory / "perfd.conf")
     anywhere = Address("127.0.0.1", 0)
     server = attrs.evolve(config.server, listen=anywhere, public_address=anywhere)
-    lab = Laboratory(reactor, Clock(), attrs.evolve(config, server=server), {}, Unrecorded())
+    lab = Laboratory(reactor, Clock(), attrs.evolve(config, server=server), {}, NullEventSink())
     return lab, {each.name: lab.experiments(each)[0] for each in config.experiments}
 
 

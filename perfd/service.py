@@ -28,7 +28,7 @@ from perfd.daemon.health import Health, HealthHistory
 from perfd.daemon.metrics import Metrics
 from perfd.daemon.order import OrderedServices, StartError
 from perfd.daemon.schedule import Grid, Schedule
-from perfd.daemon.sinks import FanOut
+from perfd.daemon.sinks import EventFanOut, FanOut
 from perfd.daemon.upkeep.daily import DailyService
 from perfd.daemon.upkeep.work import Work
 from perfd.experiments.run import TorExperiment
@@ -162,7 +162,7 @@ class Perfd(OrderedServices):
         public = PublicDatabase(reader, Access(config.server.results))
         pages = routes.read(public, config.directory, health.report, metrics.exposition)
         material = MaterialWriter(reactor, config.directory / LOAD_FILES)
-        laboratory = Laboratory(reactor, clock, config, pages, store, material)
+        laboratory = Laboratory(reactor, clock, config, pages, EventFanOut({"database": store}), material)
         health.watch_tors(list(laboratory.tors.values()))
         unparsed = {name: partial(count_unparsed, events) for name, events in laboratory.events.items()}
         metrics.watch_tors(list(laboratory.tors.values()), unparsed)

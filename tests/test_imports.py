@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "client": {"clock", "record", "wire"},
     "clock": set(),
     "config": {"units"},
-    "daemon": {"clock", "config", "interfaces", "record", "variant"},
+    "daemon": {"clock", "config", "interfaces", "record", "tor.events", "variant"},
     "daemon.upkeep": {"clock", "config", "formats", "processes", "reactor", "record", "store"},
     "experiments": {
         "browser",

@@ -18,15 +18,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
 from perfd.cli.foreground import Interruption, run_reactor
-from perfd.cli.standalone import (
-    FREE_PORT,
-    NotReadyError,
-    Unrecorded,
-    default_path,
-    own_instance,
-    patience,
-    prepare,
-)
+from perfd.cli.standalone import FREE_PORT, NotReadyError, default_path, own_instance, patience, prepare
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
 from perfd.config.kinds import kind_of
@@ -37,6 +29,7 @@ from perfd.instance import InstanceError
 from perfd.laboratory import Laboratory
 from perfd.reactor import installed_reactor
 from perfd.record import REQUEST, Measurement, Outcome
+from perfd.tor.events.sink import NullEventSink
 from perfd.units import format_size, parse_size
 
 NAME = "measure"
@@ -66,7 +59,7 @@ def measure(path: Path | None, request: Request, *, as_json: bool) -> int:
     config = _prepared(path, request)
     with own_instance(config):
         printer = JSONPrinter() if as_json else TablePrinter(config, request.count)
-        laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded())
+        laboratory = Laboratory(reactor, Clock(), config, {}, NullEventSink())
         try:
             run_reactor(
                 reactor,

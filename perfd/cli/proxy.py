@@ -16,15 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
 
 from perfd.cli.foreground import run_reactor
-from perfd.cli.standalone import (
-    FREE_PORT,
-    NotReadyError,
-    Unrecorded,
-    default_path,
-    own_instance,
-    patience,
-    prepare,
-)
+from perfd.cli.standalone import FREE_PORT, NotReadyError, default_path, own_instance, patience, prepare
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
 from perfd.config.values import Address, SOCKSAddress
@@ -37,6 +29,7 @@ from perfd.reactor import Reactor, installed_reactor
 from perfd.tor.embedded import OutsideSocks
 from perfd.tor.endpoints import CONNECT_TIMEOUT
 from perfd.tor.events.listener import ControlEvents
+from perfd.tor.events.sink import NullEventSink
 from perfd.tor.launch import TorOptions, TorService
 
 
@@ -153,13 +146,13 @@ def _way(reactor: Reactor, path: Path | None, request: Request) -> Iterator[_Way
             control_password=request.control_password,
         )
         attached = TorService(reactor, options)
-        events = ControlEvents(reactor, Clock(), source="proxy", tor=options.name, sink=Unrecorded())
+        events = ControlEvents(reactor, Clock(), source="proxy", tor=options.name, sink=NullEventSink())
         attached.subscribe(events.connected, events.disconnected)
         yield _Way(f"the tor at {request.control}", attached, events, attached, options.bootstrap_timeout)
     else:
         config = _prepared(path, request)
         with own_instance(config):
-            laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded())
+            laboratory = Laboratory(reactor, Clock(), config, {}, NullEventSink())
             name = "the SOCKS proxy" if config.network == "socks" else f"tor {request.tor}"
             tor = laboratory.tors[request.tor]
             yield _Way(name, tor, laboratory.events.get(request.tor), laboratory, patience(config))

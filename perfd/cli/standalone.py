@@ -17,23 +17,9 @@ from perfd.config import Config
 from perfd.config.values import Address
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.preflight import check_machine
-from perfd.record import Circuit, Stream, TorEvent
 from perfd.tor.testnet import network as testnet
 
 FREE_PORT = Address("127.0.0.1", 0)
-
-
-class Unrecorded:
-    """Takes the records of circuits, streams and events, and keeps none."""
-
-    def record_circuit(self, circuit: Circuit) -> None:
-        pass
-
-    def record_stream(self, stream: Stream) -> None:
-        pass
-
-    def record_event(self, event: TorEvent) -> None:
-        pass
 
 
 class NotReadyError(Exception):

@@ -1,4 +1,4 @@
-"""The fan-out of measurements, and the memory sink."""
+"""The fan-outs of measurements and of what tor tells, and the memory sink."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd.daemon.sinks import FanOut, MemorySink
-from perfd.record import Measurement
+from perfd.daemon.sinks import EventFanOut, FanOut, MemorySink
+from perfd.record import Circuit, Measurement, Stream, TorEvent
 from tests.support.strategies import typical
+from tests.support.tor_recording import MemoryEventSink
 
 
 class Broken:
@@ -75,3 +76,31 @@ class MemorySinkTests(SynchronousTestCase):
         for n in range(5):
             sink.record(typical(n))
         self.assertEqual(list(sink.measurements), [typical(3), typical(4)])
+
+
+class BrokenEventSink(MemoryEventSink):
+    """Takes no streams."""
+
+    def record_stream(self, stream: Stream) -> None:
+        raise RuntimeError("broken")
+
+
+class EventFanOutTests(SynchronousTestCase):
+    """Circuits, streams and events go to all sinks as measurements do."""
+
+    def test_others_are_not_harmed(self) -> None:
+        """A sink that takes no streams costs nobody a stream, and itself nothing else."""
+        before, broken, after = MemoryEventSink(), BrokenEventSink(), MemoryEventSink()
+        fan_out = EventFanOut({"before": before, "broken": broken, "after": after})
+        circuit = Circuit(id="c", source="here", tor="default", circ_id=1, status="BUILT")
+        stream = Stream(id="s", source="here", tor="default", stream_id=2, status="CLOSED")
+        event = TorEvent(at=1.0, source="here", tor="default", keyword="GUARD", text="ENTRY x UP")
+        fan_out.record_circuit(circuit)
+        fan_out.record_stream(stream)
+        self.assertEqual(fan_out.failing, {"broken": 1})
+        fan_out.record_event(event)
+        self.assertEqual(fan_out.failing, {})
+        for sink in (before, after):
+            self.assertEqual((sink.circuits, sink.streams, sink.events), ([circuit], [stream], [event]))
+        self.assertEqual((broken.circuits, broken.events), ([circuit], [event]))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)

@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from bench.runs import last_record
-from perfd.cli.standalone import Unrecorded
 from perfd.clock import Clock
 from perfd.config import parse_config
 from perfd.config.values import Address
@@ -21,6 +20,7 @@ from perfd.experiments.upload import UploadRun
 from perfd.laboratory import Laboratory
 from perfd.logfile.line import parse, render
 from perfd.record import DECILES, Error, Measurement, Outcome
+from perfd.tor.events.sink import NullEventSink
 from tests.support.instance import free_port
 from tests.support.network import NetworkCase, RealCase
 
@@ -58,7 +58,7 @@ class UploadCase(RealCase):
         listen, public = Address("127.0.0.1", 0), Address("127.0.0.1", server_port)
         server = attrs.evolve(config.server, listen=listen, public_address=public)
         config = attrs.evolve(config, server=server)
-        laboratory = Laboratory(reactor, Clock(), config, {}, Unrecorded())
+        laboratory = Laboratory(reactor, Clock(), config, {}, NullEventSink())
         self.addCleanup(laboratory.stopService)
         laboratory.startService()
         self.laboratory = laboratory

@@ -21,6 +21,19 @@ class EventSink(Protocol):
     def record_event(self, event: TorEvent) -> None: ...
 
 
+class NullEventSink:
+    """Takes the records, and keeps none: for commands without a database."""
+
+    def record_circuit(self, circuit: Circuit) -> None:
+        pass
+
+    def record_stream(self, stream: Stream) -> None:
+        pass
+
+    def record_event(self, event: TorEvent) -> None:
+        pass
+
+
 class EventCounts:
     """How many events came, and what was wrong with them."""
 
