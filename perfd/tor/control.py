@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint, ITransport
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint, ITCPTransport, ITransport
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 from txtorcon import TorControlProtocol, TorProtocolError
@@ -149,6 +149,8 @@ async def open_control(
             await endpoint.connect(factory)
         except ConnectingCancelledError:
             raise CancelledError from None
+        if ITCPTransport.providedBy(protocol.transport):
+            protocol.transport.setTcpKeepAlive(True)  # its host may go without a word
         await protocol.post_bootstrap
 
     try:

@@ -58,6 +58,9 @@ Disconnected = Callable[[], None]
 SINGLE_ONION = ("HiddenServiceSingleHopMode 1", "HiddenServiceNonAnonymousMode 1", "SocksPort 0")
 """The torrc lines of a tor for single onion services: such a tor takes no other SocksPort than 0."""
 
+ANSWER_TIME = 10.0
+"""Seconds in which a tor must answer on its control port; it is asked as often."""
+
 _POLL = 0.05
 _LAST_WORDS_TIME = 1.0
 """Seconds for which a tor whose control connection closed may still be ending, and say why."""
@@ -271,6 +274,24 @@ class TorService(SupervisedService):
         for connected, _ in self._subscribers:
             await Deferred.fromCoroutine(_awaited(connected(protocol))).addErrback(self._subscriber_failed)
         await watch_bootstrap(protocol, lambda bootstrap: self._bootstrap_changed(session, bootstrap))
+        await self._watch_answers(session, protocol)
+
+    async def _watch_answers(self, session: _Session, protocol: TorControlProtocol) -> None:
+        """Ask tor again and again, and end the session if it does not answer: one that hangs closes nothing."""
+        while True:
+            answers: list[object] = []
+            protocol.get_info_raw("version").addBoth(answers.append)
+            await deferLater(self._reactor, ANSWER_TIME)
+            if answers:
+                continue
+            self._lost(f"{self._what} does not answer on its control port")
+            # It gets another chance: if Perfd was held up itself, the answer may be there, but was not read yet.
+            await deferLater(self._reactor, ANSWER_TIME)
+            if not answers:
+                session.end(f"did not answer on its control port for {2 * ANSWER_TIME:g} s")
+                return
+            if session.bootstrap is not None:
+                self._bootstrap_changed(session, session.bootstrap)
 
     def _bootstrap_changed(self, session: _Session, bootstrap: Bootstrap) -> None:
         if session.over.called:

@@ -13,7 +13,7 @@ from perfd.reactor import Reactor
 
 SHORTEST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
-HEALTHY = 600.0
+HEALTHY = 60.0
 """After this many seconds of readiness the pauses begin with the shortest one again."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -143,6 +144,21 @@ def test_hung_tor(instance: TestInstance, testnet: Any) -> None:
     assert timeout.socket is not None
     assert timeout.datacomplete is None
     wait_for_success(instance)
+
+
+def test_hung_tor_is_replaced(instance: TestInstance) -> None:
+    """A tor that hangs for good is noticed and replaced within a minute; the slots meanwhile say so."""
+    instance.wait_for_measurements(1, experiment="small", outcome=Outcome.OK)
+    pid = tor_pid(instance)
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    wait_for(lambda: tor_pid(instance) not in (None, pid), "another tor")
+    assert time.monotonic() - began < 60
+    assert not is_alive(pid)
+    wait_for_success(instance)
+    said = {m.reason for m in instance.logged() if m.errorcode == Error.NOTREADY}
+    assert "tor default does not answer on its control port" in said
 
 
 def wait_for_success(instance: TestInstance) -> None:

@@ -179,6 +179,8 @@ class TorTests(DaemonCase):
             attached.startService()
             await attached.when_ready()
             self.assertEqual(attached.version, host.version)
+        assert over_tcp.protocol is not None
+        self.assertTrue(over_tcp.protocol.transport.getTcpKeepAlive())
         await self.fetch(over_tcp)
         await over_tcp.stopService()
         self.assertIsNone(host.not_ready)

@@ -141,6 +141,8 @@ class FakeTor:
         self.subscribed: set[str] = set()
         self.authenticated = False
         self.connected = False
+        self.hangs = False  # reads nothing, until ``wake``
+        self._unread: list[bytes] = []
         self._protocol: Any = None
         self._nonces = b""
 
@@ -181,8 +183,19 @@ class FakeTor:
         self.phase = bootstrap_phase(percent, tag, summary, severity, more)
         self.event("STATUS_CLIENT", self.phase)
 
+    def wake(self) -> None:
+        """Go on where it hung."""
+        self.hangs = False
+        unread, self._unread = self._unread, []
+        for data in unread:
+            self.received(data)
+        self.reactor.settle()
+
     def received(self, data: bytes) -> None:
         if not self.connected:
+            return
+        if self.hangs:
+            self._unread.append(data)
             return
         for line in data.decode("ascii").splitlines():
             self.commands.append(line)
