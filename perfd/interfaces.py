@@ -22,6 +22,10 @@ class Experiment(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def not_ready(self) -> str | None:
+        """Why no run can succeed now, in words for the record; None when one can."""
+
     async def run(self, slot: float | None, record: Callable[[Measurement], None]) -> None:
         """Run once; ``record`` gets each measurement as soon as it is complete, whatever happened.
 

@@ -123,7 +123,7 @@ class Schedule(Service):
                 self._round = Deferred.fromCoroutine(self._run(slot))
                 self._round.addBoth(self._round_ended)
             else:
-                self._skip(slot, Error.BUSY, "the run before it was still going on")
+                self._skip_overrun(slot)
         except Exception:  # noqa: BLE001 - LoopingCall would end for good
             self._log.failure("a slot of {name} was lost", name=self.name)
 
@@ -170,6 +170,19 @@ class Schedule(Service):
         self._round = None
         if result is not None:
             self._log.error("{name}: {result}", name=self.name, result=result)
+
+    def _skip_overrun(self, slot: float) -> None:
+        """Skip a slot that came while the run before went on."""
+        for variant in self._variants:
+            # A run that hangs because its tor does is not the reason: without it there would be none either.
+            not_ready = variant.not_ready
+            why = (
+                (Error.BUSY, "the run before it was still going on")
+                if not_ready is None
+                else (Error.NOTREADY, not_ready)
+            )
+            for measurement in variant.blanks(slot, Outcome.SKIPPED, *why):
+                self._sink.record(measurement)
 
     def _skip(self, slot: float, errorcode: str, reason: str) -> None:
         for variant in self._variants:

@@ -21,6 +21,7 @@ class ScriptedExperiment:
 
     def __init__(self, name: str, wall: Callable[[], float]) -> None:
         self.name = name
+        self.not_ready: str | None = None
         self.runs: list[Deferred[None]] = []
         self._wall = wall
 
@@ -103,6 +104,16 @@ class ScheduleTests(SynchronousTestCase):
                 (1000200.0, "ok", None),
             ],
         )
+
+    def test_not_ready_meanwhile(self) -> None:
+        """If the run before goes on because its tor is lost, that is the reason; of this variant only."""
+        self.schedule("a", "b")
+        self.reactor.advance(20.0)
+        self.experiments[0].not_ready = "tor a does not answer"
+        self.reactor.advance(60.0)
+        said = [(m.experiment, m.errorcode, m.reason) for m in self.sink.measurements]
+        busy = "the run before it was still going on"
+        self.assertEqual(said, [("a", Error.NOTREADY, "tor a does not answer"), ("b", Error.BUSY, busy)])
 
     def test_variants_take_turns(self) -> None:
         """Variants run one after the other, and another one goes first each time."""
