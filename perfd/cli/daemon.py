@@ -241,7 +241,9 @@ def _health_lines(health: dict[str, Any] | None, network: str) -> Sequence[str]:
 
 def _experiment_lines(experiment: dict[str, Any]) -> Sequence[str]:
     """A line for each variant."""
-    variants = {Variant(**{name: each[name] for name in COLUMNS}): each for each in experiment.get("variants", [])}
+    variants = {
+        Variant(**{name: each.get(name) for name in COLUMNS}): each for each in experiment.get("variants", [])
+    }
     return [
         f"{name}: {'' if variants[variant]['healthy'] else 'UNHEALTHY, '}"
         f"last success {variants[variant]['last_success'] or 'never'}, "

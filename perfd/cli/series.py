@@ -65,7 +65,7 @@ class Request:
 
 
 @attrs.frozen
-class Use:
+class UsedCircuit:
     """A circuit that requests of the series were attached to."""
 
     circ_id: int
@@ -113,7 +113,7 @@ class Series:
 
     record: Measurement | None
     requests: tuple[Request, ...]
-    circuits: tuple[Use, ...]
+    circuits: tuple[UsedCircuit, ...]
 
 
 def show_series(config: Config, series_id: str, *, as_json: bool) -> int:
@@ -127,7 +127,7 @@ def show_series(config: Config, series_id: str, *, as_json: bool) -> int:
         document = {
             "series": series.record and series.record.as_dict(),
             "requests": [request.as_dict() for request in series.requests],
-            "circuits": [use.as_dict() for use in series.circuits],
+            "circuits": [used.as_dict() for used in series.circuits],
         }
         sys.stdout.write(json.dumps(document) + "\n")
         return 0
@@ -155,10 +155,10 @@ def read_series(reader: StoreReader, series_id: str) -> Series | None:
             used.add(circuit)
     if record is None and not requests:
         return None
-    return Series(record, tuple(requests), tuple(_uses(reader, requests)))
+    return Series(record, tuple(requests), tuple(_used_circuits(reader, requests)))
 
 
-def _uses(reader: StoreReader, requests: Sequence[Request]) -> list[Use]:
+def _used_circuits(reader: StoreReader, requests: Sequence[Request]) -> list[UsedCircuit]:
     """The circuits, in the order in which they were first used."""
     users: dict[int, list[Measurement]] = {}
     ids: dict[int, str] = {}  # of their records
@@ -169,7 +169,7 @@ def _uses(reader: StoreReader, requests: Sequence[Request]) -> list[Use]:
             session = stream.id.rpartition("-s")[0]  # streams and circuits of one run of tor share it
             ids |= {attach.circ_id: f"{session}-c{attach.circ_id}" for attach in stream.attaches}
     return [
-        Use(circ_id, tuple(each), reader.circuit(ids[circ_id]) if circ_id in ids else None)
+        UsedCircuit(circ_id, tuple(each), reader.circuit(ids[circ_id]) if circ_id in ids else None)
         for circ_id, each in users.items()
     ]
 
@@ -215,11 +215,11 @@ def _attached(request: Request) -> str:
     return ", ".join(texts)
 
 
-def _circuit_row(use: Use) -> tuple[str, ...]:
+def _circuit_row(used: UsedCircuit) -> tuple[str, ...]:
     return (
-        str(use.circ_id),
-        ", ".join(str(_number(request)) for request in use.requests),
-        "" if use.launch is None else date(use.launch),
-        use.conflux_id or "",
-        " ".join(use.path),
+        str(used.circ_id),
+        ", ".join(str(_number(request)) for request in used.requests),
+        "" if used.launch is None else date(used.launch),
+        used.conflux_id or "",
+        " ".join(used.path),
     )

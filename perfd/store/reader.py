@@ -237,10 +237,18 @@ def _where(table: Table[Any], wanted: Window) -> tuple[str, list[Any]]:
     return (f" WHERE {' AND '.join(conditions)}" if conditions else ""), values
 
 
-_RUNS = """
-    measurements WHERE experiment = ? AND start < ? AND tor IS ? AND server IS ?
-    AND json_extract(extra, '$.BROWSER') IS ? AND json_extract(extra, '$.OPTIMISTIC') IS ?
-"""
+def _place(field: attrs.Attribute[Any]) -> str:
+    """Where the value of a variant's field is in a row."""
+    key = field.metadata.get("key")
+    return quoted(field.name) if key is None else f"json_extract(extra, '$.{key}')"
+
+
+_RUNS = " AND ".join(
+    (
+        "measurements WHERE experiment = ? AND start < ?",
+        *(f"{_place(field)} IS ?" for field in attrs.fields(Variant)),
+    )
+)
 
 # Three steps into indexes; only the failures since the last success are counted.
 _HISTORY = f"""
