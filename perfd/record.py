@@ -34,9 +34,9 @@ class Outcome(str, Enum):
     """How a slot of the schedule ended."""
 
     OK = "ok"  # the whole payload arrived
-    FAILED = "failed"  # it ended early; ``error`` says how
+    FAILED = "failed"  # it ended early; ``errorcode`` and ``reason`` say how
     TIMEOUT = "timeout"  # the deadline passed
-    SKIPPED = "skipped"  # nothing was run; ``error`` says why
+    SKIPPED = "skipped"  # nothing was run; ``errorcode`` and ``reason`` say why
     CANCELLED = "cancelled"  # stopped by the operator
 
 
