@@ -1,7 +1,7 @@
 """Sinks: where measurements, and tor's circuits, streams and events, go when they are done.
 
-The interfaces are ``perfd.interfaces.Sink`` and ``perfd.tor.events.sink.EventSink``. A further sink is a class, and a
-name in one of the fan-outs of ``perfd.service``.
+The interfaces are ``perfd.interfaces.Sink`` and ``perfd.tor.events.sink.EventSink``. A further sink is a class, and
+a name in one of the fan-outs of ``perfd.service``.
 """
 
 from __future__ import annotations
