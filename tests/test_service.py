@@ -75,7 +75,7 @@ def test_main_job(instance: TestInstance) -> None:
     assert report["healthy"] is True
     assert report["experiments"][0]["name"] == "fast"
     assert [each["tor"] for each in report["experiments"][0]["variants"]] == ["default"]
-    assert report["tors"] == [{"name": "default", "state": "ready", "version": None}]
+    assert report["tors"] == [{"name": "default", "healthy": True, "state": "ready", "version": None}]
 
     done = instance.perfd("status")
     assert (done.returncode, f"perfd is running (pid {instance.pid})" in done.stdout) == (0, True)

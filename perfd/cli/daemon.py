@@ -232,7 +232,8 @@ def _health_lines(health: dict[str, Any] | None, network: str) -> Sequence[str]:
     tors = [
         f"proxy {tor['name']}: {tor['state']}"
         if network == "socks"
-        else f"tor {tor['name']} {tor['version'] or '(version unknown)'}: {tor['state']}"
+        else f"tor {tor['name']} {tor['version'] or '(version unknown)'}: "
+        f"{'' if tor['healthy'] else 'UNHEALTHY, '}{tor['state']}"
         for tor in health.get("tors", [])
     ]
     experiments = [line for experiment in health.get("experiments", []) for line in _experiment_lines(experiment)]
@@ -246,8 +247,8 @@ def _experiment_lines(experiment: dict[str, Any]) -> Sequence[str]:
     }
     return [
         f"{name}: {'' if variants[variant]['healthy'] else 'UNHEALTHY, '}"
-        f"last success {variants[variant]['last_success'] or 'never'}, "
-        f"{variants[variant]['failures']} failures since, next {experiment['next_slot'] or 'never'}"
+        f"last success {variants[variant]['last_success'] or 'never'}, {variants[variant]['failures']} failures"
+        f"{' since' if variants[variant]['last_success'] else ''}, next {experiment['next_slot'] or 'never'}"
         for variant, name in names(experiment["name"], variants).items()
     ]
 

@@ -4,6 +4,8 @@ An experiment is unhealthy when one of its variants is: one that had no success 
 still learning its circuit build timeout (``skip-until-cbt``). That goes on over a restart: what was before comes
 out of the database, so a daemon that fails and is started again and again does not look well. After a planned stop
 an experiment is unhealthy, as it was for whoever watched from outside, until its first success.
+
+A tor is unhealthy as soon as a try to start or reach it has failed, until it is ready.
 """
 
 from __future__ import annotations
@@ -179,16 +181,28 @@ class Health:
         """The state of everything, ready for JSON; ``healthy`` sums it up."""
         now = self._clock.monotonic()
         trouble = self._database()
+        tors = [_tor_report(tor) for tor in self._tors]
         experiments = [experiment.as_dict(now) for experiment in self._experiments.values()]
         return {
-            "healthy": trouble is None and all(experiment["healthy"] for experiment in experiments),
+            "healthy": trouble is None and all(each["healthy"] for each in (*tors, *experiments)),
             "source": self._source,
             "version": self._version,
             "time": iso(self._clock.wall()),
             "database": trouble or "ok",
-            "tors": [{"name": t.name, "state": t.not_ready or "ready", "version": t.version} for t in self._tors],
+            "tors": tors,
             "experiments": experiments,
         }
+
+
+def _tor_report(tor: Tor) -> dict[str, Any]:
+    """Its state; it is unhealthy from a try to start or to reach it that failed until it is ready."""
+    trouble: str | None = getattr(tor, "trouble", None)  # a SOCKS proxy has none
+    return {
+        "name": tor.name,
+        "healthy": trouble is None,
+        "state": tor.not_ready or "ready",
+        "version": tor.version,
+    }
 
 
 class HealthHistory(Service):

@@ -86,6 +86,9 @@ class Network(Protocol):
     @property
     def not_ready(self) -> str | None: ...
 
+    @property
+    def trouble(self) -> str | None: ...
+
     async def when_ready(self) -> None: ...
 
     @property
@@ -154,6 +157,11 @@ class TorService(SupervisedService):
         if self._waits_for_network and self._network is not None and self._network.not_ready is not None:
             return f"{self._what} waits for the private network: {self._network.not_ready}"
         return super().not_ready
+
+    @property
+    def trouble(self) -> str | None:
+        """How its last try ended, or that of the network that it waits for; None when that is past."""
+        return self._network.trouble if self._waits_for_network and self._network is not None else super().trouble
 
     @property
     def bootstrap_percent(self) -> int | None:

@@ -86,12 +86,18 @@ class SupervisedService(Service):
         self._clock = clock or Clock()
         self._readiness = Readiness(f"{what} is not running")
         self._ready_since: float | None = None
+        self._trouble: str | None = None
         self._supervision: Deferred[None] = succeed(None)
 
     @property
     def not_ready(self) -> str | None:
         """Why it cannot be used now, in words for a record; None when it can."""
         return self._readiness.reason
+
+    @property
+    def trouble(self) -> str | None:
+        """How the last try ended, a sentence; None in the first try, and when it was ready since."""
+        return self._trouble
 
     async def when_ready(self) -> None:
         """Return as soon as it can be used. Raises ``NotReadyError`` when the service is stopped first."""
@@ -124,6 +130,7 @@ class SupervisedService(Service):
             return
         if self._ready_since is None:
             self._ready_since = self._clock.monotonic()
+        self._trouble = None
         self._readiness.gain()
 
     def _lost(self, reason: str) -> None:
@@ -146,6 +153,7 @@ class SupervisedService(Service):
             if self._was_healthy():
                 pauses.reset()
             pause = pauses.next()
+            self._trouble = f"{self._what} {ending}"
             self._lost(f"{self._what} {ending}; next try in {pause:g} s")
             self._log.warn("{reason}", reason=self.not_ready)
             await deferLater(self._reactor, pause)

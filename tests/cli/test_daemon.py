@@ -311,7 +311,7 @@ def test_start_that_was_overtaken(directory: Path, capsys: pytest.CaptureFixture
 
 def test_proxy_has_no_version() -> None:
     """Without a tor there is none that could have a version."""
-    health = {"tors": [{"name": "default", "version": None, "state": "ready"}]}
+    health = {"tors": [{"name": "default", "healthy": True, "version": None, "state": "ready"}]}
     assert daemon._health_lines(health, "socks")[0] == "proxy default: ready"
     assert daemon._health_lines(health, "tor")[0] == "tor default (version unknown): ready"
 

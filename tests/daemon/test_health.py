@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock as FakeReactor
 from twisted.logger import LogEvent, globalLogPublisher
@@ -25,6 +26,13 @@ from tests.support.tors import SomeTor
 START = 1_700_000_000.0
 INTERVAL = 300.0
 WAY = Variant("default", "public")
+
+
+@attrs.frozen
+class TroubledTor(SomeTor):
+    """One that is tried again and again."""
+
+    trouble: str | None
 
 
 class HealthCase(SynchronousTestCase):
@@ -68,6 +76,13 @@ class HealthCase(SynchronousTestCase):
 class ReportTests(HealthCase):
     """What the report says."""
 
+    def test_a_tor_that_cannot_start(self) -> None:
+        """It makes Perfd unhealthy at once, and no longer when it is ready."""
+        for trouble, healthy in (("tor a stopped: exit code 1", False), (None, True)):
+            self.health.watch_tors([TroubledTor("a", None, "tor a is starting", trouble)])  # type: ignore[list-item]
+            report = self.health.report()
+            self.assertEqual((report["healthy"], report["tors"][0]["healthy"]), (healthy, healthy))
+
     def test_all(self) -> None:
         """Everything of it, ready for JSON."""
         tors = [SomeTor("a", "0.4.9.11", None), SomeTor("b", None, "bootstrapping: 5 %")]
@@ -85,8 +100,8 @@ class ReportTests(HealthCase):
                 "time": "2023-11-14T22:13:30Z",
                 "database": "ok",
                 "tors": [
-                    {"name": "a", "state": "ready", "version": "0.4.9.11"},
-                    {"name": "b", "state": "bootstrapping: 5 %", "version": None},
+                    {"name": "a", "healthy": True, "state": "ready", "version": "0.4.9.11"},
+                    {"name": "b", "healthy": True, "state": "bootstrapping: 5 %", "version": None},
                 ],
                 "experiments": [
                     {
@@ -353,18 +368,18 @@ def test_status_lines() -> None:
     good = {**way, "healthy": True, "last_success": "2026-11-23T15:00:00Z", "failures": 0}
     several = {"name": "both", "next_slot": None, "variants": [bad, {**good, "tor": "none"}]}
     tors = [
-        {"name": "a", "state": "ready", "version": "0.4.9.11"},
-        {"name": "b", "state": "starting", "version": None},
+        {"name": "a", "healthy": True, "state": "ready", "version": "0.4.9.11"},
+        {"name": "b", "healthy": False, "state": "starting", "version": None},
     ]
     assert _health_lines({"tors": tors, "experiments": [experiment, several], "database": "ok"}, "tor") == [
         "tor a 0.4.9.11: ready",
-        "tor b (version unknown): starting",
-        "fast: UNHEALTHY, last success never, 3 failures since, next never",
-        "both [a]: UNHEALTHY, last success never, 3 failures since, next never",
+        "tor b (version unknown): UNHEALTHY, starting",
+        "fast: UNHEALTHY, last success never, 3 failures, next never",
+        "both [a]: UNHEALTHY, last success never, 3 failures, next never",
         "both [none]: last success 2026-11-23T15:00:00Z, 0 failures since, next never",
         "database: ok",
     ]
-    proxies = [{"name": "a", "state": "ready", "version": None}]
+    proxies = [{"name": "a", "healthy": True, "state": "ready", "version": None}]
     assert _health_lines({"tors": proxies, "database": "ok"}, "socks") == ["proxy a: ready", "database: ok"]
     assert _health_lines(None, "tor") == ["its web server does not answer"]
     assert _health_lines({"error": {"status": 403, "message": "closed"}}, "tor") == [

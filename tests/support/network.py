@@ -37,6 +37,7 @@ class RunningNetwork:
 
     client_options: Sequence[str]
     not_ready: str | None = None
+    trouble: str | None = None
 
     async def when_ready(self) -> None:
         """It is already."""

@@ -266,6 +266,7 @@ class FakeNetwork:
 
     def __init__(self) -> None:
         self.not_ready: str | None = "the private network is starting"
+        self.trouble: str | None = None
         self._waiting: Deferred[None] = Deferred()
 
     async def when_ready(self) -> None:
@@ -300,6 +301,15 @@ class NetworkTests(TorTestCase):
         self.assertEqual(authorities, list(network.client_options[1:]))
         self.assertEqual({p.name for p in (self.directory / "tor").iterdir()}, {"keep", "torrc"})
 
+    def test_network_in_trouble(self) -> None:
+        """The trouble of a network that is waited for is that of its tor."""
+        network = FakeNetwork()
+        service = self.service(network)
+        service.startService()
+        self.assertIsNone(service.trouble)
+        network.trouble = "the private network could not be started: no ports"
+        self.assertEqual(service.trouble, network.trouble)
+
     def test_stop_while_waiting(self) -> None:
         """Stopping does not wait for the network."""
         service = self.service(FakeNetwork())
@@ -328,6 +338,22 @@ class RelaunchTests(TorTestCase):
             "next try in 1 s",
         )
         self.assertIn(service.not_ready, self.logged)
+
+    def test_trouble(self) -> None:
+        """A try that failed is told until a later one made it ready, also while that is under way."""
+        service = self.service()
+        process = self.start(service)
+        self.assertIsNone(service.trouble)
+        process.say("[warn] No.")
+        process.end(1)
+        self.reactor.settle()
+        self.assertEqual(service.trouble, "tor default stopped: exit code 1: No.")
+        self.reactor.advance(1)
+        self.reactor.settle()
+        self.assertEqual(service.not_ready, "tor default is starting")
+        self.assertEqual(service.trouble, "tor default stopped: exit code 1: No.")
+        self.connect(phase=bootstrap_phase(*DONE))
+        self.assertEqual((service.not_ready, service.trouble), (None, None))
 
     def test_growing_pauses(self) -> None:
         """Each try waits twice as long as the one before, up to five minutes."""

@@ -63,7 +63,7 @@ def _report_schema() -> Schema:
     """The schema of what ``/health`` reports."""
     nullable = {"type": ["string", "null"]}
     time = nullable | {"format": "date-time"}
-    tor = object_of({"name": STRING, "state": STRING, "version": nullable})
+    tor = object_of({"name": STRING, "healthy": {"type": "boolean"}, "state": STRING, "version": nullable})
     variant = object_of(
         {
             **properties_of(Variant),
