@@ -24,7 +24,8 @@ from perfd.formats.imported import measurement_id
 from perfd.logfile.line import render
 from perfd.record import PARTIALS, Attach, Circuit, Event, Hop, Measurement, Stream, new_id
 from perfd.store.database import prepare_for_bulk, transaction
-from perfd.store.reader import Filter, StoreReader
+from perfd.store.filters import Filter
+from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, MEASUREMENTS, STREAMS, Row, Table
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many

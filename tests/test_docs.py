@@ -14,6 +14,7 @@ from perfd.config.kinds import KINDS
 from perfd.formats.outputs import OUTPUTS
 from perfd.logfile.line import parse, render
 from perfd.record import FIELDS, Error, Kind, Outcome
+from perfd.store import parameters
 from tests.support.places import CHECKOUT
 from tests.support.routes import described
 
@@ -198,6 +199,13 @@ def test_routes() -> None:
     for path in described(2**30)["paths"]:
         shown = re.sub(r"\\{\w+\\}", "[^/`]+", re.escape(path))
         assert re.search(rf"`(GET |POST )?{shown}`", table), path
+
+
+def test_filters() -> None:
+    """Everything that may be asked of results is in the table of http.md, and nothing else."""
+    table = DOCS["http.md"].split("| argument | only |")[1].split("\n\n")[0]
+    named = {name for row in table.splitlines() if row for name in re.findall(r"`([a-z]+)`", row.split("|")[1])}
+    assert named == {parameter.name for parameter in parameters.RESULTS}
 
 
 def test_layout() -> None:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfd.cli.arguments import argument, config_option
 from perfd.config import load_config
 from perfd.formats import outputs
-from perfd.record import Outcome
+from perfd.store import parameters
+from perfd.store.parameters import Parameter
 from perfd.units import parse_size
 
 if TYPE_CHECKING:
-    from perfd.store.reader import Filter
+    from perfd.store.filters import Filter
 
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_EPOCH = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+PAGING = ("limit", "after")
+"""What the commands have in a way of their own."""
 
 
 def add_commands(commands: _Commands) -> None:
@@ -103,7 +104,7 @@ def _add_results(commands: _Commands) -> None:
         "the day before the latest measurement.",
     )
     config_option(parser)
-    _filter_options(parser)
+    _filter_options(parser, "series")
     parser.add_argument(
         "--limit", type=argument(_count), default=20, metavar="N", help="measurements to list (default 20)"
     )
@@ -121,39 +122,30 @@ def _results(options: argparse.Namespace) -> int:
         return show_series(load_config(options.config), options.series, as_json=options.json)
     from perfd.cli.results import show_results  # noqa: PLC0415
 
-    return show_results(load_config(options.config), _filter(options), as_json=options.json)
+    return show_results(load_config(options.config), _filter(options, "series"), as_json=options.json)
 
 
-def _filter_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--source", help="only those of this source")
-    parser.add_argument("--experiment", metavar="NAME", help="only those of this experiment")
-    parser.add_argument("--type", help="only those of this type of experiment")
-    parser.add_argument("--size", type=argument(parse_size), help="only those of this size, such as 50KiB")
-    parser.add_argument(
-        "--outcome", choices=[outcome.value for outcome in Outcome], help="only those that ended so"
-    )
-    parser.add_argument(
-        "--since", type=argument(a_time), metavar="TIME", help="such as 2026-11-23 or 2026-11-23T12:00, UTC"
-    )
-    parser.add_argument(
-        "--until", type=argument(a_time), metavar="TIME", help="the time after the last one's start"
-    )
+def _filter_options(parser: argparse.ArgumentParser, *others: str) -> None:
+    """An option for each thing that may be asked of measurements, but for paging and ``others``."""
+    for parameter in _asked(*others):
+        words = parameter.schema.get("enum")
+        parser.add_argument(
+            f"--{parameter.name}",
+            type=argument(parameter.read),
+            metavar=f"{{{','.join(words)}}}" if words else parameter.name.upper(),
+            help=parameter.doc.replace("`", ""),
+        )
 
 
-def _filter(options: argparse.Namespace, *, oldest_first: bool = False) -> Filter:
-    from perfd.store.reader import Filter  # noqa: PLC0415
+def _asked(*others: str) -> Sequence[Parameter]:
+    return [each for each in parameters.RESULTS if each.name not in (*PAGING, *others)]
 
-    return Filter(
-        source=options.source,
-        experiment=options.experiment,
-        type=options.type,
-        size=options.size,
-        outcome=Outcome(options.outcome) if options.outcome else None,
-        since=options.since,
-        until=options.until,
-        limit=options.limit,
-        oldest_first=oldest_first,
-    )
+
+def _filter(options: argparse.Namespace, *others: str, oldest_first: bool = False) -> Filter:
+    from perfd.store.filters import Filter  # noqa: PLC0415
+
+    asked = {each.name: getattr(options, each.name) for each in _asked(*others)}
+    return Filter(**asked, limit=options.limit, oldest_first=oldest_first)
 
 
 def _guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
@@ -179,17 +171,6 @@ def _guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse
         return 1
 
     return run
-
-
-def a_time(text: str) -> float:
-    """Seconds since the epoch, or a date or time of ISO 8601; without a zone it is UTC. Raises ValueError."""
-    if _EPOCH.fullmatch(text):
-        return float(text)
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no time such as 2026-11-23, 2026-11-23T12:00Z or 1795435200") from None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 def _count(text: str) -> int:

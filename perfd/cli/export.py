@@ -25,7 +25,8 @@ from perfd.formats.outputs import Documents, Files, Lines, Output, Pieces, Table
 from perfd.formats.values import utc_date
 from perfd.record import Measurement
 from perfd.store.database import database_path
-from perfd.store.reader import Filter, StoreReader
+from perfd.store.filters import Filter
+from perfd.store.reader import StoreReader
 
 DECIMALS = 6
 """Decimals of times in exported .tpf files: all that Perfd knows. (Published ones have fewer.)"""

@@ -20,7 +20,8 @@ from perfd.config.kinds import KINDS, Kind, Time, kind_of
 from perfd.experiments.highlights import highlights
 from perfd.record import Measurement, Outcome
 from perfd.store.database import database_path
-from perfd.store.reader import Filter, StoreReader
+from perfd.store.filters import Filter
+from perfd.store.reader import StoreReader
 from perfd.units import format_size
 from perfd.variant import Variant, names
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 import attrs
+
+from perfd.store.parameters import Parameter
 
 Schema = Mapping[str, Any] | type
 """JSON Schema; wherever one may stand in it, a record's class stands for that of the record."""
@@ -35,16 +37,6 @@ def object_of(properties: Mapping[str, Schema]) -> Schema:
         "required": list(properties),
         "additionalProperties": False,
     }
-
-
-@attrs.frozen
-class Parameter:
-    """An argument: ``read`` turns its text into a value or raises ValueError; ``schema`` is JSON Schema."""
-
-    name: str
-    doc: str
-    read: Callable[[str], Any]
-    schema: Mapping[str, Any]
 
 
 class Readers(Enum):

@@ -18,7 +18,8 @@ from twisted.python.failure import Failure
 
 from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
 from perfd.store.database import NoDatabaseError, transaction
-from perfd.store.reader import AsyncReader, Filter, History, StoreReader, StreamFilter, TorFilter
+from perfd.store.filters import Filter, StreamFilter, TorFilter
+from perfd.store.reader import AsyncReader, History, StoreReader
 from perfd.store.rows import CIRCUITS, EVENTS, STREAMS
 from perfd.store.schema import open_readonly
 from perfd.store.worker import ThreadWorker

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from perfd.record import MAX_EVENT_TEXT, Circuit, Event, Measurement, Outcome, Stream, TorEvent
 from perfd.store.database import prepare_for_bulk, transaction
-from perfd.store.reader import Filter, StoreReader
+from perfd.store.filters import Filter
+from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS, Table
 from perfd.store.schema import load_upgrades
 from perfd.store.writer import insert_many

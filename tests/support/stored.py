@@ -12,7 +12,8 @@ from perfd.cli.command import main
 from perfd.config import Config, parse_config
 from perfd.record import Circuit, Measurement, Stream, TorEvent
 from perfd.store.database import transaction
-from perfd.store.reader import Filter, StoreReader
+from perfd.store.filters import Filter
+from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, EVENTS, STREAMS
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many

@@ -29,7 +29,8 @@ from perfd.formats.errors import FormatError
 from perfd.formats.outputs import Documents, Lines, Output
 from perfd.formats.values import utc_date
 from perfd.record import Measurement
-from perfd.store.reader import Filter, StoreReader
+from perfd.store.filters import Filter
+from perfd.store.reader import StoreReader
 
 DIRECTORY = "archive"
 """The directory of the published files, in that of the instance."""

@@ -10,7 +10,8 @@ import attrs
 from perfd.formats.errors import Refuse
 from perfd.formats.outputs import Documents
 from perfd.record import Measurement
-from perfd.store.reader import StoreReader, TorFilter
+from perfd.store.filters import TorFilter
+from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, STREAMS
 
 DAY = 86400.0

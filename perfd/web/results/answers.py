@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 
 from perfd.store.database import StoreError
+from perfd.store.parameters import Parameter
 from perfd.store.reader import StoreReader
-from perfd.web.description import Parameter
 from perfd.web.errors import WebError
 from perfd.web.request import Node, Request
 from perfd.web.results.parameters import read_arguments

@@ -13,7 +13,8 @@ from pathlib import Path
 from twisted.web.resource import IResource
 
 from perfd.formats import outputs
-from perfd.web.description import STRING, Content, Parameter, Readers, Response, Route
+from perfd.store.parameters import Parameter
+from perfd.web.description import STRING, Content, Readers, Response, Route
 from perfd.web.errors import WebError
 from perfd.web.files import open_file, send_file
 from perfd.web.request import Node, Request

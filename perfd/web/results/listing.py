@@ -21,13 +21,14 @@ from twisted.web.resource import IResource
 
 from perfd.record import EMPTY
 from perfd.store.database import NoDatabaseError
-from perfd.store.reader import StoreReader, Window
+from perfd.store.filters import Window
+from perfd.store.parameters import DEFAULT_LIMIT, Parameter
+from perfd.store.reader import StoreReader
 from perfd.store.rows import Table
-from perfd.web.description import JSON, STRING, Parameter, Readers, Response, Route, Schema, array_of, object_of
+from perfd.web.description import JSON, STRING, Readers, Response, Route, Schema, array_of, object_of
 from perfd.web.errors import WebError
 from perfd.web.request import Described, Request
 from perfd.web.results.answers import Answer, PublicDatabase
-from perfd.web.results.parameters import DEFAULT_LIMIT
 from perfd.wire.pieces import send_in_pieces
 
 PAGE = 500

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from perfd import __version__
-from perfd.web.description import JSON, STRING, Content, Parameter, Readers, Response, Route, object_of
+from perfd.store.parameters import Parameter
+from perfd.web.description import JSON, STRING, Content, Readers, Response, Route, object_of
 from perfd.web.request import Described, Node, Request
 from perfd.web.results.schemas import properties_of, records_in, reference
 from perfd.web.site import describe_site

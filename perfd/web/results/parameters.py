@@ -1,30 +1,13 @@
-"""What a query can ask for: the one table from which arguments are read and ``/openapi.json`` is made."""
+"""The arguments of a query, read as the parameters say."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-from perfd.record import Outcome
-from perfd.units import parse_size
-from perfd.web.description import Parameter
+from perfd.store.parameters import Parameter
 from perfd.web.errors import WebError
 from perfd.web.request import Request
-
-DEFAULT_LIMIT = 100
-MOST = 1_000_000
-"""The most records of one answer; there is ``next`` for more."""
-
-_LATEST = 999_999_999_999  # seconds since the epoch
-_MOST_TEXT = 100  # characters; all of them together must fit into a request's head
-
-_SIZE = r"[0-9]{1,9}( ?(B|KiB|MiB|GiB))?"
-_TIME = (
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?([Zz]|[+-][0-9]{2}:[0-9]{2})?)?"
-)
-_CURSOR = r"[0-9]{1,12}(\.[0-9]{1,40})?,[A-Za-z0-9_-]{1,64}"
 
 
 def read_arguments(parameters: Sequence[Parameter], request: Request) -> dict[str, Any]:
@@ -51,112 +34,3 @@ def read_arguments(parameters: Sequence[Parameter], request: Request) -> dict[st
 
 def _known(names: Mapping[str, Parameter]) -> str:
     return f"there are {', '.join(sorted(names))}" if names else "nothing can be asked for here"
-
-
-def _read_text(text: str) -> str:
-    if not 0 < len(text) <= _MOST_TEXT:
-        raise ValueError(f"must have 1 to {_MOST_TEXT} characters")
-    return text
-
-
-def _read_size(text: str) -> int:
-    if not re.fullmatch(_SIZE, text):
-        raise ValueError(f"{text[:40]!r} is no size such as 51200 or 50 KiB")
-    return parse_size(text)
-
-
-def _read_time(text: str) -> float:
-    """Seconds since the epoch, or a date or time of ISO 8601; without a zone it is UTC."""
-    try:
-        if re.fullmatch(_TIME, text):
-            time = datetime.fromisoformat(text.upper())
-            return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-        if re.fullmatch(r"[0-9.eE+-]{1,30}", text) and 0 <= (seconds := float(text)) <= _LATEST:
-            return seconds
-    except ValueError:
-        pass  # 2026-02-30, 1.2.3
-    raise ValueError(f"{text[:40]!r} is no time such as 2026-11-23, 2026-11-23T12:00:00Z or 1795435200")
-
-
-def _read_limit(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not 0 < int(text) <= MOST:
-        raise ValueError(f"{text[:40]!r} is not a number from 1 to {MOST}")
-    return int(text)
-
-
-def _read_outcome(text: str) -> Outcome:
-    try:
-        return Outcome(text)
-    except ValueError:
-        raise ValueError(f"{text[:40]!r} is not one of {', '.join(outcome.value for outcome in Outcome)}") from None
-
-
-def _read_cursor(text: str) -> tuple[float, str]:
-    if not re.fullmatch(_CURSOR, text):
-        raise ValueError("not what next of the page before said")
-    time, _, record_id = text.partition(",")
-    return float(time), record_id
-
-
-def _text(name: str, doc: str) -> Parameter:
-    return Parameter(name, doc, _read_text, {"type": "string", "minLength": 1, "maxLength": _MOST_TEXT})
-
-
-def _time(name: str, doc: str) -> Parameter:
-    seconds = {"type": "number", "minimum": 0, "maximum": _LATEST}
-    dates = [{"type": "string", "format": name} for name in ("date", "date-time")]
-    return Parameter(
-        name,
-        f"{doc}: a date, a time (UTC unless it says its zone) or seconds since the epoch",
-        _read_time,
-        {"anyOf": [seconds, *dates]},
-    )
-
-
-WINDOW = (
-    _time("since", "only from this time on"),
-    _time("until", "only before this time"),
-    Parameter(
-        "limit",
-        "how many",
-        _read_limit,
-        {"type": "integer", "minimum": 1, "maximum": MOST, "default": DEFAULT_LIMIT},
-    ),
-    Parameter(
-        "after",
-        "what `next` of the page before said, to go on behind it",
-        _read_cursor,
-        {"type": "string", "pattern": f"^{_CURSOR}$"},
-    ),
-)
-"""What every list has."""
-
-SOURCE = _text("source", "the instance that measured")
-TOR = _text("tor", "the name of the tor")
-EXPERIMENT = _text("experiment", "the experiment's name")
-
-RESULTS = (
-    SOURCE,
-    EXPERIMENT,
-    _text("type", "the experiment's type, such as download"),
-    Parameter(
-        "size",
-        "the payload asked for, such as 51200 or 50 KiB",
-        _read_size,
-        {"type": "string", "pattern": f"^{_SIZE}$"},
-    ),
-    Parameter(
-        "outcome",
-        "how it ended",
-        _read_outcome,
-        {"type": "string", "enum": [outcome.value for outcome in Outcome]},
-    ),
-    TOR,
-    _text("server", "the way to our server: public or onion"),
-    _text(
-        "series", "the id of a series, for its requests, which are left out unless they or their type are asked for"
-    ),
-    *WINDOW,
-)
-OF_TOR = (SOURCE, TOR, *WINDOW)
-STREAMS = (SOURCE, TOR, _text("measurement", "the id of the measurement that it carried"), *WINDOW)

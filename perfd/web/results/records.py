@@ -11,10 +11,11 @@ import attrs
 from perfd.formats import outputs
 from perfd.formats.errors import FormatError
 from perfd.record import Circuit, Measurement, Stream, TorEvent
-from perfd.store.reader import Filter, StoreReader, StreamFilter, TorFilter
+from perfd.store import parameters
+from perfd.store.filters import Filter, StreamFilter, TorFilter
+from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS
 from perfd.web.request import Described
-from perfd.web.results import parameters
 from perfd.web.results.answers import PublicDatabase
 from perfd.web.results.listing import Format, Json, Lines, Listing, Records
 from perfd.web.results.load_files import KINDS, LoadFile

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from twisted.web.server import NOT_DONE_YET
 
-from perfd.web.description import Parameter, Readers, Response, Route
+from perfd.store.parameters import Parameter
+from perfd.web.description import Readers, Response, Route
 from perfd.web.errors import SERVER, WebError
 from perfd.web.request import Described, Request
 from perfd.wire.delivery import deliver

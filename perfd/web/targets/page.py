@@ -12,7 +12,8 @@ from io import BytesIO
 
 from twisted.web.server import NOT_DONE_YET
 
-from perfd.web.description import STRING, Content, Parameter, Response, Route
+from perfd.store.parameters import Parameter
+from perfd.web.description import STRING, Content, Response, Route
 from perfd.web.errors import WebError
 from perfd.web.request import Described, Request
 from perfd.web.targets.page_plan import (

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from twisted.web.server import NOT_DONE_YET
 
+from perfd.store.parameters import Parameter
 from perfd.units import format_size, parse_size
-from perfd.web.description import BYTES, Parameter, Response, Route
+from perfd.web.description import BYTES, Response, Route
 from perfd.web.errors import WebError
 from perfd.web.request import Described, Request
 from perfd.web.targets.rate import StrangersRate

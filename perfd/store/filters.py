@@ -1,0 +1,116 @@
+"""Which records are asked for, and the conditions in SQL that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from attrs.validators import and_, ge, le, optional
+
+from perfd.record import REQUEST, Outcome
+
+Cursor = tuple[float, str]
+"""The place of a record: its time (``start``; of circuits and streams the first time that they know) and its id."""
+
+_size = optional(and_(ge(0), le(2**63 - 1)))
+
+# A path is a JSON array of fingerprints.
+_MIDDLE = "json_extract(path, '$[1]') = ?"
+_EXIT = "json_extract(path, '$[#-1]') = ?"
+_ANYWHERE = "instr(path, ?) > 0"
+
+
+@attrs.frozen(kw_only=True)
+class Window:
+    """Which part of the records, in which order; None is no restriction.
+
+    The newest come first, unless ``oldest_first``. ``after`` is the cursor of the last record of the page
+    before: paging by it neither repeats nor leaves out what was there when it began, however many are
+    added meanwhile.
+    """
+
+    since: float | None = None  # inclusive
+    until: float | None = None  # exclusive
+    after: Cursor | None = None
+    limit: int | None = attrs.field(default=None, validator=_size)
+    oldest_first: bool = False
+
+    @property
+    def equal(self) -> Mapping[str, Any]:
+        """The columns that must have a given value."""
+        return {}
+
+    @property
+    def conditions(self) -> Mapping[str, Any]:
+        """Further conditions in SQL, each with its value."""
+        return {}
+
+
+@attrs.frozen(kw_only=True)
+class Filter(Window):
+    """Which measurements; the times are those of ``start``. Raises ValueError for impossible numbers."""
+
+    source: str | None = None
+    experiment: str | None = None
+    type: str | None = None
+    size: int | None = attrs.field(default=None, validator=_size)  # filesize, in bytes
+    outcome: Outcome | None = None
+    errorcode: str | None = None
+    tor: str | None = None
+    server: str | None = None
+    guard: str | None = None  # relays by their fingerprints, with $ in front, as paths have them
+    middle: str | None = None
+    exit: str | None = None  # the last hop
+    relay: str | None = None  # at any place
+    series: str | None = None  # the id of a series: its requests
+    requests: bool = True  # False: without the requests of series
+
+    @property
+    def equal(self) -> Mapping[str, Any]:
+        return {
+            "source": self.source,
+            "experiment": self.experiment,
+            "type": self.type,
+            "filesize": self.size,
+            "outcome": self.outcome and self.outcome.value,
+            "errorcode": self.errorcode,
+            "tor": self.tor,
+            "server": self.server,
+            "guard": self.guard,
+        }
+
+    @property
+    def conditions(self) -> Mapping[str, Any]:
+        found: dict[str, Any] = {}
+        if self.series is not None:
+            # The ids of its requests are its own, a hyphen, which is followed by the period in ASCII, and a number.
+            found |= {"id > ?": f"{self.series}-", "id < ?": f"{self.series}."}
+        relays = {_MIDDLE: self.middle, _EXIT: self.exit, _ANYWHERE: self.relay}
+        found |= {condition: relay for condition, relay in relays.items() if relay is not None}
+        if not self.requests:
+            found["type <> ?"] = REQUEST
+        return found
+
+
+@attrs.frozen(kw_only=True)
+class TorFilter(Window):
+    """Which circuits or events; the times are those at which they were first seen."""
+
+    source: str | None = None
+    tor: str | None = None
+
+    @property
+    def equal(self) -> Mapping[str, Any]:
+        return {"source": self.source, "tor": self.tor}
+
+
+@attrs.frozen(kw_only=True)
+class StreamFilter(TorFilter):
+    """Which streams."""
+
+    measurement: str | None = None  # the id of the one that they carried
+
+    @property
+    def equal(self) -> Mapping[str, Any]:
+        return {**super().equal, "measurement": self.measurement}
