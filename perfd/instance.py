@@ -20,7 +20,7 @@ PROFILES = ("testnet", "torperf", "onionperf")
 _PUBLIC_LINES = (
     ("network = testnet\n", "network = tor\n"),
     ("listen = 127.0.0.1:8080\n", "listen = 0.0.0.0:80\n"),
-    ("public-address = 127.0.0.1:8080\n", "#public-address = 192.0.2.1:80\n"),
+    ("#public-address = 127.0.0.1:8080\n", "#public-address = 192.0.2.1:80\n"),
 )
 """How a configuration for the public network differs; the operator must fill in the address."""
 
@@ -225,13 +225,13 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def create_instance(directory: Path, profile: str) -> list[Path]:
-    """Write a commented perfd.conf and the control script into ``directory``; the files written.
+def create_instance(directory: Path, profile: str, source: str) -> list[Path]:
+    """Write a commented perfd.conf with ``source`` and the control script into ``directory``; the files written.
 
     Existing files are never overwritten. Raises InstanceError.
     """
     script = _template("control-script").replace("@PYTHON@", sys.executable)
-    config = configuration(profile)
+    config = configuration(profile).replace("source = example\n", f"source = {source}\n")
     wanted = {directory / CONFIG_FILE: (config, 0o644), directory / "perfd": (script, 0o755)}
     for path in wanted:
         if path.exists():

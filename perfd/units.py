@@ -7,15 +7,32 @@ import re
 SIZE_UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 DURATION_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
+_DURATION_WORDS = {
+    "sec": "s",
+    "second": "s",
+    "m": "min",
+    "min": "min",
+    "minute": "min",
+    "h": "h",
+    "hr": "h",
+    "hour": "h",
+    "d": "d",
+    "day": "d",
+}
+"""What other words for units mean, in lower case and without the s of the plural."""
+
 _QUANTITY = re.compile(r"\s*(\d{1,40}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*", re.ASCII)
 
 
 def parse_size(text: str) -> int:
     """Bytes; units B, KiB, MiB and GiB in any case. Raises ValueError."""
-    number, unit = _split(text, "a size is a number with B, KiB, MiB or GiB, such as 50 KiB")
+    remedy = "a size is a number with B, KiB, MiB or GiB, such as 50 KiB"
+    number, unit = _split(text, remedy)
     factor = SIZE_UNITS.get(unit.upper() or "B")
+    if factor is None and unit.upper() in ("K", "M", "G", "KB", "MB", "GB"):
+        raise ValueError(f"unknown unit {unit!r}; did you mean '{number:.10g} {unit[0].upper()}iB'? {remedy}")
     if factor is None:
-        raise ValueError(f"unknown unit {unit!r}; a size is a number with B, KiB, MiB or GiB, such as 50 KiB")
+        raise ValueError(f"unknown unit {unit!r}; {remedy}")
     size = number * factor
     if size != int(size):
         raise ValueError(f"{text.strip()!r} is not a whole number of bytes")
@@ -31,6 +48,8 @@ def parse_duration(text: str) -> float:
     remedy = "a duration is a number with ms, s, min, h or d, such as 5 min"
     number, unit = _split(text, remedy)
     factor = DURATION_UNITS.get(unit or "s")
+    if factor is None and (meant := _DURATION_WORDS.get(unit.lower().removesuffix("s"))) is not None:
+        raise ValueError(f"unknown unit {unit!r}; did you mean '{number:.10g} {meant}'? {remedy}")
     if factor is None:
         raise ValueError(f"unknown unit {unit!r}; {remedy}")
     if number * factor > LONGEST:

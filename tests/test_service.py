@@ -20,6 +20,7 @@ from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
 
 from perfd.config import ConfigError, load_config
+from perfd.config.reader import host_label
 from perfd.logfile.line import parse
 from perfd.record import Error, Outcome
 from tests.support.instance import SOCKS_CONFIG, TestInstance, is_alive, processes_in, running, wait_for
@@ -339,6 +340,7 @@ def test_public_profiles(tmp_path: Path, profile: str, count: int) -> None:
     assert [problem.partition(": ")[2][:24] for problem in caught.value.problems] == ["[server] public-address:"]
     path.write_text(path.read_text().replace("#public-address", "public-address"))
     config = load_config(path)
+    assert config.source == host_label()
     assert (config.network, len(config.experiments)) == ("tor", count)
 
 
@@ -449,11 +451,13 @@ def test_start_error_in_the_foreground(instance: TestInstance) -> None:
 
 
 def test_commands_explain_themselves() -> None:
-    """Every command has its help; no command, or an unknown one, is wrong usage."""
+    """Every command has its help, and so has no command; an unknown one is wrong usage."""
     for command in ("init", "start", "stop", "restart", "status", "run", "measure", "check", "testnet"):
         done = subprocess.run(
             [sys.executable, "-m", "perfd", command, "--help"], capture_output=True, text=True, check=False
         )
         assert (done.returncode, f"usage: perfd {command}" in done.stdout) == (0, True)
+    alone = subprocess.run([sys.executable, "-m", "perfd"], capture_output=True, text=True, check=False)
+    assert (alone.returncode, "COMMAND" in alone.stdout, alone.stderr) == (0, True, "")
     done = subprocess.run([sys.executable, "-m", "perfd", "dance"], capture_output=True, text=True, check=False)
     assert done.returncode == 2

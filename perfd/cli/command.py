@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,8 @@ from perfd.cli.data import add_commands
 from perfd.cli.privileges import User
 from perfd.config import Config, ConfigError, load_config
 from perfd.config.kinds import KINDS
-from perfd.config.reader import NETWORKS
+from perfd.config.reader import NETWORKS, host_label
+from perfd.config.section import suggestion
 from perfd.config.values import (
     Address,
     address,
@@ -39,7 +40,7 @@ from perfd.units import parse_duration, parse_size
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     os.umask(os.umask(0o077) | 0o022)  # nobody else may write what is made here
-    options = _parser().parse_args(arguments)
+    options = _parsed(sys.argv[1:] if arguments is None else list(arguments))
     try:
         code: int = options.command(options)
     except ConfigError as error:
@@ -57,12 +58,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _parsed(words: list[str]) -> argparse.Namespace:
+    """The command line as options. Raises SystemExit when it is wrong, or asks for help."""
+    parser, commands = _parsers()
+    if not words or (words[0] == "help" and len(words) < 3):
+        words = [*words[1:], "--help"]
+    if not words[0].startswith("-") and words[0] not in commands:
+        hint = suggestion(words[0], commands)
+        parser.exit(2, f"perfd: {words[0]!r} is no command{hint}; `perfd help` explains them\n")
+    return parser.parse_args(words)
+
+
 def _complain(*lines: str) -> None:
     for line in lines:
         sys.stderr.write(f"perfd: {line}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
+    return _parsers()[0]
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
+    """What reads the whole command line, and the names of the commands."""
     parser = argparse.ArgumentParser(prog="perfd", description="Measures the performance of Tor, continuously.")
     parser.add_argument("--version", action="version", version=f"perfd {__version__}")
     parser.set_defaults(after_mistakes="")
@@ -73,8 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_measure(commands)
     _add_proxy(commands)
     _add_testnet(commands)
+    commands.add_parser("help", help="explain a command").add_argument("name", nargs="?", metavar="COMMAND")
     add_commands(commands)
-    return parser
+    return parser, commands.choices
 
 
 if TYPE_CHECKING:
@@ -101,7 +119,7 @@ def _add_init(commands: _Commands) -> None:
 
 
 def _init(options: argparse.Namespace) -> int:
-    for path in create_instance(options.directory, options.profile):
+    for path in create_instance(options.directory, options.profile, host_label()):
         sys.stdout.write(f"wrote {path}\n")
     sys.stdout.write(f"next: edit {options.directory / CONFIG_FILE}, then cd {options.directory}; ./perfd start\n")
     return 0
@@ -121,7 +139,7 @@ def _add_daemon_commands(commands: _Commands) -> None:
         parser.set_defaults(command=_daemon, action=getattr(daemon, name), after_mistakes=after)
     parser = commands.add_parser("stop", help="stop the daemon")
     config_option(parser)
-    parser.set_defaults(command=lambda options: daemon.stop(_instance(options)))
+    parser.set_defaults(command=_stop)
     parser = commands.add_parser("status", help="say whether the daemon runs, and how its parts are")
     config_option(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -137,20 +155,37 @@ def _daemon(options: argparse.Namespace) -> int:
     return code
 
 
+def _is_configured(options: argparse.Namespace) -> bool:
+    """Whether there is a perfd.conf, or a daemon that has outlived it; complains if not."""
+    instance = _instance(options)
+    path = options.config / CONFIG_FILE if options.config.is_dir() else options.config
+    if path.exists() or instance.is_locked():
+        return True
+    _complain(f"{path}: no such file, so there is no instance here; `perfd init DIR` makes one")
+    return False
+
+
+def _stop(options: argparse.Namespace) -> int:
+    return daemon.stop(_instance(options)) if _is_configured(options) else daemon.NOT_CONFIGURED
+
+
 def _status(options: argparse.Namespace) -> int:
+    if not _is_configured(options):
+        return daemon.STATUS_UNKNOWN
     return daemon.status(_instance(options), lambda: _load(options), as_json=options.json)
 
 
 def _add_check(commands: _Commands) -> None:
     parser = commands.add_parser("check", help="find mistakes in perfd.conf")
     config_option(parser)
+    parser.add_argument("directory", nargs="?", type=Path, metavar="DIR", help="the same, without --config")
     parser.set_defaults(command=_check)
 
 
 def _check(options: argparse.Namespace) -> int:
     from perfd.preflight import check_machine
 
-    config = _load(options)
+    config = load_config(options.directory or options.config)
     check_machine(config)
     sys.stdout.write(f"{config.path}: no mistakes found\n")
     return 0

@@ -31,6 +31,8 @@ FAILED = 1
 NO_PERMISSION = 4
 STATUS_DEAD_WITH_PID_FILE = 1
 STATUS_NOT_RUNNING = 3
+STATUS_UNKNOWN = 4
+NOT_CONFIGURED = 6
 
 QUIET = 2.0
 """Seconds after which a start says what it does."""

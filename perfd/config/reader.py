@@ -6,9 +6,8 @@ the option, and says what would be right.
 
 from __future__ import annotations
 
-import configparser
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +16,7 @@ from perfd.config.experiment import read_experiment
 from perfd.config.kinds import Context
 from perfd.config.records import NO_TOR, BrowserConfig, Config, ServerConfig, TorConfig
 from perfd.config.section import ConfigError, Section, suggestion
+from perfd.config.syntax import read_sections
 from perfd.config.values import (
     NAME,
     GuardPolicy,
@@ -73,28 +73,26 @@ def load_config(path: Path, overrides: Overrides = EMPTY, only: str | None = Non
 
 def parse_config(text: str, path: Path, overrides: Overrides = EMPTY, only: str | None = None) -> Config:
     """The configuration ``text``; ``path`` names it in messages. See ``load_config``."""
-    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#",), default_section="")
-    try:
-        parser.read_string(text, source=str(path))
-    except configparser.Error as error:
-        raise ConfigError([f"{path}: {' '.join(str(error).split())}"]) from None
-    sections = {name: dict(parser[name]) for name in parser.sections()}
+    sections, problems = read_sections(text, path)
     for name, options in overrides.items():
         sections[name] = {**sections.get(name, {}), **options}
     if only is not None:
         others = [name for name in sections if name.startswith("experiment:") and name != f"experiment:{only}"]
         for name in others:
             del sections[name]
-    return _Reader(path, sections).config()
+    return _Reader(path, sections, overrides, problems).config()
 
 
 class _Reader:
     """Reads the sections in turn; ``config`` gives the result or raises with all problems."""
 
-    def __init__(self, path: Path, sections: Mapping[str, Mapping[str, str]]) -> None:
+    def __init__(
+        self, path: Path, sections: Mapping[str, Mapping[str, str]], overrides: Overrides, problems: Iterable[str]
+    ) -> None:
         self._path = path
         self._sections = sections
-        self._problems: list[str] = []
+        self._overrides = overrides
+        self._problems = list(problems)
 
     def config(self) -> Config:
         self._check_section_names()
@@ -115,7 +113,7 @@ class _Reader:
         config = Config(
             path=self._path,
             directory=directory,
-            source=perfd.get("source", a_name, _host_label()),
+            source=perfd.get("source", a_name, host_label()),
             network=network,
             socks_proxy=perfd.get("socks-proxy", socks_address, None),
             testnet=directory / perfd.get("testnet", nonempty, "testnet"),
@@ -148,7 +146,7 @@ class _Reader:
 
     def _section(self, name: str, *, defaults: str | None = None) -> Section:
         values = {**self._sections.get(defaults or name, {}), **self._sections.get(name, {})}
-        return Section(self._path, name, values, self._problems)
+        return Section(self._path, name, values, self._problems, self._overrides.get(name, ()))
 
     def _check_section_names(self) -> None:
         plain = ("perfd", "server", "tor", "browser")
@@ -263,6 +261,7 @@ class _Reader:
             )
 
 
-def _host_label() -> str:
+def host_label() -> str:
+    """The first label of this host's name, which is the default of ``source``."""
     label = socket.gethostname().partition(".")[0]
     return label if NAME.fullmatch(label) else "perfd"

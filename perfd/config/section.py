@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar, overload
 
@@ -21,7 +21,10 @@ class ConfigError(Exception):
 class Section:
     """Hands out options, collects problems, and knows what was asked for."""
 
-    def __init__(self, path: Path, name: str, values: Mapping[str, str], problems: list[str]) -> None:
+    def __init__(
+        self, path: Path, name: str, values: Mapping[str, str], problems: list[str], given: Collection[str] = ()
+    ) -> None:
+        self._given = given  # the options that the command line has, whatever the file says
         self._place = f"{path}: [{name}]"
         self._values = values
         self._problems = problems
@@ -47,7 +50,8 @@ class Section:
         return None if default is None else read(default)
 
     def problem(self, option: str, message: str) -> None:
-        self._problems.append(f"{self._place} {option}: {message}")
+        place = "on the command line:" if option in self._given else self._place
+        self._problems.append(f"{place} {option}: {message}")
 
     def finish(self, elsewhere: Mapping[str, str] | None = None) -> None:
         """Report the options that nothing asked for; ``elsewhere`` says where some of them belong."""
@@ -57,7 +61,12 @@ class Section:
             if elsewhere is not None and option in elsewhere:
                 self.problem(option, f"only used with {elsewhere[option]}")
             else:
-                self.problem(option, f"unknown option{suggestion(option, self._known)}")
+                self.problem(option, f"unknown option{self._remedy(option)}")
+
+    def _remedy(self, option: str) -> str:
+        if " " in option and "torrc" in self._known:
+            return "; if it belongs to the option above, such as torrc, indent it"
+        return suggestion(option, self._known)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -109,7 +109,7 @@ def test_direct_baseline(instance: TestInstance) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("-o", "colour=red"), "[experiment:measure] colour: unknown option"),
+        (("-o", "colour=red"), "perfd: on the command line: colour: unknown option"),
         (("--type", "rtt", "-o", "parallel=3"), "parallel: only used with type = download"),
         (("--type", "dwonload"), "type: 'dwonload' is not one of download"),
         (("--experiment", "slow"), "no experiment is named 'slow'; there is fast, paired"),

@@ -124,8 +124,8 @@ tor = beta
         "[tor] control: 'here' is not an address",
         "[experiment:]: the name must be",
         "[experiment:a] type: 'downlaod' is not one of download",
-        "[experiment:a] size: unknown unit 'kB'",
-        "[experiment:a] interval: unknown unit 'm'",
+        "[experiment:a] size: unknown unit 'kB'; did you mean '50 KiB'?",
+        "[experiment:a] interval: unknown unit 'm'; did you mean '5 min'?",
         "[experiment:a] offset: must be smaller than the interval",
         "[experiment:a] tor: no tor is named 'beta'; there is default",
     ):
@@ -135,9 +135,9 @@ tor = beta
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[perfd]\nsource = a\nsource = b", "already exists"),
-        ("stray", "no section headers"),
-        ("[perfd", "no section headers"),
+        ("[perfd]\nsource = a\nsource = b", "line 3: source is given above in [perfd] already"),
+        ("stray", "line 1: 'stray' is in no section such as [perfd]"),
+        ("[perfd", "line 1: '[perfd' is in no section such as [perfd]"),
         ("[server]\nlisten = 0.0.0.0:80", "public-address: needed"),
         ("[perfd]\nnetwork = tor", "cannot be reached over the public Tor network"),
         ("[perfd]\nsocks-proxy = 127.0.0.1:9050", "only used with network = socks"),
@@ -166,6 +166,25 @@ tor = beta
 def test_single_problems(text: str, expected: str) -> None:
     """Mistakes that stand alone."""
     assert expected in "\n".join(problems(text))
+
+
+def test_all_syntax_mistakes() -> None:
+    """Each has the number of its line, and the other mistakes are told with them."""
+    found = problems(
+        "stray\n[perfd]\nsource = a\nsource = b\n  c\nnetwork testnet\nkeep-har = 0 d\n[tor]\ntorrc =\n"
+        "SafeLogging 0\nClientOnly 1\nBridge 192.0.2.1:1\n[perfd]\narchive = no\n[server]\nbind\n"
+    )
+    assert [each.removeprefix("/instance/perfd.conf: ") for each in found] == [
+        "line 1: 'stray' is in no section such as [perfd]",
+        "line 4: source is given above in [perfd] already",
+        "line 6: 'network testnet' is not OPTION = VALUE",
+        "line 10: 'SafeLogging 0' is not OPTION = VALUE; if it belongs to torrc above, indent it",
+        "line 11: 'ClientOnly 1' is not OPTION = VALUE; if it belongs to torrc above, indent it",
+        "line 13: there is a section [perfd] above; write its options there",
+        "line 16: 'bind' is not OPTION = VALUE",
+        "[tor] bridge 192.0.2.1: unknown option; if it belongs to the option above, such as torrc, indent it",
+        "[perfd] keep-har: '0 d' is not a whole number of days, such as 14 d",
+    ]
 
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
@@ -387,7 +406,7 @@ def test_overrides() -> None:
     changes = {"experiment:a": {"size": "2 MiB", "parallel": "3"}, "experiment:b": {"type": "rtt"}}
     a, b = parse_config(text, PATH, changes).experiments
     assert (a.size, a.options["streams"], a.timeout, b.type) == (2 * 2**20, 3, 9.0, "rtt")
-    with pytest.raises(ConfigError, match=r"\[experiment:a\] colour: unknown option"):
+    with pytest.raises(ConfigError, match="on the command line: colour: unknown option"):
         parse_config(text, PATH, {"experiment:a": {"colour": "red"}})
 
 

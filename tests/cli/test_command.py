@@ -1,0 +1,59 @@
+"""The command line: help, what was meant, and instances that are not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from perfd.cli.command import main
+from perfd.config import load_config
+from perfd.config.reader import host_label
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """`perfd`, `perfd help` and `perfd help COMMAND` explain, and that is no failure."""
+    for words, expected in (
+        ([], "usage: perfd ["),
+        (["help"], "usage: perfd ["),
+        (["help", "check"], "perfd check"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        out, err = capsys.readouterr()
+        assert (ended.value.code, expected in out, err) == (0, True, "")
+
+
+@pytest.mark.parametrize("words", [["strat"], ["help", "strat"]])
+def test_did_you_mean(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    """An unknown command is wrong usage, and the one that was meant is named."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert "perfd: 'strat' is no command; did you mean 'start'?" in capsys.readouterr().err
+
+
+def test_no_instance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where no perfd.conf is, status is unknown and stop is of nothing configured, as LSB numbers them."""
+    for command, code in (("status", 4), ("stop", 6)):
+        assert main([command, "--config", str(tmp_path)]) == code
+        assert f"perfd: {tmp_path}/perfd.conf: no such file" in capsys.readouterr().err
+    (tmp_path / "perfd.conf").write_text("")
+    assert main(["status", "--config", str(tmp_path)]) == 3
+
+
+def test_check_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`perfd check DIR` is the same as with --config."""
+    (tmp_path / "perfd.conf").write_text("[perfd]\nkeep = 1 h\n")
+    for words in (["check", str(tmp_path)], ["check", "--config", str(tmp_path)]):
+        assert main(words) == 1
+        assert f"perfd: {tmp_path}/perfd.conf: [perfd] keep: '1 h' is not a whole number" in capsys.readouterr().err
+
+
+def test_init(tmp_path: Path) -> None:
+    """The source is this host, and changing `listen` alone changes the public address with it."""
+    assert main(["init", str(tmp_path)]) == 0
+    path = tmp_path / "perfd.conf"
+    assert f"\nsource = {host_label()}\n" in path.read_text()
+    path.write_text(path.read_text().replace("listen = 127.0.0.1:8080", "listen = 127.0.0.1:9999"))
+    assert load_config(path).server.public_address.port == 9999
