@@ -230,16 +230,17 @@ class RoundTripTests(SynchronousTestCase):
 
 OFFSETS = st.none() | st.integers(0, 10**8).map(lambda microseconds: microseconds / 1e6)
 PARTS = st.builds(
-    lambda times, outcome, count, circuit: {
+    lambda times, outcome, count, circuit: typical(
+        0,
         **{step: None if after is None else round(1.7e9 + after, 6) for step, after in times.items()},
-        "start": 1.7e9,
-        "end": 1.7e9 + 100,
-        "outcome": outcome,
-        "payloadbytes": count,
-        "circ_id": circuit,
-        "errorcode": None if outcome is Outcome.OK else "TOR/END/MISC",
-        "reason": "as tor said",
-    },
+        start=1.7e9,
+        end=1.7e9 + 100,
+        outcome=outcome,
+        payloadbytes=count,
+        circ_id=circuit,
+        errorcode=None if outcome is Outcome.OK else "TOR/END/MISC",
+        reason="as tor said",
+    ),
     st.fixed_dictionaries(dict.fromkeys(STEPS, OFFSETS)),
     st.sampled_from([Outcome.OK, Outcome.FAILED, Outcome.TIMEOUT, Outcome.CANCELLED]),
     st.none() | st.integers(0, 2**31 - 1),
@@ -248,10 +249,9 @@ PARTS = st.builds(
 
 
 @given(st.lists(PARTS, min_size=2, max_size=5))
-def test_any_parallel_streams(parts: list[dict[str, Any]]) -> None:
+def test_any_parallel_streams(parts: list[Measurement]) -> None:
     """Whatever became of the streams, there is a record, and it is not changed by its lines."""
-    known = {name: value for name, value in combined(parts).items() if name in attrs.fields_dict(Measurement)}
-    record = typical(0, **{**known, "extra": {"PARALLEL": len(parts), **shares(parts)}})
+    record = attrs.evolve(combined(parts), extra={"PARALLEL": len(parts), **shares(parts)})
     assert parse(render(record)) == record
     line = format_line(record, 6)
     assert parse_line(line).extra == record.extra
