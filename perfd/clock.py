@@ -8,7 +8,7 @@ record but never bend a duration.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 
 import attrs
@@ -49,6 +49,15 @@ class Clock:
 
     def anchor(self) -> Anchor:
         return Anchor(wall=self.wall(), monotonic=self.monotonic())
+
+
+def stamped_by(exact: Iterable[bool | None]) -> str | None:
+    """By whom arrivals were stamped: ``kernel``, when they came, if all are ``exact``; else ``user``, when we read.
+
+    None is for an end at which nothing arrived; if that is so of all, nobody stamped anything.
+    """
+    known = [each for each in exact if each is not None]
+    return ("kernel" if all(known) else "user") if known else None
 
 
 class Timeline:

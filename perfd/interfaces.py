@@ -116,6 +116,10 @@ class ServerTimes(Protocol):
     def received(self) -> ReceivedBody | None:
         """The body of the request, if it had one."""
 
+    @property
+    def exact(self) -> bool:
+        """Whether the kernel stamped all that arrived."""
+
 
 class ServerStamps(Protocol):
     """The register of what our web server stamps."""

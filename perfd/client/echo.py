@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from perfd.client.fetch import Ending, Exchange, classify, get_request
 from perfd.clock import Phase, Timeline
 from perfd.record import Error, Outcome
-from perfd.wire.arrival import StampedSocket, arrival, stamp_arrivals
+from perfd.wire.arrival import StampedSocket, arrival, is_exact, stamp_arrivals
 from perfd.wire.delivery import deliver
 
 PROBE = 16
@@ -109,7 +109,7 @@ class EchoClient(Protocol):
             self.transport.abortConnection()
             return
         self._addresses = self.transport.getHost(), self.transport.getPeer()
-        self._socket = stamp_arrivals(self.transport)
+        self._socket = stamp_arrivals(self.transport, self._timeline.now)
         self.transport.setTcpNoDelay(True)
         self._timeline.mark(Phase.DATAREQUEST)
         self._write(self._request)
@@ -180,6 +180,7 @@ class EchoClient(Protocol):
                 writebytes=self._written if connected else None,
                 readbytes=self._read if connected else None,
                 payloadbytes=self._echoed if connected else None,
+                exact=is_exact(self._socket) if self._read else None,
                 local=local,
                 remote=remote,
             )

@@ -2,8 +2,8 @@
 
 `fetch` opens a fresh connection, hands over the request, and counts and drops what comes back. Every read is
 stamped once, by the first statement of ``Client.dataReceived``: all that is derived from a read has that stamp. It
-is the time at which the kernel got the last packet of the read (`perfd.wire.arrival`), as far as it tells. So the
-first read takes one byte only: the packets behind it must not make DATARESPONSE later.
+is the time at which the kernel got the last packet of the read (`perfd.wire.arrival`), as far as it tells;
+DATARESPONSE is that of the first packet.
 There are no redirects, no decompression, no pool and no buffering. Network trouble is a result, never an exception.
 """
 
@@ -25,7 +25,7 @@ from perfd import __version__
 from perfd.client.response import TOKEN, Response, ResponseError
 from perfd.clock import Phase, Timeline
 from perfd.record import EMPTY, Error, Outcome
-from perfd.wire.arrival import StampedSocket, arrival, stamp_arrivals
+from perfd.wire.arrival import StampedSocket, arrival, first_arrival, is_exact, stamp_arrivals
 from perfd.wire.delivery import deliver
 from perfd.wire.marks import Marks
 
@@ -61,6 +61,7 @@ class Exchange:
     writebytes: int | None = None
     readbytes: int | None = None
     payloadbytes: int | None = None
+    exact: bool | None = None  # the kernel stamped all that arrived; None: nothing did
     local: IAddress | None = None  # our end of the connection
     remote: IAddress | None = None  # its other end: the SOCKS port, or the server
 
@@ -154,8 +155,9 @@ class Client(Protocol):
         if self.ended.called:
             self.transport.abortConnection()
             return
-        self._socket = stamp_arrivals(self.transport)
-        self.transport.bufferSize = _READ_SIZE if self._socket is None else 1
+        self._socket = stamp_arrivals(self.transport, self.timeline.now)
+        self._expect_first()
+        self.transport.bufferSize = _READ_SIZE
         self._addresses = self.transport.getHost(), self.transport.getPeer()
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # the body does not wait until the head is acknowledged
@@ -167,23 +169,22 @@ class Client(Protocol):
         deliver(self.transport, self.request)
 
     def dataReceived(self, data: bytes) -> None:
-        stamp = self._arrival(self.timeline.now())
+        now = self.timeline.now()
         if self.ended.called:
             return
-        self.transport.bufferSize = _READ_SIZE
-        self.last_read = stamp
+        stamps = self.timeline.stamps
+        earliest = max(self.last_read, stamps[Phase.DATAREQUEST])
+        # With optimistic data the proxy's reply can come in one packet with what follows it.
+        earliest = max(earliest, stamps.get(Phase.RESPONSE, earliest))
+        self.last_read = arrival(self._socket, now, earliest)
         self._read += len(data)
-        self.received(stamp)
+        self.received(first_arrival(self._socket, self.last_read, earliest))
         self._advance(self.response.feed, data)
 
-    def _arrival(self, now: float) -> float:
-        """When what was read ``now`` arrived.
-
-        With optimistic data the proxy's reply can wait in the kernel together with what follows it; it was stamped
-        when it was read, so nothing that follows has an earlier stamp.
-        """
-        arrived = arrival(self._socket, now, max(self.last_read, self.timeline.stamps[Phase.DATAREQUEST]))
-        return max(arrived, self.timeline.stamps.get(Phase.RESPONSE, 0.0))
+    def _expect_first(self) -> None:
+        """The next read begins the response."""
+        if self._socket is not None:
+            self._socket.wants_first = True
 
     @property
     def last_moved(self) -> float:
@@ -191,7 +192,7 @@ class Client(Protocol):
         return self.last_read
 
     def received(self, stamp: float) -> None:
-        """Something was read at ``stamp``; the response has not seen it yet."""
+        """Something was read whose first byte had come at ``stamp``; the response has not seen it yet."""
         self.timeline.mark(Phase.DATARESPONSE, stamp)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -280,6 +281,7 @@ class Client(Protocol):
             "writebytes": len(self.request) if connected else None,
             "readbytes": self._read if connected else None,
             "payloadbytes": self.response.payload if connected else None,
+            "exact": is_exact(self._socket) if self._read else None,
             "local": local,
             "remote": remote,
         }

@@ -170,6 +170,7 @@ class _Upload(Client):
             self._waiting = False
             self._continued = self.last_read
             self._first_read = None
+            self._expect_first()
             if self.response.status is None:
                 self._send_body()
         if self.response.status is not None:

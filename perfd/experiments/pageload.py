@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from perfd.browser.records import Browser, PageLoad, PageTask
 from perfd.client.fetch import STALL_AFTER
-from perfd.experiments.run import Extra, Record, Run, Setup
+from perfd.experiments.run import STAMPS, Extra, Record, Run, Setup
 from perfd.experiments.transfer import ip_address
 from perfd.interfaces import WayToServer
 from perfd.proxy import MeasuringProxy, OpenPort, ProxyConnection
@@ -189,6 +189,8 @@ class PageLoadRun(Run):
         extra = {**self.extra, **figures(load), **_connections(self._port, connections), **material}
         if own is not None and own.joined is not None:
             extra |= own.joined.hs
+        if own is not None and own.stamps is not None:
+            extra[STAMPS] = own.stamps
         if self._optimistic:
             extra |= self._used(connections)
         found = attrs.evolve(

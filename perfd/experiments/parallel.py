@@ -12,7 +12,8 @@ from typing import Any
 
 import attrs
 
-from perfd.experiments.run import Extra, Record, Run, Setup, together
+from perfd.clock import stamped_by
+from perfd.experiments.run import STAMPS, Extra, Record, Run, Setup, together
 from perfd.experiments.transfer import Transfer
 from perfd.record import EMPTY, Measurement, Outcome
 
@@ -48,7 +49,11 @@ class ParallelRun(Run):
 
     async def finish(self) -> None:
         parts = await together(transfer.result(self.slot) for transfer in self._transfers)
-        self.record(attrs.evolve(combined(parts), id=self.id, extra={**self.extra, **shares(parts)}))
+        extra = {**self.extra, **shares(parts)}
+        by = stamped_by(part.extra[STAMPS] == "kernel" for part in parts if STAMPS in part.extra)
+        if by is not None:
+            extra[STAMPS] = by
+        self.record(attrs.evolve(combined(parts), id=self.id, extra=extra))
 
     def _transfer(self, number: int) -> Transfer:
         user = self.user

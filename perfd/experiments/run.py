@@ -30,6 +30,9 @@ HeldUp = Callable[[float, float], float]
 PAIR = "PAIR"
 """The key by which the two records of a pair know each other."""
 
+STAMPS = "STAMPS"
+"""The key that says by whom arrivals were stamped: ``kernel``, when they came, or ``user``, when they were read."""
+
 
 @attrs.frozen(kw_only=True)
 class Setup:

@@ -11,8 +11,8 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 
 from perfd.client.fetch import Exchange, fetch, get_request
-from perfd.clock import Timeline
-from perfd.experiments.run import Extra, Setup
+from perfd.clock import Timeline, stamped_by
+from perfd.experiments.run import STAMPS, Extra, Setup
 from perfd.experiments.ways import NoTor
 from perfd.interfaces import ServerTimes, WayToServer
 from perfd.record import EMPTY, Error, Measurement, Outcome, new_id, phase_times
@@ -98,7 +98,7 @@ class Transfer:
     async def result(self, slot: float | None) -> Measurement:
         """All that is known of it. Waits a little for tor's last words.
 
-        ``extra`` holds what tor tells about the way to an onion service.
+        ``extra`` holds STAMPS, and what tor tells about the way to an onion service.
         """
         exchange = self.exchange
         assert exchange is not None
@@ -120,12 +120,13 @@ class Transfer:
             serverrequest=self._epoch(served.request),
             serverresponse=self._epoch(served.response),
             servercomplete=self._epoch(served.complete),
+            extra=_stamps(exchange, served),
         )
         return found if joined is None else self._as_tor_tells(found, joined)
 
     def _as_tor_tells(self, found: Measurement, joined: Joined) -> Measurement:
         """With tor's view, which also says better than the SOCKS port why a stream ended."""
-        found = attrs.evolve(found, **tor_fields(joined), extra=joined.hs)
+        found = attrs.evolve(found, **tor_fields(joined), extra={**found.extra, **joined.hs})
         seen_by_tor = error_fields(joined)
         if seen_by_tor is not None and is_vague(found.errorcode or ""):
             found = attrs.evolve(found, errorcode=seen_by_tor[0], reason=seen_by_tor[1])
@@ -163,6 +164,12 @@ class Transfer:
 
     def _epoch(self, stamp: float | None) -> float | None:
         return None if stamp is None else self.timeline.anchor.epoch(stamp)
+
+
+def _stamps(exchange: Exchange, served: ServerTimes) -> Extra:
+    """STAMPS: by whom the arrivals at both ends were stamped, as far as there were any."""
+    by = stamped_by([exchange.exact, None if served.request is None else served.exact])
+    return EMPTY if by is None else {STAMPS: by}
 
 
 def authority(server: WayToServer) -> str:

@@ -9,7 +9,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
-from perfd.clock import Anchor, Clock, Phase, Timeline
+from perfd.clock import Anchor, Clock, Phase, Timeline, stamped_by
 from perfd.proxy.records import ProxyConnection, address_text, connection_record
 from perfd.reactor import Reactor
 from perfd.socks.forwarding import ForwardedConnection
@@ -91,4 +91,5 @@ class MeasuredConnection(ForwardedConnection):
             optimistic=self._settings.way_out.optimistic,
             writebytes=self.client.count,
             readbytes=self.remote.count,
+            stamps=stamped_by(end.exact if end.count else None for end in (self.client, self.remote)),
         )

@@ -20,6 +20,7 @@ from perfd.socks.way_out import ThroughSOCKS, WayOut
 from perfd.tor.endpoints import direct
 from perfd.tor.events.join import Joined
 from perfd.tor.events.listener import LAST_EVENTS_WAIT, ControlEvents
+from perfd.wire.arrival import stamp_accepted
 
 MOST_RECORDS = 20_000
 """Records that a port keeps until it is closed; further connections are only counted."""
@@ -103,6 +104,7 @@ class OpenPort(SOCKSServer):
     def listen(self, reactor: Reactor, host: str, port: int) -> None:
         """Begin to listen; a browser may open many connections in one moment."""
         self._listening = reactor.listenTCP(port, self, backlog=MOST_CONNECTIONS, interface=host)  # type: ignore[arg-type]
+        stamp_accepted(self._listening)
 
     @property
     def port(self) -> int:

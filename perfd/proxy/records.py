@@ -50,6 +50,7 @@ class ProxyConnection:
     end: float | None = None  # both were closed
     writebytes: int = 0  # from the program, after its request
     readbytes: int = 0  # for the program, after the reply
+    stamps: str | None = None  # by whom what came was stamped: kernel, or user (when we read it)
     closedby: str | None = None  # who closed first: client, remote (tor or what is behind it), or proxy
     how: str | None = None  # closed, reset, refused (the request) or aborted
     code: int | None = None  # tor's reply code, as it came

@@ -32,7 +32,8 @@ from perfd.clock import Phase, Timeline
 from perfd.socks.diagnosis import SILENCE, Diagnosis
 from perfd.socks.errors import ConnectionLostEarly, InvalidServerVersion, NoApplication, ReplyError, SOCKSError
 from perfd.socks.machine import Connected, Event, Failed, Machine, Negotiated, Reply, RequestSent, Send
-from perfd.wire.arrival import StampedSocket, arrival
+from perfd.wire.arrival import StampedSocket, arrival, stamp_arrivals
+from perfd.wire.delivery import flush
 
 
 @attrs.frozen
@@ -85,6 +86,8 @@ class SOCKSClient(Protocol):
             self._silence = self.factory.diagnosis.reactor.callLater(SILENCE, self._silent)
         hooks = self.factory.hooks
         stamp = hooks.now()
+        if hooks.timeline is not None:
+            stamp_arrivals(self.transport, hooks.timeline.now)
         # An endpoint that connects at once gets here before connect() could stamp the socket.
         hooks.mark(Phase.SOCKET, stamp)
         hooks.mark(Phase.CONNECT, stamp)
@@ -119,12 +122,12 @@ class SOCKSClient(Protocol):
             step()
 
     def _arrival(self, now: float) -> float:
-        """When what was read ``now`` had arrived, if the application has made the kernel stamp that."""
+        """When what was read ``now`` had arrived, as far as the kernel tells."""
         sock = getattr(self.transport, "socket", None)
         hooks = self.factory.hooks
         if not isinstance(sock, StampedSocket) or hooks.timeline is None:
             return now
-        return arrival(sock, now, hooks.timeline.stamps.get(Phase.REQUEST, now))
+        return arrival(sock, now, max(hooks.timeline.stamps.values()))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._not_silent()
@@ -191,6 +194,7 @@ class SOCKSClient(Protocol):
                     if isinstance(error, ReplyError):
                         hooks.mark(Phase.RESPONSE, stamp)
                     self._fail(Failure(error))
+        flush(self.transport)
 
     def _tell(self, hook: Callable[[_T], None], news: _T) -> bool:
         """Call a hook; true if the connection is still wanted after it."""

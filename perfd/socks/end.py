@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from perfd.wire.arrival import StampedSocket, arrival, first_arrival, is_exact, stamp_arrivals
 from perfd.wire.delivery import deliver
 
 
@@ -44,7 +46,13 @@ class End(Protocol):
         self.lost = False
         self.forward: Callable[[bytes], None] | None = None
         self._now = now
+        self._socket: StampedSocket | None = None
         self._callbacks = callbacks
+
+    @property
+    def exact(self) -> bool:
+        """Whether the kernel stamped all that came."""
+        return is_exact(self._socket)
 
     @property
     def alive(self) -> bool:
@@ -52,6 +60,9 @@ class End(Protocol):
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
+        self._socket = stamp_arrivals(self.transport, self._now)
+        if self._socket is not None:
+            self._socket.wants_first = self.name == "remote"
         self._callbacks.connected()
 
     def dataReceived(self, data: bytes) -> None:
@@ -63,9 +74,9 @@ class End(Protocol):
 
     def note(self, data: bytes) -> None:
         """Count ``data``, which has just come."""
-        self.last = self._now()
+        self.last = arrival(self._socket, self._now(), -math.inf if self.last is None else self.last)
         if self.first is None:
-            self.first = self.last
+            self.first = first_arrival(self._socket, self.last)
         self.count += len(data)
 
     def forward_to(self, other: End) -> None:

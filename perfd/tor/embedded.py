@@ -13,6 +13,7 @@ from perfd.socks.port import Login, SOCKSPort
 from perfd.socks.server import SOCKSServer
 from perfd.tor.endpoints import CONNECT_TIMEOUT, direct, tcp_endpoint
 from perfd.tor.supervision import Readiness
+from perfd.wire.arrival import stamp_accepted
 
 BACKLOG = 1024
 """Connections that the kernel may hold until they are accepted: experiments begin many at once."""
@@ -54,6 +55,7 @@ class EmbeddedSocks(Service):
     def startService(self) -> None:
         super().startService()
         self._listening = self._reactor.listenTCP(0, self._server, backlog=BACKLOG, interface="127.0.0.1")  # type: ignore[arg-type]
+        stamp_accepted(self._listening)
         self._log.info("the embedded SOCKS proxy was started on 127.0.0.1:{port}", port=self.port)
         self._readiness.gain()
 

@@ -7,6 +7,7 @@ to its sink or is drained, and pipelined requests end the connection instead of 
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from zope.interface import implementer
 from perfd.web.errors import refusal
 from perfd.web.receiving import DRAIN, DRAIN_TIMEOUT, Receiving, Sink
 from perfd.web.stamps import ResponseMeter, ServerStamps
+from perfd.wire.arrival import KernelClock, arrival, stamp_arrivals
 from perfd.wire.delivery import flush
 
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
@@ -51,6 +53,7 @@ class Limits(Protocol):
     resource: Resource  # the root
     stamps: ServerStamps
     monotonic: Callable[[], float]
+    kernel_clock: KernelClock
     head_timeout: float
     idle_timeout: float
     is_far: bool  # the clients are not on this machine, though the connections are
@@ -83,7 +86,9 @@ class Channel(http.HTTPChannel):
     def connectionMade(self) -> None:
         super().connectionMade()
         self.meter = ResponseMeter(self.transport, self.site.stamps)
-        self.received = self.site.monotonic()  # when the socket last gave something
+        self.socket = stamp_arrivals(self.transport, self.site.monotonic, self.site.kernel_clock)
+        self._arrived = -math.inf  # when what was last read had arrived
+        self.received = self.site.monotonic()  # the same; before that, the connection
         self.is_local = not self.site.is_far and is_loopback(self.transport.getPeer())
         self.is_answered = False  # the answer to the last request was written
         self._asked = self.received  # when the last request was complete
@@ -98,7 +103,7 @@ class Channel(http.HTTPChannel):
         super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
-        self.received = self.site.monotonic()
+        self.received = self._arrived = arrival(self.socket, self.site.monotonic(), self._arrived)
         if self.echo is not None:
             self.echo(data)
         else:

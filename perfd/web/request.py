@@ -21,6 +21,7 @@ from perfd.web.description import Route
 from perfd.web.errors import SERVER, WebError, error_document
 from perfd.web.receiving import Sink
 from perfd.web.stamps import Served
+from perfd.wire.arrival import is_exact
 from perfd.wire.delivery import flush
 from perfd.wire.pieces import Pieces
 
@@ -90,6 +91,7 @@ class Request(server.Request):
             self.served = stamps.claim(ids[0].decode("latin-1"))
         if self.served is not None:
             self.served.request = self.channel.received
+            self.served.exact = is_exact(self.channel.socket)
 
     def _admit(self, resource: object) -> None:
         """Raises WebError if there are too many strangers, and this is one."""
@@ -108,6 +110,7 @@ class Request(server.Request):
                 self.processingFailed(Failure())
                 return
         if self.served is not None:
+            self.served.exact = is_exact(self.channel.socket)
             self.channel.meter.begin(self.served)
         super().process()
 

@@ -16,6 +16,7 @@ from perfd.daemon.order import StartError
 from perfd.reactor import Reactor
 from perfd.web.site import BACKLOG, make_site
 from perfd.web.stamps import ServerStamps
+from perfd.wire.arrival import stamp_accepted
 
 
 class WebServer(Service):
@@ -37,6 +38,7 @@ class WebServer(Service):
             )
         except CannotListenError as error:
             raise StartError(f"cannot listen on {self._listen}: {error.socketError}") from None
+        stamp_accepted(self._port)
 
     def startService(self) -> None:
         super().startService()

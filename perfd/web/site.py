@@ -23,6 +23,7 @@ from perfd.web.connections import Connections
 from perfd.web.description import JSON, STRING, Response, Route, array_of, object_of
 from perfd.web.request import Described, Node, Request, json_body
 from perfd.web.stamps import ServerStamps
+from perfd.wire.arrival import KernelClock
 
 BACKLOG = 1024
 """Connections that the kernel may hold until we accept them, all of them before any is read.
@@ -78,6 +79,7 @@ class Site(server.Site):
         self.timeOut = None  # one sweep over all connections takes the place of Twisted's timers
         self.stamps = stamps
         self.monotonic = stamps.monotonic
+        self.kernel_clock = KernelClock(stamps.monotonic)
         self.head_timeout = head_timeout
         self.idle_timeout = idle_timeout
         self._connections = Connections(max_connections)

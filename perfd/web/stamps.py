@@ -23,8 +23,8 @@ class Received:
 
     size: int  # what was announced, in bytes
     count: int = 0  # bytes that came
-    first: float | None = None  # the read with the first byte had returned
-    last: float | None = None  # the read with the last one had
+    first: float | None = None  # the first byte had arrived
+    last: float | None = None  # the last one had
     dataperc: dict[int, float] = attrs.Factory(dict)  # n percent had come
     partial: dict[int, float] = attrs.Factory(dict)  # n bytes had come
     digest: str | None = None  # SHA-256 of the whole body
@@ -38,10 +38,11 @@ class Received:
 class Served:
     """The server's stamps of one exchange, in raw monotonic seconds. None: it did not happen, or not yet."""
 
-    request: float | None = None  # the read that completed the request's head had returned
+    request: float | None = None  # the last byte of the request's head had arrived
     response: float | None = None  # the first byte of the response's head was handed to the socket, which took it
     complete: float | None = None  # the last byte of the response was
     received: Received | None = None  # the request's body, if it has one
+    exact: bool = False  # the kernel stamped all that arrived
 
 
 class ServerStamps:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock as FakeReactor
+from twisted.internet.task import deferLater
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -39,6 +42,7 @@ from perfd.socks.errors import (
     socks4ErrorMap,
     socks5ErrorMap,
 )
+from perfd.wire.arrival import KernelClock
 from tests.support.hostile import BEHAVIOURS, EXPECT, HALF, HEAD, WHOLE, HostileFactory
 
 REQUEST = get_request("example.com", "/random/20480")
@@ -636,3 +640,65 @@ class HostileTests(TestCase):
         exchange = await running
         await server.stop()
         self.assertEqual((exchange.outcome, exchange.errorcode), (Outcome.CANCELLED, Error.STOPPED))
+
+
+class StampTests(TestCase):
+    """Stamps over a real socket, whose other end the test has in its own hands."""
+
+    timeout = 30
+
+    async def test_held_up(self) -> None:
+        """The request is with the kernel as soon as it is stamped, and the response has the time of its coming."""
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listening.close)
+        listening.setblocking(False)
+        endpoint = TCP4ClientEndpoint(global_reactor, *listening.getsockname())
+        seen: list[tuple[bytes, float]] = []
+
+        class Watched:
+            """Looks what the server has when the client has just been told that it is connected."""
+
+            def connect(self, factory: Any) -> Deferred[Any]:
+                build = factory.buildProtocol
+
+                def watched(address: Any) -> Any:
+                    protocol = build(address)
+                    made = protocol.makeConnection
+
+                    def make_connection(transport: Any) -> None:
+                        made(transport)
+                        self.server, _ = listening.accept()
+                        self.server.setblocking(False)
+                        seen.append((self.server.recv(10_000), time.monotonic()))
+
+                    protocol.makeConnection = make_connection
+                    return protocol
+
+                factory.buildProtocol = watched
+                return endpoint.connect(factory)
+
+        way: Any = Watched()
+        timeline = Timeline(Clock())
+        running = Deferred.fromCoroutine(
+            fetch(global_reactor, way, REQUEST, expect=EXPECT, timeline=timeline, timeout=20.0)
+        )
+        while not seen:
+            await deferLater(global_reactor, 0.001)
+        self.addCleanup(way.server.close)
+        request, after = seen[0]
+        self.assertEqual(request, REQUEST)
+        self.assertLessEqual(timeline.stamps[Phase.DATAREQUEST], after)
+
+        stamps = []
+        for part in (HEAD, WHOLE):
+            stamps.append(time.monotonic())
+            way.server.sendall(part)
+            stamps.append(time.monotonic())
+            time.sleep(0.05)
+            await deferLater(global_reactor, 0.001)
+        exchange = await running
+        self.assertEqual((exchange.outcome, exchange.exact), (Outcome.OK, True))
+        noise = KernelClock.TOLERANCE
+        response, complete = (timeline.stamps[phase] for phase in (Phase.DATARESPONSE, Phase.DATACOMPLETE))
+        self.assertTrue(stamps[0] - noise <= response <= stamps[1] + noise, (response, stamps))
+        self.assertTrue(stamps[2] - noise <= complete <= stamps[3] + noise, (complete, stamps))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
+import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -156,6 +159,42 @@ class Loopback(TestCase):
         self.assertEqual(sorted(record.writebytes for record in records), [len(each) for each in data])
         for record in records:
             self.assertEqual((record.code, record.readbytes, record.closedby), (0, record.writebytes, "proxy"))
+
+    async def test_held_up(self) -> None:
+        """What comes while the reactor is held up has the time of its coming, from both sides."""
+        self.proxy = MeasuringProxy(reactor, Clock(), None)
+        opened = self.open()
+        listening = socket.create_server(("127.0.0.1", 0))
+        program = socket.create_connection(("127.0.0.1", opened.port))
+        for each in (listening, program):
+            self.addCleanup(each.close)
+        program.sendall(b"\x04\x01" + listening.getsockname()[1].to_bytes(2, "big") + b"\x7f\0\0\1\0")
+        while not select.select([listening], [], [], 0)[0]:
+            await deferLater(reactor, 0.001)
+        server, _ = listening.accept()
+        self.addCleanup(server.close)
+        while not select.select([program], [], [], 0)[0]:
+            await deferLater(reactor, 0.001)
+        self.assertEqual(program.recv(100)[:2], b"\0\x5a")
+        moments = []
+        for speaker, hearer in ((program, server), (server, program)):
+            moments.append(time.time())
+            speaker.sendall(b"hello")
+            moments.append(time.time())
+            time.sleep(0.05)
+            while not select.select([hearer], [], [], 0)[0]:
+                await deferLater(reactor, 0.001)
+            self.assertEqual(hearer.recv(100), b"hello")
+        (record,) = await opened.close()
+        noise = 0.005  # the process may be interrupted while it reads the clocks for the record
+        self.assertEqual(record.stamps, "kernel")
+        for first, last, before, after in (
+            (record.datarequest, record.datasent, *moments[:2]),
+            (record.dataresponse, record.datacomplete, *moments[2:]),
+        ):
+            assert first is not None
+            self.assertEqual(first, last)
+            self.assertTrue(before - noise <= first <= after + noise, (first, moments))
 
     async def test_slow_reader(self) -> None:
         """16 MiB there and back for a program that often stops reading: no more is held than the buffers."""

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from typing import Any
 from unittest import mock
 
+from twisted.internet import reactor as global_reactor
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from perfd.config.values import Address
 from perfd.daemon.order import StartError
 from perfd.experiments.ways import PublicAddress
 from perfd.web.server import WebServer
-from perfd.web.site import BACKLOG
+from perfd.web.site import BACKLOG, make_site
+from perfd.web.stamps import ServerStamps
+from perfd.web.targets.random import random_resources
+from perfd.wire.arrival import KernelClock
+from tests.support.web_client import get
 
 
 class WebServerTests(SynchronousTestCase):
@@ -44,3 +52,38 @@ class WebServerTests(SynchronousTestCase):
         web.startService()
         self.assertEqual(PublicAddress("127.0.0.1", 0, web).port, 43210)
         self.assertEqual(PublicAddress("127.0.0.1", 80, web).port, 80)
+
+
+class StampTests(TestCase):
+    """What a server stamps while it has no time to read."""
+
+    timeout = 30
+
+    async def test_many_at_once(self) -> None:
+        """SERVERREQUEST of 200 requests that wait is when each came, not when its turn came to be read."""
+        stamps = ServerStamps(time.monotonic)
+        site = make_site(random_resources(1000), reactor=global_reactor, stamps=stamps)
+        web = WebServer(global_reactor, site, Address("127.0.0.1", 0))
+        web.startService()
+        self.addCleanup(web.stopService)
+        came: dict[str, tuple[float, float]] = {}
+        for number in range(200):
+            name = f"m{number}"
+            stamps.expect(name)
+            client = socket.create_connection(("127.0.0.1", web.port))
+            self.addCleanup(client.close)
+            before = time.monotonic()
+            client.sendall(get(f"/random/10?id={name}"))
+            came[name] = before, time.monotonic()
+        time.sleep(0.05)
+        served = {}
+        for name in came:
+            while stamps._expected[name][1] is None:
+                await deferLater(global_reactor, 0.001)
+            served[name] = stamps.take(name)
+        noise = KernelClock.TOLERANCE
+        for name, (before, after) in came.items():
+            at = served[name].request
+            assert at is not None
+            self.assertTrue(before - noise <= at <= after + noise, (name, before, at, after))
+            self.assertTrue(served[name].exact)
