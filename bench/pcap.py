@@ -22,10 +22,12 @@ class Segment:
     """A TCP segment as it was captured."""
 
     time: float  # seconds since the epoch
+    source: int  # the port that it came from
     port: int  # where it went
     sequence: int  # the number of its first byte
     length: int  # of its payload
     is_syn: bool
+    payload: bytes  # as much of it as was captured
 
 
 def segments(data: bytes) -> Iterator[Segment]:
@@ -51,7 +53,7 @@ def _segment(time: float, packet: bytes) -> Segment | None:
     start = (packet[0] & 0xF) * 4
     if len(packet) < start + 20:
         return None
-    port, sequence = struct.unpack_from(">HI", packet, start + 2)
+    source, port, sequence = struct.unpack_from(">HHI", packet, start)
     head = start + (packet[start + 12] >> 4) * 4
     total = int.from_bytes(packet[2:4], "big")
-    return Segment(time, port, sequence, total - head, bool(packet[start + 13] & SYN))
+    return Segment(time, source, port, sequence, total - head, bool(packet[start + 13] & SYN), packet[head:])

@@ -28,6 +28,7 @@ from perfd.record import EMPTY, Error, Outcome
 from perfd.wire.arrival import StampedSocket, arrival, first_arrival, is_exact, stamp_arrivals
 from perfd.wire.delivery import deliver
 from perfd.wire.marks import Marks
+from perfd.wire.meter import Meter
 
 STALL_AFTER = 30.0
 """Seconds without a byte after which a run that meets its deadline stalled; half of its time if that is less."""
@@ -135,6 +136,7 @@ class Client(Protocol):
         self._addresses: tuple[IAddress, IAddress] | None = None
         self._read = 0
         self._socket: StampedSocket | None = None
+        self.meter: Meter | None = None
         self.ended: Deferred[Any] = Deferred(lambda _: self.stop())
 
     async def exchange(self, reactor: IReactorTime, endpoint: IStreamClientEndpoint, timeout: float) -> Any:
@@ -161,21 +163,23 @@ class Client(Protocol):
         self._addresses = self.transport.getHost(), self.transport.getPeer()
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # the body does not wait until the head is acknowledged
-        self.timeline.mark(Phase.DATAREQUEST)
+        self.meter = Meter(self.transport, self.timeline.now, self.took)
         self.send()
 
     def send(self) -> None:
         """Hand over the request."""
         deliver(self.transport, self.request)
 
+    def took(self, count: int, stamp: float, left: int) -> None:
+        """The socket took ``count`` bytes at ``stamp``. See `Meter`."""
+        self.timeline.mark(Phase.DATAREQUEST, stamp)
+
     def dataReceived(self, data: bytes) -> None:
         now = self.timeline.now()
         if self.ended.called:
             return
-        stamps = self.timeline.stamps
-        earliest = max(self.last_read, stamps[Phase.DATAREQUEST])
-        # With optimistic data the proxy's reply can come in one packet with what follows it.
-        earliest = max(earliest, stamps.get(Phase.RESPONSE, earliest))
+        # With optimistic data the proxy's reply, after the request, can come in one packet with what follows it.
+        earliest = max(self.last_read, *self.timeline.stamps.values())
         self.last_read = arrival(self._socket, now, earliest)
         self._read += len(data)
         self.received(first_arrival(self._socket, self.last_read, earliest))
@@ -242,14 +246,14 @@ class Client(Protocol):
         self.end(ending)
 
     def _expired(self, now: float) -> Ending:
-        requested = self.timeline.stamps.get(Phase.DATAREQUEST)
-        if requested is None:
+        if self._addresses is None:
             return Ending(Outcome.TIMEOUT, Error.TIMEOUT, "no connection before the deadline")
         if not self.last_moved:
             return Ending(Outcome.TIMEOUT, Error.TIMEOUT, "no response before the deadline")
         silence = now - self.last_moved
         progress = f"{self.progress()} before the deadline"
-        if silence >= min(STALL_AFTER, (now - requested) / 2):
+        requested = self.timeline.stamps.get(Phase.DATAREQUEST)
+        if requested is not None and silence >= min(STALL_AFTER, (now - requested) / 2):
             return Ending(Outcome.TIMEOUT, Error.STALL, f"{progress}, and none in its last {silence:.1f} s")
         return Ending(Outcome.TIMEOUT, Error.TIMEOUT, progress)
 
@@ -260,6 +264,8 @@ class Client(Protocol):
     def end(self, ending: Ending) -> None:
         """Report how it ended and close the connection, orderly only if all is well."""
         self.ended.callback(self.result(self._account(ending)))
+        if self.meter is not None:
+            self.meter.remove()
         if self.transport is None:
             if self._connecting is not None:
                 self._connecting.cancel()
@@ -318,7 +324,7 @@ def fetch(
     """Send ``request`` over a fresh connection to ``endpoint`` and measure the response.
 
     The response must be a plain HTTP/1.1 response with status 200 and ``expect`` bytes of payload. ``timeline``
-    gets DATAREQUEST when the request is handed to the transport, DATARESPONSE with the first byte that comes
+    gets DATAREQUEST when the socket is given the request, DATARESPONSE with the first byte that comes
     back, and DATACOMPLETE with the read that ended the payload (also of a complete response that is too
     short). The one deadline is ``timeout`` seconds after the timeline's START.
 

@@ -20,7 +20,6 @@ from perfd.clock import Phase, Timeline
 from perfd.record import EMPTY, Error, Outcome
 from perfd.wire.keystream import Keystream
 from perfd.wire.marks import Marks
-from perfd.wire.meter import Meter
 from perfd.wire.pieces import Pieces
 
 ANSWER_LIMIT = 8 * 1024
@@ -72,7 +71,7 @@ async def upload(
     ``sha256``. If that is not what was sent, the error is `Error.DIGEST`. An error response ends the upload, also
     in the middle of the body. With ``expect_continue`` the body waits for the server's 100 Continue.
 
-    ``timeline`` gets DATAREQUEST when the head is handed to the transport, DATARESPONSE with the first byte of the
+    ``timeline`` gets DATAREQUEST when the socket is given the head, DATARESPONSE with the first byte of the
     response (no interim one), and DATACOMPLETE with its last byte. The one deadline is ``timeout`` seconds after
     START. Never raises for what the network does; cancelling it gives the outcome ``cancelled``.
     """
@@ -124,7 +123,6 @@ class _Upload(Client):
         self._size = size
         self._waiting = expect_continue
         self._body: _RandomBody | None = None
-        self._meter: Meter | None = None
         self._written = 0  # bytes that the socket has taken, the head's included
         self._last_sent = 0.0  # when it last took some of the body
         self._sent = Marks(size)
@@ -133,7 +131,6 @@ class _Upload(Client):
         self._received: int | None = None  # bytes of the body, as the server says
 
     def send(self) -> None:
-        self._meter = Meter(self.transport, self.timeline.now, self._took)
         super().send()
         if not self._waiting:
             self._send_body()
@@ -142,16 +139,12 @@ class _Upload(Client):
         self._body = _RandomBody(self._size)
         Pieces(self.transport, self._body.take, self._size, lambda _: None).start()
 
-    def _took(self, count: int, stamp: float, left: int) -> None:
+    def took(self, count: int, stamp: float, left: int) -> None:
+        super().took(count, stamp, left)
         self._written += count
         if self._sent_bytes:
             self._last_sent = stamp
             self._sent.reached(self._sent_bytes, stamp)
-
-    def end(self, ending: Ending) -> None:
-        super().end(ending)
-        if self._meter is not None:
-            self._meter.remove()
 
     @property
     def last_moved(self) -> float:

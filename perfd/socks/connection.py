@@ -74,7 +74,7 @@ class SOCKSClient(Protocol):
     _receiver: IProtocol | None = None  # the application, or what it put in its place; set when it is connected
     _granted = False  # what arrives from now on is the receiver's
     _given_up = False
-    _read_size: int | None = None  # of the application, while less is read at a time
+    _until_granted: tuple[int, bool] | None = None  # how the application reads, while nothing is read but the reply
     _failure: Failure | None = None  # why it was given up, if the application is still to be told
     _ready: Deferred[None] | None = None  # for the optimistic request
     _held = b""  # what the proxy said before that
@@ -222,8 +222,9 @@ class SOCKSClient(Protocol):
         if replied is not None and not self._tell(replied, reply):
             return
         self._granted = True
-        if self._read_size is not None:
-            setattr(self.transport, "bufferSize", self._read_size)  # noqa: B010 (ITransport has no such attribute)
+        if self._until_granted is not None:
+            transport: Any = self.transport
+            transport.bufferSize, transport.socket.wants_first = self._until_granted
         if self._receiver is None:
             self._hand_over()
         elif getattr(self.transport, "protocol", None) is self:
@@ -260,9 +261,11 @@ class SOCKSClient(Protocol):
             self._receiver = getattr(transport, "protocol", None)
             if not self._granted and self._receiver is not None:
                 transport.protocol = self
-                if isinstance(getattr(transport, "socket", None), StampedSocket):
+                sock = getattr(transport, "socket", None)
+                if isinstance(sock, StampedSocket):
                     # The reply, and no more: what follows has an arrival of its own.
-                    self._read_size, transport.bufferSize = transport.bufferSize, self.factory.machine.reply_size
+                    self._until_granted = transport.bufferSize, sock.wants_first
+                    transport.bufferSize, sock.wants_first = self.factory.machine.reply_size, False
                 if IHalfCloseableProtocol.providedBy(self._receiver):
                     directlyProvides(self, IHalfCloseableProtocol)
 

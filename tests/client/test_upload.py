@@ -168,7 +168,7 @@ class ClientTests(SynchronousTestCase):
         self.clock.advance(1.0)
         self.socket.receive(receipt(self.body)[10:])
         result = self.result(running)
-        self.assertEqual(self.seconds(), {"START": 0, "DATAREQUEST": 1, "DATARESPONSE": 13, "DATACOMPLETE": 14})
+        self.assertEqual(self.seconds(), {"START": 0, "DATAREQUEST": 2, "DATARESPONSE": 13, "DATACOMPLETE": 14})
         self.assertEqual((result.outcome, result.errorcode, result.reason), (Outcome.OK, None, None))
         self.assertEqual(result.status, 200)
         self.assertEqual((result.sentbytes, result.payloadbytes), (SIZE, SIZE))

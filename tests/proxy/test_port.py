@@ -214,6 +214,10 @@ class Loopback(TestCase):
 
         talker = Talker(data, 0.01)
         await self.through(opened, port).connect(Factory.forProtocol(lambda: talker))
+        for connection in opened.connections:
+            for end in (connection.client, connection.remote):
+                # Or the kernel would hold all of it.
+                end.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         look()
         await talker.heard
         self.assertEqual(talker.digest.digest(), hashlib.sha256(data).digest())
