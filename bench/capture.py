@@ -141,20 +141,26 @@ def proxied() -> Iterator[dict[int, ForwardedConnection]]:
 
 
 def errors(
-    transfer: Transfer, near: Passage, far: Passage, connection: ForwardedConnection | None
+    transfer: Transfer, near: Passage, far: Passage | None = None, connection: ForwardedConnection | None = None
 ) -> Mapping[str, float]:
-    """By how many milliseconds each stamp of a download is later than its packet."""
+    """By how many milliseconds each stamp of a download is later than its packet.
+
+    The packets are those between client and proxy (``near``) and between the proxy's ``connection`` and the server
+    (``far``), as far as they were seen.
+    """
     timeline, served = transfer.timeline, transfer.served
-    assert served is not None
     pairs: dict[str, tuple[float | None, float]] = {
         "DATAREQUEST": (timeline.stamps.get(Phase.DATAREQUEST), near.request),
-        "SERVERREQUEST": (served.request, far.request),
-        "SERVERRESPONSE": (served.response, far.response),
-        "SERVERCOMPLETE": (served.complete, far.complete),
         "DATARESPONSE": (timeline.stamps.get(Phase.DATARESPONSE), near.response),
         "DATACOMPLETE": (timeline.stamps.get(Phase.DATACOMPLETE), near.complete),
     }
-    if connection is not None:
+    if served is not None and far is not None:
+        pairs |= {
+            "SERVERREQUEST": (served.request, far.request),
+            "SERVERRESPONSE": (served.response, far.response),
+            "SERVERCOMPLETE": (served.complete, far.complete),
+        }
+    if connection is not None and far is not None:
         pairs |= {
             "proxy's datarequest": (connection.client.first, near.request),
             "proxy's dataresponse": (connection.remote.first, far.response),

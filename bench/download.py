@@ -1,13 +1,12 @@
-"""Downloads through Perfd and through curl, alternating, over the same SOCKS port and from the same server.
+"""Downloads through Perfd and through curl, in random order, over the same SOCKS port and from the same server.
 
-Prints the ratio of the median times of 5 MiB and the difference of the median first bytes on the private network,
-and the median of 50 KiB on ``network = socks``.
+Prints the ratio of the times of 5 MiB and the difference of the first bytes on the private network, and the median
+of 50 KiB on ``network = socks``, all with their intervals.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 from twisted.internet.utils import getProcessOutput
 
+from bench.compare import Comparison, median_interval
 from bench.runs import last_record
 from bench.verdict import verdict
 from perfd.clock import Clock
@@ -27,7 +27,8 @@ from perfd.laboratory import Laboratory
 from perfd.record import Measurement, Outcome, new_id
 from perfd.tor.events.sink import NullEventSink
 
-ROUNDS = 21
+BLOCKS = 4
+EACH = 6  # runs of either in a block
 PAUSE = 1.5  # seconds
 LARGE = 5 * 2**20
 SMALL = 51200
@@ -72,7 +73,8 @@ def port_of(measurement: Measurement) -> int:
 
 
 async def compare_with_curl(reactor: Any, directory: Path) -> None:
-    """5 MiB on the private network: Perfd and curl in turn."""
+    """5 MiB on the private network: Perfd and curl."""
+    comparison = Comparison("perfd", "curl")
     lab = laboratory(reactor, "testnet", directory)
     lab.startService()
     try:
@@ -81,29 +83,37 @@ async def compare_with_curl(reactor: Any, directory: Path) -> None:
         first_one = await last_record(download)
         port = port_of(first_one)
         address = first_one.endpointremote.partition(":")[2]
-        ours: list[Measurement] = []
-        theirs: list[dict[str, float]] = []
-        for _ in range(ROUNDS):
-            # Tor makes circuits ahead while it is idle. Perfd waits for the last events after its runs; without a
-            # pause for both, that would be to the good of curl alone.
-            await deferLater(reactor, PAUSE)
-            measured = await last_record(download)
-            assert measured.outcome is Outcome.OK, measured
-            ours.append(measured)
-            await deferLater(reactor, PAUSE)
-            theirs.append(await curl(port, address, LARGE))
+        for _ in range(BLOCKS):
+            for way in comparison.block(EACH):
+                # Tor makes circuits ahead while it is idle. Perfd waits for the last events after its runs;
+                # without a pause for both, that would be to the good of curl alone.
+                await deferLater(reactor, PAUSE)
+                if way == "perfd":
+                    measured = await last_record(download)
+                    assert measured.outcome is Outcome.OK, measured
+                    assert measured.datacomplete is not None
+                    assert measured.dataresponse is not None
+                    comparison.add(
+                        way,
+                        complete=measured.datacomplete - measured.start,
+                        first=measured.dataresponse - measured.start,
+                    )
+                else:
+                    told = await curl(port, address, LARGE)
+                    comparison.add(way, complete=told["time_total"], first=told["time_starttransfer"])
     finally:
         await lab.stopService()
-    total = statistics.median(m.datacomplete - m.start for m in ours if m.datacomplete)
-    curl_total = statistics.median(c["time_total"] for c in theirs)
-    first = statistics.median(m.dataresponse - m.start for m in ours if m.dataresponse)
-    curl_first = statistics.median(c["time_starttransfer"] for c in theirs)
-    print(f"5 MiB over the private network, {ROUNDS} each, alternating")
-    ratio = total / curl_total
-    print(f"  complete:   perfd {total:.3f} s, curl {curl_total:.3f} s, ratio {verdict(ratio, '<= 1.05')}")
-    later = (first - curl_first) * 1e3
+    print(f"5 MiB over the private network, {BLOCKS} blocks of {EACH} + {EACH} runs in random order")
+    total, first = (
+        {way: comparison.median(name, way) for way in ("perfd", "curl")} for name in ("complete", "first")
+    )
+    ratio = comparison.ratio("complete", "perfd", "curl")
     print(
-        f"  first byte: perfd {first * 1e3:.2f} ms, curl {curl_first * 1e3:.2f} ms, "
+        f"  complete:   perfd {total['perfd']:.3f} s, curl {total['curl']:.3f} s, ratio {verdict(ratio, '<= 1.05')}"
+    )
+    later = comparison.difference("first", "perfd", "curl").scaled(1e3)
+    print(
+        f"  first byte: perfd {first['perfd'] * 1e3:.2f} ms, curl {first['curl'] * 1e3:.2f} ms, "
         f"later by, in ms, {verdict(later, '<= 2')}"
     )
 
@@ -118,8 +128,8 @@ async def small_over_socks(reactor: Any, directory: Path) -> None:
     finally:
         await lab.stopService()
     assert all(m.outcome is Outcome.OK for m in measured)
-    median = statistics.median(m.datacomplete - m.start for m in measured if m.datacomplete)
-    print(f"50 KiB over network = socks, {SMALL_RUNS} runs: median in ms {verdict(median * 1e3, '<= 5')}")
+    median = median_interval((m.datacomplete - m.start) * 1e3 for m in measured if m.datacomplete)
+    print(f"50 KiB over network = socks, {SMALL_RUNS} runs: median in ms {verdict(median, '<= 5')}")
 
 
 def main() -> None:

@@ -6,18 +6,18 @@ Run from the checkout: python -m bench.formats [FILE.tpf]
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from bench.compare import Comparison
 from perfd.formats import legacy, onionperf, onionperf_writer, torperf
 from perfd.record import Measurement
 
 SAMPLE = Path(__file__).parent.parent / "tests" / "data" / "torperf-51200-2016-10-02.tpf"
-RESULTS, ROUNDS = 3000, 9
+RESULTS, BLOCKS, EACH = 3000, 2, 5
 
 
 def drain(items: Iterable[object]) -> None:
@@ -50,16 +50,18 @@ def main() -> None:
         ),
         "read OnionPerf": (lambda: drain(onionperf.read(document)), lambda: json.loads(document)),
     }
-    print(f"{RESULTS} results, median CPU time of {ROUNDS} alternating rounds")
+    print(f"{RESULTS} results, CPU time of {BLOCKS} blocks of {EACH} + {EACH} rounds in random order")
     for name, (ours, floor) in contests.items():
-        times: dict[Callable[[], object], list[float]] = {ours: [], floor: []}
-        for _ in range(ROUNDS):
-            for run, taken in times.items():
+        ways = {"perfd": ours, "floor": floor}
+        comparison = Comparison(*ways)
+        for _ in range(BLOCKS):
+            for way in comparison.block(EACH):
                 start = time.process_time()
-                run()
-                taken.append(time.process_time() - start)
-        mine, least = statistics.median(times[ours]), statistics.median(times[floor])
-        print(f"{name:15} {RESULTS / mine:8.0f}/s   {mine / least:5.1f} x the floor ({RESULTS / least:.0f}/s)")
+                ways[way]()
+                comparison.add(way, time=time.process_time() - start)
+        speed, floors = (RESULTS / comparison.median("time", way) for way in ways)
+        ratio = comparison.ratio("time", "perfd", "floor")
+        print(f"{name:15} {speed:8.0f}/s, the floor {floors:.0f}/s; time / floor {ratio}")
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 The private network's guards are behind a delay line, once for a tor without Conflux and once for one with it. All
 runs of a tor use one circuit, and the two of a pair take turns in going first. Prints for each tor the round trip
-(from the SOCKS request to its reply), the median paired difference of the first byte with its bootstrap 95 %
-interval, and how often tor refused optimistic data. Run from the checkout: python -m bench.optimistic
+(from the SOCKS request to its reply), the paired difference of the first byte with its 95 % interval (signed
+ranks), and how often tor refused optimistic data. Run from the checkout: python -m bench.optimistic
 """
 
 from __future__ import annotations
 
 import os
-import random
 import statistics
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
+from bench.compare import Interval, paired_difference
 from bench.verdict import verdict
 from perfd.client.fetch import fetch, get_request
 from perfd.clock import Clock, Phase, Timeline
@@ -38,7 +38,6 @@ RTT = 0.15  # seconds
 SIZE = 51200
 PAIRS = 20
 PAUSE = 0.3  # seconds
-RESAMPLES = 10_000
 
 
 @attrs.frozen
@@ -83,14 +82,7 @@ def between(timeline: Timeline, first: Phase, last: Phase) -> float:
     return timeline.stamps[last] - timeline.stamps[first]
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """The bootstrap 95 % interval of the median."""
-    rng = random.Random(174)
-    medians = sorted(statistics.median(rng.choices(values, k=len(values))) for _ in range(RESAMPLES))
-    return medians[RESAMPLES // 40], medians[-RESAMPLES // 40]
-
-
-async def measure(arm: Arm, what: str, *, allows: bool) -> float:
+async def measure(arm: Arm, what: str, *, allows: bool) -> Interval:
     """Print what the pairs of one tor say; gives the saving in round trips."""
     await arm.ready(allows=allows)
     before = len(arm.allowed())
@@ -106,15 +98,15 @@ async def measure(arm: Arm, what: str, *, allows: bool) -> float:
         first_bytes = [between(each, Phase.START, Phase.DATARESPONSE) for each in (strict, early)]
         savings.append(first_bytes[0] - first_bytes[1])
         round_trips.append(between(strict, Phase.REQUEST, Phase.RESPONSE))
-    saving, round_trip, (low, high) = statistics.median(savings), statistics.median(round_trips), interval(savings)
+    saving, round_trip = paired_difference(savings), statistics.median(round_trips)
     refused = arm.allowed()[before:].count(False)
     print(f"{what}: {PAIRS} pairs of 50 KiB, round trip {round_trip * 1e3:.1f} ms")
     print(
-        f"  optimistic data saves {saving * 1e3:.1f} ms of the first byte (95 % interval {low * 1e3:.1f} to "
-        f"{high * 1e3:.1f} ms); tor's log refuses it {refused} times in {2 * PAIRS} downloads",
+        f"  optimistic data saves of the first byte, in ms, {saving.scaled(1e3)};"
+        f" tor's log refuses it {refused} times in {2 * PAIRS} downloads",
         flush=True,
     )
-    return saving / round_trip
+    return saving.scaled(1 / round_trip)
 
 
 async def bench(reactor: Any, directory: Path) -> None:
@@ -142,7 +134,7 @@ async def bench(reactor: Any, directory: Path) -> None:
     finally:
         await network.stopService()
     print(f"saved without Conflux, in round trips: {verdict(saved[0], '>= 0.8')}, {verdict(saved[0], '<= 1.2')}")
-    print(f"saved with Conflux, in round trips: {saved[1]:.2f}")
+    print(f"saved with Conflux, in round trips: {saved[1]}")
 
 
 def main() -> None:

@@ -1,16 +1,14 @@
 """Page loads in a real Firefox: what the measuring proxy costs, what a load costs, and whether stamps suffer.
 
 The canonical page, over the private network, in one warm Firefox. For the proxy's price, loads through the strict
-proxy and loads that go to tor's SOCKS port directly take turns. For the stamps, downloads run beside page loads in
-the same process, and are compared with a packet capture.
+proxy and loads that go to tor's SOCKS port directly are in random order. For the stamps, downloads run beside page
+loads in the same process, and are compared with a packet capture.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import shutil
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +18,8 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
-from bench.capture import SETTLE, Capture, download, lateness, port_of, report
+from bench.capture import SETTLE, Capture, download, errors, passages, port_of, report
+from bench.compare import Comparison
 from bench.verdict import verdict
 from perfd.browser.make import make_browser
 from perfd.browser.records import Browser, PageLoad, PageTask
@@ -50,11 +49,11 @@ tor = far
 size = 50 KiB
 timeout = 60 s
 """
-PAIRS = 20
+BLOCKS = 4
+EACH = 6  # loads of either in a block
 LOADS = 10
 WARMING = 5  # loads until a Firefox has done what it does after its start
 TIMEOUT = 60.0
-RESAMPLES = 2000
 RTT = 0.15  # seconds, which the delay line adds
 
 
@@ -84,13 +83,6 @@ def processor_time_of_firefox() -> float:
         return False
 
     return sum(seconds for number, seconds in used.items() if belongs(number))
-
-
-def interval(values: list[float]) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the median."""
-    source = random.Random(1)
-    medians = sorted(statistics.median(source.choices(values, k=len(values))) for _ in range(RESAMPLES))
-    return medians[RESAMPLES // 40], medians[-RESAMPLES // 40]
 
 
 @attrs.frozen
@@ -131,25 +123,20 @@ def duration(loaded: PageLoad) -> float:
 
 
 async def price_of_proxy(bench: Bench, tor: str, socks_port: int, where: str) -> None:
-    """Loads through the proxy and without it, in turns."""
+    """Loads through the proxy and without it."""
     await bench.through_proxy(tor)
     await bench.load(socks_port)
-    ratios, ours, direct = [], [], []
-    for number in range(PAIRS):
-        pair = {}
-        for way in ("proxy", "direct") if number % 2 else ("direct", "proxy"):
+    comparison = Comparison("proxy", "direct")
+    for _ in range(BLOCKS):
+        for way in comparison.block(EACH):
             loaded = await (bench.through_proxy(tor) if way == "proxy" else bench.load(socks_port))
-            pair[way] = duration(loaded)
-        ours.append(pair["proxy"])
-        direct.append(pair["direct"])
-        ratios.append(pair["proxy"] / pair["direct"])
-    low, high = interval(ratios)
-    print(f"canonical page, {where}, {PAIRS} loads each, in turns")
+            comparison.add(way, load=duration(loaded))
+    print(f"canonical page, {where}, {BLOCKS} blocks of {EACH} + {EACH} loads in random order")
     print(
-        f"  load: through the proxy {statistics.median(ours):.3f} s, directly {statistics.median(direct):.3f} s, "
-        f"ratio of medians {verdict(statistics.median(ours) / statistics.median(direct), '<= 1.02')}"
+        f"  load: through the proxy {comparison.median('load', 'proxy'):.3f} s,"
+        f" directly {comparison.median('load', 'direct'):.3f} s,"
+        f" ratio {verdict(comparison.ratio('load', 'proxy', 'direct'), '<= 1.02')}"
     )
-    print(f"  median of the pairs' ratios {statistics.median(ratios):.3f}, 95 % interval {low:.3f} to {high:.3f}")
 
 
 async def price_of_load(bench: Bench) -> None:
@@ -174,7 +161,8 @@ async def stamps(bench: Bench, directory: Path) -> None:
     assert isinstance(experiment, TorExperiment)
     first = await download(experiment.setup)
     assert first.exchange is not None
-    capture = Capture(port_of(first.exchange.remote), directory / "packets")
+    port = port_of(first.exchange.remote)
+    capture = Capture([port], directory / "packets")
     transfers: list[Transfer] = []
     loading = Deferred.fromCoroutine(loads(bench))
     while not loading.called:
@@ -182,10 +170,10 @@ async def stamps(bench: Bench, directory: Path) -> None:
         await deferLater(bench.reactor, 0.2)
     await loading
     await deferLater(bench.reactor, SETTLE)
-    streams = capture.stop()
+    packets = passages(capture.stop(), port)
     good = [each for each in transfers if each.exchange and each.exchange.outcome is Outcome.OK]
     print(f"{len(good)} downloads of 50 KiB over tor while Firefox loaded {LOADS} pages")
-    report([lateness(each, streams[port_of(each.exchange.local)]) for each in good if each.exchange], "<= 1")
+    report([errors(each, packets[each.measurement][1]) for each in good], "<= 1")
 
 
 async def loads(bench: Bench) -> None:

@@ -1,7 +1,8 @@
-"""The web server against nginx with sendfile, alternating: a 1 GiB download, and 50 KiB requests.
+"""The web server against nginx with sendfile, in random order: a 1 GiB download, and 50 KiB requests.
 
 nginx sends files of the same sizes out of memory (tmpfs, if there is one); Perfd makes its random bytes meanwhile.
-Prints medians, their ratios, and the memory that Perfd's server took. Run from the checkout: python -m bench.server
+Prints medians, ratios with their intervals, and the memory that Perfd's server took. Run from the checkout:
+python -m bench.server
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import os
 import re
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,11 +19,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.compare import Comparison
 from bench.verdict import verdict
 
 LARGE = 2**30
 SMALL = 51200
-ROUNDS = 7
+BLOCKS = 4
+EACH = 4  # runs of either in a block
 WRK = ["--threads", "1", "--connections", "32", "--duration", "2s"]
 
 NGINX_CONF = """
@@ -127,12 +129,11 @@ def memory(pid: int, key: str) -> float:
     return int(status.split(f"{key}:")[1].split()[0]) / 1024
 
 
-def show(what: str, unit: str, scale: float, target: str, ours: list[float], theirs: list[float]) -> None:
-    """Print the medians of the rounds, and the ratio."""
-    mine, other = statistics.median(ours), statistics.median(theirs)
-    worst = min(a / b for a, b in zip(ours, theirs, strict=True))
-    print(f"{what}: perfd {mine / scale:.2f} {unit}, nginx {other / scale:.2f} {unit}")
-    print(f"  perfd / nginx: {verdict(mine / other, target)}, worst round {worst:.3g}")
+def show(what: str, unit: str, scale: float, target: str, comparison: Comparison) -> None:
+    """Print the medians, and the ratio."""
+    speeds = (f"{way} {comparison.median('speed', way) / scale:.2f} {unit}" for way in ("perfd", "nginx"))
+    print(f"{what}: {', '.join(speeds)}")
+    print(f"  perfd / nginx: {verdict(comparison.ratio('speed', 'perfd', 'nginx'), target)}")
 
 
 def main() -> None:
@@ -143,11 +144,12 @@ def main() -> None:
             (LARGE, download, "1 GiB with curl", "GB/s", 1e9, ">= 0.5"),
             (SMALL, load, "50 KiB with wrk, 32 connections", "thousand/s", 1e3, ">= 0.15"),
         ):
-            ours, theirs = [], []
-            for _ in range(ROUNDS):
-                theirs.append(measure(their_urls[size]))
-                ours.append(measure(our_urls[size]))
-            show(what, unit, scale, target, ours, theirs)
+            urls = {"perfd": our_urls[size], "nginx": their_urls[size]}
+            comparison = Comparison(*urls)
+            for _ in range(BLOCKS):
+                for way in comparison.block(EACH):
+                    comparison.add(way, speed=measure(urls[way]))
+            show(what, unit, scale, target, comparison)
         print(f"memory of perfd's server: {before:.1f} MiB before, {memory(pid, 'VmHWM'):.1f} MiB at most")
 
 

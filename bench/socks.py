@@ -1,4 +1,4 @@
-"""What a SOCKS 5 handshake costs: Perfd's client, txtorcon's, and a floor, alternating in one run.
+"""What a SOCKS 5 handshake costs: Perfd's client, txtorcon's, and a floor, in random order in one run.
 
 The floor knows the proxy's answers by heart and parses nothing. In memory only the client works; over loopback
 the same small proxy answers all three, and the time is that of connect, two round trips and close.
@@ -7,7 +7,6 @@ Run from the checkout: python -m bench.socks
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -21,12 +20,13 @@ from twisted.internet.task import react
 from txtorcon.socks import TorSocksEndpoint
 from zope.interface import implementer
 
+from bench.compare import Comparison
 from perfd.socks import SOCKS5ClientEndpoint
 
 HOST, PORT = "example.com", 80
 METHOD, REPLY = b"\x05\x00", b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00"
 GREETING, REQUEST = b"\x05\x01\x00", b"\x05\x01\x00\x03\x0bexample.com\x00\x50"
-ROUNDS, IN_MEMORY, OVER_LOOPBACK = 11, 300, 60
+BLOCKS, EACH, IN_MEMORY, OVER_LOOPBACK = 3, 4, 300, 60
 
 
 class Application(Protocol):
@@ -134,27 +134,25 @@ async def over_loopback(client: Callable[[Any], Any], proxy: IStreamClientEndpoi
     application.transport.abortConnection()
 
 
-async def alternate(once: Callable[[Callable[[Any], Any]], Awaitable[None]], count: int) -> dict[str, float]:
-    """Microseconds per handshake of each client: the median of the rounds, in which they take turns."""
-    rounds: dict[str, list[float]] = {name: [] for name in CLIENTS}
-    for _ in range(ROUNDS):
-        for name, client in CLIENTS.items():
+async def compare(once: Callable[[Callable[[Any], Any]], Awaitable[None]], count: int) -> Comparison:
+    """Microseconds per handshake of each client, ``count`` of them at a time."""
+    comparison = Comparison(*CLIENTS)
+    for _ in range(BLOCKS):
+        for name in comparison.block(EACH):
             start = time.perf_counter()
             for _ in range(count):
-                await once(client)
-            rounds[name].append((time.perf_counter() - start) / count * 1e6)
-    return {name: statistics.median(times) for name, times in rounds.items()}
+                await once(CLIENTS[name])
+            comparison.add(name, time=(time.perf_counter() - start) / count * 1e6)
+    return comparison
 
 
-def show(where: str, times: dict[str, float]) -> None:
+def show(where: str, comparison: Comparison) -> None:
     """Print the figures and the ratios."""
-    each = "  ".join(f"{name} {microseconds:.1f} us" for name, microseconds in times.items())
+    each = "  ".join(f"{name} {comparison.median('time', name):.1f} us" for name in CLIENTS)
     print(f"SOCKS 5 handshake, {where}: {each}")
-    print(
-        f"  perfd / floor {times['perfd'] / times['floor']:.2f},"
-        f" perfd - floor {times['perfd'] - times['floor']:.1f} us,"
-        f" perfd / txtorcon {times['perfd'] / times['txtorcon']:.3f}"
-    )
+    print(f"  perfd / floor {comparison.ratio('time', 'perfd', 'floor')}")
+    print(f"  perfd - floor in us {comparison.difference('time', 'perfd', 'floor')}")
+    print(f"  perfd / txtorcon {comparison.ratio('time', 'perfd', 'txtorcon')}")
 
 
 async def main(reactor: Any) -> None:
@@ -163,10 +161,10 @@ async def main(reactor: Any) -> None:
     async def memory(client: Callable[[Any], Any]) -> None:
         in_memory(client)
 
-    show("in memory", await alternate(memory, IN_MEMORY))
+    show("in memory", await compare(memory, IN_MEMORY))
     listening: Any = reactor.listenTCP(0, Factory.forProtocol(Proxy), interface="127.0.0.1")
     proxy = TCP4ClientEndpoint(reactor, "127.0.0.1", listening.getHost().port)
-    show("over loopback", await alternate(lambda client: over_loopback(client, proxy), OVER_LOOPBACK))
+    show("over loopback", await compare(lambda client: over_loopback(client, proxy), OVER_LOOPBACK))
     await listening.stopListening()
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import attrs
 
+from bench.compare import median_interval
 from bench.verdict import verdict
 from perfd.formats.imported import measurement_id
 from perfd.logfile.line import render
@@ -103,7 +104,7 @@ def read_days(path: Path) -> None:
         times = [seconds(partial(as_json, path, day))[0] * 1e3 for _ in range(QUERIES)]
         found = len(json.loads(as_json(path, day))["results"])
         print(
-            f"one day of {what} ({found}) as JSON, ms: {verdict(statistics.median(times), '<= 50')}, "
+            f"one day of {what} ({found}) as JSON, ms: {verdict(median_interval(times), '<= 50')}, "
             f"first {times[0]:.3g}"
         )
 

@@ -17,6 +17,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
+from bench.compare import median_interval
 from bench.runs import last_record
 from bench.verdict import verdict
 from perfd.clock import Clock
@@ -72,7 +73,7 @@ def report(what: str, runs: list[tuple[float, Measurement]], target: str) -> Non
         return statistics.median(float(m.extra[later]) - float(m.extra[earlier]) for _, m in runs)
 
     print(f"5 MiB {what}, {len(runs)} runs, medians")
-    print(f"  processor time of perfd in s: {verdict(statistics.median(cost for cost, _ in runs), target)}")
+    print(f"  processor time of perfd in s: {verdict(median_interval(cost for cost, _ in runs), target)}")
     print(
         f"  first to last byte at the server {median('UPLOADLAST', 'UPLOADFIRST'):.3f} s, "
         f"handed to the socket {median('SENTLAST', 'SENTFIRST'):.3f} s"

@@ -10,20 +10,15 @@ MISSED = "MISSED"
 def verdict(found: float | Interval, target: str) -> str:
     """What was ``found``, its ``target``, such as ``<= 1.05`` or ``>= 0.5``, and whether it was reached.
 
-    A target is missed by an interval only if that excludes it.
+    A target is missed by an estimate only if the whole interval around it does.
     """
     relation, bound = target.split()
-    if not isinstance(found, Interval):
-        found = Interval(found, found, found)
-        shown = f"{found.estimate:.3g}"
-    else:
-        shown = f"{found.estimate:.3g} (95 % interval {found.low:.3g} to {found.high:.3g})"
-    sign = {"<=": 1, ">=": -1}[relation]
-    best = found.low if sign > 0 else found.high
-    if sign * found.estimate <= sign * float(bound):
-        said = "reached"
-    elif sign * best <= sign * float(bound):
-        said = "not decided"
-    else:
-        said = MISSED
+    shown = str(found) if isinstance(found, Interval) else f"{found:.3g}"
+    interval = found if isinstance(found, Interval) else Interval(found, found, found)
+    best = interval.low if relation == "<=" else interval.high
+
+    def reaches(value: float) -> bool:
+        return {"<=": value <= float(bound), ">=": value >= float(bound)}[relation]
+
+    said = "reached" if reaches(interval.estimate) else "not decided" if reaches(best) else MISSED
     return f"{shown} (target {target}: {said})"

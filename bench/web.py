@@ -15,6 +15,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from bench.compare import median_interval
 from bench.server import free_port, memory, running
 from bench.store import BATCHES, DAY, SLOTS, runs
 from bench.verdict import verdict
@@ -77,7 +78,7 @@ def days(connection: http.client.HTTPConnection) -> None:
         found = len(json.loads(answers[0][2])["results"])
         times = [seconds * 1e3 for seconds, _, _ in answers]
         print(
-            f"/results of one day of {what} ({found}), ms: {verdict(statistics.median(times), '<= 50')}, "
+            f"/results of one day of {what} ({found}), ms: {verdict(median_interval(times), '<= 50')}, "
             f"first {times[0]:.3g}, slowest {max(times):.3g}"
         )
         packed = [ask(connection, path, {"Accept-Encoding": "gzip"}) for _ in range(QUERIES)]
