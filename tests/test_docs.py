@@ -71,7 +71,7 @@ def written_keys() -> Iterator[tuple[str, str]]:
                 found = [node.slice]
             elif isinstance(node, ast.keyword):
                 found = [ast.Constant(node.arg)]
-            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PAIR":
+            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("PAIR", "STAMPS"):
                 found = [node.value]
             for each in found:
                 pattern = key_pattern(each)

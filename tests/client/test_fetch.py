@@ -43,6 +43,7 @@ from perfd.socks.errors import (
     socks5ErrorMap,
 )
 from perfd.wire.arrival import KernelClock
+from tests.support.sockets import let_kernel_stamp
 from tests.support.hostile import BEHAVIOURS, EXPECT, HALF, HEAD, WHOLE, HostileFactory
 
 REQUEST = get_request("example.com", "/random/20480")
@@ -649,6 +650,7 @@ class StampTests(TestCase):
 
     async def test_held_up(self) -> None:
         """The request is with the kernel as soon as it is stamped, and the response has the time of its coming."""
+        let_kernel_stamp(self)
         listening = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(listening.close)
         listening.setblocking(False)

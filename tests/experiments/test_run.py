@@ -52,7 +52,7 @@ class TurnTests(ExperimentCase):
         running = self.bench.run(self.experiment(), slot=5.0)
         self.reactor.advance(1.0)
         self.download(0)
-        self.assertEqual(dict(self.result(running).extra), {"HELDUP": 2.0})
+        self.assertEqual(dict(self.result(running).extra), {"HELDUP": 2.0, "STAMPS": "user"})
 
     def test_refusals(self) -> None:
         """Nothing is run while tor or the way to the server is not ready, or tor is still learning."""

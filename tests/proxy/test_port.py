@@ -35,6 +35,7 @@ from perfd.socks import (
 from perfd.socks.port import SOCKSPort
 from perfd.socks.testing import FakeSOCKSFactory, SOCKSAnswers
 from perfd.tor.embedded import EmbeddedSocks
+from tests.support.sockets import let_kernel_stamp
 from perfd.tor.endpoints import tcp_endpoint
 
 reactor: Any = global_reactor
@@ -162,6 +163,7 @@ class Loopback(TestCase):
 
     async def test_held_up(self) -> None:
         """What comes while the reactor is held up has the time of its coming, from both sides."""
+        let_kernel_stamp(self)
         self.proxy = MeasuringProxy(reactor, Clock(), None)
         opened = self.open()
         listening = socket.create_server(("127.0.0.1", 0))

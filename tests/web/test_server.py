@@ -21,6 +21,7 @@ from perfd.web.site import BACKLOG, make_site
 from perfd.web.stamps import ServerStamps
 from perfd.web.targets.random import random_resources
 from perfd.wire.arrival import KernelClock
+from tests.support.sockets import let_kernel_stamp
 from tests.support.web_client import get
 
 
@@ -61,6 +62,7 @@ class StampTests(TestCase):
 
     async def test_many_at_once(self) -> None:
         """SERVERREQUEST of 200 requests that wait is when each came, not when its turn came to be read."""
+        let_kernel_stamp(self)
         stamps = ServerStamps(time.monotonic)
         site = make_site(random_resources(1000), reactor=global_reactor, stamps=stamps)
         web = WebServer(global_reactor, site, Address("127.0.0.1", 0))

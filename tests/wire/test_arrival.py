@@ -22,6 +22,7 @@ from perfd.wire.arrival import (
     stamp_accepted,
     stamp_arrivals,
 )
+from tests.support.sockets import let_kernel_stamp
 
 HELD_UP = 0.05
 """Seconds for which the reactor does nothing."""
@@ -127,6 +128,9 @@ class SocketTests(TestCase):
     """`stamp_accepted`, `stamp_arrivals` and `arrival` over real sockets."""
 
     timeout = 30
+
+    def setUp(self) -> None:
+        let_kernel_stamp(self)
 
     async def listen(self, endpoint: Any = None, clock: KernelClock | None = None) -> Any:
         """A port whose connections are read by ``self.reader``, the latest one."""
