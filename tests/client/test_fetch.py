@@ -43,8 +43,8 @@ from perfd.socks.errors import (
     socks5ErrorMap,
 )
 from perfd.wire.arrival import KernelClock
-from tests.support.sockets import let_kernel_stamp
 from tests.support.hostile import BEHAVIOURS, EXPECT, HALF, HEAD, WHOLE, HostileFactory
+from tests.support.sockets import let_kernel_stamp
 
 REQUEST = get_request("example.com", "/random/20480")
 

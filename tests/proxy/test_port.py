@@ -35,8 +35,8 @@ from perfd.socks import (
 from perfd.socks.port import SOCKSPort
 from perfd.socks.testing import FakeSOCKSFactory, SOCKSAnswers
 from perfd.tor.embedded import EmbeddedSocks
-from tests.support.sockets import let_kernel_stamp
 from perfd.tor.endpoints import tcp_endpoint
+from tests.support.sockets import let_kernel_stamp
 
 reactor: Any = global_reactor
 

@@ -10,7 +10,6 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory
-
 from twisted.trial.unittest import TestCase
 
 from perfd.wire.arrival import SO_TIMESTAMPNS
