@@ -20,7 +20,7 @@ from perfd.config.records import NO_TOR
 from perfd.config.values import Address, GuardPolicy, SOCKSAddress
 from perfd.daemon.hold_ups import HoldUps
 from perfd.daemon.order import OrderedServices
-from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, NoUse, Page
+from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, MeasuredPage, NoUse
 from perfd.experiments.run import Setup, TorExperiment
 from perfd.experiments.transfer import authority, ip_address
 from perfd.experiments.types import make_experiment, make_page_load
@@ -139,7 +139,7 @@ class Laboratory(OrderedServices):
         proxy = MeasuringProxy(self._reactor, self._clock, socks, setup.tor.events)
         variant = config.options["page"]
         path = "/page/" if variant == "canonical" else f"/page/{variant}/"
-        page = Page(
+        page = MeasuredPage(
             url=lambda: config.url or f"http://{authority(way).removesuffix(':80')}{path}",
             label=lambda: config.url or page_version(variant, self._public.origins),
             quiet=config.options["quiet"],

@@ -237,14 +237,16 @@ def _options_of_kinds() -> str:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from perfd.cli.measure import Request, measure
+    from perfd.cli.measure import MeasureOptions, measure
 
     is_default = options.config == Path(CONFIG_FILE)
     path = None if is_default and not options.config.exists() else options.config
     named = {name: getattr(options, name) for name in ("type", "size", "timeout", "tor", "server", "url")}
     given = {name: value for name, value in named.items() if value is not None} | dict(options.option)
-    request = Request(experiment=options.experiment, options=given, count=options.count, network=options.network)
-    return measure(path, request, as_json=options.json)
+    wanted = MeasureOptions(
+        experiment=options.experiment, options=given, count=options.count, network=options.network
+    )
+    return measure(path, wanted, as_json=options.json)
 
 
 def _add_proxy(commands: _Commands) -> None:
@@ -298,14 +300,14 @@ def _add_proxy(commands: _Commands) -> None:
 
 
 def _proxy(options: argparse.Namespace) -> int:
-    from perfd.cli.proxy import Request, proxy
+    from perfd.cli.proxy import ProxyOptions, proxy
 
     is_default = options.config == Path(CONFIG_FILE)
     path = None if is_default and not options.config.exists() else options.config
     if options.control_password is not None and options.control is None:
         raise ConfigError(["perfd proxy: --control-password is only used with --control"])
     names = ("listen", "socks", "control", "control_password", "network", "tor", "optimistic", "log")
-    return proxy(path, Request(**{name: getattr(options, name) for name in names}))
+    return proxy(path, ProxyOptions(**{name: getattr(options, name) for name in names}))
 
 
 def _loopback(text: str) -> Address:

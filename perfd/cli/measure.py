@@ -37,7 +37,7 @@ NAME = "measure"
 
 
 @attrs.frozen(kw_only=True)
-class Request:
+class MeasureOptions:
     """What to measure: an ``experiment`` of perfd.conf, or one of its own; ``options`` count more than the file's.
 
     ``network`` None: as configured. ``count`` rounds are run, each over every tor and way of the experiment.
@@ -49,47 +49,47 @@ class Request:
     network: str | None
 
 
-def measure(path: Path | None, request: Request, *, as_json: bool) -> int:
+def measure(path: Path | None, wanted: MeasureOptions, *, as_json: bool) -> int:
     """Run the measurements and print them; 0 if all of them succeeded. ``path`` is a perfd.conf, if there is one.
 
     Nothing is stored but the keys of the private network and the data of tor, which make the next start faster.
     SIGINT and SIGTERM end them early. Raises ConfigError and InstanceError.
     """
     reactor = installed_reactor()
-    config = _prepared(path, request)
+    config = _prepared(path, wanted)
     with own_instance(config):
-        printer = JSONPrinter() if as_json else TablePrinter(config, request.count)
+        printer = JSONPrinter() if as_json else TablePrinter(config, wanted.count)
         laboratory = Laboratory(reactor, Clock(), config, {}, NullEventSink())
         try:
             run_reactor(
                 reactor,
-                lambda interruption: _run(reactor, laboratory, config, request.count, printer, interruption),
+                lambda interruption: _run(reactor, laboratory, config, wanted.count, printer, interruption),
                 laboratory.stopService,
             )
         except (StartError, NotReadyError) as error:
             raise InstanceError(str(error)) from None
         except CancelledError:
             return 1
-    complete = printer.rounds == request.count
+    complete = printer.rounds == wanted.count
     return 0 if complete and all(m.outcome is Outcome.OK for m in printer.measurements) else 1
 
 
-def _prepared(path: Path | None, request: Request) -> Config:
+def _prepared(path: Path | None, wanted: MeasureOptions) -> Config:
     """The configuration for this one time, in a directory of its own, so that a running daemon is left alone."""
-    name = request.experiment or NAME
-    options = dict(request.options)
-    if request.experiment is not None:
+    name = wanted.experiment or NAME
+    options = dict(wanted.options)
+    if wanted.experiment is not None:
         known = [each.name for each in load_config(path).experiments] if path is not None else []
         if name not in known:
             there = f"; there is {', '.join(known)}" if known else ""
             raise ConfigError([f"{path or 'perfd.conf'}: no experiment is named {name!r}{there}"])
-    if request.experiment is None:
+    if wanted.experiment is None:
         options = {"timeout": "60 s", "interval": "366 d", **options}
     overrides: dict[str, Mapping[str, str]] = {f"experiment:{name}": options}
     if _is_large(options.get("size", "")):
         overrides["server"] = {"max-size": options["size"]}
-    if request.network is not None:
-        overrides["perfd"] = {"network": request.network}
+    if wanted.network is not None:
+        overrides["perfd"] = {"network": wanted.network}
     if path is None:
         # The public network needs the address of this machine, which only a perfd.conf can tell.
         config = parse_config("", default_path(), overrides, name)

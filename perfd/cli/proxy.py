@@ -34,7 +34,7 @@ from perfd.tor.launch import TorOptions, TorService
 
 
 @attrs.frozen(kw_only=True)
-class Request:
+class ProxyOptions:
     """What to be. ``socks`` and ``control`` name a running tor; without them there is one as for measurements."""
 
     listen: Address
@@ -58,24 +58,24 @@ class _Way:
     patience: float
 
 
-def proxy(path: Path | None, request: Request) -> int:
+def proxy(path: Path | None, wanted: ProxyOptions) -> int:
     """Run the proxy until SIGINT or SIGTERM; 0 if it had begun to listen. ``path`` is a perfd.conf or None.
 
     Raises ConfigError and InstanceError.
     """
     reactor = installed_reactor()
-    running = _Running(reactor, request)
+    running = _Running(reactor, wanted)
     try:
-        with _log(request.log) as log, _way(reactor, path, request) as way:
+        with _log(wanted.log) as log, _way(reactor, path, wanted) as way:
             run_reactor(reactor, lambda _: running.run(way, log), way.service.stopService)
     except CannotListenError as error:
-        raise InstanceError(f"cannot listen on {request.listen}: {error.socketError}") from None
+        raise InstanceError(f"cannot listen on {wanted.listen}: {error.socketError}") from None
     except (StartError, NotReadyError) as error:
         raise InstanceError(str(error)) from None
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise InstanceError(f"{request.log}: cannot be written: {error.strerror}") from None
+        raise InstanceError(f"{wanted.log}: cannot be written: {error.strerror}") from None
     except CancelledError:
         return 0 if running.listens else 1
     return 0
@@ -84,27 +84,27 @@ def proxy(path: Path | None, request: Request) -> int:
 class _Running:
     """The proxy at work."""
 
-    def __init__(self, reactor: Reactor, request: Request) -> None:
+    def __init__(self, reactor: Reactor, wanted: ProxyOptions) -> None:
         self.listens = False
         self._reactor = reactor
-        self._request = request
+        self._wanted = wanted
         self._broken: Deferred[None] = Deferred()  # the log cannot be written
 
     async def run(self, way: _Way, log: TextIO) -> None:
         """Be a proxy, until cancelled or the log cannot be written."""
-        request = self._request
+        wanted = self._wanted
         way.service.startService()
         await prepare(self._reactor, partial(getattr, way.tor, "not_ready"), way.patience)
         proxy = MeasuringProxy(self._reactor, Clock(), way.tor.socks_port, way.events)
         opened = proxy.open(
-            host=request.listen.host,
-            port=request.listen.port,
-            optimistic=request.optimistic,
+            host=wanted.listen.host,
+            port=wanted.listen.port,
+            optimistic=wanted.optimistic,
             finished=lambda record: self._write(record, log),
         )
         self.listens = True
         version = f", version {way.tor.version}" if way.tor.version is not None else ""
-        sys.stderr.write(f"perfd: the proxy listens on {request.listen}, in front of {way.name}{version}\n")
+        sys.stderr.write(f"perfd: the proxy listens on {wanted.listen}, in front of {way.name}{version}\n")
         try:
             await self._broken
         finally:
@@ -132,39 +132,39 @@ def _log(name: str) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _way(reactor: Reactor, path: Path | None, request: Request) -> Iterator[_Way]:
+def _way(reactor: Reactor, path: Path | None, wanted: ProxyOptions) -> Iterator[_Way]:
     """What to go through; an instance of its own is locked meanwhile, if it needs one."""
-    if request.socks is not None:
-        where, version, login = request.socks.address, request.socks.version, request.socks.login
+    if wanted.socks is not None:
+        where, version, login = wanted.socks.address, wanted.socks.version, wanted.socks.login
         outside = OutsideSocks(reactor, "default", where.host, where.port, version, login)
-        yield _Way(f"the SOCKS port {request.socks}", outside, None, Service(), CONNECT_TIMEOUT)
-    elif request.control is not None:
+        yield _Way(f"the SOCKS port {wanted.socks}", outside, None, Service(), CONNECT_TIMEOUT)
+    elif wanted.control is not None:
         options = TorOptions(
             name="default",
             data_directory=Path(),
-            control=request.control,
-            control_password=request.control_password,
+            control=wanted.control,
+            control_password=wanted.control_password,
         )
         attached = TorService(reactor, options)
         events = ControlEvents(reactor, Clock(), source="proxy", tor=options.name, sink=NullEventSink())
         attached.subscribe(events.connected, events.disconnected)
-        yield _Way(f"the tor at {request.control}", attached, events, attached, options.bootstrap_timeout)
+        yield _Way(f"the tor at {wanted.control}", attached, events, attached, options.bootstrap_timeout)
     else:
-        config = _prepared(path, request)
+        config = _prepared(path, wanted)
         with own_instance(config):
             laboratory = Laboratory(reactor, Clock(), config, {}, NullEventSink())
-            name = "the SOCKS proxy" if config.network == "socks" else f"tor {request.tor}"
-            tor = laboratory.tors[request.tor]
-            yield _Way(name, tor, laboratory.events.get(request.tor), laboratory, patience(config))
+            name = "the SOCKS proxy" if config.network == "socks" else f"tor {wanted.tor}"
+            tor = laboratory.tors[wanted.tor]
+            yield _Way(name, tor, laboratory.events.get(wanted.tor), laboratory, patience(config))
 
 
-def _prepared(path: Path | None, request: Request) -> Config:
+def _prepared(path: Path | None, wanted: ProxyOptions) -> Config:
     """The configuration for this one tor, in a directory of its own, so that a running daemon is left alone."""
     config = parse_config("", default_path()) if path is None else load_config(path)
-    network = request.network or config.network
+    network = wanted.network or config.network
     names = ["default"] if network == "socks" else [tor.name for tor in config.tors]
-    if request.tor not in names:
-        raise ConfigError([f"{config.path}: no tor is named {request.tor!r}; there is {', '.join(names)}"])
+    if wanted.tor not in names:
+        raise ConfigError([f"{config.path}: no tor is named {wanted.tor!r}; there is {', '.join(names)}"])
     directory = config.directory / "proxy"
     return attrs.evolve(
         config,
@@ -172,6 +172,6 @@ def _prepared(path: Path | None, request: Request) -> Config:
         directory=directory,
         testnet=directory / "testnet",
         experiments=(),
-        tors=tuple(tor for tor in config.tors if tor.name == request.tor and network != "socks"),
+        tors=tuple(tor for tor in config.tors if tor.name == wanted.tor and network != "socks"),
         server=attrs.evolve(config.server, listen=FREE_PORT, public_address=FREE_PORT, page_ports=()),
     )

@@ -37,7 +37,7 @@ TOTALS = (
 
 
 @attrs.frozen
-class Request:
+class SeriesRequest:
     """One request: its record, the streams that carried it, and whether another one had used its circuit before.
 
     The legs of a Conflux set count as one circuit: a stream is attached to one of them, and uses all.
@@ -112,7 +112,7 @@ class Series:
     """All that is known of a series. ``record`` is None if Perfd was killed before it was over."""
 
     record: Measurement | None
-    requests: tuple[Request, ...]
+    requests: tuple[SeriesRequest, ...]
     circuits: tuple[UsedCircuit, ...]
 
 
@@ -145,12 +145,12 @@ def read_series(reader: StoreReader, series_id: str) -> Series | None:
     record = reader.measurement(series_id)
     if record is not None and kind_of(record.type) is not SERIES:
         return None
-    requests: list[Request] = []
+    requests: list[SeriesRequest] = []
     used: set[str] = set()
     for part in reader.requests_of(series_id):
         circuit = None if part.circ_id is None else part.conflux_id or str(part.circ_id)
         reused = None if circuit is None else circuit in used
-        requests.append(Request(part, tuple(reader.streams_of(part.id)), reused))
+        requests.append(SeriesRequest(part, tuple(reader.streams_of(part.id)), reused))
         if circuit is not None:
             used.add(circuit)
     if record is None and not requests:
@@ -158,7 +158,7 @@ def read_series(reader: StoreReader, series_id: str) -> Series | None:
     return Series(record, tuple(requests), tuple(_used_circuits(reader, requests)))
 
 
-def _used_circuits(reader: StoreReader, requests: Sequence[Request]) -> list[UsedCircuit]:
+def _used_circuits(reader: StoreReader, requests: Sequence[SeriesRequest]) -> list[UsedCircuit]:
     """The circuits, in the order in which they were first used."""
     users: dict[int, list[Measurement]] = {}
     ids: dict[int, str] = {}  # of their records
@@ -188,7 +188,7 @@ def _title(series_id: str, series: Series) -> str:
     return f"Series {series_id} of {record.experiment}, {date(record.start)} UTC, {ways}"
 
 
-def _request_row(request: Request) -> tuple[str, ...]:
+def _request_row(request: SeriesRequest) -> tuple[str, ...]:
     m = request.record
     wait = m.extra.get("CIRCUITWAIT")
     return (
@@ -204,7 +204,7 @@ def _request_row(request: Request) -> tuple[str, ...]:
     )
 
 
-def _attached(request: Request) -> str:
+def _attached(request: SeriesRequest) -> str:
     """The circuits, each with the reason for which the stream was detached from it, if it was."""
     if not request.streams:
         return ", ".join(map(str, request.circuits))

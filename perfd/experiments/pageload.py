@@ -75,7 +75,7 @@ class BrowsedWay:
 
 
 @attrs.frozen(kw_only=True)
-class Page:
+class MeasuredPage:
     """What is loaded. ``url`` is known when the server listens; ``label`` is what records name it by."""
 
     url: Callable[[], str]
@@ -120,7 +120,7 @@ class PageLoadRun(Run):
         *,
         browser: MeasuredBrowser,
         proxy: MeasuringProxy,
-        page: Page,
+        page: MeasuredPage,
         material: Material | None,
         no_use: NoUse,
         optimistic: bool = False,

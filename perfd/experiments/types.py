@@ -7,7 +7,7 @@ from functools import partial
 
 from perfd.config import ExperimentConfig
 from perfd.experiments.download import DownloadRun
-from perfd.experiments.pageload import Material, MeasuredBrowser, NoUse, Page, PageLoadRun
+from perfd.experiments.pageload import Material, MeasuredBrowser, MeasuredPage, NoUse, PageLoadRun
 from perfd.experiments.parallel import ParallelRun
 from perfd.experiments.rtt import RTTRun
 from perfd.experiments.run import Alternative, Extra, Run, Setup, TorExperiment
@@ -31,7 +31,7 @@ def make_page_load(
     *,
     browser: MeasuredBrowser,
     proxy: MeasuringProxy,
-    page: Page,
+    page: MeasuredPage,
     material: Material | None,
     no_use: NoUse,
 ) -> TorExperiment:

@@ -1,4 +1,4 @@
-"""Page loads in memory: the record of each end, the browser's turn, optimistic data, and what may go wrong."""
+"""MeasuredPage loads in memory: the record of each end, the browser's turn, optimistic data, and what may go wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.browser.records import PageLoad, PageTask
 from perfd.config import parse_config
-from perfd.experiments.pageload import BrowsedWay, MeasuredBrowser, NoUse, Page, judged, own_connection
+from perfd.experiments.pageload import BrowsedWay, MeasuredBrowser, MeasuredPage, NoUse, judged, own_connection
 from perfd.experiments.types import make_page_load
 from perfd.proxy.records import ProxyConnection
 from perfd.record import Circuit, Error, Measurement, Outcome
@@ -113,7 +113,7 @@ def ended(outcome: Outcome, errorcode: str, **changes: Any) -> PageLoad:
 
 
 class PageLoadCase(SynchronousTestCase):
-    """Page loads over the bench's tor, or another one."""
+    """MeasuredPage loads over the bench's tor, or another one."""
 
     def setUp(self) -> None:
         self.bench = Bench()
@@ -129,7 +129,7 @@ class PageLoadCase(SynchronousTestCase):
         text = f"[perfd]\nnetwork = socks\n[experiment:x]\ntype = pageload\n{options}"
         (config,) = parse_config(text, Path("perfd.conf")).experiments
         setup = self.bench.setup(type="pageload", server=BrowsedWay(self.bench.server, self.measured), size=0)
-        page = Page(
+        page = MeasuredPage(
             url=lambda: URL,
             label=lambda: "canonical-1",
             quiet=config.options["quiet"],

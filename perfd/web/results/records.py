@@ -17,7 +17,8 @@ from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS
 from perfd.web.request import Described
 from perfd.web.results.answers import PublicDatabase
-from perfd.web.results.listing import Format, Json, Lines, Listing, Records
+from perfd.web.results.forms import Format, Json, Lines
+from perfd.web.results.listing import Listing, Records
 from perfd.web.results.load_files import KINDS, LoadFile
 
 DECIMALS = 2

@@ -28,7 +28,8 @@ from perfd.store.page_files import DIRECTORY
 from perfd.store.rows import CIRCUITS, EVENTS, STREAMS
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
-from perfd.web.results.listing import Listing, to_json
+from perfd.web.results.forms import to_json
+from perfd.web.results.listing import Listing
 from perfd.web.results.load_files import KINDS
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
