@@ -1,4 +1,4 @@
-"""MeasuredPage loads in memory: the record of each end, the browser's turn, optimistic data, and what may go wrong."""
+"""Page loads in memory: the record of each end, the browser's turn, optimistic data, and what may go wrong."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def ended(outcome: Outcome, errorcode: str, **changes: Any) -> PageLoad:
 
 
 class PageLoadCase(SynchronousTestCase):
-    """MeasuredPage loads over the bench's tor, or another one."""
+    """Page loads over the bench's tor, or another one."""
 
     def setUp(self) -> None:
         self.bench = Bench()
