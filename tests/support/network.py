@@ -141,7 +141,7 @@ class WithEvents(NetworkCase):
         port = free_port()
         timeline = Timeline(self.clock)
         join = self.events.join(("127.0.0.1", port), timeline.now(), user)
-        socks = service.socks_port().endpoint
+        socks = service.socks_port().endpoint.free
         argv = ["-sS", "--fail", "-o", "/dev/null", "--max-time", "30", "--local-port", str(port)]
         argv += ["--socks5-hostname", f"{user}:perfd@{socks._host}:{socks._port}", url or self.server]
         _output, _errors, code = await getProcessOutputAndValue(shutil.which("curl"), argv, env=os.environ)
