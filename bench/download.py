@@ -37,16 +37,7 @@ SMALL_RUNS = 200
 
 def experiment(size: int) -> ExperimentConfig:
     """Downloads of ``size`` bytes."""
-    return ExperimentConfig(
-        name="bench",
-        type="download",
-        size=size,
-        interval=60,
-        offset=0,
-        timeout=60,
-        tors=("default",),
-        servers=("public",),
-    )
+    return parse_config(f"[experiment:bench]\nsize = {size}\ntimeout = 60 s", Path("perfd.conf")).experiments[0]
 
 
 def laboratory(reactor: Any, network: str, directory: Path) -> Laboratory:
