@@ -66,6 +66,7 @@ class Error:
     TLS = "PERFD/TLS"  # the server's certificate was not accepted
     DIGEST = "PERFD/DIGEST"  # what the server received is not what was sent
     LATE = "PERFD/LATE"  # skipped: the process was held up past the slot
+    DOWN = "PERFD/DOWN"  # skipped: Perfd did not run
     INTERNAL = "PERFD/INTERNAL"  # an error in Perfd itself; please report it
 
 
@@ -170,6 +171,11 @@ class Measurement:
     def didtimeout(self) -> bool:
         """Torperf's DIDTIMEOUT: only for real timeouts."""
         return self.outcome is Outcome.TIMEOUT
+
+    @property
+    def slots(self) -> int:
+        """How many slots of the schedule it covers: COUNT of them, or one."""
+        return int(self.extra.get("COUNT", 1))
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON; what is missing is None."""

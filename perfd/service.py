@@ -24,6 +24,7 @@ from perfd import __version__, routes
 from perfd.browser.files.writer import MaterialWriter
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
+from perfd.daemon.downtime import Downtime
 from perfd.daemon.health import Health, HealthHistory
 from perfd.daemon.metrics import Metrics
 from perfd.daemon.order import OrderedServices, StartError
@@ -175,6 +176,7 @@ class Perfd(OrderedServices):
         StoreService(store, reader, self._ready, self._give_up).setServiceParent(self)
         HealthHistory(reactor, health, partial(read_history, reader)).setServiceParent(self)
         laboratory.setServiceParent(self)
+        downtime = Downtime(reactor, partial(read_last_slot, reader, config.source))
         for experiment in config.experiments:
             variants = laboratory.experiments(experiment)
             grid = Grid(experiment.interval, experiment.offset)
@@ -182,7 +184,9 @@ class Perfd(OrderedServices):
             watched = variants_of(variants)
             health.watch(experiment.name, experiment.interval, partial(getattr, schedule, "next_slot"), watched)
             metrics.watch(experiment.name, experiment.type, watched)
+            downtime.watch(experiment.name, schedule, watched)
             schedule.setServiceParent(self)
+        downtime.setServiceParent(self)  # behind the schedules, which know then where they begin
         DailyService(reactor, clock, Work.from_config(config)).setServiceParent(self)
 
     def startService(self) -> None:
@@ -221,6 +225,13 @@ def variants_of(experiments: Iterable[TorExperiment]) -> list[Variant]:
 def read_history(reader: AsyncReader, experiment: str, variant: Variant, before: float) -> Deferred[History | None]:
     """How ``variant`` of ``experiment`` went on until ``before``."""
     return reader.run(lambda store: store.history(experiment, variant, before))
+
+
+def read_last_slot(
+    reader: AsyncReader, source: str, experiment: str, variant: Variant, before: float
+) -> Deferred[float | None]:
+    """The last slot of ``variant`` of ``experiment`` before ``before`` that has a record of this instance."""
+    return reader.run(lambda store: store.last_slot(source, experiment, variant, before))
 
 
 def count_unparsed(events: ControlEvents) -> int:

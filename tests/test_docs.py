@@ -57,6 +57,7 @@ def written_keys() -> Iterator[tuple[str, str]]:
     perfd = CHECKOUT / "perfd"
     sources = [
         *perfd.glob("experiments/*.py"),
+        perfd / "daemon/schedule.py",
         perfd / "browser/files/contents.py",
         perfd / "tor/events/rendezvous.py",
     ]

@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,6 +117,21 @@ def test_killed_daemon(instance: TestInstance) -> None:
     assert done.returncode == 0, done.stderr
     assert "removed the pid file of a daemon that is no more" in done.stdout
     assert instance.get(f"/results/{first.id}")[0] == 200
+
+
+def test_slots_while_it_did_not_run(instance: TestInstance) -> None:
+    """At the next start one record covers the slots between, and every slot has one."""
+    instance.start()
+    instance.wait_for_measurements(2)
+    instance.kill()
+    time.sleep(3.5)
+    instance.start()
+    (down,) = instance.wait_for_measurements(1, errorcode=Error.DOWN)
+    assert down.slots >= 3
+    wait_for(lambda: instance.results("&errorcode=PERFD/DOWN"), "the record over HTTP")
+    assert instance.perfd("stop").returncode == 0
+    covered = sorted(m.slot + n for m in instance.logged() for n in range(m.slots) if m.slot is not None)
+    assert covered == [covered[0] + n for n in range(len(covered))]
 
 
 def test_terminated_in_a_measurement(instance: TestInstance) -> None:

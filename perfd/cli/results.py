@@ -61,11 +61,11 @@ class Summary:
     times: dict[Time, list[float]] = attrs.field(factory=dict)  # those that only its kind has
 
     def add(self, m: Measurement) -> None:
-        self.outcomes[m.outcome.value] += 1
+        self.outcomes[m.outcome.value] += m.slots
         if not self.times:
             self.times = {time: [] for time in kind_of(m.type).times}
         if m.outcome is not Outcome.OK:
-            self.errors[m.errorcode or m.outcome.value] += 1
+            self.errors[m.errorcode or m.outcome.value] += m.slots
             return
         for durations, end in ((self.first_byte, m.dataresponse), (self.complete, m.datacomplete)):
             if end is not None:

@@ -71,7 +71,7 @@ class VariantHealth:
     def ended(self, measurement: Measurement, now: float) -> None:
         outcome = measurement.outcome
         self.last_outcome = outcome
-        self.counts[outcome.value] = self.counts.get(outcome.value, 0) + 1
+        self.counts[outcome.value] = self.counts.get(outcome.value, 0) + measurement.slots
         if outcome is Outcome.OK:
             self.last_success = measurement.end or measurement.start
             self._expect_from(now)
@@ -79,7 +79,7 @@ class VariantHealth:
         elif measurement.errorcode == Error.NOCBT:  # neither a success nor a failure: tor learns, as it should
             self._expect_from(now)
         elif outcome is not Outcome.CANCELLED:
-            self.failures += 1
+            self.failures += measurement.slots
 
     def _expect_from(self, now: float) -> None:
         self.since = now
@@ -169,9 +169,9 @@ class Health:
                 health.remember(history, started)
 
     def record(self, measurement: Measurement) -> None:
-        """Count a run; the requests of a series do not count, the series does."""
+        """Count a run; of a series its own record counts, and what was missed before the start does not."""
         experiment = self._experiments.get(measurement.experiment)
-        if experiment is None or measurement.type == REQUEST:
+        if experiment is None or measurement.type == REQUEST or measurement.errorcode == Error.DOWN:
             return
         variant = experiment.variants.get(Variant.of(measurement))
         if variant is not None:

@@ -81,9 +81,9 @@ class Metrics:
         if m.type == REQUEST:  # its series counts
             return
         labels = _labels(m.experiment, Variant.of(m))
-        self._measurements.labels(*labels, m.outcome.value).inc()
+        self._measurements.labels(*labels, m.outcome.value).inc(m.slots)
         if m.outcome is Outcome.SKIPPED:
-            self._skipped.labels(*labels, m.errorcode or "").inc()
+            self._skipped.labels(*labels, m.errorcode or "").inc(m.slots)
         if m.outcome is not Outcome.OK or not kind_of(m.type).is_timed:
             return
         for histogram, end in ((self._first_byte, m.dataresponse), (self._complete, m.datacomplete)):

@@ -1,21 +1,23 @@
-"""The schedule: when an experiment runs, and that every slot ends in a record.
+"""The schedule: when an experiment runs, and that every slot is covered by a record.
 
 Slots lie on a grid of wall-clock time: whole intervals since the epoch (UTC), plus the offset. So 5 minutes and
-offset 0 means :00, :05, :10, as with cron, whenever Perfd was started. Waiting is done by the reactor's
-clock, which the service makes monotonic; after a step of the wall clock the grid is found again.
+offset 0 means :00, :05, :10, as with cron, whenever Perfd was started. Waiting is done by the reactor's clock,
+which the service makes monotonic; the grid is looked at anew for each slot.
+
+The rule: each slot is covered by exactly one record of each variant. A record that covers many has COUNT of
+them, from FROM until UNTIL. A slot that comes again, as the clock was set back, has REPEATED=1.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from perfd.clock import Anchor, Clock
@@ -24,7 +26,12 @@ from perfd.record import REQUEST, Error, Measurement, Outcome
 from perfd.variant import Variant
 
 MOST_SLOTS_MADE_UP = 1000
-"""How many slots that were jumped over get a record each; a clock step of years must not flood the database."""
+"""How many slots that were jumped over get a record each; one more covers the rest, since a clock step of years
+must not flood the database.
+"""
+
+_ROUNDING = 0.001
+"""Seconds: a timer that fires so little before a slot has come to it."""
 
 
 @attrs.frozen
@@ -36,21 +43,31 @@ class Grid:
 
     @property
     def tolerance(self) -> float:
-        """How far a call may be from its slot before the wall clock counts as stepped."""
+        """By how much the wall clock may differ from the monotonic one, over a slot, before it counts as
+        stepped.
+        """
         return min(1.0, self.interval / 10)
 
     def next(self, now: float) -> float:
         """The first slot at or after ``now``."""
-        return math.ceil((now - self.offset) / self.interval) * self.interval + self.offset
+        return self._slot(math.ceil((now - _ROUNDING - self.offset) / self.interval))
 
-    def at(self, now: float) -> float:
-        """The slot that a call at ``now`` belongs to: the last one, or one that is about to begin."""
-        return math.floor((now + self.tolerance - self.offset) / self.interval) * self.interval + self.offset
+    def last(self, now: float) -> float:
+        """The last slot at or before ``now``."""
+        return self._slot(math.floor((now + _ROUNDING - self.offset) / self.interval))
 
-    def between(self, earlier: float, later: float) -> list[float]:
-        """The slots strictly between two slots."""
-        count = round((later - earlier) / self.interval) - 1
-        return [earlier + (n + 1) * self.interval for n in range(min(count, MOST_SLOTS_MADE_UP))]
+    def number(self, slot: float) -> int:
+        """How many slots it is after the epoch."""
+        return round((slot - self.offset) / self.interval)
+
+    def slots(self, first: float, last: float) -> list[float]:
+        """All slots from one to another, both included, but no more than ``MOST_SLOTS_MADE_UP``."""
+        numbers = range(self.number(first), self.number(last) + 1)
+        return [self._slot(number) for number in numbers[:MOST_SLOTS_MADE_UP]]
+
+    def _slot(self, number: int) -> float:
+        # Not by adding up: the slots of many days must be the same as those that are computed anew.
+        return number * self.interval + self.offset
 
 
 class Schedule(Service):
@@ -68,79 +85,137 @@ class Schedule(Service):
     ) -> None:
         self.setName(f"schedule-{name}")
         self.grid = grid
-        self.next_slot: float | None = None
+        self.next_slot: float | None = None  # the first one that no record covers yet
+        self.first_slot: float | None = None  # of this start
         self._reactor = reactor
         self._clock = clock
         self._variants = tuple(variants)
         self._sink = sink
-        self._aligned: Anchor = clock.anchor()
-        self._last_slot: float | None = None
+        self._looked: Anchor = clock.anchor()  # when the clocks were compared last
+        self._jumped = 0.0  # by how much the wall clock was stepped, as they were compared last
+        self._covered = -math.inf  # the last slot of all that are covered
         self._waiting: IDelayedCall | None = None
-        self._loop: LoopingCall | None = None
         self._round: Deferred[None] | None = None
         self._rounds = 0
 
     def startService(self) -> None:
         super().startService()
-        self._align(self.grid.next(self._clock.wall()))
+        self._looked = self._clock.anchor()
+        self.first_slot = self.grid.next(self._looked.wall)
+        self._wait_for(self.first_slot)
 
     def stopService(self) -> Deferred[None] | None:
         """Stop, with the run in flight cancelled and recorded; fires when it is."""
         super().stopService()
-        self._stop_timers()
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        self._skip_stopped()
         in_flight = self._round
         if in_flight is not None:
             in_flight.cancel()
         return in_flight
 
-    def _align(self, slot: float) -> None:
-        """Start the loop at ``slot``, the next one by the wall clock as it is now."""
-        self._stop_timers()
-        self._aligned = self._clock.anchor()
+    def make_up(self, variant: Variant, last: float | None, latest: float) -> None:
+        """Cover the slots between ``last``, the last one that has a record of ``variant``, and this start.
+
+        ``latest`` is the last one of all; it is later than this start if the clock was set back meanwhile.
+        """
+        if self.first_slot is None:
+            return
+        # If the clock is set back, or was meanwhile, all slots until then come again.
+        self._covered = max(self._covered, latest, self.first_slot - self.grid.interval)
+        if last is None:
+            return
+        first = self.grid.next(last + self.grid.interval / 2)
+        until = self.first_slot - self.grid.interval
+        if self.grid.number(first) > self.grid.number(until):
+            return
+        for each in self._variants:
+            for blank in each.blanks(first, Outcome.SKIPPED, Error.DOWN, "Perfd did not run"):
+                if Variant.of(blank) == variant:
+                    self._sink.record(self._covering(blank, first, until))
+
+    def _wait_for(self, slot: float) -> None:
         self.next_slot = slot
-        self._waiting = self._reactor.callLater(max(0.0, slot - self._aligned.wall), self._begin)
+        self._waiting = self._reactor.callLater(max(0.0, slot - self._clock.wall()), self._come)
 
-    def _begin(self) -> None:
+    def _come(self) -> None:
+        """A slot has come, or so it seemed when the waiting began. Returns at once."""
         self._waiting = None
-        self._loop = LoopingCall(self._tick)
-        self._loop.clock = self._reactor
-        self._loop.start(self.grid.interval).addErrback(lambda failure: self._log.failure("schedule", failure))
-
-    def _stop_timers(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
-        if self._loop is not None and self._loop.running:
-            self._loop.stop()
-        self._loop = None
-
-    def _tick(self) -> None:
-        """A slot has come. Returns at once, so that LoopingCall never passes over the next one."""
+        assert self.next_slot is not None
+        expected = self._expected(self.next_slot)
+        due = self.grid.last(self._clock.wall())
         try:
-            slot = self.grid.at(self._clock.wall())
-            self._skip_missed(slot)
-            if self._round is None:
-                self._round = Deferred.fromCoroutine(self._run(slot))
-                self._round.addBoth(self._round_ended)
-            else:
-                self._skip_overrun(slot)
-        except Exception:  # noqa: BLE001 - LoopingCall would end for good
+            if due >= expected:
+                self._skip_missed(expected, due - self.grid.interval)
+                mark = self._mark(due)
+                self._covered = max(self._covered, due)
+                if self._round is None:
+                    self._round = Deferred.fromCoroutine(self._run(due, mark))
+                    self._round.addBoth(self._round_ended)
+                else:
+                    self._skip_overrun(due, mark)
+        except Exception:  # noqa: BLE001 - the schedule goes on
             self._log.failure("a slot of {name} was lost", name=self.name)
+        self._wait_for(max(expected, due + self.grid.interval))
 
-    def _skip_missed(self, slot: float) -> None:
-        """Give the slots that were passed over their records, and find the grid again if the clock was stepped."""
-        jumped = self._clock.wall() - self._aligned.epoch(self._clock.monotonic())
-        if self._last_slot is not None:
-            for missed in self.grid.between(self._last_slot, slot):
-                self._skip(missed, Error.LATE, _late_reason(jumped, self.grid))
-        self._last_slot = slot
-        if abs(jumped) > self.grid.tolerance:
-            self._log.warn("{name}: the wall clock was stepped by {jumped:.1f} s", name=self.name, jumped=jumped)
-            self._align(slot + self.grid.interval)
-        else:
-            self.next_slot = slot + self.grid.interval
+    def _expected(self, slot: float) -> float:
+        """The slot that was waited for, or, as the clock was set back, the first one that comes again."""
+        self._jumped = self._clock.wall() - self._looked.epoch(self._clock.monotonic())
+        self._looked = self._clock.anchor()
+        if abs(self._jumped) > self.grid.tolerance:
+            self._log.warn(
+                "{name}: the wall clock was stepped by {jumped:.1f} s", name=self.name, jumped=self._jumped
+            )
+        if self._jumped < -self.grid.tolerance:
+            return min(slot, self.grid.next(self._looked.wall))
+        return slot
 
-    async def _run(self, slot: float) -> None:
+    def _skip_missed(self, first: float, last: float) -> None:
+        """Give the slots from one to another, which were passed over, their records."""
+        reason = "Perfd was held up past it"
+        if abs(self._jumped) > self.grid.tolerance:
+            reason = f"the wall clock jumped over it by {self._jumped:.1f} s"
+        self._skip(first, last, Error.LATE, reason)
+
+    def _skip_stopped(self) -> None:
+        """The same for those that had come but not begun when Perfd was stopped."""
+        if self.next_slot is not None:
+            last = self.grid.last(self._clock.wall())
+            self._skip(self._expected(self.next_slot), last, Error.STOPPED, "Perfd was stopped before it ran")
+
+    def _skip(self, first: float, last: float, errorcode: str, reason: str) -> None:
+        slots = self.grid.slots(first, last)
+        for slot in slots:
+            self._give(slot, slot, self._blanks(slot, errorcode, reason))
+        rest = first + len(slots) * self.grid.interval
+        if slots and self.grid.number(rest) <= self.grid.number(last):
+            covering = [self._covering(blank, rest, last) for blank in self._blanks(rest, errorcode, reason)]
+            self._give(rest, last, covering)
+
+    def _blanks(self, slot: float, errorcode: str, reason: str) -> list[Measurement]:
+        return [m for each in self._variants for m in each.blanks(slot, Outcome.SKIPPED, errorcode, reason)]
+
+    def _give(self, first: float, last: float, measurements: Sequence[Measurement]) -> None:
+        """Record what covers the slots from one to another."""
+        mark = self._mark(first)
+        for measurement in measurements:
+            self._sink.record(mark(measurement))
+        self._covered = max(self._covered, last)
+
+    def _mark(self, slot: float) -> Callable[[Measurement], Measurement]:
+        """What is done to the records of a slot: REPEATED=1 if it was covered before, and comes again."""
+        return _repeated if slot <= self._covered else _as_it_is
+
+    def _covering(self, blank: Measurement, first: float, last: float) -> Measurement:
+        """A record that covers the slots from one to another."""
+        count = self.grid.number(last) - self.grid.number(first) + 1
+        if count == 1:
+            return blank
+        return attrs.evolve(blank, extra={**blank.extra, "COUNT": count, "FROM": first, "UNTIL": last})
+
+    async def _run(self, slot: float, mark: Callable[[Measurement], Measurement]) -> None:
         turn = self._rounds % len(self._variants)
         self._rounds += 1
         for variant in self._variants[turn:] + self._variants[:turn]:
@@ -148,7 +223,7 @@ class Schedule(Service):
             lost = None
             try:
                 if self.running:
-                    await variant.run(slot, partial(self._record, given))
+                    await variant.run(slot, partial(self._record, given, mark))
                 else:
                     lost = Outcome.SKIPPED, Error.STOPPED, "Perfd was stopped before it ran"
             except CancelledError:
@@ -160,18 +235,20 @@ class Schedule(Service):
                 recorded = {Variant.of(measurement) for measurement in given if measurement.type != REQUEST}
                 for blank in variant.blanks(slot, *lost):
                     if Variant.of(blank) not in recorded:
-                        self._sink.record(blank)
+                        self._sink.record(mark(blank))
 
-    def _record(self, given: list[Measurement], measurement: Measurement) -> None:
+    def _record(
+        self, given: list[Measurement], mark: Callable[[Measurement], Measurement], measurement: Measurement
+    ) -> None:
         given.append(measurement)
-        self._sink.record(measurement)
+        self._sink.record(mark(measurement))
 
     def _round_ended(self, result: object) -> None:
         self._round = None
         if result is not None:
             self._log.error("{name}: {result}", name=self.name, result=result)
 
-    def _skip_overrun(self, slot: float) -> None:
+    def _skip_overrun(self, slot: float, mark: Callable[[Measurement], Measurement]) -> None:
         """Skip a slot that came while the run before went on."""
         for variant in self._variants:
             # A run that hangs because its tor does is not the reason: without it there would be none either.
@@ -181,16 +258,13 @@ class Schedule(Service):
                 if not_ready is None
                 else (Error.NOTREADY, not_ready)
             )
-            for measurement in variant.blanks(slot, Outcome.SKIPPED, *why):
-                self._sink.record(measurement)
-
-    def _skip(self, slot: float, errorcode: str, reason: str) -> None:
-        for variant in self._variants:
-            for measurement in variant.blanks(slot, Outcome.SKIPPED, errorcode, reason):
-                self._sink.record(measurement)
+            for blank in variant.blanks(slot, Outcome.SKIPPED, *why):
+                self._sink.record(mark(blank))
 
 
-def _late_reason(jumped: float, grid: Grid) -> str:
-    if abs(jumped) > grid.tolerance:
-        return f"the wall clock jumped over it by {jumped:.1f} s"
-    return "Perfd was held up past it"
+def _as_it_is(measurement: Measurement) -> Measurement:
+    return measurement
+
+
+def _repeated(measurement: Measurement) -> Measurement:
+    return attrs.evolve(measurement, extra={**measurement.extra, "REPEATED": 1})

@@ -93,6 +93,13 @@ class StoreReader:
         rows = self._query(_HISTORY, (experiment, before, *attrs.astuple(variant)) * 3)
         return History(*rows[0]) if rows and rows[0][0] is not None else None
 
+    def last_slot(self, source: str, experiment: str, variant: Variant, before: float) -> float | None:
+        """The last slot before ``before`` that a record of ``variant`` of ``experiment`` covers; None if there
+        is none.
+        """
+        rows = self._query(_LAST_SLOT, (experiment, before, *attrs.astuple(variant), source))
+        return None if not rows else float(rows[0][0])
+
     def circuits(self, wanted: TorFilter = ALL_OF_TOR) -> list[Circuit]:
         return self._select(CIRCUITS, wanted)
 
@@ -159,6 +166,11 @@ _RUNS = " AND ".join(
     )
 )
 
+_LAST_SLOT = f"""
+    SELECT COALESCE(json_extract(extra, '$.UNTIL'), slot) FROM {_RUNS} AND source = ? AND slot IS NOT NULL
+    ORDER BY start DESC LIMIT 1
+"""
+
 # Three steps into indexes; only the failures since the last success are counted.
 _HISTORY = f"""
     WITH bounds (first, last_success) AS (
@@ -168,7 +180,7 @@ _HISTORY = f"""
     )
     SELECT first, last_success, (
         SELECT COUNT(*) FROM {_RUNS} AND start >= COALESCE(last_success, first)
-            AND outcome NOT IN ('ok', 'cancelled') AND COALESCE(errorcode, '') <> 'PERFD/NOCBT'
+            AND outcome NOT IN ('ok', 'cancelled') AND COALESCE(errorcode, '') NOT IN ('PERFD/NOCBT', 'PERFD/DOWN')
             AND type <> 'request'
     )
     FROM bounds

@@ -59,6 +59,13 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(self.value("perfd_measurements_total", **nothing, outcome="skipped"), 1)
         self.assertEqual(self.value("perfd_skipped_slots_total", **nothing, errorcode="PERFD/BUSY"), 1)
 
+    def test_covering_record(self) -> None:
+        """A record that covers many skipped slots weighs as many."""
+        extra = {"COUNT": 288, "FROM": 0.0, "UNTIL": 86100.0}
+        self.metrics.record(typical(outcome=Outcome.SKIPPED, errorcode=Error.DOWN, extra=extra))
+        self.assertEqual(self.value("perfd_measurements_total", **WAY, outcome="skipped"), 288)
+        self.assertEqual(self.value("perfd_skipped_slots_total", **WAY, errorcode="PERFD/DOWN"), 288)
+
     def test_variants(self) -> None:
         """What is measured in different ways does not fall into one histogram."""
         start = typical().start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock as FakeReactor
@@ -14,6 +14,7 @@ from perfd.clock import Clock
 from perfd.daemon.schedule import MOST_SLOTS_MADE_UP, Grid, Schedule
 from perfd.daemon.sinks import MemorySink
 from perfd.record import Error, Measurement, Outcome, new_id
+from perfd.variant import Variant
 
 
 class ScriptedExperiment:
@@ -237,7 +238,152 @@ class ScheduleTests(SynchronousTestCase):
         self.experiments[0].runs[0].callback(None)
         self.wall_offset += 1e9
         self.reactor.advance(1.0)
-        self.assertEqual(len(self.sink.measurements), 1 + MOST_SLOTS_MADE_UP)
+        jumped = list(self.sink.measurements)[2:]
+        self.assertEqual(len(jumped), MOST_SLOTS_MADE_UP + 1)
+        rest = jumped[-1]
+        self.assertEqual((rest.errorcode, rest.slots), (Error.LATE, 10**9 - MOST_SLOTS_MADE_UP))
+        self.assertEqual((rest.extra["FROM"], rest.extra["UNTIL"]), (rest.slot, self.clock.wall() - 1.0))
+
+    def test_ends_shortly_before_a_slot(self) -> None:
+        """A hold-up that ends within a second before a slot runs the slot before late, and this one once."""
+        self.schedule()
+        self.reactor.advance(79.5)
+        self.experiments[0].runs[0].callback(None)
+        self.assertEqual(self.outcomes(), [(1000020.0, "ok", None)])
+        self.reactor.advance(0.5)
+        self.experiments[0].runs[1].callback(None)
+        self.reactor.advance(10.0)
+        self.assertEqual(self.outcomes(), [(1000020.0, "ok", None), (1000080.0, "ok", None)])
+
+    def test_late_start(self) -> None:
+        """A start that is held up past the second slot gives the first its record; the grid is kept."""
+        self.schedule()
+        self.reactor.advance(62.0 + 20.0)
+        self.experiments[0].runs[0].callback(None)
+        self.reactor.advance(58.0)
+        self.experiments[0].runs[1].callback(None)
+        slots = [(1000020.0, "skipped", Error.LATE), (1000080.0, "ok", None), (1000140.0, "ok", None)]
+        self.assertEqual(self.outcomes(), slots)
+        self.assertEqual(self.sink.measurements[-1].start, 1000140.0)
+
+    def test_stopped_when_due(self) -> None:
+        """A slot that had come but not begun when Perfd was stopped has a record."""
+        schedule = self.schedule("a", "b")
+        self.reactor.rightNow += 85.0  # nothing has been called yet
+        self.assertIsNone(schedule.stopService())
+        self.assertEqual(
+            self.outcomes(),
+            [(1000020.0, "skipped", Error.STOPPED)] * 2 + [(1000080.0, "skipped", Error.STOPPED)] * 2,
+        )
+
+    def test_slots_that_come_again(self) -> None:
+        """After a step back the slots that were covered say so, those of the round under way too."""
+        self.schedule("a", "b")
+        self.reactor.advance(20.0)
+        for each in self.experiments:
+            each.runs[0].callback(None)
+        self.wall_offset -= 60.0
+        for _ in range(2):
+            self.reactor.advance(60.0)
+            for each in (*self.experiments, *self.experiments):
+                if not each.runs[-1].called:
+                    each.runs[-1].callback(None)
+        marks = [(m.slot, m.experiment, m.extra.get("REPEATED")) for m in self.sink.measurements]
+        self.assertEqual(marks[:2], [(1000020.0, "a", None), (1000020.0, "b", None)])
+        self.assertEqual(sorted(marks[2:4]), [(1000020.0, "a", 1), (1000020.0, "b", 1)])
+        self.assertEqual(sorted(marks[4:]), [(1000080.0, "a", None), (1000080.0, "b", None)])
+
+    def test_made_up(self) -> None:
+        """What was missed before the start is one record of the variant; nothing if nothing was."""
+        schedule = self.schedule("a", "b")
+        a, b = (Variant.of(each.blanks(0.0, Outcome.SKIPPED, "", "")[0]) for each in self.experiments)
+        schedule.make_up(a, 1000020.0 - 60.0, 1000020.0 - 60.0)
+        self.assertEqual(self.outcomes(), [])
+        schedule.make_up(b, 1000020.0 - 5 * 60.0, 1000020.0 - 60.0)
+        missed = list(self.sink.measurements)
+        self.assertEqual({(m.slot, m.errorcode, m.slots) for m in missed}, {(1000020.0 - 240.0, Error.DOWN, 4)})
+        self.assertEqual(missed[-1].extra["UNTIL"], 1000020.0 - 60.0)
+
+
+class Instances:
+    """An instance that is held up, set to another time, stopped and started again; what it has covered."""
+
+    INTERVAL = 10.0
+
+    def __init__(self) -> None:
+        self.reactor = FakeReactor()
+        self.step = 1_000_000.0
+        self.clock = Clock(wall=lambda: self.reactor.seconds() + self.step, monotonic=self.reactor.seconds)
+        self.sink = MemorySink()
+        self.experiment = ScriptedExperiment("only", self.clock.wall)
+        self.greatest = 0.0
+        self.start()
+
+    def start(self) -> None:
+        grid = Grid(self.INTERVAL)
+        self.schedule = Schedule(self.reactor, self.clock, "test", grid, [self.experiment], self.sink)
+        self.schedule.startService()
+        covered = self.covered()
+        if covered:
+            first = self.schedule.first_slot
+            assert first is not None
+            before = [slot for slot in covered if slot < first]
+            blank = self.experiment.blanks(0.0, Outcome.SKIPPED, "", "")[0]
+            # As the database says it: the last slot before this start, and the last of all.
+            self.schedule.make_up(Variant.of(blank), max(before, default=None), max(covered))
+
+    def stop(self) -> None:
+        self.schedule.stopService()
+
+    def end_run(self) -> None:
+        if self.experiment.runs and not self.experiment.runs[-1].called:
+            self.experiment.runs[-1].callback(None)
+
+    def covered(self) -> list[float]:
+        """Every slot that has a record, but for those that say that they came again."""
+        found: list[float] = []
+        for m in self.sink.measurements:
+            assert m.slot is not None
+            if "REPEATED" not in m.extra:
+                found += [m.slot + n * self.INTERVAL for n in range(m.slots)]
+        return found
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("pass"), st.floats(0.01, 25)),
+    st.tuples(st.just("held up"), st.floats(1, 200)),
+    st.tuples(st.just("set"), st.floats(-120, 120)),
+    st.tuples(st.just("end run"), st.just(0.0)),
+    st.tuples(st.just("down"), st.floats(0, 200)),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(STEPS, min_size=1, max_size=25))
+def test_every_slot_is_covered_once(steps: list[tuple[str, float]]) -> None:
+    """Whatever holds Perfd up, sets its clock or stops it: no slot is covered twice, and none is left out."""
+    instance = Instances()
+    for kind, amount in steps:
+        if kind == "pass":
+            for _ in range(10):
+                instance.reactor.advance(amount / 10)
+        elif kind == "held up":
+            instance.reactor.advance(amount)
+        elif kind == "set":
+            instance.step += amount
+        elif kind == "end run":
+            instance.end_run()
+        else:
+            instance.stop()
+            instance.reactor.advance(amount)
+            instance.start()
+    instance.end_run()
+    instance.stop()
+    covered = sorted(instance.covered())
+    assert len(covered) == len(set(covered)), "a slot was covered twice"
+    if covered:
+        count = round((covered[-1] - covered[0]) / instance.INTERVAL) + 1
+        assert len(covered) == count, "a slot was left out"
 
 
 @given(
@@ -249,7 +395,8 @@ def test_grid(interval: float, offset: float, now: float) -> None:
     """The next slot is never behind, less than an interval ahead, and belongs to itself."""
     grid = Grid(interval, offset)
     slot = grid.next(now)
-    assert now <= slot + 1e-6
+    assert now <= slot + 0.0011  # so much earlier a timer may fire
     assert slot - now <= interval
-    assert grid.at(slot) == slot
-    assert grid.between(slot, slot + 3 * interval) == [slot + interval, slot + 2 * interval]
+    assert grid.last(slot) == slot
+    assert grid.next(slot) == slot
+    assert grid.slots(slot, slot + 2 * interval) == [slot, slot + interval, slot + 2 * interval]

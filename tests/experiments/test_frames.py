@@ -17,7 +17,7 @@ from tests.support.places import CHECKOUT
 from tests.support.scripted import Bench
 
 MOST = 8
-"""From the schedule's tick to the connection to the SOCKS port. There were 16 once."""
+"""From the moment that a slot has come to the connection to the SOCKS port. There were 16 once."""
 
 
 @implementer(IStreamClientEndpoint)
@@ -59,5 +59,5 @@ def test_frames() -> None:
     schedule = Schedule(bench.reactor, bench.clock, "x", Grid(300.0), [experiment], MemorySink())
     schedule.startService()
     bench.reactor.advance(300.0)
-    frames = proxy.frames[proxy.frames.index("daemon/schedule.py _tick") :]
+    frames = proxy.frames[proxy.frames.index("daemon/schedule.py _come") :]
     assert len(frames) <= MOST, frames

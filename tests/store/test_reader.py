@@ -148,6 +148,18 @@ class ReaderTests(StoreCase):
             self.assertEqual(history, History(success.start, success.start, 1))
         self.assertIsNone(reader.history("download-50k", Variant("none", "onion"), typical(99).start))
 
+    def test_last_slot(self) -> None:
+        """Of one variant of this instance, before a time; what covers many slots counts with its last one."""
+        slots = [typical(n).slot for n in range(6)]
+        assert all(slot is not None for slot in slots)
+        down = {"COUNT": 2, "FROM": slots[3], "UNTIL": slots[4]}
+        covering = typical(3, start=slots[3], outcome=Outcome.SKIPPED, errorcode="PERFD/DOWN", extra=down)
+        reader = self.fill(typical(0), typical(1, tor="alpha"), typical(2, source="other"), covering)
+        self.assertEqual(reader.last_slot("example", "download-50k", WAY, 1e12), slots[4])
+        self.assertEqual(reader.last_slot("example", "download-50k", WAY, slots[3] or 0.0), slots[0])
+        self.assertEqual(reader.last_slot("example", "download-50k", Variant("alpha", "public"), 1e12), slots[1])
+        self.assertIsNone(reader.last_slot("example", "download-5m", WAY, 1e12))
+
     def test_requests(self) -> None:
         """Those of a series, by their ids; a history is of runs, so they are not in it."""
         other, late = (
