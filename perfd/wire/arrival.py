@@ -106,7 +106,8 @@ def stamp_arrivals(
     ``clock`` is for a connection that there was before this call: only a clock from before what it is asked about
     knows whether the wall clock was stepped since then.
     """
-    before = getattr(transport, "socket", None)
+    # The transport's own: one that wraps another shows the other's, which must not be taken from under it.
+    before = getattr(transport, "__dict__", {}).get("socket")
     if isinstance(before, StampedSocket):
         return before
     if type(before) is not socket.socket or not _ask_kernel(before):

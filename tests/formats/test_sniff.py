@@ -169,7 +169,11 @@ def test_our_own_files(tmp_path: Path) -> None:
     document = onionperf_writer.analysis("example", [typical()])
     (tmp_path / "2023-11-14.onionperf.analysis.json.xz").write_bytes(onionperf_writer.dumps(document))
     for path in tmp_path.iterdir():
-        assert list(read_path(path)) == [typical()]
+        found = list(read_path(path))
+        assert [record for record in found if isinstance(record, Measurement)] == [typical()]
+        # Of a document also the circuit and the stream that the measurement tells of.
+        others = sorted(type(record).__name__ for record in found if not isinstance(record, Measurement))
+        assert others == ([] if path.suffix == ".tpf" else ["Circuit", "Stream"])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from bench.runs import last_record
 from perfd.clock import Clock
 from perfd.config import parse_config
 from perfd.config.values import Address
-from perfd.experiments.run import TorExperiment
+from perfd.daemon.sinks import MemorySink
+from perfd.experiments.run import Alternative, TorExperiment
 from perfd.experiments.upload import UploadRun
 from perfd.laboratory import Laboratory
 from perfd.logfile.line import parse, render
@@ -110,7 +111,7 @@ class TorTests(UploadCase, NetworkCase):
         self.assertEqual((m.server, len(m.path or ()), m.used_by is not None), ("public", 3, True))
 
         setup = attrs.evolve(experiment.setup, size=64 * MIB)
-        m = await self.run_until(TorExperiment(setup, UploadRun), Outcome.FAILED, Error.STATUS)
+        m = await self.run_until(TorExperiment([Alternative(setup, UploadRun)]), Outcome.FAILED, Error.STATUS)
         self.assertEqual((m.status, m.payloadbytes, m.dataperc), (413, 0, {}))
         self.assertFalse({"UPLOADBYTES", "SENTLAST"} & set(m.extra))
 
@@ -120,7 +121,9 @@ class DirectTests(UploadCase):
 
     async def test_socks(self) -> None:
         """Over a SOCKS proxy the record is complete, and has no key for what was not asked for."""
-        m = await self.start().run(1_700_000_000.0)
+        sink = MemorySink()
+        await self.start().run(1_700_000_000.0, sink.record)
+        (m,) = sink.measurements
         self.check(m)
         self.assertEqual(m.slot, 1_700_000_000.0)
         self.assertFalse({"EXPECT", "CONTINUE"} & set(m.extra))

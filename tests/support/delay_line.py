@@ -67,6 +67,7 @@ class _Delayed(ProtocolWrapper):
     def __init__(self, factory: Any, wrappedProtocol: IProtocol, delay: Delay) -> None:
         super().__init__(factory, wrappedProtocol)
         self._delay = delay
+        self._is_gone = False  # the transport is, though the protocol does not know it yet
 
     def write(self, data: bytes) -> None:
         self._delay.later(self.transport.write, data)
@@ -75,15 +76,20 @@ class _Delayed(ProtocolWrapper):
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
-        self._delay.later(super().loseConnection)
+        self._delay.later(self._close, super().loseConnection)
 
     def loseWriteConnection(self) -> None:
-        self._delay.later(lambda: self.transport.loseWriteConnection())  # noqa: PLW0108 - it may be gone by then
+        self._delay.later(self._close, self.transport.loseWriteConnection)
+
+    def _close(self, close: Callable[[], None]) -> None:
+        if not self._is_gone:
+            close()
 
     def dataReceived(self, data: bytes) -> None:
         self._delay.later(super().dataReceived, data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._is_gone = True
         self._delay.later(super().connectionLost, reason)
 
 

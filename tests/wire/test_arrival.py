@@ -11,6 +11,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from perfd.wire.arrival import (
@@ -279,6 +280,17 @@ class SocketTests(TestCase):
             reader = await self.accepted
         _, last, now = await reader.read
         self.assertEqual((reader.socket, last), (None, now))
+
+    def test_socket_of_another(self) -> None:
+        """A transport that wraps another has no socket of its own, and the other keeps its."""
+        inner: Any = mock.Mock(spec=["socket", "fileno"])
+        inner.socket = socket.socket()
+        self.addCleanup(inner.socket.close)
+        wrapper: Any = ProtocolWrapper(mock.Mock(), mock.Mock())
+        wrapper.transport = inner
+        self.assertIs(wrapper.socket, inner.socket)
+        self.assertIsNone(stamp_arrivals(wrapper, time.monotonic))
+        self.assertGreaterEqual(inner.socket.fileno(), 0)
 
     def test_no_socket(self) -> None:
         """What is no socket is left alone."""
