@@ -138,6 +138,7 @@ class Laboratory(OrderedServices):
         socks = None if isinstance(setup.tor, NoTor) else setup.tor.tor.socks_port
         proxy = MeasuringProxy(self._reactor, self._clock, socks, setup.tor.events)
         variant = config.options["page"]
+        # Both are asked for at each load: ports are known when they are bound, an onion's name when it has a key.
         path = "/page/" if variant == "canonical" else f"/page/{variant}/"
         page = MeasuredPage(
             url=lambda: config.url or f"http://{authority(way).removesuffix(':80')}{path}",
@@ -158,6 +159,7 @@ class Laboratory(OrderedServices):
         )
 
     def _setup(self, config: ExperimentConfig, tor: str, server: WayToServer) -> Setup:
+        # One turn for all that go without Tor: they must not disturb each other either.
         ways: dict[str, WayIn] = {**self._tors, NO_TOR: NoTor(self._reactor, self._direct_turn)}
         return Setup(
             name=config.name,
@@ -262,6 +264,7 @@ class Laboratory(OrderedServices):
         if self._config.server.onion_auth and self._is_onion_wanted():
             client = OnionClient(self._onion, self._client_key, tor=tor.name)
             service.subscribe(client.connected, client.disconnected)
+        # Guards and experiments take turns on the tor, since a change of guards ends circuits.
         turn = DeferredLock()
         guards = None
         if tor.guards != GuardPolicy() or tor.drop_guards is not None:

@@ -135,6 +135,7 @@ def _add_daemon_commands(commands: _Commands) -> None:
         config_option(parser)
         parser.add_argument("--uid", help="the user to become once the port is bound (started as root)")
         parser.add_argument("--gid", help="the group to become once the port is bound (started as root)")
+        # Mistakes are found before anything is done: a restart does not cost a daemon that works.
         after = "; perfd was left as it is" if name == "restart" else "; nothing was started"
         parser.set_defaults(command=_daemon, action=getattr(daemon, name), after_mistakes=after)
     parser = commands.add_parser("stop", help="stop the daemon")
@@ -196,7 +197,7 @@ def _add_measure(commands: _Commands) -> None:
         "measure",
         help="run measurements at once and print them",
         description="Runs measurements at once, without a daemon, and prints them. Nothing is stored.",
-        epilog=_options_of_kinds(),
+        epilog=_options_of_kinds(),  # argparse would fill its lines as one paragraph
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -258,7 +259,7 @@ def _add_proxy(commands: _Commands) -> None:
     )
     parser.add_argument(
         "--listen",
-        type=argument(_loopback),
+        type=argument(_loopback),  # whoever can reach it uses this machine's tor
         default=Address("127.0.0.1", 9150),
         metavar="HOST:PORT",
         help="where programs connect to (default 127.0.0.1:9150)",

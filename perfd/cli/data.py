@@ -104,7 +104,7 @@ def _add_results(commands: _Commands) -> None:
         "the day before the latest measurement.",
     )
     config_option(parser)
-    _filter_options(parser, "series")
+    _filter_options(parser, "series")  # which shows something else here
     parser.add_argument(
         "--limit", type=argument(_count), default=20, metavar="N", help="measurements to list (default 20)"
     )

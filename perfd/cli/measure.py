@@ -134,6 +134,7 @@ async def _run(
             for variant in variants:
                 if interruption.came:
                     return
+                # A tor may be lost and come back between two rounds: that is no reason for a skipped one.
                 if variant.not_ready is not None:
                     await prepare(reactor, partial(getattr, variant, "not_ready"), patience(config))
                 await variant.run(None, printer.record)

@@ -78,6 +78,7 @@ def obstacle(user: User, config: Config) -> str | None:
 
 
 def _obstacles(config: Config, entry: pwd.struct_passwd | None, uid: int, gid: int | None) -> Iterator[str]:
+    # What root itself would run comes first, and alone: until that is right, nothing else in there counts.
     directory = config.directory
     for path in _root_runs(config):
         if path.exists() and (who := _may_change(path)):

@@ -124,6 +124,7 @@ class EchoClient(Protocol):
         if self._head is not None:
             self._head += data
             end = self._head.find(b"\r\n\r\n")
+            # What cannot become the right answer any more is refused at once, not at the deadline.
             if not self._head.startswith(SWITCHED[: len(self._head)]) or (end < 0 and len(self._head) > HEAD_LIMIT):
                 self._refused(bytes(self._head))
                 return

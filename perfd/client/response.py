@@ -99,6 +99,7 @@ class Response:
         if match is None:
             raise ResponseError(Error.HTTP, f"{first[:64]!r} is not an HTTP/1.1 status line")
         status = int(match.group(1))
+        # Any number of interim responses may come before the response (RFC 9110, 15.2).
         if status < 200:
             self.continued |= status == 100
             return status

@@ -158,6 +158,7 @@ class _Reader:
             if kind not in kinds or not colon:
                 hint = suggestion(section, (*plain, *(f"{kind}:NAME" for kind in kinds)))
                 self._problems.append(f"{self._path}: [{section}]: unknown section{hint}")
+            # Names become those of directories, labels of metrics and parts of log prefixes.
             elif not NAME.fullmatch(name):
                 self._problems.append(
                     f"{self._path}: [{section}]: the name must be letters, digits and hyphens, at most 64"
@@ -184,6 +185,7 @@ class _Reader:
             section.problem("max-size", f"must be at most {format_size(LARGEST_SIZE)}")
         if config.public_address.is_any:
             section.problem("public-address", f"needed, since {listen.host} is no address that others can reach")
+        # Whoever opens them in a firewall must know them.
         if network == "tor" and 0 in config.page_ports:
             section.problem("page-ports", "must be ports that the internet can reach, so 0 will not do")
         section.finish()
@@ -243,6 +245,7 @@ class _Reader:
             geckodriver=section.get("geckodriver", nonempty, "geckodriver"),
             selenium_url=section.get("selenium-url", nonempty, None),
         )
+        # An option that would do nothing is a mistake, and better told than passed over.
         if config.driver == "bidi":
             for option in ("geckodriver", "selenium-url"):
                 if option in section:

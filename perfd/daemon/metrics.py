@@ -28,7 +28,9 @@ class Metrics:
     """
 
     def __init__(self, source: str, version: str, pending: Callable[[], int]) -> None:
-        self._registry = CollectorRegistry()
+        self._registry = (
+            CollectorRegistry()
+        )  # the library's own is global, and would have two services share counters
         self._measurements = Counter(
             "perfd_measurements",
             "Measurements by outcome, skipped slots included.",

@@ -187,6 +187,7 @@ class PageLoadRun(Run):
     ) -> Measurement:
         own = own_connection(load, connections)
         extra = {**self.extra, **figures(load), **_connections(self._port, connections), **material}
+        # What tor and the kernel tell is of the page's own connection; of all others the HAR file tells.
         if own is not None and own.joined is not None:
             extra |= own.joined.hs
         if own is not None and own.stamps is not None:
@@ -335,6 +336,7 @@ def _connections(port: OpenPort, connections: Sequence[ProxyConnection]) -> dict
         "CONNECTIONS": len(connections),
         "CONNECTIONSUNUSED": sum(not connection.readbytes for connection in connections),
     }
+    # Where nothing was lost there is no key: it would be 0 in nearly every record.
     if port.turned_away:
         found["CONNECTIONSTURNEDAWAY"] = port.turned_away
     if port.omitted:

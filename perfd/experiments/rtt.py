@@ -60,6 +60,7 @@ class RTTRun(Run):
         extra = {**self.extra, **found.extra, **self._figures()}
         loads = [(load, load.exchange) for load in self._loads if load.exchange is not None]
         if loads:
+            # Tor is asked about the first one only: its circuit is to be that of the probes.
             first = await loads[0][0].result(self.slot)
             extra |= {"LOADS": len(loads)}
             extra |= {"LOADBYTES": sum(exchange.payloadbytes or 0 for _, exchange in loads)}

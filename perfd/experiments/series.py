@@ -97,7 +97,7 @@ class SeriesRun(Run):
     async def _result(self, number: int) -> Measurement:
         extra: dict[str, Any] = {"SERIES": self.id, "REQUESTNUMBER": number, "GROUP": number % self._groups}
         transfer = self._transfers.get(number)
-        if transfer is None:
+        if transfer is None:  # its time never came, and still it has a record
             return attrs.evolve(
                 self._begun,
                 id=f"{self.id}-{number:04}",

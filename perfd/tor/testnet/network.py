@@ -273,6 +273,7 @@ class Testnet:
     async def _wait_until_ready(
         self, reactor: Reactor, progress: ProgressReport, until: float, deadline: float
     ) -> None:
+        # Waiting for what can't come any more would take the whole deadline, so what ended is looked for each time.
         has_consensus = False
         while True:
             status = self.status()
