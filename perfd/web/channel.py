@@ -86,7 +86,11 @@ class Channel(http.HTTPChannel):
     def connectionMade(self) -> None:
         super().connectionMade()
         self.meter = ResponseMeter(self.transport, self.site.stamps)
-        self.socket = stamp_arrivals(self.transport, self.site.monotonic, self.site.kernel_clock)
+        # A measurement is expected before it connects; where none is, a stranger does not pay for its stamps.
+        stamped = len(self.site.stamps) > 0
+        self.socket = (
+            stamp_arrivals(self.transport, self.site.monotonic, self.site.kernel_clock) if stamped else None
+        )
         self._arrived = -math.inf  # when what was last read had arrived
         self.received = self.site.monotonic()  # the same; before that, the connection
         self.is_local = not self.site.is_far and is_loopback(self.transport.getPeer())
