@@ -16,24 +16,26 @@ def _floats(values: Iterable[float]) -> tuple[float, ...]:
 class Block:
     """The values of one block, one for each run; a run that failed is ``math.inf``.
 
-    Values are times in seconds, or anything else that is positive and of which less is better. nan is refused.
+    Values are times in seconds, or anything else of which less is better, or the ``logarithms`` of such. nan is
+    refused.
     """
 
     a: tuple[float, ...] = attrs.field(converter=_floats)
     b: tuple[float, ...] = attrs.field(converter=_floats)
 
     def __attrs_post_init__(self) -> None:
-        for value in (*self.a, *self.b):
-            if not value > 0:
-                raise ValueError(f"a block cannot hold {value}: values are positive, failures infinite")
+        if any(map(math.isnan, (*self.a, *self.b))):
+            raise ValueError("a block cannot hold nan: a run that failed is infinite")
 
     @property
     def logarithms(self) -> Block:
-        """The same with the natural logarithm of each value; a difference of these is a ratio."""
-        made = object.__new__(Block)
-        object.__setattr__(made, "a", tuple(map(math.log, self.a)))
-        object.__setattr__(made, "b", tuple(map(math.log, self.b)))
-        return made
+        """The same with the natural logarithm of each value; a difference of these is a ratio.
+
+        Raises ValueError for what has none: times are positive.
+        """
+        if min((*self.a, *self.b), default=1.0) <= 0:
+            raise ValueError("only positive values have logarithms")
+        return Block(map(math.log, self.a), map(math.log, self.b))
 
 
 def arms(blocks: Sequence[Block]) -> tuple[list[float], list[float]]:

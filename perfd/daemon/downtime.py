@@ -13,8 +13,11 @@ from twisted.logger import Logger
 from perfd.daemon.schedule import Schedule
 from perfd.variant import Variant
 
-PAUSE = 5.0
+PAUSE = 1.0
 """Seconds until the database is tried again."""
+
+WORTH_A_LINE = 10
+"""Tries after which it is told; a new database is made within the first."""
 
 LATEST = 1e12
 """Seconds since the epoch; later than any record."""
@@ -61,14 +64,14 @@ class Downtime(Service):
 
     async def _last_slot(self, experiment: str, variant: Variant, before: float) -> float | None:
         """What the database says, once it can be read."""
-        told = False
+        tries = 0
         while True:
             try:
                 return await self._read(experiment, variant, before)
             except CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, it may pass
-                if not told:
+                tries += 1
+                if tries == WORTH_A_LINE:
                     self._log.error("what was missed before the start is not known yet: {error}", error=error)
-                told = True
                 await deferLater(self._reactor, PAUSE)

@@ -92,7 +92,6 @@ class Schedule(Service):
         self._variants = tuple(variants)
         self._sink = sink
         self._looked: Anchor = clock.anchor()  # when the clocks were compared last
-        self._jumped = 0.0  # by how much the wall clock was stepped, as they were compared last
         self._covered = -math.inf  # the last slot of all that are covered
         self._waiting: IDelayedCall | None = None
         self._round: Deferred[None] | None = None
@@ -144,11 +143,12 @@ class Schedule(Service):
         """A slot has come, or so it seemed when the waiting began. Returns at once."""
         self._waiting = None
         assert self.next_slot is not None
-        expected = self._expected(self.next_slot)
-        due = self.grid.last(self._clock.wall())
+        jumped = self._jumped()
+        expected = self._expected(self.next_slot, jumped)
+        due = self.grid.last(self._looked.wall)
         try:
             if due >= expected:
-                self._skip_missed(expected, due - self.grid.interval)
+                self._skip_missed(expected, due - self.grid.interval, jumped)
                 mark = self._mark(due)
                 self._covered = max(self._covered, due)
                 if self._round is None:
@@ -160,30 +160,30 @@ class Schedule(Service):
             self._log.failure("a slot of {name} was lost", name=self.name)
         self._wait_for(max(expected, due + self.grid.interval))
 
-    def _expected(self, slot: float) -> float:
-        """The slot that was waited for, or, as the clock was set back, the first one that comes again."""
-        self._jumped = self._clock.wall() - self._looked.epoch(self._clock.monotonic())
-        self._looked = self._clock.anchor()
-        if abs(self._jumped) > self.grid.tolerance:
-            self._log.warn(
-                "{name}: the wall clock was stepped by {jumped:.1f} s", name=self.name, jumped=self._jumped
-            )
-        if self._jumped < -self.grid.tolerance:
-            return min(slot, self.grid.next(self._looked.wall))
-        return slot
+    def _jumped(self) -> float:
+        """By how many seconds the wall clock was stepped since this was last asked; 0 if it runs as it should."""
+        before, self._looked = self._looked, self._clock.anchor()
+        jumped = self._looked.wall - before.epoch(self._looked.monotonic)
+        if abs(jumped) <= self.grid.tolerance:
+            return 0.0
+        self._log.warn("{name}: the wall clock was stepped by {jumped:.1f} s", name=self.name, jumped=jumped)
+        return jumped
 
-    def _skip_missed(self, first: float, last: float) -> None:
+    def _expected(self, slot: float, jumped: float) -> float:
+        """The slot that was waited for, or, as the clock was set back, the first one that comes again."""
+        return slot if jumped >= 0 else min(slot, self.grid.next(self._looked.wall))
+
+    def _skip_missed(self, first: float, last: float, jumped: float) -> None:
         """Give the slots from one to another, which were passed over, their records."""
-        reason = "Perfd was held up past it"
-        if abs(self._jumped) > self.grid.tolerance:
-            reason = f"the wall clock jumped over it by {self._jumped:.1f} s"
+        reason = f"the wall clock jumped over it by {jumped:.1f} s" if jumped else "Perfd was held up past it"
         self._skip(first, last, Error.LATE, reason)
 
     def _skip_stopped(self) -> None:
         """The same for those that had come but not begun when Perfd was stopped."""
         if self.next_slot is not None:
-            last = self.grid.last(self._clock.wall())
-            self._skip(self._expected(self.next_slot), last, Error.STOPPED, "Perfd was stopped before it ran")
+            first = self._expected(self.next_slot, self._jumped())
+            last = self.grid.last(self._looked.wall)
+            self._skip(first, last, Error.STOPPED, "Perfd was stopped before it ran")
 
     def _skip(self, first: float, last: float, errorcode: str, reason: str) -> None:
         slots = self.grid.slots(first, last)

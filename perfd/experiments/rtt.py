@@ -49,10 +49,8 @@ class RTTRun(Run):
 
     async def exchange(self) -> bool:
         self._echo = Transfer(self.setup, self.id, self.user)
-        self._client: EchoClient | None = None
         self._deadline = self._echo.timeline.now() + self.setup.timeout
-        endpoint = self._echo.begin()
-        exchange = self._echo.end(self._echo.lost if endpoint is None else await self._measure(endpoint))
+        exchange = self._echo.end(await self._measure(self._echo.begin()))
         return exchange.outcome is not Outcome.CANCELLED
 
     async def finish(self) -> None:
@@ -123,7 +121,7 @@ class RTTRun(Run):
             finally:
                 if enough.active():
                     enough.cancel()
-            if self._client is not None and self._client.ended.called:  # which had the download cancelled
+            if self._client.ended.called:  # which had the download cancelled
                 raise CancelledError
             if not _is_enough(exchange):
                 break
@@ -133,8 +131,6 @@ class RTTRun(Run):
 
         What was sent while the first download was still on its way to its first byte belongs to neither.
         """
-        if self._client is None:
-            return {}  # nothing was tried
         samples = self._client.samples
         loaded = self._loads[0].timeline.stamps.get(Phase.DATARESPONSE) if self._loads else None
         idle = [rtt for sent, rtt in samples if self._idle_until is None or sent < self._idle_until]

@@ -133,21 +133,8 @@ class Alternative:
     ``known`` are the keys that every record has, also that of a slot without a run.
     """
 
-    setup: Setup
     make_run: Callable[[Setup, float | None, Record, Extra], Run]
     known: Extra = EMPTY
-
-    def blank(
-        self, slot: float | None, outcome: Outcome, errorcode: str, reason: str, extra: Extra = EMPTY
-    ) -> Measurement:
-        """The record of a slot without a run."""
-        return attrs.evolve(
-            self.setup.begun(new_id(), slot),
-            outcome=outcome,
-            errorcode=errorcode,
-            reason=reason,
-            extra={**self.known, **extra},
-        )
 
 
 STOPPED = (Outcome.CANCELLED, Error.STOPPED, "Perfd was stopped before it ran")
@@ -165,13 +152,10 @@ class TorExperiment:
     circuits, so that they differ in nothing else. Their records have the same PAIR.
     """
 
+    setup: Setup
     alternatives: Sequence[Alternative]
     first: DeferredLock | None = None
     _rounds: count[int] = attrs.field(factory=count, init=False)
-
-    @property
-    def setup(self) -> Setup:
-        return self.alternatives[0].setup
 
     @property
     def name(self) -> str:
@@ -199,8 +183,9 @@ class TorExperiment:
                 await turn.acquire()
                 ours.append(turn)
             while waiting:
-                if setup.refusal is not None:
-                    why_not = (Outcome.SKIPPED, *setup.refusal)
+                refusal = setup.refusal
+                if refusal is not None:
+                    why_not = (Outcome.SKIPPED, *refusal)
                     break
                 alternative = waiting[0]
                 run = alternative.make_run(setup, slot, record, {**alternative.known, **extra})
@@ -222,12 +207,29 @@ class TorExperiment:
             await together(run.finish() for run in runs)
         finally:
             for alternative in waiting:
-                record(alternative.blank(slot, *why_not, extra))
+                record(self._blank(alternative, slot, *why_not, extra))
 
     def blanks(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Sequence[Measurement]:
         """The records of a slot without runs: one of each alternative."""
         extra = self._pair()
-        return [each.blank(slot, outcome, errorcode, reason, extra) for each in self.alternatives]
+        return [self._blank(each, slot, outcome, errorcode, reason, extra) for each in self.alternatives]
+
+    def _blank(
+        self,
+        alternative: Alternative,
+        slot: float | None,
+        outcome: Outcome,
+        errorcode: str,
+        reason: str,
+        extra: Extra,
+    ) -> Measurement:
+        return attrs.evolve(
+            self.setup.begun(new_id(), slot),
+            outcome=outcome,
+            errorcode=errorcode,
+            reason=reason,
+            extra={**alternative.known, **extra},
+        )
 
     def _pair(self) -> Extra:
         return {PAIR: new_id()} if len(self.alternatives) > 1 else EMPTY

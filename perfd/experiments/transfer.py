@@ -15,7 +15,7 @@ from perfd.clock import Timeline, stamped_by
 from perfd.experiments.run import STAMPS, Extra, Setup
 from perfd.experiments.ways import NoTor
 from perfd.interfaces import ServerTimes, WayToServer
-from perfd.record import EMPTY, Error, Measurement, Outcome, new_id, phase_times
+from perfd.record import EMPTY, Measurement, Outcome, new_id, phase_times
 from perfd.tor.events.join import UNANNOUNCED, Join, Joined, error_fields, is_vague, tor_fields
 
 
@@ -44,29 +44,17 @@ class Transfer:
         self._join: Join | None = None
         self._end: float | None = None
 
-    def begin(self) -> IStreamClientEndpoint | None:
-        """The way to our server, to be connected once; the server looks out for the request from now on.
-
-        None if there is no way any more, since the tor was lost; then what is done is ``lost``.
-        """
+    def begin(self) -> IStreamClientEndpoint:
+        """The way to our server, to be connected once; the server looks out for the request from now on."""
         self.setup.stamps.expect(self._token)
-        try:
-            return self.setup.tor.endpoint(
-                self.host,
-                self.port,
-                self._user,
-                timeline=self.timeline,
-                connected=self._connected,
-                optimistic=self._optimistic,
-            )
-        except RuntimeError:
-            return None
-
-    @property
-    def lost(self) -> Exchange:
-        """What comes of a request for which there is no tor."""
-        reason = self.setup.tor.not_ready or f"tor {self.setup.tor.name} was lost"
-        return Exchange(outcome=Outcome.FAILED, errorcode=Error.NOTREADY, reason=reason)
+        return self.setup.tor.endpoint(
+            self.host,
+            self.port,
+            self._user,
+            timeline=self.timeline,
+            connected=self._connected,
+            optimistic=self._optimistic,
+        )
 
     def end(self, exchange: Exchange) -> Exchange:
         """What was done over the connection is over."""
@@ -88,11 +76,9 @@ class Transfer:
     async def fetch(self, size: int, timeout: float) -> Exchange:
         """Download ``size`` random bytes within ``timeout`` seconds."""
         request = get_request(self.authority, f"/random/{size}", headers=self.request_headers)
-        endpoint = self.begin()
-        if endpoint is None:
-            return self.end(self.lost)
+        reactor, endpoint = self.setup.reactor, self.begin()
         return self.end(
-            await fetch(self.setup.reactor, endpoint, request, expect=size, timeline=self.timeline, timeout=timeout)
+            await fetch(reactor, endpoint, request, expect=size, timeline=self.timeline, timeout=timeout)
         )
 
     async def result(self, slot: float | None) -> Measurement:

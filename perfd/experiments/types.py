@@ -40,24 +40,24 @@ def make_page_load(
     def loads(optimistic: bool | None) -> Alternative:
         run = partial(PageLoadRun, browser=browser, proxy=proxy, page=page, material=material, no_use=no_use)
         known: Extra = {"BROWSER": browser.name, "DRIVER": browser.driver, **_optimistic(optimistic)}
-        return Alternative(setup, partial(run, optimistic=bool(optimistic)), known)
+        return Alternative(partial(run, optimistic=bool(optimistic)), known)
 
-    return TorExperiment([loads(optimistic) for optimistic in _ways(config)], browser.turn)
+    return TorExperiment(setup, [loads(optimistic) for optimistic in _ways(config)], browser.turn)
 
 
 def make_downloads(config: ExperimentConfig, setup: Setup) -> TorExperiment:
     """What runs the downloads of ``config``: in pairs, in parallel, or as they come."""
     ways = (None,) if isinstance(setup.tor, NoTor) else _ways(config)  # without Tor there is nothing to save
-    return TorExperiment([_downloads(config, setup, optimistic) for optimistic in ways])
+    return TorExperiment(setup, [_downloads(config, optimistic) for optimistic in ways])
 
 
-def _downloads(config: ExperimentConfig, setup: Setup, optimistic: bool | None) -> Alternative:
+def _downloads(config: ExperimentConfig, optimistic: bool | None) -> Alternative:
     known = _optimistic(optimistic)
     streams, one_circuit = config.options["streams"], config.options["one_circuit"]
     if streams == 1:
-        return Alternative(setup, partial(DownloadRun, optimistic=bool(optimistic)), known)
+        return Alternative(partial(DownloadRun, optimistic=bool(optimistic)), known)
     run = partial(ParallelRun, streams=streams, one_circuit=one_circuit, optimistic=bool(optimistic))
-    return Alternative(setup, run, {**known, "PARALLEL": streams})
+    return Alternative(run, {**known, "PARALLEL": streams})
 
 
 def _ways(config: ExperimentConfig) -> Sequence[bool | None]:
@@ -75,7 +75,7 @@ def _optimistic(optimistic: bool | None) -> dict[str, int]:
 
 def runs_of(run: Callable[..., Run]) -> Make:
     """For a kind whose ``run`` takes just the options of the kind."""
-    return lambda config, setup: TorExperiment([Alternative(setup, partial(run, **config.options))])
+    return lambda config, setup: TorExperiment(setup, [Alternative(partial(run, **config.options))])
 
 
 MAKERS: dict[str, Make] = {

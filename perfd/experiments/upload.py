@@ -7,7 +7,6 @@ received is known to the server, so DATAPERCn and PARTIALn are its stamps here.
 from __future__ import annotations
 
 import attrs
-from twisted.internet.interfaces import IStreamClientEndpoint
 
 from perfd.client.upload import Upload, post_request, upload
 from perfd.experiments.run import Extra, Record, Run, Setup
@@ -34,19 +33,10 @@ class UploadRun(Run):
 
     async def exchange(self) -> bool:
         self._transfer = transfer = Transfer(self.setup, self.id, self.user)
-        self._upload: Upload | None = None
-        endpoint = transfer.begin()
-        if endpoint is None:
-            transfer.end(transfer.lost)
-            return True
-        self._upload = await self._send(transfer, endpoint)
-        return transfer.end(self._upload).outcome is not Outcome.CANCELLED
-
-    async def _send(self, transfer: Transfer, endpoint: IStreamClientEndpoint) -> Upload:
         size = self.setup.size
-        return await upload(
+        self._upload = await upload(
             self.setup.reactor,
-            endpoint,
+            transfer.begin(),
             post_request(
                 transfer.authority,
                 "/upload",
@@ -59,13 +49,12 @@ class UploadRun(Run):
             timeout=self.setup.timeout,
             expect_continue=self._expect_continue,
         )
+        return transfer.end(self._upload).outcome is not Outcome.CANCELLED
 
     async def finish(self) -> None:
         found = await self._transfer.result(self.slot)
-        found = attrs.evolve(found, extra={**self.extra, **found.extra})
-        if self._upload is not None:
-            found = self._as_server_saw(attrs.evolve(found, extra={**found.extra, **sent(self._upload)}))
-        self.record(found)
+        found = attrs.evolve(found, extra={**self.extra, **found.extra, **sent(self._upload)})
+        self.record(self._as_server_saw(found))
 
     def _as_server_saw(self, found: Measurement) -> Measurement:
         """With what the server saw of the body."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredLock, fail, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -16,6 +16,7 @@ from zope.interface import implementer
 from perfd.clock import Phase, Timeline
 from perfd.config.records import NO_TOR
 from perfd.interfaces import Tor
+from perfd.record import Error
 from perfd.socks import Hooks
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.guards.keeper import Guards
@@ -58,10 +59,32 @@ class MeasuredTor:
         """The way to ``host`` through this tor.
 
         Tor carries streams with the same ``user`` on the same circuits, and no others (IsolateSOCKSAuth).
-        ``connected`` is called with our address before anything is written to the SOCKS port.
+        ``connected`` is called with our address before anything is written to the SOCKS port. If the tor was lost,
+        connecting fails.
         """
+        try:
+            socks_port = self.tor.socks_port()
+        except RuntimeError:
+            return NoWay(self.tor.not_ready or f"tor {self.name} was lost")
         hooks = Hooks(timeline, connected)
-        return self.tor.socks_port().through(host, port, (user, "perfd"), hooks, optimistic=optimistic)
+        return socks_port.through(host, port, (user, "perfd"), hooks, optimistic=optimistic)
+
+
+class TorLostError(Exception):
+    """A tor that was there when a run began is not any more; the message says why."""
+
+    errorcode = Error.NOTREADY
+
+
+@implementer(IStreamClientEndpoint)
+@attrs.frozen
+class NoWay:
+    """In the place of a tor's endpoint when there is none: connecting fails with ``TorLostError``."""
+
+    reason: str
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return fail(TorLostError(self.reason))
 
 
 @attrs.frozen

@@ -99,7 +99,7 @@ class TurnTests(ExperimentCase):
         def broken(*_: Any) -> Any:
             raise ZeroDivisionError("oh")
 
-        experiment = TorExperiment([Alternative(self.bench.setup(), broken)])
+        experiment = TorExperiment(self.bench.setup(), [Alternative(broken)])
         self.failureResultOf(self.bench.run(experiment), ZeroDivisionError)
         self.assertFalse(self.tor.turn.locked)
 

@@ -111,7 +111,7 @@ class TorTests(UploadCase, NetworkCase):
         self.assertEqual((m.server, len(m.path or ()), m.used_by is not None), ("public", 3, True))
 
         setup = attrs.evolve(experiment.setup, size=64 * MIB)
-        m = await self.run_until(TorExperiment([Alternative(setup, UploadRun)]), Outcome.FAILED, Error.STATUS)
+        m = await self.run_until(TorExperiment(setup, [Alternative(UploadRun)]), Outcome.FAILED, Error.STATUS)
         self.assertEqual((m.status, m.payloadbytes, m.dataperc), (413, 0, {}))
         self.assertFalse({"UPLOADBYTES", "SENTLAST"} & set(m.extra))
 

@@ -21,6 +21,7 @@ from perfd.config import parse_config
 from perfd.daemon.sinks import MemorySink
 from perfd.experiments.run import Setup, TorExperiment
 from perfd.experiments.types import make_experiment
+from perfd.experiments.ways import NoWay
 from perfd.record import Attach, Measurement, Stream
 from perfd.tor.events.join import Joined
 from perfd.web.stamps import ServerStamps
@@ -156,9 +157,9 @@ class ScriptedTor:
 
     def endpoint(
         self, host: str, port: int, user: str, *, timeline: Timeline, connected: Any, optimistic: bool
-    ) -> Connection:
+    ) -> Connection | NoWay:
         if self.is_lost:
-            raise RuntimeError("there is no SOCKS port")
+            return NoWay(self.not_ready or "tor default was lost")
         connection = Connection(len(self.connections), user, timeline, connected, optimistic=optimistic)
         connection.events = self.events
         self.connections.append(connection)
