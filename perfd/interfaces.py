@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from perfd.record import Measurement, Outcome
@@ -74,6 +75,16 @@ class WayToServer(Protocol):
 
     @property
     def port(self) -> int: ...
+
+
+class HoldUps(Protocol):
+    """Tells of times in which the reactor did not get to its work, as long as anybody watches."""
+
+    def watched(self) -> AbstractContextManager[None]:
+        """Look out for them within the context."""
+
+    def between(self, since: float, until: float) -> float:
+        """For how many seconds there were any between two moments (raw monotonic seconds), 0 if never."""
 
 
 class ReceivedBody(Protocol):

@@ -75,7 +75,6 @@ class Laboratory(OrderedServices):
         self._config = config
         self._event_sink = event_sink
         self._hold_ups = HoldUps(reactor, clock.monotonic)
-        self._hold_ups.setServiceParent(self)
         self._stamps = ServerStamps(clock.monotonic)
         max_rate = config.server.max_rate
         rate = None if max_rate is None else StrangersRate(reactor, clock.monotonic, max_rate)
@@ -107,7 +106,7 @@ class Laboratory(OrderedServices):
 
     @property
     def held_up(self) -> float:
-        """For how many seconds in all the reactor was held up."""
+        """For how many seconds in all the reactor was held up during measurements."""
         return self._hold_ups.seconds
 
     @property
@@ -177,7 +176,7 @@ class Laboratory(OrderedServices):
             stamps=self._stamps,
             clock=self._clock,
             reactor=self._reactor,
-            held_up=self._hold_ups.between,
+            hold_ups=self._hold_ups,
         )
 
     def _make_browsers(self) -> dict[str, MeasuredBrowser]:

@@ -125,7 +125,9 @@ class _States(Collector):
             yield CounterMetricFamily("perfd_server_sent_bytes", "Bytes that the web server has sent.", self.sent())
         if self.held_up is not None:
             yield CounterMetricFamily(
-                "perfd_held_up_seconds", "Time in which the reactor was held up for over 50 ms.", self.held_up()
+                "perfd_held_up_seconds",
+                "Time in which the reactor was held up for over 50 ms while something was measured.",
+                self.held_up(),
             )
         ready = GaugeMetricFamily("perfd_tor_ready", "1 if measurements can run over this tor.", labels=["tor"])
         bootstrap = GaugeMetricFamily(

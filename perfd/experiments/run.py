@@ -16,16 +16,13 @@ from twisted.internet.interfaces import IReactorTime
 
 from perfd.clock import Clock
 from perfd.experiments.ways import WayIn
-from perfd.interfaces import ServerStamps, WayToServer
+from perfd.interfaces import HoldUps, ServerStamps, WayToServer
 from perfd.record import EMPTY, Error, Measurement, Outcome, new_id
 
 Extra = Mapping[str, str | int | float]
 
 Record = Callable[[Measurement], None]
 """Takes each measurement that a run makes, as soon as it is complete."""
-
-HeldUp = Callable[[float, float], float]
-"""For how many seconds the reactor was held up between two moments (raw monotonic seconds)."""
 
 PAIR = "PAIR"
 """The key by which the two records of a pair know each other."""
@@ -53,7 +50,7 @@ class Setup:
     stamps: ServerStamps
     clock: Clock
     reactor: IReactorTime
-    held_up: HeldUp
+    hold_ups: HoldUps
 
     def begun(self, measurement: str, slot: float | None) -> Measurement:
         """The record of a run that begins now, with all that is known by then; the rest says that it was stopped.
@@ -87,7 +84,7 @@ class Setup:
 
     def held_up_since(self, moment: float) -> Extra:
         """The key HELDUP of what began at ``moment`` and ends now; none if nothing held the reactor up."""
-        seconds = self.held_up(moment, self.clock.monotonic())
+        seconds = self.hold_ups.between(moment, self.clock.monotonic())
         return {"HELDUP": seconds} if seconds else EMPTY
 
     @property
@@ -193,9 +190,10 @@ class TorExperiment:
                     run.extra["FRESHDESCRIPTOR"] = int(await setup.tor.events.forget_descriptors())
                 runs.append(run)
                 del waiting[0]
-                began = setup.clock.monotonic()
-                went_on = await run.exchange()
-                run.extra |= setup.held_up_since(began)
+                with setup.hold_ups.watched():
+                    began = setup.clock.monotonic()
+                    went_on = await run.exchange()
+                    run.extra |= setup.held_up_since(began)
                 if not went_on:
                     break
         except CancelledError:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import ExitStack
 
 from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
@@ -21,7 +22,8 @@ class HoldUpsTests(SynchronousTestCase):
         self.clock = Clock()
         self.asleep = 0.0
         self.hold_ups = HoldUps(self.clock, self.clock.seconds, lambda: self.asleep)
-        self.hold_ups.startService()
+        self.watching = ExitStack()
+        self.watching.enter_context(self.hold_ups.watched())
 
     def go_on(self, seconds: float) -> None:
         """Nothing happens."""
@@ -72,15 +74,20 @@ class HoldUpsTests(SynchronousTestCase):
         self.go_on(0.1)
         self.assertTrue(0 <= self.hold_ups.seconds - 3600 < 0.03)
 
-    def test_stopped(self) -> None:
-        """Nothing is said of the time in which nobody looked."""
-        self.hold_ups.stopService()
+    def test_nobody_watches(self) -> None:
+        """Nothing is said of the time in which nobody watched, and nothing is done then."""
+        with self.hold_ups.watched():
+            self.go_on(0.5)
+            self.watching.close()
+            self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
         self.clock.advance(5.0)
         self.assertEqual(self.hold_ups.between(0.0, 9.0), 0.0)
-        self.hold_ups.startService()
-        self.go_on(0.5)
-        self.assertEqual(self.hold_ups.seconds, 0.0)
-        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        with self.hold_ups.watched():
+            self.go_on(0.5)
+            self.assertEqual(self.hold_ups.seconds, 0.0)
+            self.clock.rightNow += 0.4
+        self.assertTrue(0 <= self.hold_ups.seconds - 0.4 < 0.03)
 
 
 class RealHoldUpsTests(TestCase):
@@ -88,8 +95,9 @@ class RealHoldUpsTests(TestCase):
 
     def setUp(self) -> None:
         self.hold_ups = HoldUps(reactor, time.monotonic)
-        self.hold_ups.startService()
-        self.addCleanup(self.hold_ups.stopService)
+        watching = ExitStack()
+        watching.enter_context(self.hold_ups.watched())
+        self.addCleanup(watching.close)
 
     async def test_blocked(self) -> None:
         """Who blocks is noticed."""

@@ -48,7 +48,7 @@ class TurnTests(ExperimentCase):
 
     def test_held_up(self) -> None:
         """A record says for how long the reactor was held up during its run."""
-        self.bench.holds = [0.5, 0.7, 5.0]
+        self.bench.hold_ups.moments = [0.5, 0.7, 5.0]
         running = self.bench.run(self.experiment(), slot=5.0)
         self.reactor.advance(1.0)
         self.download(0)
@@ -411,7 +411,7 @@ class SeriesTests(ExperimentCase):
 
     def test_held_up(self) -> None:
         """The requests that were under way say so, and the series."""
-        self.bench.holds = [1.5]
+        self.bench.hold_ups.moments = [1.5]
         running = self.run_of("requests = 3")
         for number in range(3):
             self.reactor.advance(1.0)

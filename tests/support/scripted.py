@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,24 @@ class Server:
     port: int = 8080
 
 
+class ScriptedHoldUps:
+    """Hold-ups of a second each at the ``moments``; nothing is known where nobody watched."""
+
+    def __init__(self) -> None:
+        self.moments: list[float] = []
+        self._watching = 0
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        self._watching += 1
+        yield
+        self._watching -= 1
+
+    def between(self, since: float, until: float) -> float:
+        assert self._watching
+        return float(sum(since <= moment <= until for moment in self.moments))
+
+
 class Bench:
     """What an experiment works with, all of it in memory."""
 
@@ -186,11 +205,7 @@ class Bench:
         self.server = Server()
         self.stamps = ServerStamps(self.reactor.seconds)
         self.parts = MemorySink()
-        self.holds: list[float] = []  # the moments of hold-ups, each of a second
-
-    def held_up(self, since: float, until: float) -> float:
-        """What ``HoldUps.between`` would say."""
-        return float(sum(since <= moment <= until for moment in self.holds))
+        self.hold_ups = ScriptedHoldUps()
 
     def setup(self, **changes: Any) -> Setup:
         values: dict[str, Any] = {
@@ -206,7 +221,7 @@ class Bench:
             "stamps": self.stamps,
             "clock": self.clock,
             "reactor": self.reactor,
-            "held_up": self.held_up,
+            "hold_ups": self.hold_ups,
         }
         return Setup(**{**values, **changes})
 
