@@ -189,7 +189,7 @@ class PageLoadRun(Run):
         extra = {**self.extra, **figures(load), **_connections(self._port, connections), **material}
         # What tor and the kernel tell is of the page's own connection; of all others the HAR file tells.
         if own is not None and own.joined is not None:
-            extra |= own.joined.hs
+            extra |= own.joined.keys
         if own is not None and own.stamps is not None:
             extra[STAMPS] = own.stamps
         if self._optimistic:

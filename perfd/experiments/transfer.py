@@ -112,7 +112,7 @@ class Transfer:
 
     def _as_tor_tells(self, found: Measurement, joined: Joined) -> Measurement:
         """With tor's view, which also says better than the SOCKS port why a stream ended."""
-        found = attrs.evolve(found, **tor_fields(joined), extra={**found.extra, **joined.hs})
+        found = attrs.evolve(found, **tor_fields(joined), extra={**found.extra, **joined.keys})
         seen_by_tor = error_fields(joined)
         if seen_by_tor is not None and is_vague(found.errorcode or ""):
             found = attrs.evolve(found, errorcode=seen_by_tor[0], reason=seen_by_tor[1])

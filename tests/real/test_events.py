@@ -42,6 +42,21 @@ class Events(WithEvents):
         counts = self.events.counts
         self.assertEqual((counts.unparsed, counts.unknown, counts.not_taken), ({}, {}, 0))
 
+    async def test_relays(self) -> None:
+        """Of each relay of the path, what the consensus says of it."""
+        service = self.tor()
+        await service.when_ready()
+        code, joined = await self.fetch(service, "user")
+        while code != 0:
+            await deferLater(reactor, 2.0)
+            code, joined = await self.fetch(service, "user")
+        self.assertEqual([f"${relay.fingerprint}" for relay in joined.relays], list(tor_fields(joined)["path"]))
+        for relay, hop in zip(joined.relays, joined.circuit.path, strict=True):
+            self.assertEqual(relay.nickname, hop.nickname)
+            self.assertLessEqual({"Running", "Valid", "Fast"}, relay.flags)
+        self.assertIn("Exit", joined.relays[-1].flags)
+        self.assertEqual(joined.keys["PATHNICKNAMES"].split(","), [hop.nickname for hop in joined.circuit.path])
+
     async def test_conflux(self) -> None:
         """A fetch over a Conflux set knows both legs, which end at the same exit, and the round trip."""
         service = self.tor()

@@ -18,6 +18,7 @@ from perfd.clock import Anchor
 from perfd.record import Circuit, Error, Stream
 from perfd.tor.events.circuits import LiveCircuit
 from perfd.tor.events.lines import BuildTimeout
+from perfd.tor.events.relays import RouterStatus, path_keys
 from perfd.tor.events.rendezvous import Rendezvous, onion_address
 from perfd.tor.events.streams import LiveStream
 
@@ -230,7 +231,7 @@ class Joined:
     ``legs`` are all circuits of the Conflux set, the measurement's own among them. ``hs`` is how it reached an
     onion service: the keys of ``perfd.tor.events.rendezvous``, times in seconds since the epoch.
     ``is_unannounced``: tor told of no stream from our address, though it was listened to; so what answered there
-    was something else.
+    was something else. ``relays`` are those of the circuit's path, as far as the consensus has them.
     """
 
     stream: Stream | None = None
@@ -240,7 +241,13 @@ class Joined:
     build_timeout: BuildTimeout | None = None  # in force when the measurement began
     cbt_set: bool | None = None
     is_unannounced: bool = False
+    relays: tuple[RouterStatus | None, ...] = ()
     hs: Mapping[str, float | int | str] = attrs.Factory(dict)
+
+    @property
+    def keys(self) -> dict[str, float | int | str]:
+        """What a measurement's record has besides its fields."""
+        return {**self.hs, **path_keys(self.relays)}
 
 
 def tor_fields(joined: Joined) -> dict[str, Any]:

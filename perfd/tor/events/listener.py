@@ -20,6 +20,7 @@ from txtorcon import TorControlProtocol, TorProtocolError
 from perfd.clock import Anchor, Clock
 from perfd.tor.events.fold import EventFold
 from perfd.tor.events.join import Join, Joined
+from perfd.tor.events.relays import NEW_CONSENSUS, Relays
 from perfd.tor.events.sink import EventCounts, EventSink
 
 EVENTS = (
@@ -67,6 +68,7 @@ class ControlEvents:
         self._clock = clock
         self._tor = tor
         self._fold = EventFold(source=source, tor=tor, sink=sink, anchor=clock.anchor)
+        self._relays = Relays(reactor)
         self._process: _Process | None = None
         self._protocol: TorControlProtocol | None = None
         self._newnyms: list[Deferred[None]] = []  # of those who wait for one
@@ -90,9 +92,12 @@ class ControlEvents:
         for keyword in EVENTS:
             if keyword in protocol.valid_events:
                 await protocol.add_event_listener(keyword, self._listener(keyword))
+        if "STATUS_CLIENT" in protocol.valid_events:
+            await protocol.add_event_listener("STATUS_CLIENT", self._status_told)
         if "SIGNAL" in protocol.valid_events:
             await protocol.add_event_listener("SIGNAL", self._signalled)
         self._protocol = protocol
+        self._relays.forget()
         self._fold.circuit_status(await protocol.get_info_raw("circuit-status"), whole=True)
         self._fold.stream_status(await protocol.get_info_raw("stream-status"))
 
@@ -140,7 +145,11 @@ class ControlEvents:
                     await deferLater(self._reactor, 0)
             if self._lacks_round_trip(join):
                 await self._ask_round_trip()
-            return self._fold.joined(join, anchor)
+            joined = self._fold.joined(join, anchor)
+            if wait > 0 and self._protocol is not None and joined.circuit is not None:
+                path = [hop.fingerprint for hop in joined.circuit.path]
+                joined = attrs.evolve(joined, relays=await self._relays.of(self._protocol, path))
+            return joined
         finally:
             self._fold.release(join)
 
@@ -177,6 +186,10 @@ class ControlEvents:
             for done in self._newnyms:
                 if not done.called:
                     done.callback(None)
+
+    def _status_told(self, text: str) -> None:
+        if NEW_CONSENSUS in text.split():
+            self._relays.forget()
 
     def _listener(self, keyword: str) -> Any:
         monotonic, event = self._clock.monotonic, self._fold.event

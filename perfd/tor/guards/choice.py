@@ -17,7 +17,8 @@ from txtorcon import TorControlProtocol
 
 from perfd.clock import Clock
 from perfd.tor.control import control_endpoint, open_control
-from perfd.tor.guards.routers import DescriptorReader, Router, RouterStatusReader, rank
+from perfd.tor.events.relays import RouterStatus
+from perfd.tor.guards.routers import DescriptorReader, GuardReader, rank
 
 CHOSEN = 3
 """Guards that are used at the same time in the four orders, as in Torperf."""
@@ -56,7 +57,7 @@ class GuardChoice:
         self._mode = mode
         self._tor = tor
         self._clock = clock
-        self._ranked: list[Router] = []
+        self._ranked: list[RouterStatus] = []
         self._down: set[str] = set()
         self._lacking_since: float | None = None  # monotonic: descriptors
 
@@ -113,7 +114,7 @@ class GuardChoice:
             return None
         return max(DESCRIPTOR_PAUSE, waited / 2)
 
-    async def _read(self, protocol: TorControlProtocol) -> tuple[list[Router], dict[str, int]]:
+    async def _read(self, protocol: TorControlProtocol) -> tuple[list[RouterStatus], dict[str, int]]:
         """All guards of the consensus, and what relays advertise, if that is needed.
 
         Over a connection of its own, because events would wait behind an answer of megabytes, and in small pieces.
@@ -121,7 +122,7 @@ class GuardChoice:
         password = protocol.password_function and protocol.password_function()
         endpoint = control_endpoint(self._reactor, _address(protocol))
         side = await open_control(self._reactor, endpoint, password)
-        routers, descriptors = RouterStatusReader(), DescriptorReader()
+        routers, descriptors = GuardReader(), DescriptorReader()
         try:
             side.transport.bufferSize = READ_SIZE
             await side.get_info_incremental("ns/all", routers.line).addTimeout(READ_TIMEOUT, self._reactor)

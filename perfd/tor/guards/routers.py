@@ -8,11 +8,9 @@ The four orders are those of Torperf's ``entrycons.py``: by the bandwidth that t
 from __future__ import annotations
 
 import re
-from binascii import Error as Base64Error
-from binascii import a2b_base64
 from collections.abc import Iterable, Mapping
 
-import attrs
+from perfd.tor.events.relays import RouterStatus, RouterStatusReader
 
 GUARD_FLAGS = frozenset(("Guard", "Running", "Valid", "Stable", "Fast", "V2Dir"))
 """What tor itself wants of a guard (guard-spec, section 4.1), and that it is up."""
@@ -20,56 +18,20 @@ GUARD_FLAGS = frozenset(("Guard", "Running", "Valid", "Stable", "Fast", "V2Dir")
 MAX_ROUTERS = 100_000
 """Relays read from one consensus; the public one has less than a tenth of them."""
 
-_IDENTITY = re.compile(r"[A-Za-z0-9+/]{27}", re.ASCII)
 _BANDWIDTH = re.compile(r"bandwidth ([0-9]{1,15}) ([0-9]{1,15}) ([0-9]{1,15})", re.ASCII)
 _FINGERPRINT = re.compile(r"(?:opt )?fingerprint ((?:[0-9A-F]{4} ?){10})", re.ASCII)
 
 
-@attrs.frozen
-class Router:
-    """A relay that can be a guard: its weight in the consensus (kB/s), and whether authorities measured that."""
-
-    fingerprint: str  # 40 hexadecimal digits
-    nickname: str
-    bandwidth: int
-    measured: bool = True
-
-
-class RouterStatusReader:
-    """Reads ``GETINFO ns/all`` line by line (dir-spec, the r, s and w lines of a consensus), for the guards in it.
-
-    Lines that it does not understand are passed over.
-    """
+class GuardReader:
+    """Reads ``GETINFO ns/all`` line by line, for the guards in it."""
 
     def __init__(self) -> None:
-        self.guards: list[Router] = []
-        self._router: tuple[str, str] | None = None  # fingerprint and nickname
-        self._is_guard = False
+        self.guards: list[RouterStatus] = []
+        self.line = RouterStatusReader(self._found).line
 
-    def line(self, line: str) -> None:
-        if line.startswith("r "):
-            self._is_guard = False
-            self._router = _identity(line)
-        elif line.startswith("s "):
-            self._is_guard = GUARD_FLAGS.issubset(line.split())
-        elif line.startswith("w ") and self._is_guard and self._router is not None:
-            words = dict(word.split("=", 1) for word in line.split() if "=" in word)
-            bandwidth = words.get("Bandwidth", "")
-            if bandwidth.isascii() and bandwidth.isdigit() and len(bandwidth) < 16:
-                measured = words.get("Unmeasured") != "1"
-                if len(self.guards) < MAX_ROUTERS:
-                    self.guards.append(Router(*self._router, int(bandwidth), measured))
-            self._router = None
-
-
-def _identity(line: str) -> tuple[str, str] | None:
-    words = line.split(" ", 3)
-    if len(words) < 4 or not _IDENTITY.fullmatch(words[2]) or len(words[1]) > 19:
-        return None
-    try:
-        return a2b_base64(words[2] + "=").hex().upper(), words[1]
-    except Base64Error:
-        return None
+    def _found(self, relay: RouterStatus) -> None:
+        if relay.flags >= GUARD_FLAGS and len(self.guards) < MAX_ROUTERS:
+            self.guards.append(relay)
 
 
 class DescriptorReader:
@@ -96,7 +58,9 @@ class DescriptorReader:
             self.advertised[self._fingerprint] = self._bandwidth
 
 
-def rank(order: str, guards: Iterable[Router], advertised: Mapping[str, int] | None = None) -> list[Router]:
+def rank(
+    order: str, guards: Iterable[RouterStatus], advertised: Mapping[str, int] | None = None
+) -> list[RouterStatus]:
     """The guards in ``order``, the most wanted first.
 
     Without a weight a relay is never used. Where the authorities have measured any relays, those that they have not
@@ -107,7 +71,7 @@ def rank(order: str, guards: Iterable[Router], advertised: Mapping[str, int] | N
     if any(guard.measured for guard in usable):
         usable = [guard for guard in usable if guard.measured]
     if order in ("fast", "slow"):
-        values: dict[Router, float] = {guard: guard.bandwidth for guard in usable}
+        values: dict[RouterStatus, float] = {guard: guard.bandwidth for guard in usable}
     elif order in ("fastratio", "slowratio"):
         known = advertised or {}
         values = {

@@ -739,7 +739,14 @@ class FakeProtocol:
         self.asked: list[str] = []
 
     def add_event_listener(self, keyword: str, listener: Callable[[str], None]) -> Deferred:
-        self.listeners[keyword] = listener
+        others = self.listeners.get(keyword)
+
+        def listen(text: str) -> None:
+            if others is not None:
+                others(text)
+            listener(text)
+
+        self.listeners[keyword] = listen
         return succeed(None)
 
     def get_info_raw(self, key: str) -> Deferred:

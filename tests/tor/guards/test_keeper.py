@@ -16,16 +16,22 @@ from txtorcon.torcontrolprotocol import TorDisconnectError
 from perfd.clock import Clock
 from perfd.config.values import GUARD_ORDERS, GuardPolicy
 from perfd.tor.control import ControlError
+from perfd.tor.events.relays import RouterStatus
 from perfd.tor.guards import choice as guard_choice
 from perfd.tor.guards.choice import DESCRIPTOR_PATIENCE, DESCRIPTOR_PAUSE, READ_SIZE, Choice
 from perfd.tor.guards.keeper import NETWORK_DOWN_PAUSE, NEW_CIRCUITS_TIME, SETTLE, STOP_WAIT, Guards, guard_states
-from perfd.tor.guards.routers import DescriptorReader, Router, RouterStatusReader, rank
+from perfd.tor.guards.routers import DescriptorReader, GuardReader, rank
 
 FLAGS = "Fast Guard Running Stable V2Dir Valid"
 
 
 def fingerprint(number: int) -> str:
     return f"{number:040X}"
+
+
+def relay(identity: str, nickname: str, bandwidth: int, *, measured: bool = True) -> RouterStatus:
+    """A relay that can be a guard."""
+    return RouterStatus(identity, nickname, frozenset(FLAGS.split()), bandwidth, measured)
 
 
 def status(number: int, bandwidth: int, flags: str = FLAGS, more: str = "") -> list[str]:
@@ -52,8 +58,8 @@ def descriptor(number: int, average: int, burst: int, observed: int) -> list[str
     ]
 
 
-def read(lines: list[str]) -> list[Router]:
-    reader = RouterStatusReader()
+def read(lines: list[str]) -> list[RouterStatus]:
+    reader = GuardReader()
     for line in lines:
         reader.line(line)
     return reader.guards
@@ -70,9 +76,9 @@ class Reading(SynchronousTestCase):
         self.assertEqual(
             read(lines),
             [
-                Router(fingerprint(1), "relay1", 500),
-                Router(fingerprint(2), "relay2", 20, measured=False),
-                Router(fingerprint(3), "relay3", 0),
+                relay(fingerprint(1), "relay1", 500),
+                relay(fingerprint(2), "relay2", 20, measured=False),
+                relay(fingerprint(3), "relay3", 0),
             ],
         )
 
@@ -117,12 +123,12 @@ class Reading(SynchronousTestCase):
 class Ranking(SynchronousTestCase):
     """The four orders."""
 
-    def order(self, order: str, guards: list[Router], advertised: dict[str, int] | None = None) -> list[int]:
+    def order(self, order: str, guards: list[RouterStatus], advertised: dict[str, int] | None = None) -> list[int]:
         return [int(guard.fingerprint, 16) for guard in rank(order, guards, advertised)]
 
     def test_orders(self) -> None:
         """By the weight, and by the weight in proportion to what is advertised."""
-        guards = [Router(fingerprint(n), f"relay{n}", weight) for n, weight in ((1, 300), (2, 100), (3, 200))]
+        guards = [relay(fingerprint(n), f"relay{n}", weight) for n, weight in ((1, 300), (2, 100), (3, 200))]
         advertised = {fingerprint(1): 600_000, fingerprint(2): 50_000, fingerprint(3): 200_000}
         self.assertEqual(
             [self.order(order, guards, advertised) for order in GUARD_ORDERS],
@@ -132,10 +138,10 @@ class Ranking(SynchronousTestCase):
     def test_left_out(self) -> None:
         """Relays that are not used, not measured, or of which it is not known what they advertise."""
         guards = [
-            Router(fingerprint(1), "a", 0),
-            Router(fingerprint(2), "b", 20, measured=False),
-            Router(fingerprint(3), "c", 200),
-            Router(fingerprint(4), "d", 100),
+            relay(fingerprint(1), "a", 0),
+            relay(fingerprint(2), "b", 20, measured=False),
+            relay(fingerprint(3), "c", 200),
+            relay(fingerprint(4), "d", 100),
         ]
         self.assertEqual(self.order("slow", guards), [4, 3])
         self.assertEqual(self.order("slowratio", guards, {fingerprint(3): 5, fingerprint(4): 0}), [3])
@@ -143,7 +149,7 @@ class Ranking(SynchronousTestCase):
 
     def test_network_without_bandwidth_authorities(self) -> None:
         """If nobody was measured, all are taken, as on a private network."""
-        guards = [Router(fingerprint(n), "a", 20, measured=False) for n in (2, 1)]
+        guards = [relay(fingerprint(n), "a", 20, measured=False) for n in (2, 1)]
         self.assertEqual(self.order("fast", guards), [1, 2])
 
     def test_no_order(self) -> None:
