@@ -17,6 +17,7 @@ from perfd import __version__
 from perfd.cli import daemon
 from perfd.cli.arguments import argument, config_option
 from perfd.cli.data import add_commands
+from perfd.cli.output import complain, say, standard_streams
 from perfd.cli.privileges import User
 from perfd.config import Config, ConfigError, load_config
 from perfd.config.kinds import KINDS
@@ -39,23 +40,37 @@ from perfd.units import parse_duration, parse_size
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
-    os.umask(os.umask(0o077) | 0o022)  # nobody else may write what is made here
-    options = _parsed(sys.argv[1:] if arguments is None else list(arguments))
+    with standard_streams():
+        os.umask(os.umask(0o077) | 0o022)  # nobody else may write what is made here
+        try:
+            return _run(sys.argv[1:] if arguments is None else list(arguments))
+        except KeyboardInterrupt:
+            return 130
+        except BrokenPipeError:
+            return 1  # the reader has gone; there is nobody to tell
+        except OSError as error:
+            complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+            return 1
+
+
+def _run(words: list[str]) -> int:
+    """Raises SystemExit, and OSError for what no command has expected, as when standard output is full."""
     try:
-        code: int = options.command(options)
-    except ConfigError as error:
-        count = len(error.problems)
-        _complain(*error.problems, f"{count} problem{'s' if count > 1 else ''}{options.after_mistakes}")
-        return 1
-    except InstanceError as error:
-        _complain(str(error))
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone; there is nobody to tell
-        return 1
-    return code
+        options = _parsed(words)
+        try:
+            code: int = options.command(options)
+        except ConfigError as error:
+            for problem in error.problems:
+                complain(problem)
+            count = len(error.problems)
+            complain(f"{count} problem{'s' if count > 1 else ''}{options.after_mistakes}")
+            return 1
+        except InstanceError as error:
+            complain(str(error))
+            return 1
+        return code
+    finally:
+        sys.stdout.flush()
 
 
 def _parsed(words: list[str]) -> argparse.Namespace:
@@ -67,11 +82,6 @@ def _parsed(words: list[str]) -> argparse.Namespace:
         hint = suggestion(words[0], commands)
         parser.exit(2, f"perfd: {words[0]!r} is no command{hint}; `perfd help` explains them\n")
     return parser.parse_args(words)
-
-
-def _complain(*lines: str) -> None:
-    for line in lines:
-        sys.stderr.write(f"perfd: {line}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,8 +130,8 @@ def _add_init(commands: _Commands) -> None:
 
 def _init(options: argparse.Namespace) -> int:
     for path in create_instance(options.directory, options.profile, host_label()):
-        sys.stdout.write(f"wrote {path}\n")
-    sys.stdout.write(f"next: edit {options.directory / CONFIG_FILE}, then cd {options.directory}; ./perfd start\n")
+        say(f"wrote {path}")
+    say(f"next: edit {options.directory / CONFIG_FILE}, then cd {options.directory}; ./perfd start")
     return 0
 
 
@@ -162,7 +172,7 @@ def _is_configured(options: argparse.Namespace) -> bool:
     path = options.config / CONFIG_FILE if options.config.is_dir() else options.config
     if path.exists() or instance.is_locked():
         return True
-    _complain(f"{path}: no such file, so there is no instance here; `perfd init DIR` makes one")
+    complain(f"{path}: no such file, so there is no instance here; `perfd init DIR` makes one")
     return False
 
 
@@ -188,7 +198,7 @@ def _check(options: argparse.Namespace) -> int:
 
     config = load_config(options.directory or options.config)
     check_machine(config)
-    sys.stdout.write(f"{config.path}: no mistakes found\n")
+    say(f"{config.path}: no mistakes found")
     return 0
 
 

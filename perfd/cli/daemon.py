@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from perfd.cli.output import complain, say
 from perfd.cli.privileges import User, obstacle
 from perfd.config import Config, ConfigError
 from perfd.config.values import Address
@@ -40,6 +41,8 @@ QUIET = 2.0
 STOP_TIMEOUT = 60.0
 """Seconds: more than a clean stop takes with every part at its own limit."""
 
+NO_LOG = "perfd.service.NoTwistdLog"
+FOREGROUND_LOG = "perfd.logfile.foreground.ForegroundLog"
 TWISTD = "from perfd.service import run_twistd; run_twistd()"
 
 
@@ -50,7 +53,7 @@ def twistd_arguments(config: Config, user: User, *, foreground: bool) -> list[st
         "-P",  # the working directory is no place to look for modules: others may write there
         "-c",
         TWISTD,
-        *(["--nodaemon"] if foreground else ["--logger", "perfd.service.NoTwistdLog"]),
+        *(["--nodaemon", "--logger", FOREGROUND_LOG] if foreground else ["--logger", NO_LOG]),
         "--pidfile=",  # twistd would write it as root; the daemon does it when it has become its user
         "--rundir",
         str(config.directory),
@@ -68,7 +71,7 @@ def start(config: Config, user: User) -> int:
     instance = Instance(config.directory)
     pid = instance.daemon_pid()
     if pid is not None:
-        _say(f"perfd is already running (pid {pid})")
+        say(f"perfd is already running (pid {pid})")
         return OK
     _remove_stale_pid_file(instance)
     if not _can_become(user, config):
@@ -77,17 +80,17 @@ def start(config: Config, user: User) -> int:
     if done.returncode != 0:
         pid = instance.daemon_pid()
         if pid is not None:  # another command was faster
-            _say(f"perfd is already running (pid {pid})")
+            say(f"perfd is already running (pid {pid})")
             return OK
-        _complain(f"perfd did not start; the reason is above, or at the end of {instance.log_file}")
+        complain(f"perfd did not start; the reason is above, or at the end of {instance.log_file}")
         return FAILED
     trouble = _until_ready(instance)
     if trouble is not None:
-        _complain(f"perfd did not start: {trouble}; {instance.log_file} has more")
+        complain(f"perfd did not start: {trouble}; {instance.log_file} has more")
         return FAILED
-    _say(f"perfd started (pid {instance.daemon_pid()})")
-    _say(f"log: {instance.log_file}")
-    _say(f"results: {results_url(config)}")
+    say(f"perfd started (pid {instance.daemon_pid()})")
+    say(f"log: {instance.log_file}")
+    say(f"results: {results_url(config)}")
     return OK
 
 
@@ -106,7 +109,7 @@ def _until_ready(instance: Instance) -> str | None:
             return "it ended at its start"
         if state != last and time.monotonic() > shown:
             last = state
-            _say(f"perfd is starting: {state}")
+            say(f"perfd is starting: {state}")
         time.sleep(0.05)
 
 
@@ -115,22 +118,22 @@ def stop(instance: Instance) -> int:
     pid = instance.daemon_pid()
     if pid is None:
         _remove_stale_pid_file(instance)
-        _say("perfd is not running")
+        say("perfd is not running")
         return OK
     try:
         os.kill(pid, signal.SIGTERM)
     except PermissionError:
-        _complain(f"perfd (pid {pid}) belongs to another user; stop it as that user or as root")
+        complain(f"perfd (pid {pid}) belongs to another user; stop it as that user or as root")
         return NO_PERMISSION
     except ProcessLookupError:
         pass  # it has just ended
     deadline = time.monotonic() + STOP_TIMEOUT
     while instance.is_locked():
         if time.monotonic() > deadline:
-            _complain(f"perfd (pid {pid}) has not stopped within {STOP_TIMEOUT:.0f} s; see {instance.log_file}")
+            complain(f"perfd (pid {pid}) has not stopped within {STOP_TIMEOUT:.0f} s; see {instance.log_file}")
             return FAILED
         time.sleep(0.05)
-    _say(f"perfd stopped (pid {pid})")
+    say(f"perfd stopped (pid {pid})")
     return OK
 
 
@@ -150,24 +153,24 @@ def status(instance: Instance, load: Callable[[], Config], *, as_json: bool) -> 
     if pid is None:
         dead = instance.pid_file.exists()
         text = f"perfd is dead, but {instance.pid_file} exists" if dead else "perfd is not running"
-        _say(json.dumps({"running": False, "message": text}) if as_json else text)
+        _show(json.dumps({"running": False, "message": text}) if as_json else text)
         return STATUS_DEAD_WITH_PID_FILE if dead else STATUS_NOT_RUNNING
     try:
         config = load()
     except ConfigError as error:
         if as_json:
-            _say(json.dumps({"running": True, "pid": pid, "health": None, "mistakes": error.problems}))
+            _show(json.dumps({"running": True, "pid": pid, "health": None, "mistakes": error.problems}))
         else:
-            _say("\n  ".join((f"perfd is running (pid {pid}); perfd.conf has mistakes:", *error.problems)))
+            _show("\n  ".join((f"perfd is running (pid {pid}); perfd.conf has mistakes:", *error.problems)))
         return FAILED
     health = read_health(config.server.listen)
     healthy = health is not None and health.get("healthy") is True
     if as_json:
-        _say(json.dumps({"running": True, "pid": pid, "health": health}))
+        _show(json.dumps({"running": True, "pid": pid, "health": health}))
         return OK if healthy else FAILED
-    _say(f"perfd is running (pid {pid}) as {_user_of(pid)}")
+    _show(f"perfd is running (pid {pid}) as {_user_of(pid)}")
     for line in _health_lines(health, config.network):
-        _say(f"  {line}")
+        _show(f"  {line}")
     return OK if healthy else FAILED
 
 
@@ -183,15 +186,14 @@ def run(config: Config, user: User) -> int:
     instance = Instance(config.directory)
     pid = instance.daemon_pid()
     if pid is not None:
-        _complain(f"perfd is already running (pid {pid})")
+        complain(f"perfd is already running (pid {pid})")
         return FAILED
     _remove_stale_pid_file(instance)
     if not _can_become(user, config):
         return NO_PERMISSION
-    _say(f"log: {instance.log_file}")
-    _say(f"results: {results_url(config)}")
-    _say("stop: Ctrl-C")
-    sys.stdout.flush()
+    say(f"log: {instance.log_file}")
+    say(f"results: {results_url(config)}")
+    say("stop: Ctrl-C")
     arguments = twistd_arguments(config, user, foreground=True)
     return os.execv(arguments[0], arguments)
 
@@ -258,21 +260,17 @@ def _experiment_lines(experiment: dict[str, Any]) -> Sequence[str]:
 def _remove_stale_pid_file(instance: Instance) -> None:
     if instance.pid_file.exists():
         instance.pid_file.unlink(missing_ok=True)
-        _say(f"removed the pid file of a daemon that is no more: {instance.pid_file}")
+        say(f"removed the pid file of a daemon that is no more: {instance.pid_file}")
 
 
 def _can_become(user: User, config: Config) -> bool:
     """Whether the daemon can be started as ``user``; complains if not."""
     found = obstacle(user, config)
     if found is not None:
-        _complain(found)
+        complain(found)
     return found is None
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"perfd: {text}\n")
+def _show(text: str) -> None:
+    """Write a line that was asked for. Raises OSError."""
+    sys.stdout.write(f"{text}\n")

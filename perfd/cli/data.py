@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfd.cli.arguments import argument, config_option
+from perfd.cli.output import complain
 from perfd.config import load_config
 from perfd.formats import outputs
 from perfd.store import parameters
@@ -167,7 +167,7 @@ def _guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse
             message = f"the database: {error}"
         except OSError as error:
             message = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
-        sys.stderr.write(f"perfd: {message}\n")
+        complain(message)
         return 1
 
     return run

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -20,6 +19,7 @@ from typing import Any
 import attrs
 
 from perfd.cli.import_readers import DONE, TABLES, Readers, Rows, Task, no_rows
+from perfd.cli.output import complain, say
 from perfd.cli.terminal import Progress
 from perfd.config import Config
 from perfd.formats.errors import Damage
@@ -65,12 +65,12 @@ def import_files(
     """
     tasks = [Task(path, source, filesize) for path in find_files(paths)]
     if not tasks:
-        sys.stderr.write("perfd: no files with a known ending are there\n")
+        complain("no files with a known ending are there")
         return 1
     with closing(open_database(database_path(config.database, config.directory))) as connection:
         prepare_for_bulk(connection)
         counts = import_into(connection, tasks)
-    sys.stdout.write(f"{counts}\n")
+    say(str(counts))
     return 1 if counts.damaged else 0
 
 
@@ -114,7 +114,8 @@ def import_into(connection: sqlite3.Connection, tasks: Sequence[Task]) -> Count:
 
 def _report(damages: Sequence[Damage], counts: Count) -> None:
     counts.damaged += len(damages)
-    sys.stderr.writelines(f"perfd: {damage}\n" for damage in damages)
+    for damage in damages:
+        complain(str(damage))
 
 
 def _insert(connection: sqlite3.Connection, rows_of_tables: Rows, counts: Count) -> None:

@@ -16,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
 
 from perfd.cli.foreground import run_reactor
+from perfd.cli.output import complain
 from perfd.cli.standalone import FREE_PORT, NotReadyError, default_path, own_instance, patience, prepare
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
@@ -104,13 +105,13 @@ class _Running:
         )
         self.listens = True
         version = f", version {way.tor.version}" if way.tor.version is not None else ""
-        sys.stderr.write(f"perfd: the proxy listens on {wanted.listen}, in front of {way.name}{version}\n")
+        complain(f"the proxy listens on {wanted.listen}, in front of {way.name}{version}")
         try:
             await self._broken
         finally:
             await opened.close()
             if opened.turned_away:
-                sys.stderr.write(f"perfd: {opened.turned_away} connections were turned away: there were too many\n")
+                complain(f"{opened.turned_away} connections were turned away: there were too many")
 
     def _write(self, record: ProxyConnection, log: TextIO) -> None:
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from perfd.cli.output import complain
 from perfd.cli.results import date, print_table, seconds
 from perfd.config import Config
 from perfd.config.kinds import SERIES, kind_of
@@ -121,7 +122,7 @@ def show_series(config: Config, series_id: str, *, as_json: bool) -> int:
     with StoreReader(database_path(config.database, config.directory)) as reader:
         series = read_series(reader, series_id)
     if series is None:
-        sys.stderr.write(f"perfd: no series has the id {series_id!r}; `perfd results --type series` names them\n")
+        complain(f"no series has the id {series_id!r}; `perfd results --type series` names them")
         return 1
     if as_json:
         document = {

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError
 
 from perfd.cli.foreground import Interruption, run_reactor
+from perfd.cli.output import complain, say
 from perfd.cli.terminal import Progress
 from perfd.processes.programs import ProgramMissingError
 from perfd.reactor import installed_reactor
@@ -30,29 +31,29 @@ def run(action: str, directory: Path, tor_binary: str, *, as_json: bool) -> int:
             started = await Testnet(directory, tor_binary).start(
                 reactor, progress=lambda done, total, step: progress.update(step, done, total)
             )
-        _say(f"the private network in {directory} {'runs' if started else 'already runs'}")
-        _say("a tor uses it with these lines in its torrc:")
+        say(f"the private network in {directory} {'runs' if started else 'already runs'}")
+        say("a tor uses it with these lines in its torrc:")
         for line in Testnet(directory).client_options:
-            _say(f"  {line}")
+            say(f"  {line}")
         return 0
 
     async def stop() -> int:
         stopped = await Testnet(directory, tor_binary).stop(reactor)
-        _say(f"the private network in {directory} {'has stopped' if stopped else 'did not run'}")
+        say(f"the private network in {directory} {'has stopped' if stopped else 'did not run'}")
         return 0
 
     async def status() -> int:
         state = network_status(directory)
-        _say(json.dumps(_as_dict(state)) if as_json else _in_words(state))
+        sys.stdout.write((json.dumps(_as_dict(state)) if as_json else _in_words(state)) + "\n")
         return 0 if state.ready else 1
 
     actions = {"start": start, "stop": stop, "status": status}
     try:
         run_reactor(reactor, main)
     except (TestnetError, ProgramMissingError) as error:
-        sys.stderr.write(f"perfd: {error}\n")
+        complain(str(error))
     except CancelledError:
-        sys.stderr.write(f"perfd: interrupted; perfd testnet status {directory} says what runs\n")
+        complain(f"interrupted; perfd testnet status {directory} says what runs")
     return codes[0] if codes else 1
 
 
@@ -77,8 +78,3 @@ def _in_words(status: NetworkStatus) -> str:
     for relay, pid in zip(status.state.relays, status.pids, strict=True):
         lines.append(f"  {relay.nickname}: port {relay.or_port}, {f'pid {pid}' if pid else 'not running'}")
     return "\n".join(lines)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
