@@ -15,6 +15,8 @@ from typing import Any
 
 from twisted.application.service import Application, IServiceCollection, Service
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 from twisted.python import usage
@@ -35,7 +37,7 @@ from perfd.daemon.upkeep.work import Work
 from perfd.experiments.run import TorExperiment
 from perfd.instance import FAILED, READY, Instance, InstanceError, InstanceLock
 from perfd.laboratory import Laboratory
-from perfd.logfile.file import LogFile, reopen_on_signal
+from perfd.logfile.file import LogFile, LogStatus, reopen_on_signal
 from perfd.logfile.line import LogSink
 from perfd.preflight import check_machine
 from perfd.reactor import Reactor, installed_reactor
@@ -48,6 +50,9 @@ from perfd.store.writer import StoreSink
 from perfd.tor.events.listener import ControlEvents
 from perfd.variant import Variant
 from perfd.web.results.answers import Access, PublicDatabase
+
+LOOK = 5.0
+"""Seconds between two looks at the database's files; it is looked at before each record too."""
 
 
 class LogService(Service):
@@ -67,6 +72,11 @@ class LogService(Service):
             raise StartError(f"{self._path}: {error.strerror}") from None
         globalLogPublisher.addObserver(self._file)
         reopen_on_signal(self._file)
+
+    @property
+    def status(self) -> LogStatus:
+        """See ``LogFile.status``."""
+        return LogStatus(None, None) if self._file is None else self._file.status
 
     def stopService(self) -> Deferred[None] | None:
         super().stopService()
@@ -114,6 +124,7 @@ class StoreService(Service):
 
     def __init__(
         self,
+        reactor: IReactorTime,
         sink: StoreSink,
         reader: AsyncReader,
         opened: Callable[[], None],
@@ -123,15 +134,19 @@ class StoreService(Service):
         self._reader = reader
         self._opened = opened
         self._unusable = unusable
+        self._looking = LoopingCall(sink.look)
+        self._looking.clock = reactor
 
     def startService(self) -> None:
         super().startService()
         self._reader.start()
         starting = Deferred.fromCoroutine(self._sink.start())
         starting.addCallbacks(lambda _: self._opened(), self._not_started)
+        self._looking.start(LOOK, now=False)
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
+        self._looking.stop()
         self._reader.stop()
         return Deferred.fromCoroutine(self._sink.stop())
 
@@ -157,7 +172,8 @@ class Perfd(OrderedServices):
         database = database_path(config.database, config.directory)
         store = StoreSink(reactor, ThreadWorker(reactor, "perfd-writer"), database)
         reader = AsyncReader(ThreadWorker(reactor, "perfd-reader", 2), database)
-        health = Health(clock, config.source, __version__, lambda: store.status.trouble)
+        log = LogService(reactor, instance.log_file, config.keep_logs)
+        health = Health(clock, config.source, __version__, database=lambda: store.status, log=lambda: log.status)
         metrics = Metrics(config.source, __version__, lambda: store.status.pending)
         sinks = FanOut({"log": LogSink(), "database": store, "health": health, "metrics": metrics})
         public = PublicDatabase(reader, Access(config.server.results))
@@ -172,8 +188,8 @@ class Perfd(OrderedServices):
 
         self._lock = LockService(instance)
         self._lock.setServiceParent(self)
-        LogService(reactor, instance.log_file, config.keep_logs).setServiceParent(self)
-        StoreService(store, reader, self._ready, self._give_up).setServiceParent(self)
+        log.setServiceParent(self)
+        StoreService(reactor, store, reader, self._ready, self._give_up).setServiceParent(self)
         HealthHistory(reactor, health, partial(read_history, reader)).setServiceParent(self)
         laboratory.setServiceParent(self)
         downtime = Downtime(reactor, partial(read_last_slot, reader, config.source))

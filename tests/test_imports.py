@@ -74,7 +74,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "routes": {"clock", "daemon.upkeep", "store", "web", "web.results", "web.targets"},
     "service": "*",
     "socks": {"clock", "record", "wire"},
-    "store": {"record", "units", "variant"},
+    "store": {"clock", "record", "units", "variant"},
     "tor": {"clock", "processes", "reactor", "socks", "tor.events", "wire"},
     "tor.events": {"clock", "record"},
     "tor.guards": {"clock", "config", "tor", "tor.events"},

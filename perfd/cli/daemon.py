@@ -241,7 +241,14 @@ def _health_lines(health: dict[str, Any] | None, network: str) -> Sequence[str]:
         for tor in health.get("tors", [])
     ]
     experiments = [line for experiment in health.get("experiments", []) for line in _experiment_lines(experiment)]
-    return [*tors, *experiments, f"database: {health.get('database')}"]
+    files = [_file_line(name, health) for name in ("database", "log") if name in health]
+    return [*tors, *experiments, *files]
+
+
+def _file_line(name: str, health: dict[str, Any]) -> str:
+    replaced = health.get(f"{name}_replaced")
+    note = "" if replaced is None else f"; it was deleted, moved or replaced at {replaced}"
+    return f"{name}: {health.get(name)}{note}"
 
 
 def _experiment_lines(experiment: dict[str, Any]) -> Sequence[str]:

@@ -51,6 +51,18 @@ class History(Protocol):
         """Since then."""
 
 
+class FileStatus(Protocol):
+    """How a file does that Perfd writes."""
+
+    @property
+    def trouble(self) -> str | None:
+        """In words; None if it is well."""
+
+    @property
+    def replaced(self) -> float | None:
+        """When it was last found deleted, moved or replaced (epoch); None: never."""
+
+
 Read = Callable[[str, Variant, float], Awaitable[History | None]]
 """Gives the history of an experiment's variant until a time (epoch)."""
 
@@ -131,14 +143,22 @@ class ExperimentHealth:
 class Health:
     """A sink that remembers how each experiment goes on, and the answer of ``/health``.
 
-    ``database`` gives the trouble of the database in words, None if there is none.
+    ``database`` and ``log`` give the status of the database and of perfd.log.
     """
 
-    def __init__(self, clock: Clock, source: str, version: str, database: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        source: str,
+        version: str,
+        *,
+        database: Callable[[], FileStatus],
+        log: Callable[[], FileStatus],
+    ) -> None:
         self._clock = clock
         self._source = source
         self._version = version
-        self._database = database
+        self._files = {"database": database, "log": log}
         self._began = clock.anchor()
         self._experiments: dict[str, ExperimentHealth] = {}
         self._tors: Sequence[Tor] = ()
@@ -180,15 +200,17 @@ class Health:
     def report(self) -> dict[str, Any]:
         """The state of everything, ready for JSON; ``healthy`` sums it up."""
         now = self._clock.monotonic()
-        trouble = self._database()
+        files = {name: status() for name, status in self._files.items()}
         tors = [_tor_report(tor) for tor in self._tors]
         experiments = [experiment.as_dict(now) for experiment in self._experiments.values()]
         return {
-            "healthy": trouble is None and all(each["healthy"] for each in (*tors, *experiments)),
+            "healthy": all(file.trouble is None for file in files.values())
+            and all(each["healthy"] for each in (*tors, *experiments)),
             "source": self._source,
             "version": self._version,
             "time": iso(self._clock.wall()),
-            "database": trouble or "ok",
+            **{name: file.trouble or "ok" for name, file in files.items()},
+            **{f"{name}_replaced": iso(file.replaced) for name, file in files.items()},
             "tors": tors,
             "experiments": experiments,
         }

@@ -20,8 +20,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from perfd.clock import Clock
 from perfd.record import Circuit, Measurement, Stream, TorEvent
 from perfd.store.database import StoreError, transaction
+from perfd.store.files import OpenFiles, identity
 from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS, Table
 from perfd.store.schema import open_database
 from perfd.store.worker import Worker
@@ -73,6 +75,8 @@ class StoreStatus:
 
     trouble: str | None
     pending: int
+    replaced: float | None = None
+    """When its files were last found deleted, moved or replaced, in seconds since the epoch; None: never."""
 
 
 class _Stage(Enum):
@@ -89,7 +93,8 @@ class StoreSink:
     ``record`` and its siblings put a record into a queue and return at once. What waits is written in one
     transaction. While the database cannot be written (disk full, locked, I/O errors) the records
     wait, up to ``MAX_PENDING``, and are tried again after growing pauses. A record that itself cannot be stored
-    is logged and dropped, so that it cannot hold up the others.
+    is logged and dropped, so that it cannot hold up the others. Files that somebody deletes, moves or replaces
+    are noticed before each transaction, and opened anew.
     """
 
     _log = Logger()
@@ -100,14 +105,19 @@ class StoreSink:
         worker: Worker,
         path: Path,
         connect: Callable[[Path], sqlite3.Connection] = open_database,
+        clock: Clock | None = None,
     ) -> None:
         self._reactor = reactor
+        self._clock = clock or Clock()
         self._worker = worker  # must have one thread
         self._path = path
         self._connect = connect
-        self._connection: sqlite3.Connection | None = None  # only the worker touches it
+        self._connection: sqlite3.Connection | None = None  # only the worker touches it,
+        self._files = OpenFiles(path)  # and these
+        self._changes: deque[str] = deque()  # what it found out about the files, for the reactor's thread to tell
         self._pending: deque[Entry] = deque()
         self._trouble: str | None = None
+        self._replaced: float | None = None
         self._refused = 0  # since the trouble began
         self._stage = _Stage.NEW
         self._writing: Deferred[None] | None = None
@@ -115,7 +125,7 @@ class StoreSink:
 
     @property
     def status(self) -> StoreStatus:
-        return StoreStatus(self._trouble, len(self._pending))
+        return StoreStatus(self._trouble, len(self._pending), self._replaced)
 
     def record(self, measurement: Measurement) -> None:
         self._enqueue(MEASUREMENTS, measurement)
@@ -150,6 +160,12 @@ class StoreSink:
             self._stage = _Stage.OPEN
             self._write()
 
+    def look(self) -> None:
+        """See whether the files are still there. To be called now and then, since records may be rare."""
+        if self._stage is _Stage.OPEN and self._writing is None:
+            self._writing = Deferred.fromCoroutine(self._look())
+            self._writing.addBoth(self._written)
+
     async def stop(self) -> None:
         """Write what waits, in ``STOP_TIMEOUT`` seconds, and close. Says in the log what could not be written."""
         if self._stage not in (_Stage.OPENING, _Stage.OPEN):
@@ -162,7 +178,7 @@ class StoreSink:
         if self._writing is not None:
             await self._writing.addTimeout(STOP_TIMEOUT, self._reactor)
         try:
-            await self._worker.run(self._close).addTimeout(STOP_TIMEOUT, self._reactor)
+            await self._worker.run(self._finish).addTimeout(STOP_TIMEOUT, self._reactor)
         except TookTooLong:
             self._trouble = self._trouble or TOO_SLOW
         self._worker.stop()
@@ -201,6 +217,18 @@ class StoreSink:
         if isinstance(result, Failure):
             self._log.failure("an error inside Perfd stopped the writing to the database", result)
 
+    async def _look(self) -> None:
+        try:
+            await self._worker.run(self._open)
+        except CancelledError:
+            self._trouble = self._trouble or TOO_SLOW
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the records are kept
+            self._failed(error)
+        else:
+            self._succeeded()
+        await self._write_pending()  # what came meanwhile
+
     async def _write_pending(self) -> None:
         """Write until nothing waits; while that fails, try again after a pause, but not when stopping."""
         pause = FIRST_PAUSE
@@ -234,6 +262,7 @@ class StoreSink:
         self._pause = None
 
     def _failed(self, error: Exception) -> None:
+        self._tell_changes()
         if self._trouble is None:
             self._log.error(
                 "the database {path} cannot be written: {error}; records wait in memory and are tried again",
@@ -243,6 +272,7 @@ class StoreSink:
         self._trouble = str(error)
 
     def _succeeded(self) -> None:
+        self._tell_changes()
         if self._trouble is not None:
             self._log.info(
                 "the database {path} is written again; {refused} records could not wait and are not in it",
@@ -251,6 +281,15 @@ class StoreSink:
             )
         self._trouble = None
         self._refused = 0
+
+    def _tell_changes(self) -> None:
+        while self._changes:
+            self._replaced = self._clock.wall()
+            self._log.error(
+                "the database {path} {change} while Perfd ran; it is opened anew, and what waits is written to it",
+                path=self._path,
+                change=self._changes.popleft(),
+            )
 
     def _report(self, rejected: Sequence[tuple[Entry, str]]) -> None:
         for (table, record), reason in rejected:
@@ -264,9 +303,25 @@ class StoreSink:
     # In the worker's thread.
 
     def _open(self) -> sqlite3.Connection:
+        if self._connection is not None and (change := self._files.change()) is not None:
+            self._files.finish(self._connection)
+            self._connection = None
+            self._changes.append(change)
         if self._connection is None:
-            self._connection = self._connect(self._path)
+            before = identity(self._path)
+            connection = self._connect(self._path)
+            if before not in (None, identity(self._path)):
+                connection.close()
+                raise sqlite3.OperationalError("the file was replaced while it was opened")
+            self._files = OpenFiles.at(self._path)
+            self._connection = connection
         return self._connection
+
+    def _finish(self) -> None:
+        if self._connection is not None and self._files.change() is not None:
+            with suppress(sqlite3.OperationalError):
+                self._files.finish(self._connection)
+        self._close()
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -276,18 +331,22 @@ class StoreSink:
     def _store(self, batch: Sequence[Entry]) -> list[tuple[Entry, str]]:
         """Write ``batch``; returns the records that can never be stored, and why.
 
-        After an error the database is opened anew: it may have been moved, or its disk been repaired.
+        After an error the database is opened anew: its disk may have been repaired.
         """
         connection = self._open()
+        rejected: list[tuple[Entry, str]] = []
         try:
             try:
                 _insert_all(connection, batch)
             except UNSTORABLE:
-                return _insert_each(connection, batch)
+                rejected = _insert_each(connection, batch)
         except sqlite3.Error:
             self._close()
             raise
-        return []
+        if self._files.is_moved:  # who deletes it in this moment does not delete these
+            raise sqlite3.OperationalError("the file was taken away while it was written to")
+        self._files.written()
+        return rejected
 
 
 def _insert_all(connection: sqlite3.Connection, batch: Sequence[Entry]) -> None:

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from perfd.cli.daemon import _health_lines
 from perfd.clock import Clock
 from perfd.daemon.health import PAUSE, WORTH_A_LINE, Health, HealthHistory, iso
+from perfd.logfile.file import LogStatus
 from perfd.record import Error, Outcome
 from perfd.store.reader import History
 from perfd.variant import Variant
@@ -47,11 +48,18 @@ class HealthCase(SynchronousTestCase):
             wall=lambda: START + self.step + self.reactor.seconds(), monotonic=lambda: 5000 + self.reactor.seconds()
         )
         self.trouble: str | None = None
+        self.replaced: float | None = None
         self.health = self.start()
 
     def start(self) -> Health:
         """Perfd is started, now."""
-        health = Health(self.clock, "example", "1.2", lambda: self.trouble)
+        health = Health(
+            self.clock,
+            "example",
+            "1.2",
+            database=lambda: LogStatus(self.trouble, self.replaced),
+            log=lambda: LogStatus(None, None),
+        )
         health.watch("fast", INTERVAL, lambda: START + 600, self.variants)
         return health
 
@@ -99,6 +107,9 @@ class ReportTests(HealthCase):
                 "version": "1.2",
                 "time": "2023-11-14T22:13:30Z",
                 "database": "ok",
+                "log": "ok",
+                "database_replaced": None,
+                "log_replaced": None,
                 "tors": [
                     {"name": "a", "healthy": True, "state": "ready", "version": "0.4.9.11"},
                     {"name": "b", "healthy": True, "state": "bootstrapping: 5 %", "version": None},
@@ -148,6 +159,15 @@ class ReportTests(HealthCase):
         """Trouble with the database is unhealthy, and named."""
         self.trouble = "disk full"
         self.assertEqual((self.healthy, self.health.report()["database"]), (False, "disk full"))
+
+    def test_replaced(self) -> None:
+        """A file that was replaced works again, so that is healthy, but it is told when that was."""
+        self.replaced = START
+        report = self.health.report()
+        self.assertEqual((self.healthy, report["database_replaced"]), (True, iso(START)))
+        self.assertIn(
+            f"database: ok; it was deleted, moved or replaced at {iso(START)}", _health_lines(report, "tor")
+        )
 
 
 class OutageTests(HealthCase):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -24,7 +25,7 @@ from zope.interface.verify import verifyObject
 
 from perfd.clock import Clock
 from perfd.logfile import file as logobserver
-from perfd.logfile.file import LogFile, reopen_on_signal
+from perfd.logfile.file import LogFile, LogStatus, reopen_on_signal
 from perfd.logfile.line import DamagedLine, LogSink, parse, parse_file
 from perfd.proxy import MeasuringProxy
 from tests.support.places import CHECKOUT
@@ -260,17 +261,16 @@ class ReopenTests(LogFileCase):
     """Outside log rotation."""
 
     def test_signal(self) -> None:
-        """SIGUSR1 lets the next line go to a new file."""
+        """SIGUSR1 says that whoever moved the file meant it: there is nothing to tell."""
         self.addCleanup(signal.signal, signal.SIGUSR1, signal.getsignal(signal.SIGUSR1))
         log = self.open()
         reopen_on_signal(log)
         self.say(log, "one")
         self.path.rename(self.directory / "moved")
-        self.say(log, "two")
         os.kill(os.getpid(), signal.SIGUSR1)
-        self.say(log, "three")
-        self.assertEqual(self.texts(self.directory / "moved"), ["one", "two"])
-        self.assertEqual(self.texts(), ["three"])
+        self.say(log, "two")
+        self.assertEqual(self.texts(self.directory / "moved"), ["one"])
+        self.assertEqual(self.texts(), ["two"])
 
     def test_impossible(self) -> None:
         """When there is nothing to reopen, the open file is used until there is."""
@@ -283,6 +283,62 @@ class ReopenTests(LogFileCase):
         self.path.rmdir()
         self.say(log, "two")
         self.assertEqual((self.texts(moved), self.texts()), (["one"], ["two"]))
+
+
+class ReplacedTests(LogFileCase):
+    """A file that somebody deletes, moves or replaces without a signal."""
+
+    def gone(self, how: str) -> str:
+        return f"perfd.log {how} while Perfd ran; it goes on here"
+
+    def test_deleted(self) -> None:
+        """Lines go to a new file, and it is told; past midnight too."""
+        log = self.open()
+        self.say(log, "one")
+        self.path.unlink()
+        self.say(log, "two")
+        self.assertEqual(self.texts(), [self.gone("was deleted"), "two"])
+        self.assertEqual(log.status, LogStatus(None, self.now))
+        self.path.unlink()
+        self.now += DAY
+        self.say(log, "three")
+        self.now += DAY
+        self.say(log, "four")
+        self.assertEqual((self.texts(), self.others()), (["four"], ["perfd.log.2026-11-24"]))
+
+    def test_moved(self) -> None:
+        """The moved file keeps what it has, and is not set aside in the place of another."""
+        log = self.open()
+        self.say(log, "one")
+        moved = self.directory / "moved"
+        self.path.rename(moved)
+        self.now += DAY
+        self.say(log, "two")
+        self.assertEqual((self.texts(moved), self.texts()), (["one"], [self.gone("was moved"), "two"]))
+        self.assertEqual(self.others(), ["moved"])
+
+    def test_replaced(self) -> None:
+        """The file that is there now goes on, behind what is in it."""
+        log = self.open()
+        self.say(log, "one")
+        other = self.directory / "other"
+        other.write_text("half a line", encoding="utf-8")
+        os.utime(other, (self.now, self.now))
+        other.rename(self.path)
+        self.say(log, "two")
+        self.assertEqual(self.texts(), ["half a line [cut off]", self.gone("was replaced"), "two"])
+
+    def test_directory_vanished(self) -> None:
+        """Lines are held until there is a directory again, and the status says so."""
+        log = self.open()
+        self.say(log, "one")
+        shutil.rmtree(self.directory)
+        self.say(log, "two")
+        self.assertEqual(log.status.trouble, "No such file or directory")
+        self.directory.mkdir()
+        self.say(log, "three")
+        self.assertEqual(self.texts()[-2:], ["two", "three"])
+        self.assertIsNone(log.status.trouble)
 
 
 class FullDiskTests(LogFileCase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -23,7 +25,7 @@ from perfd.store.reader import StoreReader
 from perfd.store.schema import open_database
 from perfd.store.writer import STOP_TIMEOUT
 from tests.support.places import CHECKOUT
-from tests.support.store import CIRCUIT, STREAM, SinkCase
+from tests.support.store import CIRCUIT, STREAM, SinkCase, checkpoint
 from tests.support.strategies import typical
 
 
@@ -175,6 +177,156 @@ class TroubleTests(SinkCase):
         self.assertIn("took longer", self.texts()[-1])
 
 
+class ReplacedTests(SinkCase):
+    """Files that somebody deletes, moves or replaces under the open database."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.elsewhere = self.path.with_name("elsewhere")
+        self.elsewhere.mkdir()
+        self.start()
+        self.record(*range(5))
+
+    def move(self, *names: str) -> None:
+        for name in names:
+            (self.path.parent / name).rename(self.elsewhere / name)
+
+    def moved(self) -> list[int]:
+        """The records of the database that was moved, which must be whole."""
+        path = self.elsewhere / "perfd.sqlite"
+        with closing(open_database(path)) as connection:
+            self.assertEqual(connection.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
+        with StoreReader(path) as reader:
+            return sorted(int(measurement.id, 16) for measurement in reader.measurements())
+
+    def told(self) -> list[str]:
+        return [text.partition(" while Perfd ran")[0] for text in self.texts() if "while Perfd ran" in text]
+
+    def test_moved(self) -> None:
+        """What was stored before is in the moved file, alone or with its log; what comes then in the new one."""
+        for names in (("perfd.sqlite",), ("perfd.sqlite", "perfd.sqlite-wal", "perfd.sqlite-shm")):
+            with self.subTest(names):
+                self.move(*names)
+                self.record(*range(5, 10))
+                self.assertEqual((self.moved(), self.stored()), (list(range(5)), list(range(5, 10))))
+                for path in (*self.elsewhere.iterdir(), self.path):
+                    path.unlink()
+                self.record(*range(5))
+                self.record(*range(100, 100))
+        self.assertEqual(self.told()[0], f"the database {self.path} was deleted or moved")
+        self.assertIsNotNone(self.sink.status.replaced)
+
+    def test_log_or_index_moved(self) -> None:
+        """What is in the write-ahead log is not lost with its name."""
+        for n, name in enumerate(("perfd.sqlite-wal", "perfd.sqlite-shm")):
+            self.move(name)
+            self.record(10 + n)
+            self.assertEqual(self.told()[n], f"the database {self.path} was deleted or moved ({name})")
+        self.assertEqual(self.stored(), [*range(5), 10, 11])
+        with closing(open_database(self.path)) as connection:
+            self.assertEqual(connection.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
+
+    def test_replaced_by_another(self) -> None:
+        """The old write-ahead log is not taken for that of a database that takes the place."""
+        other = self.elsewhere / "other.sqlite"
+        with closing(open_database(other)) as connection:
+            writer.insert_many(connection, [typical(n) for n in range(50, 60)])
+        other.rename(self.path)
+        self.record(5)
+        self.assertEqual(self.stored(), [5, *range(50, 60)])
+        with closing(open_database(self.path)) as connection:
+            self.assertEqual(connection.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
+        self.assertEqual(self.told(), [f"the database {self.path} was replaced"])
+
+    def test_replaced_by_rubbish(self) -> None:
+        """What is no database is told, by name or in place; records are held until it goes."""
+        for n, replace in enumerate((self.put_beside, self.path.write_bytes)):
+            with self.subTest(replace):
+                checkpoint(self.path)
+                replace(b"rubbish" * 1000)
+                self.record(100 + n)
+                self.clock.advance(60)
+                self.assertIn("not a database", self.sink.status.trouble or "")
+                self.assertEqual(self.sink.status.pending, 1)
+                self.path.unlink()
+                self.clock.advance(60)
+                self.assertEqual((self.stored(), self.sink.status.pending), ([100 + n], 0))
+
+    def put_beside(self, content: bytes) -> None:
+        other = self.elsewhere / "other"
+        other.write_bytes(content)
+        other.rename(self.path)
+
+    def test_overwritten(self) -> None:
+        """A file of which all is still in the write-ahead log is whole again."""
+        for n, content in enumerate((b"rubbish" * 1000, b"")):
+            self.path.write_bytes(content)
+            self.sink.look()
+            self.record(*range(5 * n + 5, 5 * n + 10))
+            self.assertEqual(self.stored(), list(range(5 * n + 10)))
+        self.assertEqual(self.told()[-1], f"the database {self.path} was overwritten")
+
+    def test_emptied(self) -> None:
+        """One of which nothing is left is begun anew."""
+        checkpoint(self.path)
+        self.path.write_bytes(b"")
+        self.record(5)
+        self.assertEqual(self.stored(), [5])
+
+    def test_directory_vanished(self) -> None:
+        """Records are held until there is a directory again."""
+        directory = self.path.parent
+        shutil.rmtree(directory)
+        self.record(5)
+        self.assertIn(f"there is no directory {directory}", self.sink.status.trouble or "")
+        directory.mkdir()
+        self.clock.advance(1)
+        self.assertEqual((self.stored(), self.sink.status.pending), ([5], 0))
+
+    def test_in_the_moment_of_a_write(self) -> None:
+        """A batch that went into a file that was just deleted is written again."""
+        insert = writer._insert_all
+
+        def delete_too(connection: sqlite3.Connection, batch: Any) -> None:
+            insert(connection, batch)
+            self.path.unlink()
+            self.patch(writer, "_insert_all", insert)
+
+        self.patch(writer, "_insert_all", delete_too)
+        self.record(5)
+        self.clock.advance(1)
+        self.assertEqual(self.stored(), [5])
+
+    def test_look(self) -> None:
+        """It is noticed without a record, and its end too; what comes during a look is not forgotten."""
+        self.put_beside(b"rubbish" * 1000)
+        self.sink.look()
+        self.assertIsNotNone(self.sink.status.trouble)
+        self.clock.advance(1)
+        self.path.unlink()
+        self.sink.look()
+        self.assertIsNone(self.sink.status.trouble)
+        self.worker.held = True
+        self.sink.look()
+        self.record(5)
+        self.worker.release()
+        self.assertEqual(self.stored(), [5])
+
+    def test_moved_before_the_end(self) -> None:
+        """A file that is moved before the stop is whole."""
+        self.move("perfd.sqlite")
+        self.stop()
+        self.assertEqual(self.moved(), list(range(5)))
+
+    def test_others_may_write(self) -> None:
+        """Another process that writes to the database, and a checkpoint of it, are no replacement."""
+        with closing(open_database(self.path)) as other:
+            writer.insert_many(other, [typical(7)])
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.record(8)
+        self.assertEqual((self.told(), self.stored()), ([], [*range(5), 7, 8]))
+
+
 class SizeTests(SinkCase):
     """What it costs."""
 
@@ -315,6 +467,6 @@ class ProcessTests(SynchronousTestCase):
         output, _ = process.communicate(timeout=120)
         first, second = output.splitlines()
         self.assertIn(first, ("disk I/O error True", "database or disk is full True"))
-        self.assertEqual(second, "StoreStatus(trouble=None, pending=0)")
+        self.assertEqual(second, "StoreStatus(trouble=None, pending=0, replaced=None)")
         with StoreReader(self.path) as reader:
             self.assertEqual(reader.count(), 400)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ class StoreCase(SynchronousTestCase):
         reader = StoreReader(self.path)
         self.addCleanup(reader.close)
         return reader
+
+
+def checkpoint(path: Path) -> None:
+    """Bring all of the database into its main file."""
+    with closing(open_database(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 class InlineWorker:

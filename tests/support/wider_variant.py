@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def main(directory: Path) -> dict[str, Any]:
     from perfd.clock import Clock
     from perfd.daemon.health import Health
     from perfd.daemon.metrics import Metrics
+    from perfd.logfile.file import LogStatus
     from perfd.store.reader import StoreReader
     from perfd.store.schema import open_database
     from perfd.store.writer import insert_many
@@ -43,7 +45,8 @@ def main(directory: Path) -> dict[str, Any]:
     connection = open_database(path)
     insert_many(connection, [good, bad])
     metrics = Metrics("test", "0", lambda: 0)
-    health = Health(Clock(), "test", "0", lambda: None)
+    well = partial(LogStatus, None, None)
+    health = Health(Clock(), "test", "0", database=well, log=well)
     health.watch(good.experiment, 60.0, lambda: None, [light, heavy])
     for m in (good, bad):
         metrics.record(m)

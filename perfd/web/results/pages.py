@@ -89,7 +89,10 @@ def _report_schema() -> Schema:
             "source": STRING,
             "version": STRING,
             "time": time,
-            "database": STRING,
+            "database": STRING | {"description": "ok, or what is wrong"},
+            "log": STRING | {"description": "the same of perfd.log"},
+            "database_replaced": time | {"description": "when it was last found deleted, moved or replaced"},
+            "log_replaced": time | {"description": "the same of perfd.log"},
             "tors": array_of(tor),
             "experiments": array_of(experiment),
         }
