@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import re
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from perfd.cli.output import complain
+from perfd.cli.times import parse_time
 from perfd.instance import CONFIG_FILE
+from perfd.store.parameters import Parameter
+
+if TYPE_CHECKING:
+    from perfd.cli.tables import Display
 
 T = TypeVar("T")
+
+TIMES = ("since", "until")
+"""What is a time, which the command line understands in more forms than HTTP."""
+
+PAGING = ("limit", "after")
+"""What the commands have in a way of their own."""
 
 
 def argument(read: Callable[[str], T]) -> Callable[[str], T]:
@@ -33,3 +47,71 @@ def config_option(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="perfd.conf, or the directory it is in",
     )
+
+
+def display_options(parser: argparse.ArgumentParser, json: str = "a JSON object per line") -> None:
+    """Add how results are shown: ``--json`` (``json`` says what that gives), ``--plain``, ``--no-color``."""
+    parser.add_argument("--json", action="store_true", help=json)
+    parser.add_argument(
+        "--plain", action="store_true", help="as where there is no terminal: no colours, no pager, whole lines"
+    )
+    parser.add_argument("--no-color", action="store_true", help="no colours; NO_COLOR=1 does the same")
+
+
+def display(options: argparse.Namespace) -> Display | None:
+    """How they are shown as tables; None: as JSON."""
+    if options.json:
+        return None
+    from perfd.cli.tables import Display  # noqa: PLC0415 - --help must not wait for it
+
+    return Display.of_terminal(plain=options.plain, color=not options.no_color)
+
+
+def filter_options(parser: argparse.ArgumentParser, asked: Sequence[Parameter]) -> None:
+    """Add an option for each thing that may be asked of records, but for paging."""
+    for parameter in asked:
+        if parameter.name in PAGING:
+            continue
+        words, is_time = parameter.schema.get("enum"), parameter.name in TIMES
+        parser.add_argument(
+            f"--{parameter.name}",
+            type=argument(_read_time(parameter.read) if is_time else parameter.read),
+            metavar=f"{{{','.join(words)}}}" if words else parameter.name.upper(),
+            help=parameter.doc.replace("`", "") + ("; also 1h, yesterday, 2026-11" if is_time else ""),
+        )
+
+
+def _read_time(read: Callable[[str], float]) -> Callable[[str], float]:
+    return lambda text: parse_time(text, time.time(), read)
+
+
+def guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """``command``, with errors of the database and the disk as messages and exit code 1."""
+
+    def run(options: argparse.Namespace) -> int:
+        import sqlite3  # noqa: PLC0415
+
+        from perfd.formats.table import MissingLibraryError  # noqa: PLC0415
+        from perfd.store.database import StoreError  # noqa: PLC0415
+
+        try:
+            return command(options)
+        except BrokenPipeError:
+            raise  # the command line's own business
+        except (StoreError, MissingLibraryError) as error:
+            message = str(error)
+        except sqlite3.Error as error:
+            message = f"the database: {error}"
+        except OSError as error:
+            message = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+        complain(message)
+        return 1
+
+    return run
+
+
+def count(text: str) -> int:
+    """A number from 1."""
+    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) == 0:
+        raise ValueError(f"{text!r} is not a number from 1")
+    return int(text)

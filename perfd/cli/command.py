@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfd import __version__
-from perfd.cli import daemon
+from perfd.cli import daemon, data, records
 from perfd.cli.arguments import argument, config_option
-from perfd.cli.data import add_commands
 from perfd.cli.output import complain, say, standard_streams
 from perfd.cli.privileges import User
 from perfd.config import Config, ConfigError, load_config
@@ -101,7 +100,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     _add_proxy(commands)
     _add_testnet(commands)
     commands.add_parser("help", help="explain a command").add_argument("name", nargs="?", metavar="COMMAND")
-    add_commands(commands)
+    records.add_commands(commands)
+    data.add_commands(commands)
     return parser, commands.choices
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfd.cli.arguments import argument, config_option
-from perfd.cli.output import complain
+from perfd.cli.arguments import (
+    PAGING,
+    argument,
+    config_option,
+    count,
+    display,
+    display_options,
+    filter_options,
+    guarded,
+)
 from perfd.config import load_config
 from perfd.formats import outputs
 from perfd.store import parameters
@@ -20,9 +27,6 @@ if TYPE_CHECKING:
     from perfd.store.filters import Filter
 
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
-PAGING = ("limit", "after")
-"""What the commands have in a way of their own."""
 
 
 def add_commands(commands: _Commands) -> None:
@@ -52,9 +56,9 @@ def _add_export(commands: _Commands) -> None:
         help="default: standard output. In a directory (with / at its end it is made), files are named and divided "
         "as the format has it; onionperf and data need one, and parquet needs a file or a directory",
     )
-    _filter_options(parser)
-    parser.add_argument("--limit", type=argument(_count), metavar="N", help="at most so many")
-    parser.set_defaults(command=_guarded(_export))
+    filter_options(parser, _asked())
+    parser.add_argument("--limit", type=argument(count), metavar="N", help="at most so many")
+    parser.set_defaults(command=guarded(_export))
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -86,7 +90,7 @@ def _add_import(commands: _Commands) -> None:
     config_option(parser)
     parser.add_argument("--source", help="the source of .data files whose names do not tell it")
     parser.add_argument("--size", type=argument(parse_size), help="their file size, such as 50KiB")
-    parser.set_defaults(command=_guarded(_import))
+    parser.set_defaults(command=guarded(_import))
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -104,37 +108,25 @@ def _add_results(commands: _Commands) -> None:
         "the day before the latest measurement.",
     )
     config_option(parser)
-    _filter_options(parser, "series")  # which shows something else here
+    filter_options(parser, _asked("series"))  # which shows something else here
     parser.add_argument(
-        "--limit", type=argument(_count), default=20, metavar="N", help="measurements to list (default 20)"
+        "--limit", type=argument(count), default=20, metavar="N", help="measurements to list (default 20)"
     )
-    parser.add_argument("--json", action="store_true", help="as one JSON object")
+    display_options(parser, "as one JSON object")
     parser.add_argument(
         "--series", metavar="ID", help="instead, show how tor used circuits for this request series"
     )
-    parser.set_defaults(command=_guarded(_results))
+    parser.set_defaults(command=guarded(_results))
 
 
 def _results(options: argparse.Namespace) -> int:
     if options.series is not None:
         from perfd.cli.series import show_series  # noqa: PLC0415
 
-        return show_series(load_config(options.config), options.series, as_json=options.json)
+        return show_series(load_config(options.config), options.series, display(options))
     from perfd.cli.results import show_results  # noqa: PLC0415
 
-    return show_results(load_config(options.config), _filter(options, "series"), as_json=options.json)
-
-
-def _filter_options(parser: argparse.ArgumentParser, *others: str) -> None:
-    """An option for each thing that may be asked of measurements, but for paging and ``others``."""
-    for parameter in _asked(*others):
-        words = parameter.schema.get("enum")
-        parser.add_argument(
-            f"--{parameter.name}",
-            type=argument(parameter.read),
-            metavar=f"{{{','.join(words)}}}" if words else parameter.name.upper(),
-            help=parameter.doc.replace("`", ""),
-        )
+    return show_results(load_config(options.config), _filter(options, "series"), display(options))
 
 
 def _asked(*others: str) -> Sequence[Parameter]:
@@ -146,34 +138,3 @@ def _filter(options: argparse.Namespace, *others: str, oldest_first: bool = Fals
 
     asked = {each.name: getattr(options, each.name) for each in _asked(*others)}
     return Filter(**asked, limit=options.limit, oldest_first=oldest_first)
-
-
-def _guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """``command``, with errors of the database and the disk as messages and exit code 1."""
-
-    def run(options: argparse.Namespace) -> int:
-        import sqlite3  # noqa: PLC0415
-
-        from perfd.formats.table import MissingLibraryError  # noqa: PLC0415
-        from perfd.store.database import StoreError  # noqa: PLC0415
-
-        try:
-            return command(options)
-        except BrokenPipeError:
-            raise  # the command line's own business
-        except (StoreError, MissingLibraryError) as error:
-            message = str(error)
-        except sqlite3.Error as error:
-            message = f"the database: {error}"
-        except OSError as error:
-            message = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
-        complain(message)
-        return 1
-
-    return run
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) == 0:
-        raise ValueError(f"{text!r} is not a number from 1")
-    return int(text)

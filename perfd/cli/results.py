@@ -6,14 +6,13 @@ import json
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import attrs
-from rich.console import Console
-from rich.table import Table
 
+from perfd.cli.tables import Column, Display, Table
 from perfd.cli.terminal import Progress
 from perfd.config import Config
 from perfd.config.kinds import KINDS, Kind, Time, kind_of
@@ -31,21 +30,24 @@ LONG = 20_000
 
 PAUSE = 10.0  # seconds between two lines about the progress, where nobody watches
 
-HEADINGS = (
-    "start (UTC)",
-    "experiment",
-    "size",
-    "tor",
-    "server",
-    "outcome",
-    "first byte",
-    "complete",
-    "what happened",
+COLUMNS = (
+    Column("start (UTC)"),
+    Column("experiment"),
+    Column("size", number=True, rank=3),
+    Column("tor", rank=1),
+    Column("server", rank=2),
+    Column("outcome"),
+    Column("first byte", number=True),
+    Column("complete", number=True),
+    Column("what happened", prose=True),
 )
-SUMMARY_HEADINGS = (
-    *("experiment", "all", "ok", "first byte q1", "median", "q3", "complete q1", "median", "q3"),
-    "what happened to the others",
+SUMMARY_COLUMNS = (
+    *(Column("experiment"), Column("all", number=True), Column("ok", number=True)),
+    *(Column("first byte", number=True), Column("quartiles", rank=2)),
+    *(Column("complete", number=True), Column("quartiles", rank=1)),
+    Column("what happened to the others", prose=True),
 )
+"""With the medians of the successes."""
 
 
 @attrs.define
@@ -97,8 +99,11 @@ def quartiles(values: Sequence[float]) -> list[float] | None:
     return [round(value, 6) for value in found]
 
 
-def show_results(config: Config, wanted: Filter, *, as_json: bool) -> int:
-    """Print them; ``wanted.limit`` is for the list, the summary is of all. Raises StoreError and sqlite3.Error."""
+def show_results(config: Config, wanted: Filter, display: Display | None) -> int:
+    """Print them, as JSON without a ``display``; ``wanted.limit`` is for the list, the summary is of all.
+
+    Raises StoreError and sqlite3.Error.
+    """
     if wanted.type is None:
         wanted = attrs.evolve(wanted, requests=False)
     with StoreReader(database_path(config.database, config.directory)) as reader:
@@ -107,7 +112,7 @@ def show_results(config: Config, wanted: Filter, *, as_json: bool) -> int:
             wanted = attrs.evolve(wanted, since=listed[0].start - DAY)
             listed = [m for m in listed if m.start >= listed[0].start - DAY]
         summaries = summarize(reader, attrs.evolve(wanted, limit=None)) if listed else []
-    if as_json:
+    if display is None:
         document = {
             "since": wanted.since,
             "until": wanted.until,
@@ -117,13 +122,21 @@ def show_results(config: Config, wanted: Filter, *, as_json: bool) -> int:
         sys.stdout.write(json.dumps(document) + "\n")
     elif listed:
         since = "" if wanted.since is None else f" since {date(wanted.since)}"
-        print_table("The latest measurements", HEADINGS, map(_row, reversed(listed)))
+        medians = f"{since}: medians of the successes"
         named = list(zip(_names(summaries), summaries, strict=True))
-        print_table(f"All measurements{since}", SUMMARY_HEADINGS, (_summary_row(*each) for each in named))
+        tables = [
+            Table("The latest measurements", COLUMNS, [_row(m, display) for m in reversed(listed)]),
+            Table(
+                f"All measurements{since}: medians of the successes",
+                SUMMARY_COLUMNS,
+                [_summary_row(*each) for each in named],
+            ),
+        ]
         for kind in KINDS.values():
             rows = [_times_row(*each) for each in named if kind.times and tuple(each[1].times) == kind.times]
             if rows:
-                print_table(f"{kind.plural.capitalize()}{since}", _times_headings(kind), rows)
+                tables.append(Table(f"{kind.plural.capitalize()}{medians}", _times_columns(kind), rows))
+        display.show(tables)
     else:
         sys.stdout.write("there are no such measurements\n")
     return 0
@@ -161,9 +174,9 @@ def _names(summaries: Sequence[Summary]) -> list[str]:
     return [named[each.experiment][each.variant] for each in summaries]
 
 
-def _row(m: Measurement) -> tuple[str, ...]:
+def _row(m: Measurement, display: Display) -> tuple[str, ...]:
     return (
-        date(m.start),
+        display.time(m.start),
         m.experiment,
         format_size(m.filesize),
         m.tor or "",
@@ -185,8 +198,11 @@ def _summary_row(name: str, summary: Summary) -> tuple[str, ...]:
     )
 
 
-def _times_headings(kind: Kind) -> tuple[str, ...]:
-    return ("experiment", "ok", *(text for time in kind.times for text in (f"{time.heading} q1", "median", "q3")))
+def _times_columns(kind: Kind) -> list[Column]:
+    columns = [Column("experiment"), Column("ok", number=True)]
+    for rank, time in enumerate(kind.times):
+        columns += [Column(time.heading, number=True, rank=rank), Column("quartiles", rank=10)]
+    return columns
 
 
 def _times_row(name: str, summary: Summary) -> tuple[str, ...]:
@@ -194,7 +210,12 @@ def _times_row(name: str, summary: Summary) -> tuple[str, ...]:
 
 
 def _quartile_cells(*durations: Sequence[float]) -> list[str]:
-    return [seconds(value) for values in durations for value in quartiles(values) or (None,) * 3]
+    """Of each, the median, and the first and the third quartile."""
+    cells: list[str] = []
+    for values in durations:
+        found = quartiles(values)
+        cells += ["", ""] if found is None else [seconds(found[1]), f"{found[0]:.3f} to {found[2]:.3f} s"]
+    return cells
 
 
 def seconds(value: float | None) -> str:
@@ -205,29 +226,3 @@ def seconds(value: float | None) -> str:
 def date(epoch: float) -> str:
     """A time in UTC."""
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table for the terminal; where there is none, plain columns that other programs can cut."""
-    console = Console(highlight=False, markup=False)
-    cells = [[_printable(cell) for cell in row] for row in rows]
-    if console.is_terminal:
-        table = Table(title=title)
-        for heading in headings:
-            numeric = heading in ("size", "all", "ok") or "q" in heading or heading in ("median", "first byte")
-            table.add_column(heading, justify="right" if numeric or heading == "complete" else "left")
-        for row in cells:
-            table.add_row(*row)
-        console.print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
-    sys.stdout.write(f"{title}\n")
-    for line in (headings, *cells):
-        padded = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        sys.stdout.write(padded.rstrip() + "\n")
-    sys.stdout.write("\n")
-
-
-def _printable(text: str) -> str:
-    """``text`` from the database, which others may have written, without control characters."""
-    return "".join(character if character.isprintable() else "?" for character in text)

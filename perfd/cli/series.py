@@ -10,17 +10,25 @@ from typing import Any
 import attrs
 
 from perfd.cli.output import complain
-from perfd.cli.results import date, print_table, seconds
+from perfd.cli.results import date, seconds
+from perfd.cli.tables import Column, Display, Table
 from perfd.config import Config
 from perfd.config.kinds import SERIES, kind_of
 from perfd.record import Attach, Circuit, Measurement, Stream
 from perfd.store.database import database_path
 from perfd.store.reader import StoreReader
 
-REQUEST_HEADINGS = (
-    *("#", "group", "outcome", "waited", "circuits", "reused", "first byte", "complete", "what happened"),
+REQUEST_COLUMNS = (
+    *(Column("#", number=True), Column("group", number=True, rank=2), Column("outcome")),
+    *(Column("waited", number=True), Column("circuits"), Column("reused", rank=3)),
+    *(Column("first byte", number=True, rank=1), Column("complete", number=True)),
+    Column("what happened", prose=True),
 )
-CIRCUIT_HEADINGS = ("circuit", "requests", "launched", "conflux set", "path")
+CIRCUIT_COLUMNS = (
+    *(Column("circuit", number=True), Column("requests"), Column("launched"), Column("conflux set", rank=1)),
+    Column("path", prose=True),
+)
+TOTAL_COLUMNS = (Column("what"), Column("value"))
 
 TOTALS = (
     ("REQUESTS", "requests"),
@@ -117,14 +125,17 @@ class Series:
     circuits: tuple[UsedCircuit, ...]
 
 
-def show_series(config: Config, series_id: str, *, as_json: bool) -> int:
-    """Print the series; 1 if there is none with this id. Raises StoreError and sqlite3.Error."""
+def show_series(config: Config, series_id: str, display: Display | None) -> int:
+    """Print the series, as JSON without a ``display``; 1 if there is none with this id.
+
+    Raises StoreError and sqlite3.Error.
+    """
     with StoreReader(database_path(config.database, config.directory)) as reader:
         series = read_series(reader, series_id)
     if series is None:
         complain(f"no series has the id {series_id!r}; `perfd results --type series` names them")
         return 1
-    if as_json:
+    if display is None:
         document = {
             "series": series.record and series.record.as_dict(),
             "requests": [request.as_dict() for request in series.requests],
@@ -132,12 +143,15 @@ def show_series(config: Config, series_id: str, *, as_json: bool) -> int:
         }
         sys.stdout.write(json.dumps(document) + "\n")
         return 0
-    print_table(_title(series_id, series), REQUEST_HEADINGS, map(_request_row, series.requests))
-    print_table("The circuits", CIRCUIT_HEADINGS, map(_circuit_row, series.circuits))
+    tables = [
+        Table(_title(series_id, series), REQUEST_COLUMNS, [_request_row(each) for each in series.requests]),
+        Table("The circuits", CIRCUIT_COLUMNS, [_circuit_row(each, display) for each in series.circuits]),
+    ]
     if series.record is not None:
         known = series.record.extra
         totals = [(text, _value(known[key])) for key, text in TOTALS if key in known]
-        print_table("The whole series", ("what", "value"), totals)
+        tables.append(Table("The whole series", TOTAL_COLUMNS, totals))
+    display.show(tables)
     return 0
 
 
@@ -216,11 +230,11 @@ def _attached(request: SeriesRequest) -> str:
     return ", ".join(texts)
 
 
-def _circuit_row(used: UsedCircuit) -> tuple[str, ...]:
+def _circuit_row(used: UsedCircuit, display: Display) -> tuple[str, ...]:
     return (
         str(used.circ_id),
         ", ".join(str(_number(request)) for request in used.requests),
-        "" if used.launch is None else date(used.launch),
+        display.time(used.launch),
         used.conflux_id or "",
         " ".join(used.path),
     )

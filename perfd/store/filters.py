@@ -19,6 +19,7 @@ _size = optional(and_(ge(0), le(2**63 - 1)))
 _MIDDLE = "json_extract(path, '$[1]') = ?"
 _EXIT = "json_extract(path, '$[#-1]') = ?"
 _ANYWHERE = "instr(path, ?) > 0"
+_REASON = "? IN (failure_local, failure_remote)"
 
 
 @attrs.frozen(kw_only=True)
@@ -95,7 +96,7 @@ class Filter(Window):
 
 @attrs.frozen(kw_only=True)
 class TorFilter(Window):
-    """Which circuits or events; the times are those at which they were first seen."""
+    """Which records of what tor told; the times are those at which they were first seen."""
 
     source: str | None = None
     tor: str | None = None
@@ -106,11 +107,46 @@ class TorFilter(Window):
 
 
 @attrs.frozen(kw_only=True)
+class CircuitFilter(TorFilter):
+    """Which circuits."""
+
+    purpose: str | None = None
+    reason: str | None = None  # why it ended, as this tor or the other end said
+    relay: str | None = None  # at any place of the path, with $ in front
+
+    @property
+    def equal(self) -> Mapping[str, Any]:
+        return {**super().equal, "purpose": self.purpose}
+
+    @property
+    def conditions(self) -> Mapping[str, Any]:
+        found = {_REASON: self.reason, _ANYWHERE: self.relay}
+        return {condition: value for condition, value in found.items() if value is not None}
+
+
+@attrs.frozen(kw_only=True)
 class StreamFilter(TorFilter):
     """Which streams."""
 
     measurement: str | None = None  # the id of the one that they carried
+    purpose: str | None = None
+    reason: str | None = None  # why it ended, as this tor or the other end said
 
     @property
     def equal(self) -> Mapping[str, Any]:
-        return {**super().equal, "measurement": self.measurement}
+        return {**super().equal, "measurement": self.measurement, "purpose": self.purpose}
+
+    @property
+    def conditions(self) -> Mapping[str, Any]:
+        return {} if self.reason is None else {_REASON: self.reason}
+
+
+@attrs.frozen(kw_only=True)
+class EventFilter(TorFilter):
+    """Which other events."""
+
+    keyword: str | None = None
+
+    @property
+    def equal(self) -> Mapping[str, Any]:
+        return {**super().equal, "keyword": self.keyword}

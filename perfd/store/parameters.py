@@ -167,8 +167,17 @@ RESULTS = (
 )
 """Of measurements."""
 
-OF_TOR = (SOURCE, TOR, *WINDOW)
-"""Of circuits and events."""
+_PURPOSE = _text("purpose", "its purpose in tor's words, such as GENERAL")
+_REASON = _text("reason", "why it ended, as tor or the other end said, such as TIMEOUT")
 
-STREAMS = (SOURCE, TOR, _text("measurement", "the id of the measurement that it carried"), *WINDOW)
+CIRCUITS = (SOURCE, TOR, _PURPOSE, _REASON, _relay("relay", "a relay at any place of its path"), *WINDOW)
+"""Of circuits."""
+
+STREAMS = (
+    *(SOURCE, TOR, _text("measurement", "the id of the measurement that it carried"), _PURPOSE, _REASON),
+    *WINDOW,
+)
 """Of streams."""
+
+EVENTS = (SOURCE, TOR, _text("keyword", "the event's name, such as STATUS_CLIENT"), *WINDOW)
+"""Of other events."""

@@ -100,6 +100,21 @@ class StoreReader:
         rows = self._query(_LAST_SLOT, (experiment, before, *attrs.astuple(variant), source))
         return None if not rows else float(rows[0][0])
 
+    def select(self, table: Table[R], wanted: Window) -> list[R]:
+        """The records of any table."""
+        return self._select(table, wanted)
+
+    def last_row(self, table: Table[Any]) -> int:
+        """The place of the record that was added last, for ``appended``."""
+        return int(self._query(f"SELECT COALESCE(MAX(rowid), 0) FROM {table.name}", ())[0][0])
+
+    def appended(self, table: Table[R], after: int, wanted: Window) -> tuple[list[R], int]:
+        """The records that were added behind the place ``after``, in that order, and the new last place."""
+        last = self.last_row(table)
+        where, values = _where(table, wanted)
+        sql = f"{table.select}{where}{' AND' if where else ' WHERE'} rowid > ? AND rowid <= ? ORDER BY rowid"
+        return [table.record(row) for row in self._query(sql, [*values, after, last])], last
+
     def circuits(self, wanted: TorFilter = ALL_OF_TOR) -> list[Circuit]:
         return self._select(CIRCUITS, wanted)
 

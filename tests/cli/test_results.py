@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd.cli import results
 from perfd.cli.results import quartiles
 from perfd.record import Outcome
 from tests.support.stored import Stored
@@ -44,7 +41,7 @@ class ResultsTests(SynchronousTestCase):
         self.assertIn(
             "2023-11-14 22:18:20 download-50k 50 KiB default public failed 0.723 s TOR/END/MISC misc", rows
         )
-        summary = "download-50k 2 1 0.723 s 0.723 s 0.723 s 1.235 s 1.235 s 1.235 s 1 TOR/END/MISC"
+        summary = "download-50k 2 1 0.723 s 0.723 to 0.723 s 1.235 s 1.235 to 1.235 s 1 TOR/END/MISC"
         self.assertIn(summary, rows)
 
     def test_json(self) -> None:
@@ -71,8 +68,8 @@ class ResultsTests(SynchronousTestCase):
         none = typical(4, experiment="worse", type="pageload", outcome=Outcome.FAILED)
         self.instance.add([*pages, failed, none, typical(5, extra={"LOAD": 5.0})])
         rows = [" ".join(line.split()) for line in self.results().splitlines()]
-        table = rows[rows.index("Page loads since 2023-11-13 22:38:20") + 2 :]
-        self.assertEqual(table[:3], ["page 3 2.000 s 2.500 s 3.000 s", "worse 0", ""])
+        table = rows[rows.index("Page loads since 2023-11-13 22:38:20: medians of the successes") + 2 :]
+        self.assertEqual(table[:3], ["page 3 2.500 s 2.000 to 3.000 s", "worse 0", ""])
         download, page, worse = json.loads(self.results("--json"))["experiments"]
         self.assertNotIn("load", download)
         times = ("first_contentful_paint", "load", "fully_loaded")
@@ -156,22 +153,10 @@ class ResultsTests(SynchronousTestCase):
 
     def test_wrong_arguments(self) -> None:
         """They are refused with what would be right."""
-        for arguments in (["--since", "yesterday"], ["--limit", "0"], ["--outcome", "fine"]):
+        for arguments in (["--since", "someday"], ["--limit", "0"], ["--outcome", "fine"]):
             with self.assertRaises(SystemExit) as ended:
                 self.instance.perfd("results", *arguments)
             self.assertEqual(ended.exception.code, 2)
-
-    def test_terminal(self) -> None:
-        """On a terminal there are frames, and nothing in the database can send it control characters."""
-        self.instance.add([typical(0, reason="evil \x1b[2J [bold]text")])
-        console = Console(force_terminal=True, width=200, highlight=False, markup=False)
-        with mock.patch.object(results, "Console", return_value=console), console.capture() as captured:
-            self.results()
-        text = captured.get()
-        self.assertIn("┃", text)
-        self.assertIn("evil ?[2J", text)
-        self.assertNotIn("\x1b[2J", text)
-        self.assertIn("[bold]", text)
 
     def test_quartiles(self) -> None:
         """Linear interpolation, as SQL's PERCENTILE_CONT."""

@@ -150,7 +150,7 @@ class SeriesTests(SynchronousTestCase):
 
         self.assertEqual(results(), ["n", self.others[2].id, self.others[0].id, SERIES])
         self.assertEqual(results("--type", "series"), ["n", SERIES])
-        shown = f" ok       0.723 s     1.235 s   {SERIES} CIRCUITS=2 FAILURES=PERFD/STALL:1\n"
+        shown = f" ok          0.723 s   1.235 s  {SERIES} CIRCUITS=2 FAILURES=PERFD/STALL:1\n"
         self.assertIn(shown, self.instance.perfd("results")[1])
         self.assertEqual(len(results("--type", "request")), 5)
         _, out, _ = self.instance.perfd("export", "--format", "json")

@@ -34,7 +34,7 @@ CASES = {
     "middle": (MIDDLE, "$nickname"),
     "exit": (EXIT[1:], "$"),
     "relay": (MIDDLE, "moria1"),
-    "since": ("2023-11-15", "yesterday"),
+    "since": ("2023-11-15", "someday"),
     "until": ("2023-11-16T00:00Z", "1e99"),
     "limit": ("1", "0"),
 }

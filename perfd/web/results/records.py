@@ -12,7 +12,7 @@ from perfd.formats import outputs
 from perfd.formats.errors import FormatError
 from perfd.record import Circuit, Measurement, Stream, TorEvent
 from perfd.store import parameters
-from perfd.store.filters import Filter, StreamFilter, TorFilter
+from perfd.store.filters import CircuitFilter, EventFilter, Filter, StreamFilter
 from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS
 from perfd.web.request import Described
@@ -43,10 +43,10 @@ RESULTS: Records[Measurement] = Records(
     StoreReader.measurement,
 )
 CIRCUIT_RECORDS: Records[Circuit] = Records(
-    "circuits", "circuit", Circuit, CIRCUITS, TorFilter, StoreReader.circuits, StoreReader.circuit
+    "circuits", "circuit", Circuit, CIRCUITS, CircuitFilter, StoreReader.circuits, StoreReader.circuit
 )
 STREAM_RECORDS: Records[Stream] = Records("streams", "stream", Stream, STREAMS, StreamFilter, StoreReader.streams)
-EVENT_RECORDS: Records[TorEvent] = Records("events", "event", TorEvent, EVENTS, TorFilter, StoreReader.events)
+EVENT_RECORDS: Records[TorEvent] = Records("events", "event", TorEvent, EVENTS, EventFilter, StoreReader.events)
 
 
 def result_resources(database: PublicDatabase, load_files: Path | None = None) -> dict[str, Described]:
@@ -55,13 +55,13 @@ def result_resources(database: PublicDatabase, load_files: Path | None = None) -
         "results": Results(database, load_files),
         **{f"results{suffix}": _in_one_format(database, form) for suffix, form in by_suffix().items()},
         "circuits": Listing(
-            database, "Tor's circuits, the newest first", CIRCUIT_RECORDS, parameters.OF_TOR, (AS_JSON,)
+            database, "Tor's circuits, the newest first", CIRCUIT_RECORDS, parameters.CIRCUITS, (AS_JSON,)
         ),
         "streams": Listing(
             database, "Tor's streams, the newest first", STREAM_RECORDS, parameters.STREAMS, (AS_JSON,)
         ),
         "events": Listing(
-            database, "Other events of tor, the newest first", EVENT_RECORDS, parameters.OF_TOR, (AS_JSON,)
+            database, "Other events of tor, the newest first", EVENT_RECORDS, parameters.EVENTS, (AS_JSON,)
         ),
     }
 

@@ -170,8 +170,8 @@ def test_arguments_are_those_that_are_read() -> None:
         ("/results", parameters.RESULTS),
         ("/results.tpf", parameters.RESULTS),
         ("/streams", parameters.STREAMS),
-        ("/circuits", parameters.OF_TOR),
-        ("/events", parameters.OF_TOR),
+        ("/circuits", parameters.CIRCUITS),
+        ("/events", parameters.EVENTS),
     ):
         resource = all_routes(MAX_SIZE)[path[1:]]
         assert isinstance(resource, Listing)
