@@ -157,7 +157,8 @@ def _fitted(columns: Sequence[Column], rows: Rows, width: int) -> list[Text]:
         return _grid(columns, rows, widths)
     prose = [n for n, column in enumerate(columns) if column.prose]
     room = width - sum(each + len(GAP) for n, each in enumerate(widths) if n not in prose)
-    if len(prose) == 1 and prose[0] == len(columns) - 1 and room >= PROSE:
+    longest = max((cell_len(word) for row in rows for n in prose for word in row[n].split()), default=0)
+    if len(prose) == 1 and prose[0] == len(columns) - 1 and room >= max(PROSE, longest):
         return _grid(columns, rows, [*widths[:-1], room])
     kept = [n for n in range(len(columns)) if n not in prose]
     lines = _grid([columns[n] for n in kept], [[row[n] for n in kept] for row in rows], [widths[n] for n in kept])
