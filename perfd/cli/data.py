@@ -75,10 +75,11 @@ def _add_import(commands: _Commands) -> None:
     parser = commands.add_parser(
         "import",
         help="read result files of Torperf, OnionPerf, CollecTor and Perfd into the database",
-        description="Reads .tpf, OnionPerf analysis documents, .data, .extradata, .mergedata and JSON lines, plain "
-        "or with xz, into the database, also while the daemon runs. Results that are in it already are passed "
-        "over, so an import that was interrupted is continued by giving the same command again. What is damaged is "
-        "reported on standard error and passed over; then the exit code is 1.",
+        description="Reads .tpf, OnionPerf analysis documents, .data, .extradata, .mergedata and JSON lines into "
+        "the database, also while the daemon runs; plain or compressed with xz, gzip or bzip2, alone or in tar "
+        "archives, such as CollecTor's of a month. Results that are in it already are passed over, so an import "
+        "that was interrupted is continued by giving the same command again. What is damaged is reported on "
+        "standard error, with its file and line, and passed over; then the exit code is 1.",
     )
     parser.add_argument(
         "files",

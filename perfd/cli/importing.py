@@ -23,7 +23,7 @@ from perfd.cli.output import complain, say
 from perfd.cli.terminal import Progress
 from perfd.config import Config
 from perfd.formats.errors import Damage
-from perfd.formats.sniff import sniff
+from perfd.formats.sniff import is_result
 from perfd.store.database import database_path, prepare_for_bulk, transaction
 from perfd.store.rows import MEASUREMENTS, Row, Table
 from perfd.store.schema import open_database
@@ -82,13 +82,9 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
             found[path] = None
             continue
         for directory, _, names in os.walk(path):
-            results = (Path(directory, name) for name in names if _is_result(name))
+            results = (Path(directory, name) for name in names if is_result(name))
             found |= dict.fromkeys(result for result in results if result.is_file())
     return sorted(found)
-
-
-def _is_result(name: str) -> bool:
-    return sniff(name, "") is not None or name.removesuffix(".xz").endswith(".analysis.json")
 
 
 def import_into(connection: sqlite3.Connection, tasks: Sequence[Task]) -> Count:

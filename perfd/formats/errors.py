@@ -60,6 +60,13 @@ class FormatError(ValueError):
         return Damage(self.file if file is None else file, self.line if line is None else line, self.message)
 
 
+def damage_of(error: ValueError, file: str, line: int | None = None) -> Damage:
+    """The report of a value that cannot be read: of a FormatError, or of whatever a library raises for it."""
+    if isinstance(error, FormatError):
+        return error.damage(file, line)
+    return Damage(file, line, f"a value cannot be read: {shown(str(error), 200)}")
+
+
 Refuse = Callable[[Any, FormatError], object]
 """Is told of a record that a format cannot hold, and why."""
 

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import attrs
 
 from perfd.formats import imported, published, torperf, values
-from perfd.formats.errors import Damage, FormatError, Refuse, shown
+from perfd.formats.errors import Damage, FormatError, Refuse, damage_of, shown
 from perfd.formats.torperf_line import TIMES
 from perfd.record import Circuit, Hop, Measurement, Outcome, Stream
 
@@ -39,14 +39,14 @@ _RELAY = re.compile(r"(\$[0-9A-Fa-f]{40})(?:[~=].*)?")
 
 
 def read_lines(lines: Iterable[str], parse: Callable[[str], T | None], file: str) -> Iterator[T | Damage]:
-    """What ``parse`` makes of each line, and a report for each that it raises FormatError for."""
+    """What ``parse`` makes of each line, and a report for each that it cannot read."""
     for number, line in enumerate(lines, 1):
         try:
             values.check_line(line)
             if record := parse(line.rstrip("\r\n")):
                 yield record
-        except FormatError as error:
-            yield error.damage(file, number)
+        except ValueError as error:
+            yield damage_of(error, file, number)
 
 
 # .data
@@ -63,7 +63,7 @@ def parse_data(line: str, source: str, filesize: int) -> Measurement:
 def data_measurement(words: Sequence[str], source: str, filesize: int) -> Measurement:
     """The measurement of the columns of .data. Raises FormatError."""
     joined = "".join(words)
-    if not (joined.isascii() and joined.isdigit()) or max(map(len, words)) > 18:
+    if not (joined.isascii() and joined.isdigit()) or not all(words) or max(map(len, words)) > 18:
         raise FormatError("a column is not a whole number")
     numbers = list(map(int, words))
     pairs = [*numbers[:18], *numbers[21:]]

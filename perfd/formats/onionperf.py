@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 
 from perfd.formats import imported
-from perfd.formats.errors import Damage, FormatError, shown
+from perfd.formats.errors import Damage, FormatError, damage_of, shown
 from perfd.formats.json_object import JsonObject
 from perfd.formats.onionperf_runs import STEPS, needed, tgen_stream, transfer
 from perfd.record import FIELDS, Attach, Circuit, Event, Field, Hop, Measurement, Outcome, Stream
@@ -64,10 +64,10 @@ def read(document: bytes | str, file: str = "") -> Iterator[Record | Damage]:
             try:
                 source = _Source(nickname, sources.object(nickname), file)
                 yield from source.records()
-            except FormatError as error:
-                yield error.damage(file)
-    except FormatError as error:
-        yield error.damage(file)
+            except ValueError as error:
+                yield damage_of(error, file)
+    except ValueError as error:
+        yield damage_of(error, file)
 
 
 def _load(document: bytes | str) -> JsonObject:
@@ -87,7 +87,7 @@ class _Source:
     """The results of one source (``data[nickname]``)."""
 
     def __init__(self, nickname: str, data: JsonObject, file: str) -> None:
-        self._nickname = nickname
+        self._nickname = self._valid(nickname, data)
         self._file = file
         self._address = imported.known_address(data.text("measurement_ip"))
         self._tgen = data.object("tgen")
@@ -96,6 +96,14 @@ class _Source:
         self._circuits_by_id: dict[str, Circuit] = {}
         self._streams: dict[str, Stream] = {}
         self._by_port: dict[str, list[str]] = {}
+
+    @staticmethod
+    def _valid(nickname: str, data: JsonObject) -> str:
+        try:
+            nickname.encode()
+        except UnicodeEncodeError:
+            raise FormatError("the nickname is not valid Unicode", key=data.way) from None
+        return nickname
 
     def records(self) -> Iterator[Record | Damage]:
         # Streams name their circuits and runs are joined to streams, so each is read before what looks for it.
@@ -125,8 +133,8 @@ class _Source:
         for key in items.members:
             try:
                 yield key, read(items.object(key))
-            except FormatError as error:
-                yield key, error.damage(self._file)
+            except ValueError as error:
+                yield key, damage_of(error, self._file)
 
     def _circuit(self, item: JsonObject) -> Circuit:
         circ_id = needed(item, "circuit_id", item.integer)

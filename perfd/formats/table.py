@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from perfd.formats.errors import Damage, FormatError, shown
+from perfd.formats.errors import Damage, FormatError, damage_of, shown
 from perfd.formats.json_object import JsonObject
 from perfd.formats.values import check_line
 from perfd.record import DECILES, FIELDS, PARTIALS, Kind, Measurement, Outcome
@@ -47,8 +47,8 @@ def read_json_lines(lines: Iterable[str], file: str = "") -> Iterator[Measuremen
     for number, line in enumerate(lines, 1):
         try:
             yield parse_json(line)
-        except FormatError as error:
-            yield error.damage(file, number)
+        except ValueError as error:
+            yield damage_of(error, file, number)
 
 
 def parse_json(line: str) -> Measurement:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from perfd.formats import values
-from perfd.formats.errors import Damage, FormatError, shown
+from perfd.formats.errors import Damage, FormatError, damage_of, shown
 from perfd.formats.torperf_line import LineParser, format_line
 from perfd.record import Measurement, Outcome
 
@@ -36,7 +36,7 @@ def read(lines: Iterable[str], file: str = "") -> Iterator[Measurement | Damage]
         line = ended.rstrip("\r\n")
         if line.startswith("@"):
             annotated = True
-            words = line.split(" ")
+            words = line.split()
             foreign = words[:2] != ["@type", "torperf"] or len(words) != 3 or not words[2].startswith("1.")
             if foreign:
                 yield Damage(file, number, f"{shown(line)} cannot be read; expected {ANNOTATION}")
@@ -48,8 +48,8 @@ def read(lines: Iterable[str], file: str = "") -> Iterator[Measurement | Damage]
             yield Damage(file, number, f"the file does not begin with {ANNOTATION}")
         try:
             yield parse(line)
-        except FormatError as error:
-            yield error.damage(file, number)
+        except ValueError as error:
+            yield damage_of(error, file, number)
 
 
 def write(measurements: Iterable[Measurement], decimals: int = 2) -> Iterator[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
 import lzma
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +20,7 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.cli import import_readers, importing
-from perfd.formats import legacy, onionperf_writer, sniff, table, torperf
+from perfd.formats import legacy, legacy_merge, onionperf_writer, sniff, table, torperf
 from perfd.formats.errors import Damage
 from perfd.record import Measurement, Outcome
 from perfd.store.rows import MEASUREMENTS
@@ -144,6 +147,45 @@ class ImportTests(SynchronousTestCase):
         self.assertIn(f"perfd: {missing}: ", err)
         self.assertIn("4 damaged", out)
         self.assertEqual(len(self.instance.measurements()), len(expected(TPF.name)))
+
+    def test_a_month_of_collector(self) -> None:
+        """Archives are found in directories, read as they are, and what is wrong in them is told with its place."""
+        lines = TPF.read_text().splitlines(keepends=True)
+        lines[3] = "START=nonsense\n"
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w:xz") as archive:
+            document = (DATA / "op-nl2.onionperf-2.0.analysis.json").read_bytes()
+            for name, text in {
+                f"torperf-2016-10/02/{TPF.name}": TPF.read_bytes(),
+                "torperf-2016-10/03/x.tpf": "".join(lines).encode(),
+                "torperf-2016-10/2020-04-27.op-nl2.onionperf.analysis.json.xz": lzma.compress(document),
+            }.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(text)
+                archive.addfile(member, io.BytesIO(text))
+        path = self.files / "torperf-2016-10.tar.xz"
+        path.write_bytes(content.getvalue())
+        out, err = self.imports(self.files, code=1)
+        self.assertIn(f"perfd: {path}/torperf-2016-10/03/x.tpf:4: ", err)
+        self.assertIn("from 1 file; ", out)
+        known = expected(TPF.name, "op-nl2.onionperf-2.0.analysis.json")
+        self.assertEqual({m.id for m in self.instance.measurements()}, {m.id for m in known})
+
+    def test_what_no_value_can_be_made_of(self) -> None:
+        """An empty value in a line, a nickname that is no text: each costs itself, and nothing around it."""
+        (merged,) = legacy_merge.write_merged([typical()])
+        (self.files / "moria-50kb.mergedata").write_text(
+            merged.replace("CONNECTSEC=1700000000", "CONNECTSEC=") + merged
+        )
+        document = json.loads((DATA / "op-nl2.onionperf-2.0.analysis.json").read_text())
+        (good,) = document["data"].values()
+        document["data"]["bad\udc80name"] = good
+        (self.files / "x.onionperf.analysis.json").write_text(json.dumps(document))
+        out, err = self.imports(self.files, code=1)
+        self.assertIn(f"perfd: {self.files / 'moria-50kb.mergedata'}:1: ", err)
+        self.assertIn(f"perfd: {self.files / 'x.onionperf.analysis.json'}: data/'bad\\udc80name': ", err)
+        self.assertIn("2 damaged", out)
+        self.assertEqual({m.source for m in self.instance.measurements()}, {"moria", "op-nl2"})
 
     def test_legacy_files_without_a_telling_name(self) -> None:
         """Source and size can be given; without them the file is reported."""

@@ -373,6 +373,9 @@ def test_damaged_lines(old: str, new: str, key: str | None) -> None:
 def test_annotations() -> None:
     """All of 1.x is read; without an annotation the lines are read under protest; other types are passed over."""
     assert read_text(f"@type torperf 1.0\r\n{LINE}\r\n@type torperf 1.7\r\n{LINE}\r\n") == [parse(LINE)] * 2
+    assert (
+        read_text(f"@type torperf 1.0 \n{LINE}\n@type  torperf 1.1\t\r\n{LINE}\n") == [parse(LINE)] * 2
+    )  # whatever spaces
     missing = read_text(f"{LINE}\n{LINE}\n")
     assert missing == [Damage("x.tpf", 1, "the file does not begin with @type torperf 1.1"), *[parse(LINE)] * 2]
     other = read_text(f"@type torperf 2.0\n{LINE}\n@type torperf 1.1\n{LINE}\n@type server 1.0\n{LINE}\n")
