@@ -139,15 +139,20 @@ def _add_daemon_commands(commands: _Commands) -> None:
     for name, text in (
         ("start", "start the daemon"),
         ("restart", "stop the daemon, if it runs, and start it"),
-        ("run", "run in the foreground; Ctrl-C stops it"),
+        ("run", "run in the foreground, and show what is measured; Ctrl-C stops it"),
     ):
         parser = commands.add_parser(name, help=text)
         config_option(parser)
         parser.add_argument("--uid", help="the user to become once the port is bound (started as root)")
         parser.add_argument("--gid", help="the group to become once the port is bound (started as root)")
+        if name == "run":
+            parser.add_argument("--log", action="store_true", help="print the log instead, as where no terminal is")
         # Mistakes are found before anything is done: a restart does not cost a daemon that works.
         after = "; perfd was left as it is" if name == "restart" else "; nothing was started"
         parser.set_defaults(command=_daemon, action=getattr(daemon, name), after_mistakes=after)
+    parser = commands.add_parser("watch", help="show what the running daemon measures; Ctrl-C ends only the view")
+    config_option(parser)
+    parser.set_defaults(command=lambda options: daemon.watch(_load(options)))
     parser = commands.add_parser("stop", help="stop the daemon")
     config_option(parser)
     parser.set_defaults(command=_stop)
@@ -162,7 +167,8 @@ def _daemon(options: argparse.Namespace) -> int:
 
     config = _load(options)
     check_machine(config, may_run=True)
-    code: int = options.action(config, User.of(config, options.uid, options.gid))
+    more = {"log": options.log} if "log" in options else {}
+    code: int = options.action(config, User.of(config, options.uid, options.gid), **more)
     return code
 
 

@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from perfd.cli.output import complain, say
@@ -46,14 +47,15 @@ FOREGROUND_LOG = "perfd.logfile.foreground.ForegroundLog"
 TWISTD = "from perfd.service import run_twistd; run_twistd()"
 
 
-def twistd_arguments(config: Config, user: User, *, foreground: bool) -> list[str]:
+def twistd_arguments(config: Config, user: User, *, foreground: bool, logger: str | None = None) -> list[str]:
     """The command line that runs the instance's daemon."""
     return [
         sys.executable,
         "-P",  # the working directory is no place to look for modules: others may write there
         "-c",
         TWISTD,
-        *(["--nodaemon", "--logger", FOREGROUND_LOG] if foreground else ["--logger", NO_LOG]),
+        *(["--nodaemon"] if foreground else []),
+        *("--logger", logger or (FOREGROUND_LOG if foreground else NO_LOG)),
         "--pidfile=",  # twistd would write it as root; the daemon does it when it has become its user
         "--rundir",
         str(config.directory),
@@ -181,8 +183,10 @@ def _user_of(pid: int) -> str:
         return "another user"
 
 
-def run(config: Config, user: User) -> int:
-    """Become the daemon in the foreground; only returns on failure."""
+def run(config: Config, user: User, *, log: bool = False) -> int:
+    """Run in the foreground: on a terminal as what ``watch`` shows, elsewhere, and with ``log``, as the daemon
+    itself, whose log is on standard output.
+    """
     instance = Instance(config.directory)
     pid = instance.daemon_pid()
     if pid is not None:
@@ -191,11 +195,37 @@ def run(config: Config, user: User) -> int:
     _remove_stale_pid_file(instance)
     if not _can_become(user, config):
         return NO_PERMISSION
+    if sys.stdout.isatty() and not log:
+        from perfd.cli.watch import run_child  # noqa: PLC0415 - the rest must not wait for it
+
+        arguments = twistd_arguments(config, user, foreground=True, logger=NO_LOG)
+        return run_child(arguments, config.directory, lambda runs: _watch(config, runs, "Ctrl-C stops it"))
     say(f"log: {instance.log_file}")
     say(f"results: {results_url(config)}")
     say("stop: Ctrl-C")
     arguments = twistd_arguments(config, user, foreground=True)
     return os.execv(arguments[0], arguments)
+
+
+def watch(config: Config) -> int:
+    """Show what the running daemon does until it ends, or Ctrl-C ends the showing."""
+    instance = Instance(config.directory)
+    if not instance.is_locked():
+        say("perfd is not running")
+        return STATUS_NOT_RUNNING
+    with suppress(KeyboardInterrupt):
+        _watch(config, instance.is_locked, "Ctrl-C ends this view; perfd goes on")
+    return OK
+
+
+def _watch(config: Config, is_running: Callable[[], bool], how_to_stop: str) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    from perfd.cli.watch import watch as show  # noqa: PLC0415
+
+    log = Instance(config.directory).log_file
+    footer = [f"results: {results_url(config)}   log: {log}", how_to_stop]
+    show(log, lambda: read_health(config.server.listen), is_running, Console(highlight=False), footer)
 
 
 def results_url(config: Config) -> str:

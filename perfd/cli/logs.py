@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from rich.text import Text
 
@@ -26,38 +27,47 @@ Wanted = Callable[[Measurement], bool]
 
 
 class Tail:
-    """The lines of a log as it grows, over its rotation."""
+    """The lines of a log as it grows, over its rotation; with ``at_end`` only those that come from now on.
 
-    def __init__(self, path: Path) -> None:
+    Raises OSError unless ``at_end``: then a log that is not there yet may come.
+    """
+
+    def __init__(self, path: Path, *, at_end: bool = False) -> None:
         self._path = path
-        self._file = path.open("rb")
         self._rest = b""
+        self._file: BinaryIO | None = None
+        if not at_end or path.exists():
+            self._file = path.open("rb")
+            self._file.seek(0, os.SEEK_END if at_end else os.SEEK_SET)
 
     def lines(self) -> Iterator[str]:
         """Those that were added since the last call, each whole."""
         while True:
-            yield from self._added()
-            if not self._is_rotated():
+            if self._file is not None:
+                yield from self._added(self._file)
+                if not self._is_rotated(self._file):
+                    return
+                self._file.close()
+            elif not self._path.exists():
                 return
-            self._file.close()
             self._file = self._path.open("rb")
             self._rest = b""
 
-    def _added(self) -> Iterator[str]:
-        for line in self._file:
+    def _added(self, file: BinaryIO) -> Iterator[str]:
+        for line in file:
             if not line.endswith(b"\n"):
                 self._rest += line
                 return
             yield (self._rest + line).decode("utf-8", "replace").rstrip("\r\n")
             self._rest = b""
 
-    def _is_rotated(self) -> bool:
+    def _is_rotated(self, file: BinaryIO) -> bool:
         """Whether another file has its name by now; while there is none, it is the same."""
         try:
             there = self._path.stat()
         except FileNotFoundError:
             return False
-        return not os.path.samestat(there, os.fstat(self._file.fileno()))
+        return not os.path.samestat(there, os.fstat(file.fileno()))
 
 
 def show_logs(

@@ -89,7 +89,7 @@ class Display:
 
     def show_rows(self, table: Table) -> None:
         """Print the rows alone, as further ones of a table that was shown."""
-        headings = 1 + len(_wrapped(table.title, self.width)) if self.width else 2
+        headings = 1 + len(wrapped(table.title, self.width)) if self.width else 2
         for line in lay_out(table, self.width)[headings:]:
             self.console.print(line)
 
@@ -115,7 +115,7 @@ def lay_out(table: Table, width: int | None) -> list[Text]:
     if width is None:
         return [Text(table.title), *_grid(table.columns, rows, _widths(table.columns, rows))]
     columns, rows = _filled(table.columns, rows)
-    title = [Text(line, style="bold") for line in _wrapped(table.title, width)]
+    title = [Text(line, style="bold") for line in wrapped(table.title, width)]
     left_out: list[str] = []
     while not _fits(columns, rows, width):
         weakest = max(columns, key=lambda column: column.rank)
@@ -166,7 +166,7 @@ def _fitted(columns: Sequence[Column], rows: Rows, width: int) -> list[Text]:
     for line, row in zip(lines[1:], rows, strict=True):
         found.append(line)
         for n in prose:
-            found += [Text(part) for part in _wrapped(row[n], width, INDENT)]
+            found += [Text(part) for part in wrapped(row[n], width, INDENT)]
     return found
 
 
@@ -174,7 +174,7 @@ def _grid(columns: Sequence[Column], rows: Rows, widths: Sequence[int]) -> list[
     """The headings, and a line for each row, or several where its last cell is wrapped."""
     lines = [_line([column.heading for column in columns], columns, widths, heading=True)]
     for row in rows:
-        last = _wrapped(row[-1], widths[-1]) if columns[-1].prose and cell_len(row[-1]) > widths[-1] else [row[-1]]
+        last = wrapped(row[-1], widths[-1]) if columns[-1].prose and cell_len(row[-1]) > widths[-1] else [row[-1]]
         lines.append(_line([*row[:-1], last[0]], columns, widths))
         before = sum(width + len(GAP) for width in widths[:-1])
         lines += [Text(" " * before + part) for part in last[1:]]
@@ -197,7 +197,7 @@ def _paragraphs(columns: Sequence[Column], rows: Rows, width: int) -> list[Text]
     """Each row as its first cell, and below it the others with their headings, as many in a line as fit."""
     lines: list[Text] = []
     for row in rows:
-        lines += [Text(part, style="bold") for part in _wrapped(row[0], width)]
+        lines += [Text(part, style="bold") for part in wrapped(row[0], width)]
         line = Text()
         for column, cell in zip(columns[1:], row[1:], strict=True):
             if not cell:
@@ -207,7 +207,7 @@ def _paragraphs(columns: Sequence[Column], rows: Rows, width: int) -> list[Text]
                 lines.append(line)
                 line = Text()
             if not line and len(INDENT) + pair.cell_len > width:
-                lines += [Text(part) for part in _wrapped(pair.plain, width, INDENT)]
+                lines += [Text(part) for part in wrapped(pair.plain, width, INDENT)]
             else:
                 line = line.append(", ").append(pair) if line else Text(INDENT).append(pair)
         lines += [line] if line else []
@@ -219,10 +219,10 @@ def _left_out(headings: Sequence[str], width: int) -> list[Text]:
     if not named:
         return []
     text = f"(no room for: {', '.join(named)})"
-    return [Text(line, style="dim") for line in _wrapped(text, width)]
+    return [Text(line, style="dim") for line in wrapped(text, width)]
 
 
-def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
+def wrapped(text: str, width: int, indent: str = "") -> list[str]:
     """``text`` in lines of at most ``width`` cells; a word that is longer has a line of its own."""
     lines: list[str] = []
     for word in text.split():
