@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import sys
 import time
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -37,6 +39,33 @@ _PAUSE = 0.05
 
 class InstanceError(Exception):
     """Something about the instance directory stops the command; the message is for the operator."""
+
+
+def umask(results: str) -> int:
+    """The umask of the daemon: with the option ``results`` other than ``all``, what it writes is not for others."""
+    return 0o022 if results == "all" else 0o027
+
+
+@attrs.frozen
+class ReloadReport:
+    """How the daemon's reloads of perfd.conf go, which count from 1. What follows is of the last that is done."""
+
+    begun: int = 0
+    done: int = 0
+    problems: tuple[str, ...] = ()  # for which it was refused
+    changed: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()  # what needs one
+
+    @classmethod
+    def from_json(cls, text: str) -> ReloadReport:
+        """Raises ValueError, KeyError and TypeError for what ``to_json`` has not written."""
+        given: dict[str, Any] = json.loads(text)
+        problems, changed, restart = (tuple(given[name]) for name in ("problems", "changed", "restart"))
+        return cls(given["begun"], given["done"], problems, changed, restart)
+
+    def to_json(self) -> str:
+        """On one line."""
+        return json.dumps(attrs.asdict(self))
 
 
 @attrs.frozen
@@ -116,6 +145,14 @@ class Instance:
         except (OSError, ValueError, IndexError):
             return ""
 
+    def reload_report(self) -> ReloadReport | None:
+        """How the daemon's reloads go, as it wrote itself; None if that cannot be read now."""
+        try:
+            lines = self._lock_lines()
+            return ReloadReport.from_json(lines[2]) if len(lines) > 3 else ReloadReport()
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def _lock_lines(self) -> list[str]:
         return self.lock_file.read_text(encoding="utf-8").split("\n")
 
@@ -141,6 +178,7 @@ class InstanceLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._state = ""
+        self._report = ""
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, 0o644)
         except OSError as error:
@@ -153,9 +191,16 @@ class InstanceLock:
 
     def write_state(self, state: str) -> None:
         """Say in the file who holds the lock, and how far it is. Raises InstanceError, as when the disk is full."""
-        text = " ".join(state.split())
-        self._state = text
-        self._write(f"{os.getpid()}\n{text}\n")
+        self._state = " ".join(state.split())
+        self._write_all()
+
+    def write_report(self, report: ReloadReport) -> None:
+        """Say there how a reload goes. Raises InstanceError."""
+        self._report = report.to_json() + "\n"
+        self._write_all()
+
+    def _write_all(self) -> None:
+        self._write(f"{os.getpid()}\n{self._state}\n{self._report}")
 
     def release(self) -> None:
         """Let go. Why it failed, if it did, stays in the file."""

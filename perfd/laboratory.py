@@ -11,11 +11,13 @@ from functools import partial
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 
 from perfd import routes
 from perfd.browser.make import make_browser
 from perfd.clock import Clock
-from perfd.config import Config, ExperimentConfig, TorConfig
+from perfd.config import BrowserConfig, Config, ExperimentConfig, TorConfig
 from perfd.config.records import NO_TOR
 from perfd.config.values import Address, GuardPolicy, SOCKSAddress
 from perfd.daemon.hold_ups import HoldUps
@@ -60,6 +62,8 @@ class Laboratory(OrderedServices):
     leave besides their records.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         reactor: Reactor,
@@ -76,21 +80,18 @@ class Laboratory(OrderedServices):
         self._event_sink = event_sink
         self._hold_ups = HoldUps(reactor, clock.monotonic)
         self._stamps = ServerStamps(clock.monotonic)
-        max_rate = config.server.max_rate
-        rate = None if max_rate is None else StrangersRate(reactor, clock.monotonic, max_rate)
-        self._resources = {**routes.measured(config.server.max_size, clock, rate), **pages}
+        self._resources = {**self._measured_resources(), **pages}
+        self._is_page_served = self._is_page_wanted() or not config.server.page_ports
+        self._sites: list[SiteServers] = []
         self._public = self._make_servers(config.server.listen, config.server.page_ports)
-        self._servers: dict[str, WayToServer] = {
-            "public": PublicAddress(
-                config.server.public_address.host, config.server.public_address.port, self._public.web
-            )
-        }
+        self._servers: dict[str, WayToServer] = {"public": self._public_address()}
         self._client_key = ClientKey(Instance(config.directory).onion_client_key)
         if self._is_onion_wanted():
             self._onion = self._make_onion()
         self._ports = LocalPorts(clock)  # of all tors together
         self._tors = self._make_tors()
-        self._browsers = self._make_browsers()
+        self._browsers: dict[str, MeasuredBrowser] = {}
+        self._leaving: list[MeasuredBrowser] = []
         self._material = material
         self._no_use = NoUse()
         self._direct_turn = DeferredLock()  # measurements without Tor do not disturb each other either
@@ -129,9 +130,57 @@ class Laboratory(OrderedServices):
             for server in config.servers
         ]
 
+    def lacks(self, config: ExperimentConfig) -> str | None:
+        """What is not there for an experiment, in words; None if it can be measured.
+
+        Tors, the onion service and ports are there from the start, or not at all.
+        """
+        for tor in config.tors:
+            if tor != NO_TOR and tor not in self._tors:
+                return f"needs the tor {tor}, which was not launched"
+        if "onion" in config.servers and "onion" not in self._servers:
+            return "needs the onion service, which was not started"
+        if config.browsers and config.url is None and not self._is_page_served:
+            return "needs the ports of the page (page-ports), which were not bound"
+        return None
+
+    def change(self, config: Config) -> None:
+        """Go on as ``config`` says, of which nothing is different that needs a restart (``daemon.changes``).
+
+        What is in flight ends as it began. Whoever is to be measured at another address, or with another browser,
+        has to get new ``experiments``.
+        """
+        before, self._config = self._config, config
+        self._servers["public"] = self._public_address()
+        self._change_browsers(before.browsers)
+        for site in self._sites:
+            site.limit(config.server.max_connections)
+        limits = [(each.server.max_size, each.server.max_rate) for each in (before, config)]
+        if limits[0] != limits[1]:
+            resources = self._measured_resources()
+            for site in self._sites:
+                site.serve(resources)
+                # Describing a site takes 20 ms, which are not the reactor's.
+                describe = partial(routes.description, site.children)
+                pool = self._reactor.getThreadPool()
+                described = deferToThreadPool(self._reactor, pool, describe)
+                described.addCallback(partial(_serve, site))
+                described.addErrback(lambda failure: self._log.failure("the site is not described", failure))
+
+    def _measured_resources(self) -> dict[str, Described]:
+        server = self._config.server
+        rate = None
+        if server.max_rate is not None:
+            rate = StrangersRate(self._reactor, self._clock.monotonic, server.max_rate)
+        return routes.measured(server.max_size, self._clock, rate)
+
+    def _public_address(self) -> PublicAddress:
+        address = self._config.server.public_address
+        return PublicAddress(address.host, address.port, self._public.web)
+
     def _page_load(self, config: ExperimentConfig, tor: str, server: str, browser: str) -> TorExperiment:
         way = self._servers[server] if config.url is None else elsewhere(config.url)
-        measured = self._browsers[browser]
+        measured = self._measured_browser(browser)
         size = page_size(config.options["page"]) if config.url is None else 0
         setup = attrs.evolve(self._setup(config, tor, BrowsedWay(way, measured)), size=size)
         socks = None if isinstance(setup.tor, NoTor) else setup.tor.tor.socks_port
@@ -179,17 +228,23 @@ class Laboratory(OrderedServices):
             hold_ups=self._hold_ups,
         )
 
-    def _make_browsers(self) -> dict[str, MeasuredBrowser]:
-        """Those that experiments use; a browser is launched when its first page is loaded."""
-        used = {name for each in self._config.experiments for name in each.browsers}
-        directory = Instance(self._config.directory).browsers
-        return {
-            browser.name: MeasuredBrowser(
-                browser.name, browser.driver, make_browser(self._reactor, self._clock, browser, directory)
-            )
-            for browser in self._config.browsers
-            if browser.name in used
-        }
+    def _measured_browser(self, name: str) -> MeasuredBrowser:
+        """The browser of this name; it is launched when its first page is loaded."""
+        if name not in self._browsers:
+            (browser,) = (each for each in self._config.browsers if each.name == name)
+            made = make_browser(self._reactor, self._clock, browser, Instance(self._config.directory).browsers)
+            self._browsers[name] = MeasuredBrowser(name, browser.driver, made)
+        return self._browsers[name]
+
+    def _change_browsers(self, before: Sequence[BrowserConfig]) -> None:
+        """Let go of those that are configured in another way now, each when the page that it loads is there."""
+        for browser in before:
+            if browser.name in self._browsers and browser not in self._config.browsers:
+                measured = self._browsers.pop(browser.name)
+                self._leaving.append(measured)
+                closing = measured.turn.run(lambda each: Deferred.fromCoroutine(each.browser.close()), measured)
+                closing.addErrback(lambda failure: self._log.failure("a browser was not closed", failure))
+                closing.addBoth(partial(_forget, self._leaving, measured))
 
     def stopService(self) -> Deferred[None]:
         for events in self.events.values():
@@ -197,7 +252,7 @@ class Laboratory(OrderedServices):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        for browser in self._browsers.values():
+        for browser in (*self._browsers.values(), *self._leaving):
             await browser.browser.close()
         for measured in self._tors.values():
             if measured.guards is not None:
@@ -212,7 +267,7 @@ class Laboratory(OrderedServices):
         is_far: bool = False,
         origins: Sequence[int] | None = None,
     ) -> SiteServers:
-        return SiteServers(
+        site = SiteServers(
             self._reactor,
             self,
             partial(routes.of_site, self._resources),
@@ -223,6 +278,8 @@ class Laboratory(OrderedServices):
             is_far=is_far,
             origins=origins,
         )
+        self._sites.append(site)
+        return site
 
     def _make_tors(self) -> dict[str, MeasuredTor]:
         config = self._config
@@ -316,3 +373,11 @@ class Laboratory(OrderedServices):
         embedded = EmbeddedSocks(self._reactor, "default")
         embedded.setServiceParent(self)
         return embedded
+
+
+def _serve(site: SiteServers, description: Described) -> None:
+    site.serve({"openapi.json": description})
+
+
+def _forget(browsers: list[MeasuredBrowser], browser: MeasuredBrowser, _: object) -> None:
+    browsers.remove(browser)

@@ -52,4 +52,9 @@ def read(
 def of_site(others: Mapping[str, Described], origins: Callable[[], Sequence[int]]) -> dict[str, Described]:
     """All children of one site: ``others``, the page with those ``origins``, and what describes them."""
     children = {**others, "page": CanonicalPage(origins)}
-    return {**children, "openapi.json": OpenApi(children)}
+    return {**children, "openapi.json": description(children)}
+
+
+def description(children: Mapping[str, Described]) -> Described:
+    """What describes the site that has these children."""
+    return OpenApi({name: child for name, child in children.items() if not isinstance(child, OpenApi)})

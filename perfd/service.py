@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import Application, IServiceCollection, Service
+from twisted.application.service import Application, IServiceCollection
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python import usage
 from zope.interface import implementer
 
@@ -26,22 +23,24 @@ from perfd import __version__, routes
 from perfd.browser.files.writer import MaterialWriter
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
+from perfd.daemon.changes import Changes, compare
 from perfd.daemon.downtime import Downtime
-from perfd.daemon.health import Health, HealthHistory
+from perfd.daemon.files import LockService, LogService, StoreService
+from perfd.daemon.health import Health, HealthHistory, iso
 from perfd.daemon.metrics import Metrics
+from perfd.daemon.notify import Notifications, Notifier
 from perfd.daemon.order import OrderedServices, StartError
-from perfd.daemon.schedule import Grid, Schedule
+from perfd.daemon.reload import Reloads
+from perfd.daemon.schedules import Schedules
 from perfd.daemon.sinks import EventFanOut, FanOut
 from perfd.daemon.upkeep.daily import DailyService
 from perfd.daemon.upkeep.work import Work
-from perfd.experiments.run import TorExperiment
-from perfd.instance import FAILED, READY, Instance, InstanceError, InstanceLock
+from perfd.instance import FAILED, READY, Instance, ReloadReport, umask
 from perfd.laboratory import Laboratory
-from perfd.logfile.file import LogFile, LogStatus, reopen_on_signal
 from perfd.logfile.line import LogSink
 from perfd.preflight import check_machine
+from perfd.processes.signals import end_on_hangup
 from perfd.reactor import Reactor, installed_reactor
-from perfd.record import Outcome
 from perfd.store.database import StoreError, database_path
 from perfd.store.page_files import DIRECTORY as LOAD_FILES
 from perfd.store.reader import AsyncReader, History
@@ -51,162 +50,66 @@ from perfd.tor.events.listener import ControlEvents
 from perfd.variant import Variant
 from perfd.web.results.answers import Access, PublicDatabase
 
-LOOK = 5.0
-"""Seconds between two looks at the database's files; it is looked at before each record too."""
-
-
-class LogService(Service):
-    """perfd.log, from the start of the daemon to its end."""
-
-    def __init__(self, reactor: Reactor, path: Path, keep: int) -> None:
-        self._reactor = reactor
-        self._path = path
-        self._keep = keep
-        self._file: LogFile | None = None
-
-    def startService(self) -> None:
-        super().startService()
-        try:
-            self._file = LogFile(self._path, self._keep)
-        except OSError as error:
-            raise StartError(f"{self._path}: {error.strerror}") from None
-        globalLogPublisher.addObserver(self._file)
-        reopen_on_signal(self._file)
-
-    @property
-    def status(self) -> LogStatus:
-        """See ``LogFile.status``."""
-        return LogStatus(None, None) if self._file is None else self._file.status
-
-    def stopService(self) -> Deferred[None] | None:
-        super().stopService()
-        if self._file is None:
-            return None
-        globalLogPublisher.removeObserver(self._file)
-        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._file.close)
-
-
-class LockService(Service):
-    """Keeps a second daemon out of the instance directory, and says there how far this one is."""
-
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
-        self._lock: InstanceLock | None = None
-
-    def startService(self) -> None:
-        super().startService()
-        try:
-            self._lock = InstanceLock(self._instance.lock_file)
-            self.say("starting")
-            self._instance.write_pid_file()
-        except InstanceError as error:
-            raise StartError(str(error)) from None
-
-    def stopService(self) -> None:
-        super().stopService()
-        if self._lock is not None:
-            self._instance.pid_file.unlink(missing_ok=True)
-            self._lock.release()
-
-    def say(self, state: str) -> None:
-        """See ``Instance.state``."""
-        if self._lock is not None:
-            self._lock.write_state(state)
-
-
-class StoreService(Service):
-    """The database: its writer and its reader.
-
-    ``opened`` is called when it is open, ``unusable`` when it can never be used as it is.
-    """
-
-    _log = Logger()
-
-    def __init__(
-        self,
-        reactor: IReactorTime,
-        sink: StoreSink,
-        reader: AsyncReader,
-        opened: Callable[[], None],
-        unusable: Callable[[StoreError], None],
-    ) -> None:
-        self._sink = sink
-        self._reader = reader
-        self._opened = opened
-        self._unusable = unusable
-        self._looking = LoopingCall(sink.look)
-        self._looking.clock = reactor
-
-    def startService(self) -> None:
-        super().startService()
-        self._reader.start()
-        starting = Deferred.fromCoroutine(self._sink.start())
-        starting.addCallbacks(lambda _: self._opened(), self._not_started)
-        self._looking.start(LOOK, now=False)
-
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
-        self._looking.stop()
-        self._reader.stop()
-        return Deferred.fromCoroutine(self._sink.stop())
-
-    def _not_started(self, failure: Any) -> None:
-        if failure.check(StoreError):
-            self._unusable(failure.value)
-        else:
-            self._log.failure("the database was not opened", failure)
-
 
 class Perfd(OrderedServices):
     """The daemon of one instance. Its parts start in the order in which they are added, and stop the other way."""
 
     _log = Logger()
 
-    def __init__(self, reactor: Reactor, clock: Clock, config: Config) -> None:
+    def __init__(self, reactor: Reactor, clock: Clock, config: Config, notifier: Notifier | None = None) -> None:
         super().__init__()
         self.setName("perfd")
         self.has_failed = False  # it cannot go on, so whoever runs it is to be told
         self._reactor = reactor
         self._config = config
+        self._made_in = os.getpid()
+        self._notifier = notifier or Notifier()
         instance = Instance(config.directory)
         database = database_path(config.database, config.directory)
         store = StoreSink(reactor, ThreadWorker(reactor, "perfd-writer"), database)
         reader = AsyncReader(ThreadWorker(reactor, "perfd-reader", 2), database)
-        log = LogService(reactor, instance.log_file, config.keep_logs)
-        health = Health(clock, config.source, __version__, database=lambda: store.status, log=lambda: log.status)
+        self._log_service = log = LogService(reactor, instance.log_file, config.keep_logs)
+        self._health = health = Health(
+            clock, config.source, __version__, database=lambda: store.status, log=lambda: log.status
+        )
         metrics = Metrics(config.source, __version__, lambda: store.status.pending)
         sinks = FanOut({"log": LogSink(), "database": store, "health": health, "metrics": metrics})
-        public = PublicDatabase(reader, Access(config.server.results))
+        self._access = Access(config.server.results)
+        public = PublicDatabase(reader, self._access)
         pages = routes.read(public, config.directory, health.report, metrics.exposition)
         material = MaterialWriter(reactor, config.directory / LOAD_FILES)
-        laboratory = Laboratory(reactor, clock, config, pages, EventFanOut({"database": store}), material)
+        events = EventFanOut({"database": store})
+        self._laboratory = laboratory = Laboratory(reactor, clock, config, pages, events, material)
         health.watch_tors(list(laboratory.tors.values()))
         unparsed = {name: partial(count_unparsed, events) for name, events in laboratory.events.items()}
         metrics.watch_tors(list(laboratory.tors.values()), unparsed)
         metrics.watch_server(lambda: laboratory.sent)
         metrics.watch_hold_ups(lambda: laboratory.held_up)
-
-        self._lock = LockService(instance)
-        self._lock.setServiceParent(self)
-        log.setServiceParent(self)
-        StoreService(reactor, store, reader, self._ready, self._give_up).setServiceParent(self)
-        HealthHistory(reactor, health, partial(read_history, reader)).setServiceParent(self)
-        laboratory.setServiceParent(self)
-        downtime = Downtime(reactor, partial(read_last_slot, reader, config.source))
+        self._schedules = Schedules(reactor, clock, sinks, health, metrics)
         for experiment in config.experiments:
-            variants = laboratory.experiments(experiment)
-            grid = Grid(experiment.interval, experiment.offset)
-            schedule = Schedule(reactor, clock, experiment.name, grid, variants, sinks)
-            watched = variants_of(variants)
-            health.watch(experiment.name, experiment.interval, partial(getattr, schedule, "next_slot"), watched)
-            metrics.watch(experiment.name, experiment.type, watched)
-            downtime.watch(experiment.name, schedule, watched)
-            schedule.setServiceParent(self)
-        downtime.setServiceParent(self)  # behind the schedules, which know then where they begin
-        DailyService(reactor, clock, Work.from_config(config)).setServiceParent(self)
+            self._schedules.set(experiment, laboratory.experiments(experiment))
+        downtime = Downtime(reactor, partial(read_last_slot, reader, config.source))
+        self._schedules.make_up(downtime)
+        self._daily = DailyService(reactor, clock, Work.from_config(config))
+        self._lock = LockService(instance)
+        self._notifications = Notifications(reactor, self._notifier, self._summary)
+        self._reloads = Reloads(self._read_config, self._take, self._tell_reload)
+        for service in (
+            self._lock,
+            log,
+            self._notifications,
+            StoreService(reactor, store, reader, self._ready, self._give_up),
+            HealthHistory(reactor, health, partial(read_history, reader)),
+            laboratory,
+            self._schedules,
+            downtime,  # behind the schedules, which know then where they begin
+            self._daily,
+        ):
+            service.setServiceParent(self)
 
     def startService(self) -> None:
         super().startService()
+        self._watch_for_hangup()
         self._log.info(
             "Perfd {version} was started: source {source}, network {network}, {count} experiments, {directory}",
             version=__version__,
@@ -218,24 +121,75 @@ class Perfd(OrderedServices):
 
     def stopService(self) -> Deferred[None]:
         """Stop everything. A second Ctrl-C does not interrupt it, since there are records to write."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: self._log.info("Perfd is stopping already"))
+        self._notifications.stopping()
         return super().stopService()
+
+    def reload(self) -> None:
+        """Reopen the log, and take over what perfd.conf says now. Returns at once; signals may call it."""
+        self._log_service.reopen()
+        self._reactor.callFromThread(self._reloads.request)
+
+    def _watch_for_hangup(self) -> None:
+        """SIGHUP reloads a daemon. In the foreground it says that the terminal is gone, which ends Perfd."""
+        signal.signal(signal.SIGUSR2, lambda *_: self.reload())
+        if os.getpid() != self._made_in or self._notifier.is_wanted:
+            signal.signal(signal.SIGHUP, lambda *_: self.reload())
+        else:
+            end_on_hangup()
+
+    def _read_config(self) -> Deferred[Config]:
+        # By its absolute name: twistd may have gone to another directory.
+        path = self._config.directory / self._config.path.name
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), _checked_config, path)
+
+    def _take(self, config: Config) -> Changes:
+        changes = compare(self._config, config, self._laboratory.lacks)
+        self._config = config = changes.config
+        if self._access.allowed != config.server.results:
+            self._access.allowed = config.server.results
+            os.umask(umask(config.server.results))
+        self._log_service.keep(config.keep_logs)
+        self._daily.change(Work.from_config(config))
+        self._laboratory.change(config)
+        for experiment in changes.measured:
+            self._schedules.set(experiment, self._laboratory.experiments(experiment))
+        for name in changes.removed:
+            self._schedules.remove(name)
+        return changes
+
+    def _tell_reload(self, report: ReloadReport) -> None:
+        if report.done < report.begun:
+            self._notifications.reloading()
+        else:
+            self._notifications.reloaded()
+        self._lock.report(report)
+
+    def _summary(self) -> str:
+        """One line for the service manager."""
+        slot = self._schedules.next_slot
+        health = "healthy" if self._health.report()["healthy"] else "unhealthy, see `perfd status`"
+        return f"{len(self._config.experiments)} experiments, next at {iso(slot) or 'no time'}; {health}"
 
     def _ready(self) -> None:
         """All that a start consists of is done: ports are bound before, and the schedules are started."""
         self._lock.say(READY)
+        self._notifications.ready()
 
     def _give_up(self, error: StoreError) -> None:
         self._log.critical("Perfd stops: {error}", error=error)
         self.has_failed = True
         self._lock.say(f"{FAILED}{error}")
+        self._notifications.failed(str(error))
         self._reactor.stop()
 
 
-def variants_of(experiments: Iterable[TorExperiment]) -> list[Variant]:
-    """The variants that records of ``experiments`` will have."""
-    return [Variant.of(blank) for each in experiments for blank in each.blanks(None, Outcome.SKIPPED, "", "")]
+def _checked_config(path: Path) -> Config:
+    """The configuration in ``path``, of which this machine has what it needs. Raises ConfigError."""
+    config = load_config(path)
+    check_machine(config, may_run=True)
+    return config
 
 
 def read_history(reader: AsyncReader, experiment: str, variant: Variant, before: float) -> Deferred[History | None]:
@@ -281,7 +235,7 @@ def _make(path: Path) -> Perfd:
         check_machine(config)
     except ConfigError as error:
         raise SystemExit("\n".join(f"perfd: {problem}" for problem in error.problems)) from None
-    return Perfd(installed_reactor(), Clock(), config)
+    return Perfd(installed_reactor(), Clock(), config, Notifier.from_environment())
 
 
 def run_twistd() -> None:

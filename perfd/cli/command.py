@@ -156,6 +156,9 @@ def _add_daemon_commands(commands: _Commands) -> None:
     parser = commands.add_parser("stop", help="stop the daemon")
     config_option(parser)
     parser.set_defaults(command=_stop)
+    parser = commands.add_parser("reload", help="have the daemon take over what perfd.conf says now")
+    config_option(parser)
+    parser.set_defaults(command=_reload)
     parser = commands.add_parser("status", help="say whether the daemon runs, and how its parts are")
     config_option(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -184,6 +187,10 @@ def _is_configured(options: argparse.Namespace) -> bool:
 
 def _stop(options: argparse.Namespace) -> int:
     return daemon.stop(_instance(options)) if _is_configured(options) else daemon.NOT_CONFIGURED
+
+
+def _reload(options: argparse.Namespace) -> int:
+    return daemon.reload(_instance(options)) if _is_configured(options) else daemon.NOT_CONFIGURED
 
 
 def _status(options: argparse.Namespace) -> int:

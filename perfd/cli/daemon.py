@@ -1,4 +1,4 @@
-"""Starting and stopping the daemon of an instance: ``perfd start|stop|restart|status|run``.
+"""Starting and stopping the daemon of an instance: ``perfd start|stop|restart|reload|status|run``.
 
 The daemon is twistd with Perfd's plugin; nothing here that ``twistd perfd`` could not do, but with Perfd's
 pid file, its log, clear messages and the exit codes of the Linux Standard Base (init scripts).
@@ -24,7 +24,7 @@ from perfd.cli.privileges import User, obstacle
 from perfd.config import Config, ConfigError
 from perfd.config.values import Address
 from perfd.instance import FAILED as STATE_FAILED
-from perfd.instance import READY, Instance
+from perfd.instance import READY, Instance, ReloadReport, umask
 from perfd.variant import COLUMNS, Variant, names
 
 # Exit codes of an init script (LSB 5.0, 22.2).
@@ -35,6 +35,7 @@ STATUS_DEAD_WITH_PID_FILE = 1
 STATUS_NOT_RUNNING = 3
 STATUS_UNKNOWN = 4
 NOT_CONFIGURED = 6
+NOT_RUNNING = 7
 
 QUIET = 2.0
 """Seconds after which a start says what it does."""
@@ -44,6 +45,9 @@ STOP_TIMEOUT = 60.0
 
 NO_LOG = "perfd.service.NoTwistdLog"
 FOREGROUND_LOG = "perfd.logfile.foreground.ForegroundLog"
+RELOAD_TIMEOUT = 60.0
+"""Seconds for an answer to a reload, which takes some milliseconds where the disk does not hang."""
+
 TWISTD = "from perfd.service import run_twistd; run_twistd()"
 
 
@@ -60,7 +64,7 @@ def twistd_arguments(config: Config, user: User, *, foreground: bool, logger: st
         "--rundir",
         str(config.directory),
         "--umask",
-        "0022" if config.server.results == "all" else "0027",
+        f"{umask(config.server.results):04o}",
         *user.arguments(),
         "perfd",
         "--config",
@@ -144,6 +148,50 @@ def restart(config: Config, user: User) -> int:
     if not _can_become(user, config):
         return NO_PERMISSION
     return stop(Instance(config.directory)) or start(config, user)
+
+
+def reload(instance: Instance) -> int:
+    """Have the daemon take over what perfd.conf says now, and say what that changed; returns when it is done."""
+    pid = instance.daemon_pid()
+    if pid is None:
+        complain("perfd is not running")
+        return NOT_RUNNING
+    deadline = time.monotonic() + RELOAD_TIMEOUT
+    before = instance.reload_report()
+    while before is None and time.monotonic() < deadline:  # it is being written
+        time.sleep(0.05)
+        before = instance.reload_report()
+    try:
+        os.kill(pid, signal.SIGUSR2)
+    except PermissionError:
+        complain(f"perfd (pid {pid}) belongs to another user; reload it as that user or as root")
+        return NO_PERMISSION
+    except ProcessLookupError:
+        complain("perfd has just ended")
+        return NOT_RUNNING
+    while time.monotonic() < deadline and instance.is_locked():
+        report = instance.reload_report()
+        # One that had begun before may have read the file before it was changed.
+        if report is not None and before is not None and report.done > before.begun:
+            return _tell_reload(report)
+        time.sleep(0.05)
+    complain(f"perfd (pid {pid}) has not answered; see {instance.log_file}")
+    return FAILED
+
+
+def _tell_reload(report: ReloadReport) -> int:
+    if report.problems:
+        count = len(report.problems)
+        for line in (*report.problems, f"{count} problem{'s' if count > 1 else ''}; perfd goes on as it was"):
+            complain(line)
+        return FAILED
+    for line in report.changed or ("nothing has changed",):
+        say(line)
+    if report.restart:
+        say("needs `perfd restart`:")
+        for line in report.restart:
+            say(f"  {line}")
+    return OK
 
 
 def status(instance: Instance, load: Callable[[], Config], *, as_json: bool) -> int:

@@ -10,12 +10,13 @@ import attrs
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
+from perfd.processes.signals import end_on_hangup
 from perfd.reactor import Reactor
 
 
 @attrs.define
 class Interruption:
-    """Whether the command is to end early: SIGINT or SIGTERM came."""
+    """Whether the command is to end early: SIGINT, SIGTERM or SIGHUP came."""
 
     came: bool = False
 
@@ -27,8 +28,8 @@ def run_reactor(
 ) -> None:
     """Run the reactor until ``work`` and then ``clean_up`` are done. Raises what ``work`` raises.
 
-    SIGINT and SIGTERM cancel ``work``, once, and never ``clean_up``; the reactor stops after both. (Twisted's
-    ``react`` stops it under them.)
+    SIGINT, SIGTERM and SIGHUP (the terminal is gone) cancel ``work``, once, and never ``clean_up``; the reactor
+    stops after both. (Twisted's ``react`` stops it under them.)
     """
     interruption = Interruption()
     working: Deferred[None] = Deferred()
@@ -54,7 +55,7 @@ def run_reactor(
     def interrupt() -> Deferred[None]:
         if not ended.called:
             interruption.came = True
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, lambda *_: None)  # it is ending already
         if not working.called:
             working.cancel()
@@ -62,6 +63,7 @@ def run_reactor(
 
     reactor.addSystemEventTrigger("before", "shutdown", interrupt)
     reactor.callWhenRunning(begin)
+    reactor.callWhenRunning(end_on_hangup)
     reactor.run()
     for failure in failures:
         failure.raiseException()

@@ -93,6 +93,13 @@ class VariantHealth:
         elif outcome is not Outcome.CANCELLED:
             self.failures += measurement.slots
 
+    def expect_every(self, interval: float, now: float) -> None:
+        """Expect successes at another interval from now on; that does not make it unhealthy."""
+        was_healthy = self.is_healthy(now)
+        self.interval = interval
+        if was_healthy and not self.is_healthy(now):
+            self._expect_from(now)
+
     def _expect_from(self, now: float) -> None:
         self.since = now
         self.moved = True
@@ -166,9 +173,20 @@ class Health:
     def watch(
         self, name: str, interval: float, next_slot: Callable[[], float | None], variants: Iterable[Variant]
     ) -> None:
-        """Expect successes of each of ``variants`` of the experiment ``name``."""
-        watched = {variant: VariantHealth(variant, interval, self._began.monotonic) for variant in variants}
+        """Expect successes of each of ``variants`` of the experiment ``name``.
+
+        What is known of those that were watched before goes on, at the interval that is given now.
+        """
+        now = self._clock.monotonic()
+        known = self._experiments[name].variants if name in self._experiments else {}
+        watched = {variant: known.get(variant) or VariantHealth(variant, interval, now) for variant in variants}
+        for each in watched.values():
+            each.expect_every(interval, now)
         self._experiments[name] = ExperimentHealth(name, interval, next_slot, watched)
+
+    def forget(self, name: str) -> None:
+        """Expect nothing more of the experiment ``name``."""
+        del self._experiments[name]
 
     def watch_tors(self, tors: Sequence[Tor]) -> None:
         self._tors = tuple(tors)

@@ -90,18 +90,61 @@ class Schedule(Service):
         self._reactor = reactor
         self._clock = clock
         self._variants = tuple(variants)
+        self._first = grid, self._variants  # what was to be run at this start
         self._sink = sink
         self._looked: Anchor = clock.anchor()  # when the clocks were compared last
         self._covered = -math.inf  # the last slot of all that are covered
+        self._last = -math.inf  # the last one before ``finish``
         self._waiting: IDelayedCall | None = None
         self._round: Deferred[None] | None = None
         self._rounds = 0
 
+    @property
+    def variants(self) -> tuple[Experiment, ...]:
+        """What is run in the next slot."""
+        return self._variants
+
     def startService(self) -> None:
         super().startService()
         self._looked = self._clock.anchor()
+        self._first = self.grid, self._variants
         self.first_slot = self.grid.next(self._looked.wall)
         self._wait_for(self.first_slot)
+
+    def change(self, grid: Grid, variants: Sequence[Experiment]) -> None:
+        """From the next slot on run ``variants`` in the slots of ``grid``.
+
+        What has come by now belongs to what was before, and the round in flight is not disturbed. After
+        ``finish`` this begins anew.
+        """
+        covered = self._settle()
+        self.grid = grid
+        self._variants = tuple(variants)
+        # A slot of both grids that has come was covered: what is not later than it by more than 1 ms.
+        self._wait_for(grid.next(max(self._looked.wall, covered + 2 * _ROUNDING)))
+
+    def finish(self) -> Deferred[None]:
+        """Begin no more rounds. Fires when the one in flight is over, which is not disturbed."""
+        self._last = self._settle()
+        self.next_slot = None
+        over: Deferred[None] = Deferred()
+        if self._round is None:
+            over.callback(None)
+        else:
+            self._round.addBoth(lambda _: over.callback(None))
+        return over
+
+    def _settle(self) -> float:
+        """Deal with what has come, and wait for nothing; the last slot that is covered, or need not be."""
+        if self._waiting is None or self.next_slot is None:
+            self._looked = self._clock.anchor()
+            # If the clock was set back meanwhile, all slots until then come again.
+            return self._last if self._last <= self._looked.wall + _ROUNDING else -math.inf
+        self._waiting.cancel()
+        self._come()
+        self._waiting.cancel()
+        self._waiting = None
+        return self.next_slot - self.grid.interval
 
     def stopService(self) -> Deferred[None] | None:
         """Stop, with the run in flight cancelled and recorded; fires when it is."""
@@ -122,18 +165,19 @@ class Schedule(Service):
         """
         if self.first_slot is None:
             return
+        grid, variants = self._first
         # If the clock is set back, or was meanwhile, all slots until then come again.
-        self._covered = max(self._covered, latest, self.first_slot - self.grid.interval)
+        self._covered = max(self._covered, latest, self.first_slot - grid.interval)
         if last is None:
             return
-        first = self.grid.next(last + self.grid.interval / 2)
-        until = self.first_slot - self.grid.interval
-        if self.grid.number(first) > self.grid.number(until):
+        first = grid.next(last + grid.interval / 2)
+        until = self.first_slot - grid.interval
+        if grid.number(first) > grid.number(until):
             return
-        for each in self._variants:
+        for each in variants:
             for blank in each.blanks(first, Outcome.SKIPPED, Error.DOWN, "Perfd did not run"):
                 if Variant.of(blank) == variant:
-                    self._sink.record(self._covering(blank, first, until))
+                    self._sink.record(_covering(grid, blank, first, until))
 
     def _wait_for(self, slot: float) -> None:
         self.next_slot = slot
@@ -191,7 +235,7 @@ class Schedule(Service):
             self._give(slot, slot, self._blanks(slot, errorcode, reason))
         rest = first + len(slots) * self.grid.interval
         if slots and self.grid.number(rest) <= self.grid.number(last):
-            covering = [self._covering(blank, rest, last) for blank in self._blanks(rest, errorcode, reason)]
+            covering = [_covering(self.grid, blank, rest, last) for blank in self._blanks(rest, errorcode, reason)]
             self._give(rest, last, covering)
 
     def _blanks(self, slot: float, errorcode: str, reason: str) -> list[Measurement]:
@@ -207,13 +251,6 @@ class Schedule(Service):
     def _mark(self, slot: float) -> Callable[[Measurement], Measurement]:
         """What is done to the records of a slot: REPEATED=1 if it was covered before, and comes again."""
         return _repeated if slot <= self._covered else _as_it_is
-
-    def _covering(self, blank: Measurement, first: float, last: float) -> Measurement:
-        """A record that covers the slots from one to another."""
-        count = self.grid.number(last) - self.grid.number(first) + 1
-        if count == 1:
-            return blank
-        return attrs.evolve(blank, extra={**blank.extra, "COUNT": count, "FROM": first, "UNTIL": last})
 
     async def _run(self, slot: float, mark: Callable[[Measurement], Measurement]) -> None:
         turn = self._rounds % len(self._variants)
@@ -268,3 +305,11 @@ def _as_it_is(measurement: Measurement) -> Measurement:
 
 def _repeated(measurement: Measurement) -> Measurement:
     return attrs.evolve(measurement, extra={**measurement.extra, "REPEATED": 1})
+
+
+def _covering(grid: Grid, blank: Measurement, first: float, last: float) -> Measurement:
+    """A record that covers the slots from one to another."""
+    count = grid.number(last) - grid.number(first) + 1
+    if count == 1:
+        return blank
+    return attrs.evolve(blank, extra={**blank.extra, "COUNT": count, "FROM": first, "UNTIL": last})

@@ -8,12 +8,12 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
-from twisted.web.resource import IResource
 from twisted.web.server import Site
 
 from perfd.config.values import Address
 from perfd.daemon.order import StartError
 from perfd.reactor import Reactor
+from perfd.web.request import Described
 from perfd.web.site import BACKLOG, make_site
 from perfd.web.stamps import ServerStamps
 from perfd.wire.arrival import stamp_accepted
@@ -68,7 +68,7 @@ class SiteServers:
         self,
         reactor: Reactor,
         parent: MultiService,
-        children: Callable[[Callable[[], Sequence[int]]], Mapping[str, IResource]],
+        children: Callable[[Callable[[], Sequence[int]]], Mapping[str, Described]],
         stamps: ServerStamps,
         *,
         max_connections: int,
@@ -79,17 +79,27 @@ class SiteServers:
     ) -> None:
         self._origins = origins
         # One site for all ports: its limits hold for them together, and stamps are found whichever was asked.
-        site = make_site(
-            children(lambda: self.origins),
+        self.children = dict(children(lambda: self.origins))
+        self._site = make_site(
+            self.children,
             reactor=reactor,
             stamps=stamps,
             max_connections=max_connections,
             is_far=is_far,
         )
-        self.web = WebServer(reactor, site, listen)
-        self._others = [WebServer(reactor, site, Address(listen.host, port)) for port in page_ports]
+        self.web = WebServer(reactor, self._site, listen)
+        self._others = [WebServer(reactor, self._site, Address(listen.host, port)) for port in page_ports]
         for web in (self.web, *self._others):
             web.setServiceParent(parent)
+
+    def serve(self, children: Mapping[str, Described]) -> None:
+        """Let requests from now on be answered by these, in the place of those with their names."""
+        self.children.update(children)
+        self._site.serve(children)
+
+    def limit(self, max_connections: int) -> None:
+        """Serve so many strangers at once from now on."""
+        self._site.limit(max_connections)
 
     @property
     def page_ports(self) -> tuple[int, ...]:

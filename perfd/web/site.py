@@ -104,9 +104,19 @@ class Site(server.Site):
         self._channels.discard(channel)
 
     def startFactory(self) -> None:
-        """Descriptors that nothing else can need are for those who just came. There is no access log to open."""
+        """There is no access log to open, as Twisted would."""
+        self.limit(self._connections.most)
+
+    def serve(self, children: Mapping[str, IResource]) -> None:
+        """Let each name under ``/`` be answered by its child from now on."""
+        for name, child in children.items():
+            self.resource.putChild(name.encode("ascii"), child)
+
+    def limit(self, max_connections: int) -> None:
+        """Serve so many strangers at once. Descriptors that nothing else can need are for those who just came."""
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._connections.spare = max(0, min(BACKLOG, descriptors - 2 * self._connections.most - OTHERS))
+        self._connections.most = max_connections
+        self._connections.spare = max(0, min(BACKLOG, descriptors - 2 * max_connections - OTHERS))
 
     def stopFactory(self) -> None:
         """No more connections are accepted: close those that there are."""
@@ -146,11 +156,8 @@ def make_site(
     ``max_connections``: see ``connections``. Who keeps them busy beyond that is answered with 503 and closed.
     ``head_timeout`` and ``idle_timeout`` are in seconds; the latter must be longer than a measurement may stall.
     """
-    root = Root()
-    for name, child in children.items():
-        root.putChild(name.encode("ascii"), child)
-    return Site(
-        root,
+    site = Site(
+        Root(),
         reactor,
         stamps,
         max_connections=max_connections,
@@ -158,3 +165,5 @@ def make_site(
         idle_timeout=idle_timeout,
         is_far=is_far,
     )
+    site.serve(children)
+    return site

@@ -22,10 +22,11 @@ from perfd.cli.command import main
 from perfd.cli.privileges import User
 from perfd.cli.standalone import NotReadyError, prepare
 from perfd.config import ConfigError, load_config
+from perfd.daemon.files import LockService
 from perfd.daemon.order import StartError
 from perfd.instance import FAILED, Instance, InstanceError, InstanceLock
 from perfd.preflight import check_machine
-from perfd.service import LockService, run_twistd
+from perfd.service import run_twistd
 from tests.support.instance import SOCKS_CONFIG, free_port
 
 BROKEN = "[perfd]\nnetwrok = tor\n"

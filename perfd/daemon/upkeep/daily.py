@@ -47,6 +47,10 @@ class DailyService(Service):
         self._retry_after = RETRY_AFTER
         self._lines_left = 0
 
+    def change(self, work: Work) -> None:
+        """Do this from the next time on."""
+        self._task = work
+
     def startService(self) -> None:
         super().startService()
         self._next = self._reactor.callLater(self._first_after, self._run)

@@ -35,14 +35,14 @@ class Reader(Protocol):
 
 
 class Access:
-    """Who may read results: ``all``, ``local`` (connections from this machine) or ``none``."""
+    """Who may read results: ``all``, ``local`` (connections from this machine) or ``none``, as ``allowed`` says."""
 
     def __init__(self, allowed: str) -> None:
-        self._allowed = allowed
+        self.allowed = allowed
 
     def check(self, request: Request) -> None:
         """Raises WebError if the client may not read."""
-        if self._allowed == "all" or (self._allowed == "local" and request.channel.is_local):
+        if self.allowed == "all" or (self.allowed == "local" and request.channel.is_local):
             return
         raise WebError(403, "results cannot be read from here (option results of perfd.conf)")
 

@@ -1,0 +1,139 @@
+"""What another perfd.conf changes for a daemon that runs, and what of that only a restart can.
+
+Whatever a tor, a port, the database or the name of this instance depends on needs a restart: to change it would
+cost circuits, guards or measurements in flight, or root's privileges, which are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import attrs
+
+from perfd.config import BrowserConfig, Config, ExperimentConfig, TorConfig
+from perfd.config.kinds import kind_of
+from perfd.config.options import Option
+
+PERFD = frozenset({"keep_logs", "keep", "keep_events", "keep_har", "archive"})
+SERVER = frozenset({"results", "max_size", "max_rate", "max_connections", "public_address"})
+"""The options of [perfd] and [server] that can change while Perfd runs."""
+
+_OF_FILE = frozenset({"path", "directory"})
+_SECTIONS = frozenset({"server", "tors", "browsers", "experiments"})
+
+Lacks = Callable[[ExperimentConfig], str | None]
+"""What the running daemon does not have for an experiment, in words; None if it could be measured."""
+
+
+@attrs.frozen
+class Changes:
+    """``config`` is what holds from now on: as much of the new one as can be had without a restart.
+
+    ``changed`` and ``restart`` name sections and options, for people.
+    """
+
+    config: Config
+    changed: tuple[str, ...]
+    restart: tuple[str, ...]
+    measured: tuple[ExperimentConfig, ...]
+    """The experiments that are to be measured in another way than before, or that are new."""
+    removed: tuple[str, ...]
+
+
+def compare(old: Config, new: Config, lacks: Lacks) -> Changes:
+    """What ``new`` changes for a daemon that runs with ``old``."""
+    changed: list[str] = []
+    restart: list[str] = []
+    names = _differences(old, new, _OF_FILE | _SECTIONS)
+    _sort(names, PERFD, "[perfd]", changed, restart)
+    perfd = {name: getattr(new, name) for name in names if name in PERFD}
+
+    names = _differences(old.server, new.server)
+    # If only listen is given it is the public address too, and that stays what is listened on.
+    fixed = {"public_address"} if "listen" in names else set()
+    _sort(names, SERVER - fixed, "[server]", changed, restart)
+    server = {name: getattr(new.server, name) for name in names if name in SERVER - fixed}
+
+    restart += _of_tors(old.tors, new.tors)
+    moved = _of_browsers(old.browsers, new.browsers)
+    changed += moved.values()
+
+    config = attrs.evolve(old, server=attrs.evolve(old.server, **server), browsers=new.browsers, **perfd)
+    experiments: list[ExperimentConfig] = []
+    measured: list[ExperimentConfig] = []
+    before = {each.name: each for each in old.experiments}
+    for each in new.experiments:
+        was = before.pop(each.name, None)
+        is_moved = ("public_address" in server and "public" in each.servers) or any(
+            name in moved for name in each.browsers
+        )
+        if each == was and not is_moved:
+            experiments.append(each)
+        elif (reason := lacks(each)) is not None:
+            restart.append(f"[experiment:{each.name}] {reason}")
+            experiments += [] if was is None else [was]
+        else:
+            experiments.append(each)
+            measured.append(each)
+            if each != was:
+                changed.append(f"[experiment:{each.name}] {_what(was, each)}")
+    changed += (f"[experiment:{name}] removed" for name in before)
+    config = attrs.evolve(config, experiments=tuple(experiments))
+    return Changes(config, tuple(changed), tuple(restart), tuple(measured), tuple(before))
+
+
+def _differences(old: attrs.AttrsInstance, new: attrs.AttrsInstance, without: Iterable[str] = ()) -> list[str]:
+    """The fields in which two records of a kind differ."""
+    fields = (field.name for field in attrs.fields(type(old)))
+    return [name for name in fields if name not in without and getattr(old, name) != getattr(new, name)]
+
+
+def _sort(names: Iterable[str], can: Iterable[str], section: str, changed: list[str], restart: list[str]) -> None:
+    """Name the options of a section among those that ``can`` change, and those that need a restart."""
+    for options, those in (
+        ([name for name in names if name in can], changed),
+        ([name for name in names if name not in can], restart),
+    ):
+        if options:
+            those.append(f"{section} {_options(options)}")
+
+
+def _options(names: Iterable[str]) -> str:
+    return ", ".join(name.removeprefix("is_").replace("_", "-") for name in names)
+
+
+def _what(was: ExperimentConfig | None, now: ExperimentConfig) -> str:
+    """What is different in an experiment, in words."""
+    if was is None:
+        return "added"
+    if was.type != now.type:
+        return f"type = {now.type}"
+    own = [each.name for each in kind_of(now.type).options if _value(each, was) != _value(each, now)]
+    return _options([*_differences(was, now, ["options"]), *own])
+
+
+def _value(option: Option, config: ExperimentConfig) -> object:
+    return config.options.get(option.attribute)
+
+
+def _of_tors(old: Iterable[TorConfig], new: Iterable[TorConfig]) -> list[str]:
+    before = {tor.name: tor for tor in old}
+    texts = []
+    for tor in new:
+        was = before.pop(tor.name, None)
+        if was is None:
+            texts.append(f"[tor:{tor.name}] added")
+        elif names := _differences(was, tor):
+            texts.append(f"[tor:{tor.name}] {_options(names)}")
+    return [*texts, *(f"[tor:{name}] removed" for name in before)]
+
+
+def _of_browsers(old: Iterable[BrowserConfig], new: Iterable[BrowserConfig]) -> dict[str, str]:
+    """The browsers that are others now, with what has changed."""
+    before = {browser.name: browser for browser in old}
+    found = {}
+    for browser in new:
+        was = before.get(browser.name)
+        if was is not None and (names := _differences(was, browser)):
+            found[browser.name] = f"[browser:{browser.name}] {_options(names)}"
+    return found

@@ -1,0 +1,265 @@
+"""Reloading perfd.conf: one at a time, as a whole or not at all; and a real daemon that does it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from perfd.config import Config, ConfigError, parse_config
+from perfd.daemon.changes import Changes
+from perfd.daemon.reload import Reloads
+from perfd.instance import Instance, InstanceLock, ReloadReport
+from perfd.record import Error, Outcome
+from tests.support.instance import SOCKS_CONFIG, TestInstance, processes_in, running, wait_for
+
+SLOW = SOCKS_CONFIG.replace("50 KiB", "1000 GiB").replace("900 ms", "3500 ms").replace("1 s", "5 s")
+SLOW = SLOW.replace("[server]", "[server]\nmax-size = 1000 GiB")
+"""A run that takes 3.5 s."""
+
+
+class ReloadsTests(SynchronousTestCase):
+    """The file is read when the test says so."""
+
+    def setUp(self) -> None:
+        self.config = parse_config(SOCKS_CONFIG.replace("{port}", "1"), Path("perfd.conf"))
+        self.reading: list[Deferred[Config]] = []
+        self.taken: list[Config] = []
+        self.told: list[ReloadReport] = []
+        self.reloads = Reloads(self.read, self.take, self.told.append)
+
+    def read(self) -> Deferred[Config]:
+        self.reading.append(Deferred())
+        return self.reading[-1]
+
+    def take(self, config: Config) -> Changes:
+        self.taken.append(config)
+        return Changes(config, ("a",), ("b",), (), ())
+
+    def test_done(self) -> None:
+        """It is told when it begins, and what came of it."""
+        self.reloads.request()
+        self.assertEqual(self.told, [ReloadReport(1, 0)])
+        self.reading[0].callback(self.config)
+        self.assertEqual(self.told[1:], [ReloadReport(1, 1, (), ("a",), ("b",))])
+
+    def test_refused(self) -> None:
+        """Of a file with mistakes nothing is taken over, and all of them are told."""
+        self.reloads.request()
+        self.reading[0].errback(ConfigError(["one", "two"]))
+        self.assertEqual((self.taken, self.told[-1]), ([], ReloadReport(1, 1, ("one", "two"))))
+
+    def test_meanwhile(self) -> None:
+        """Who asks while the file is read gets another reload, however many ask."""
+        for _ in range(3):
+            self.reloads.request()
+        self.reading[0].callback(self.config)
+        self.assertEqual((len(self.reading), self.told[-1].begun, self.told[-1].done), (2, 2, 1))
+        self.reading[1].callback(self.config)
+        self.assertEqual((len(self.reading), self.told[-1].done), (2, 2))
+
+    def test_error_inside(self) -> None:
+        """An error of our own is told as well, and does not prevent the next one."""
+        self.reloads.request()
+        self.reading[0].errback(ZeroDivisionError("oops"))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.told[-1].problems, ("ZeroDivisionError: oops",))
+        self.reloads.request()
+        self.reading[1].callback(self.config)
+        self.assertEqual(self.told[-1].done, 2)
+
+
+def test_report_in_the_lock(tmp_path: Path) -> None:
+    """What the daemon tells stands beside its state; half of it is nothing."""
+    found = Instance(tmp_path)
+    lock = InstanceLock(found.lock_file)
+    lock.write_state("ready")
+    assert found.reload_report() == ReloadReport()
+    report = ReloadReport(2, 1, ("a\nb", "ü"), ("c",), ())
+    lock.write_report(report)
+    assert (found.reload_report(), found.state()) == (report, "ready")
+    lock.write_state("other")
+    assert found.reload_report() == report
+    found.lock_file.write_text(found.lock_file.read_text()[:-20] + "\n")
+    assert found.reload_report() is None
+    lock.release()
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[TestInstance]:
+    """An instance that is not started."""
+    made = TestInstance(tmp_path)
+    yield made
+    made.perfd("stop")
+
+
+def test_command(instance: TestInstance) -> None:
+    """`perfd reload` says what has changed and what needs a restart, and that is so; or what is wrong."""
+    assert instance.perfd("reload").returncode == 7
+    instance.start()
+    pid = instance.pid
+    instance.wait_for_measurements(1, outcome=Outcome.OK)
+    more = "\n[experiment:later]\nsize = 20 KiB\ninterval = 1 s\n"
+    limits = "[server]\nresults = none\nmax-size = 2 MiB"
+    instance.configure(SOCKS_CONFIG.replace("[server]", limits).replace("= test\n", "= other\n") + more)
+    done = instance.perfd("reload")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "[server] results, max-size",
+        "[experiment:later] added",
+        "needs `perfd restart`:",
+        "  [perfd] source",
+    ]
+    (later, *_) = instance.wait_for_measurements(2, experiment="later", outcome=Outcome.OK)
+    assert later.source == "test"
+    assert (instance.get("/results")[0], instance.get("/random/3MiB")[0], instance.get("/random/2MiB")[0]) == (
+        403,
+        413,
+        200,
+    )
+    wait_for(lambda: b'"maximum": 2097152' in instance.get("/openapi.json")[1], "the description")
+    instance.configure(SOCKS_CONFIG.replace("interval", "intervall").replace("= 50 KiB", "= big"))
+    done = instance.perfd("reload")
+    assert (done.returncode, done.stdout) == (1, "")
+    for text in (
+        "[experiment:fast] intervall: unknown option",
+        "[experiment:fast] size: ",
+        "perfd goes on as it was",
+    ):
+        assert text in done.stderr
+    assert "perfd.conf has mistakes" in instance.log.read_text()
+    instance.configure(SOCKS_CONFIG)
+    assert instance.perfd("reload").stdout == "[server] results, max-size\n[experiment:later] removed\n"
+    assert instance.perfd("reload").stdout == "nothing has changed\n"
+    seen = len(instance.wait_for_measurements(1, experiment="later"))
+    instance.wait_for_measurements(len(instance.logged()) + 2)
+    assert len(instance.wait_for_measurements(1, experiment="later")) == seen
+    assert instance.get("/random/3MiB")[0] == 200
+    assert instance.pid == pid
+    status = json.loads(instance.perfd("status", "--json").stdout)
+    assert [each["name"] for each in status["health"]["experiments"]] == ["fast"]
+
+
+def test_hangup(instance: TestInstance) -> None:
+    """SIGHUP reopens the log of a daemon and reloads perfd.conf; each slot has its record, before and after."""
+    instance.start()
+    instance.wait_for_measurements(2)
+    instance.log.rename(instance.directory / "old.log")
+    instance.configure(SOCKS_CONFIG.replace("1 s", "2 s"))
+    os.kill(instance.pid, signal.SIGHUP)
+    found = instance.wait_for_measurements(3)
+    text = instance.log.read_text()
+    assert "perfd.conf was reloaded: [experiment:fast] interval" in text
+    assert "while Perfd ran" not in text
+    slots = [m.slot for m in found if m.slot is not None]
+    assert all(b - a == 2 and a % 2 == 0 for a, b in pairwise(slots))
+
+
+def test_run_in_flight(instance: TestInstance) -> None:
+    """A run that goes on while its experiment is changed, or removed, ends by itself."""
+    instance.configure(SLOW)
+    instance.start()
+    pid = instance.pid
+
+    def wait_for_run() -> None:
+        time.sleep(5 - time.time() % 5 + 0.7)
+
+    wait_for_run()
+    instance.configure(SLOW.replace("= 5 s", "= 1 h") + "optimistic = yes\n")
+    assert instance.perfd("reload").stdout == "[experiment:fast] interval, optimistic\n"
+    (first,) = instance.wait_for_measurements(1)
+    assert (first.outcome, first.extra.get("OPTIMISTIC")) == (Outcome.TIMEOUT, None)
+    instance.configure(SLOW)
+    instance.perfd("reload")
+    wait_for_run()
+    instance.configure(SLOW.replace("experiment:fast", "experiment:slow"))
+    assert instance.perfd("reload").stdout == "[experiment:slow] added\n[experiment:fast] removed\n"
+    found = instance.wait_for_measurements(2, experiment="fast")
+    assert {m.outcome for m in found} == {Outcome.TIMEOUT}
+    assert instance.pid == pid
+
+
+def test_many_reloads(instance: TestInstance) -> None:
+    """While perfd.conf is reloaded again and again, each slot has one record, and each command its answer."""
+    instance.start()
+    for n in range(8):
+        instance.configure(SOCKS_CONFIG.replace("50 KiB", f"{20 + n} KiB"))
+        with ThreadPoolExecutor() as pool:
+            codes = list(pool.map(lambda _: instance.perfd("reload").returncode, range(3)))
+        assert codes == [0, 0, 0]
+    instance.wait_for_measurements(1, filesize=27 * 1024)
+    assert instance.perfd("stop").returncode == 0
+    slots = [m.slot for m in instance.logged()]
+    assert slots == [slots[0] + n for n in range(len(slots)) if slots[0] is not None]
+
+
+FOREGROUND = {
+    "run": ("run",),
+    "measure": ("measure", "--experiment", "fast", "--count", "1000", "--json"),
+    "proxy": ("proxy", "--listen", "127.0.0.1:{port}"),
+}
+
+
+@pytest.mark.parametrize("name", FOREGROUND)
+def test_hangup_in_the_foreground(instance: TestInstance, name: str) -> None:
+    """SIGHUP does what SIGTERM does: the run in flight is a record, and nothing is left."""
+    instance.configure(SLOW)
+    command = [word.replace("{port}", str(instance.port)) for word in FOREGROUND[name]]
+    codes = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with running(
+            [sys.executable, "-P", "-m", "perfd", *command],
+            cwd=instance.directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            if name == "run":
+                seen = len(instance.logged())
+                wait_for(
+                    lambda: "was started" in (instance.log.read_text() if instance.log.exists() else ""),
+                    "the start",
+                )
+                time.sleep(5 - time.time() % 5 + 1.0)
+                seen = len(instance.logged())
+            else:
+                time.sleep(2.5)
+            process.send_signal(number)
+            output, errors = process.communicate(timeout=60)
+        codes[number] = process.returncode
+        assert "Traceback" not in errors
+        if name == "run":
+            (cancelled,) = instance.logged()[seen:]
+            assert (cancelled.outcome, cancelled.errorcode) == (Outcome.CANCELLED, Error.STOPPED)
+        elif name == "measure":
+            assert json.loads(output.splitlines()[-1])["outcome"] == "cancelled"
+        assert not processes_in(instance.directory)
+    assert codes[signal.SIGHUP] == codes[signal.SIGTERM]
+
+
+def test_nohup(instance: TestInstance) -> None:
+    """Who has started it with nohup(1) wants it to go on."""
+    command = ["nohup", sys.executable, "-P", "-m", "perfd", "run"]
+    with running(
+        command,
+        cwd=instance.directory,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+    ) as process:
+        instance.wait_for_measurements(1)
+        process.send_signal(signal.SIGHUP)
+        instance.wait_for_measurements(3)
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
