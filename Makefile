@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_TOOLS := $(VENV)/.installed-tools
 
-.PHONY: run test lint types unit bench picture setup tools clean packages-run packages-test packages-bench
+.PHONY: man run test lint types unit bench picture setup tools clean packages-run packages-test packages-bench
 
 run: packages-run setup
 	$(BIN)/perfd run --config perfd.conf
@@ -57,6 +57,10 @@ picture: packages-test tools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pyte>=0.8'
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python docs/terminal_picture.py docs/terminal.png --columns 96 \
 		"perfd measure --size 1MiB --count 5"
+
+# perfd(1) and perfd.conf(5), made of what the command line understands and of docs/configuration.md.
+man: setup
+	$(BIN)/python docs/man_pages.py build/man
 
 # The Selenium driver is tested with an old geckodriver, which an sdist on PyPI has; Debian 12 has none at all.
 # Where it cannot be had, those tests are skipped.

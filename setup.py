@@ -70,6 +70,7 @@ setup(
     install_requires=[
         "Twisted>=24.7",
         "txtorcon>=24.8",
+        "argcomplete>=3.1",
         "attrs>=24.1",
         "cryptography>=43",
         "rich>=13.7",

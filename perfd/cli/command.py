@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfd import __version__
-from perfd.cli import daemon, data, records
+from perfd.cli import completion, daemon, data, records
 from perfd.cli.arguments import argument, config_option
 from perfd.cli.output import complain, say, standard_streams
 from perfd.cli.privileges import User
@@ -75,6 +75,8 @@ def _run(words: list[str]) -> int:
 def _parsed(words: list[str]) -> argparse.Namespace:
     """The command line as options. Raises SystemExit when it is wrong, or asks for help."""
     parser, commands = _parsers()
+    if completion.ASKED in os.environ:
+        completion.complete(parser)
     if not words or (words[0] == "help" and len(words) < 3):
         words = [*words[1:], "--help"]
     if not words[0].startswith("-") and words[0] not in commands:
@@ -101,8 +103,21 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     _add_testnet(commands)
     commands.add_parser("help", help="explain a command").add_argument("name", nargs="?", metavar="COMMAND")
     records.add_commands(commands)
+    _add_completion(commands)
     data.add_commands(commands)
     return parser, commands.choices
+
+
+def _add_completion(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "completion",
+        help="print what makes a shell complete perfd's command line",
+        description="Prints the code that makes a shell complete perfd's commands, options, and the names in "
+        'perfd.conf. For bash: eval "$(perfd completion bash)" in ~/.bashrc; for zsh the same in ~/.zshrc; for '
+        "fish: perfd completion fish > ~/.config/fish/completions/perfd.fish",
+    )
+    parser.add_argument("shell", choices=completion.SHELLS)
+    parser.set_defaults(command=lambda options: completion.print_code(options.shell))
 
 
 if TYPE_CHECKING:
