@@ -15,6 +15,8 @@ from typing import Any
 
 import attrs
 
+from perfd.processes.alive import has_proc, is_alive
+
 CONFIG_FILE = "perfd.conf"
 LOG_FILE = "perfd.log"
 PROFILES = ("testnet", "torperf", "onionperf")
@@ -134,7 +136,7 @@ class Instance:
             pid = int(self._lock_lines()[0])
         except (OSError, ValueError, IndexError):
             return None
-        return pid if _is_alive(pid) and _holds(pid, self.lock_file) else None
+        return pid if is_alive(pid) and _holds(pid, self.lock_file) else None
 
     def state(self) -> str:
         """How far the daemon is, as it wrote itself: ``READY``, ``FAILED`` and why, or what it does; may be
@@ -250,24 +252,12 @@ def _holds(pid: int, path: Path) -> bool:
     try:
         return os.stat(f"/proc/{pid}").st_uid == found.st_uid
     except OSError:
-        return not os.path.isdir("/proc/self")
+        return not has_proc()
 
 
 def _is_lock_of(fields: Sequence[str], inode: int) -> bool:
     """Whether a line of /proc/locks (proc(5)) is of a lock that keeps others out of the file with this inode."""
     return fields[1:2] == ["FLOCK"] and fields[3:4] == ["WRITE"] and fields[5].rpartition(":")[2] == str(inode)
-
-
-def _is_alive(pid: int) -> bool:
-    if pid <= 0:  # for kill that would be a group of processes
-        return False
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass  # it is somebody else's
-    return True
 
 
 def create_instance(directory: Path, profile: str, source: str) -> list[Path]:

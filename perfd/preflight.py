@@ -50,6 +50,8 @@ def _programs(config: Config) -> list[str]:
     if config.network == "testnet" and (trouble := program_trouble("tor-gencert")):
         problems.append(f"[perfd] network: testnet needs tor-gencert: {trouble}")
     used = {name for experiment in config.experiments for name in experiment.browsers}
+    if used and not _is_utf8(config.directory):
+        problems.append(f"{config.directory}: Firefox cannot run in a directory whose path is not UTF-8")
     return problems + [
         f"[browser:{browser.name}] {trouble}"
         for browser in config.browsers
@@ -70,6 +72,14 @@ def browser_trouble(browser: BrowserConfig) -> str | None:
     if browser.driver == "selenium" and (trouble := program_trouble(browser.geckodriver, package=None)):
         return f"geckodriver: {trouble}"
     return None
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _directory(directory: Path) -> list[str]:

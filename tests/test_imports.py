@@ -55,7 +55,7 @@ ALLOWED: dict[str, set[str] | str] = {
         "tor.guards",
     },
     "formats": {"config", "record"},
-    "instance": set(),
+    "instance": {"processes"},
     "interfaces": {"record", "socks"},
     "laboratory": {
         "browser",

@@ -20,6 +20,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from perfd.browser.prefs import PREFS, Prefs, user_js
+from perfd.processes.alive import has_proc, is_alive
 from perfd.processes.child import ERRORS, Child
 from perfd.reactor import Reactor
 from perfd.record import EMPTY
@@ -108,17 +109,7 @@ def _started(pid: int) -> str | None:
     try:
         return Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
-        return "0" if not os.path.isdir("/proc/self") and _exists(pid) else None
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+        return "0" if not has_proc() and is_alive(pid) else None
 
 
 def _locks(directory: str, names: list[str]) -> list[str]:
@@ -207,6 +198,9 @@ def environment(profile: Path) -> Mapping[str, str]:
 
 def sweep(pid: int, profile: Path) -> list[int]:
     """Kill all processes of a browser, and remove its directory when they are gone. Blocks; gives what is left."""
+    if pid > 0 and not has_proc():  # then its group is all that is known of them
+        with contextlib.suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)
     give_up = time.monotonic() + SWEEP_LIMIT
     while (left := processes_of(pid, profile)) and time.monotonic() < give_up:
         for each in left:
@@ -223,7 +217,7 @@ def processes_of(pid: int, profile: Path) -> list[int]:
     A helper may leave the session, and a sandboxed process may hide its environment; none does both.
     """
     home = b"HOME=" + os.fsencode(profile)
-    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()] if os.path.isdir("/proc") else []
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()] if has_proc() else []
     return [each for each in pids if _belongs(each, pid, home)]
 
 

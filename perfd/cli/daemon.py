@@ -226,9 +226,13 @@ def status(instance: Instance, load: Callable[[], Config], *, as_json: bool) -> 
 
 def _user_of(pid: int) -> str:
     try:
-        return pwd.getpwuid(os.stat(f"/proc/{pid}").st_uid).pw_name
-    except (OSError, KeyError):
+        uid = os.stat(f"/proc/{pid}").st_uid
+    except OSError:
         return "another user"
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user id {uid}"
 
 
 def run(config: Config, user: User, *, log: bool = False) -> int:

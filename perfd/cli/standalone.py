@@ -27,8 +27,18 @@ class NotReadyError(Exception):
 
 
 def default_path() -> Path:
-    """In the place of a perfd.conf where there is none; what the command keeps is beside it."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perfd" / "perfd.conf"
+    """In the place of a perfd.conf where there is none; what the command keeps is beside it.
+
+    Raises InstanceError if this user has no directory for such.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(cache) if cache else Path.home() / ".cache") / "perfd" / "perfd.conf"
+    except RuntimeError:
+        raise InstanceError(
+            f"user id {os.geteuid()} has no home directory: set HOME, or make an instance with `perfd init DIR` "
+            "and name it with --config DIR"
+        ) from None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import attrs
 from twisted.internet.task import deferLater
 
+from perfd.processes.alive import has_proc, is_alive
 from perfd.processes.child import GRACE, Child
 from perfd.reactor import Reactor
 
@@ -20,6 +22,9 @@ MOST_OUTPUT = 64 * 1024
 
 MORE_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 """Where programs are looked for besides PATH."""
+
+PID_FILE = "tor.pid"
+"""Where a relay of the private network writes its process id, beside its torrc."""
 
 _POLL = 0.05
 
@@ -100,6 +105,7 @@ def recorded_process(pid_file: Path, torrc: Path) -> int | None:
     """The process id in ``pid_file``, if that process is the tor of ``torrc``.
 
     Process ids are used again, so a pid file alone proves nothing; tor's own torrc in the command line does.
+    Without /proc it is the lock that tor holds in its data directory, which is the torrc's.
     """
     try:
         pid = int(pid_file.read_text(encoding="ascii"))
@@ -109,9 +115,12 @@ def recorded_process(pid_file: Path, torrc: Path) -> int | None:
 
 
 def find_processes(torrcs: Collection[Path]) -> list[int]:
-    """All tors of ours that were started with one of ``torrcs``, with or without a pid file."""
+    """All tors of ours that were started with one of ``torrcs``, without /proc only those with a ``PID_FILE``."""
+    if not has_proc():
+        recorded = (recorded_process(torrc.with_name(PID_FILE), torrc) for torrc in torrcs)
+        return [pid for pid in recorded if pid is not None]
     wanted = {str(torrc) for torrc in torrcs}
-    found = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()] if os.path.isdir("/proc") else []
+    found = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
     return [pid for pid in found if pid != os.getpid() and _is_tor_of(pid, wanted)]
 
 
@@ -121,6 +130,8 @@ def _is_tor_of(pid: int, torrcs: set[str]) -> bool:
     Its command line must be one by which Perfd starts a tor: ``PROGRAM --defaults-torrc FILE -f TORRC ...``, or
     ``tor -f TORRC ...``. An editor of the torrc or ``tail -f`` is none, nor is what another user started.
     """
+    if not has_proc():
+        return is_alive(pid) and any(_is_in_use(Path(torrc).parent) for torrc in torrcs)
     arguments = command_line(pid)
     place = arguments.index("-f") if "-f" in arguments else len(arguments)
     if not torrcs.intersection(arguments[place + 1 : place + 2]):
@@ -134,6 +145,18 @@ def _is_tor_of(pid: int, torrcs: set[str]) -> bool:
         return os.stat(f"/proc/{pid}").st_uid == os.geteuid()
     except OSError:
         return False
+
+
+def _is_in_use(directory: Path) -> bool:
+    """Whether a tor runs in this data directory: it holds a lock (flock) on the file ``lock``."""
+    try:
+        with open(directory / "lock", "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 async def end_processes(reactor: Reactor, torrcs: Collection[Path], grace: float = GRACE) -> int:
@@ -160,6 +183,8 @@ async def end_processes(reactor: Reactor, torrcs: Collection[Path], grace: float
 
 def _lingers(pid: int, wanted: set[str]) -> bool:
     """Whether the process is still one of the ``wanted``, or has lost its command line but not yet its ports."""
+    if not has_proc():
+        return _is_tor_of(pid, wanted)
     arguments = command_line(pid)
     if arguments:
         return bool(wanted.intersection(arguments))

@@ -7,8 +7,14 @@ from pathlib import Path
 
 
 def quoted(value: str | Path) -> str:
-    """``value`` as a quoted string of a torrc, in which spaces and ``#`` are harmless."""
-    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """``value`` as a quoted string of a torrc, in which spaces and ``#`` are harmless.
+
+    Bytes that are not ASCII are octal escapes, so that a path is the same whatever its encoding, or if it has none.
+    """
+    escaped = (
+        chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03o}" for byte in os.fsencode(value)
+    )
+    return f'"{"".join(escaped)}"'
 
 
 def make_private(directory: Path) -> None:

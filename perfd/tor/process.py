@@ -80,8 +80,8 @@ class TorDirectory:
     def control_address(self) -> str | None:
         """Where tor listens for us (``host:port`` or ``unix:PATH``), None as long as it does not say."""
         try:
-            lines = self._control_port_file.read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError):
+            lines = os.fsdecode(self._control_port_file.read_bytes()).split("\n")
+        except OSError:
             return None
         if f"UNIX_PORT={self._control_socket}" in lines:
             return f"unix:{self._control_socket}"

@@ -158,8 +158,8 @@ class TorTests(DaemonCase):
         self.assertEqual(self.processes(), [])
 
     async def test_deep_directory(self) -> None:
-        """A path too long for a socket, with a space, a quote and a letter beyond ASCII."""
-        name = 'ä "b" #' + "c" * 100
+        """A path too long for a socket, with a space, a quote, a letter beyond ASCII, and bytes of no text."""
+        name = os.fsdecode('ä "b" #'.encode() + b"\xff\xe4" + b"c" * 98)
         service = self.service(name)
         service.startService()
         await service.when_ready()

@@ -21,6 +21,11 @@ from twisted.python.failure import Failure
 SERVER_NONCE = bytes(range(32)).hex().upper()
 
 
+def _unescaped(text: str) -> str:
+    """A quoted string of a torrc as tor reads it, so far as Perfd writes such."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
 class FakeProcess:
     """The transport of a launched program; the test decides when and how it ends."""
 
@@ -63,10 +68,11 @@ class FakeProcess:
     def open_control(self) -> str:
         """Write the file that says where the control port is, as tor does; return the address."""
         settings = dict(re.findall(r"^(ControlPort\w*) \"(.*)\"$", "\n".join(self.torrc), re.MULTILINE))
-        path = re.sub(r"\\(.)", r"\1", settings["ControlPort"]).removeprefix("unix:").strip('"')
+        port = _unescaped(settings["ControlPort"])  # whose path is a quoted string itself
+        path = _unescaped(port.removeprefix("unix:").strip('"'))
         address = "127.0.0.1:4321" if path == "127.0.0.1:auto" else path
         line = f"PORT={address}" if address == "127.0.0.1:4321" else f"UNIX_PORT={address}"
-        Path(settings["ControlPortWriteToFile"]).write_text(line + "\n", encoding="utf-8")
+        Path(_unescaped(settings["ControlPortWriteToFile"])).write_text(line + "\n", encoding="utf-8")
         return address
 
     def end(self, code: int = 0) -> None:

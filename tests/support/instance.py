@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,7 @@ class TestInstance:
         self.log = directory / "perfd.log"
         self.python = sys.executable
         self.environment: Mapping[str, str] = os.environ
+        self.launcher: Sequence[str] = ()  # in front of each command
         self.configure(config)
 
     def configure(self, config: str) -> None:
@@ -87,10 +88,11 @@ class TestInstance:
     def perfd(self, *arguments: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run a command in the instance's directory."""
         return subprocess.run(
-            [self.python, "-P", "-m", "perfd", *arguments],  # -P: as the control script
+            [*self.launcher, self.python, "-P", "-m", "perfd", *arguments],  # -P: as the control script
             cwd=self.directory,
             capture_output=True,
             text=True,
+            errors="backslashreplace",
             timeout=timeout,
             check=False,
             stdin=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 
+from perfd.processes.programs import PID_FILE
 from perfd.tor.files import make_private, quoted, write_whole
 from perfd.tor.messages import message_of, tail
 from perfd.tor.testnet.consensus import count_microdescriptors, read_consensus, time_in
@@ -103,7 +104,7 @@ class Relay:
 
     @property
     def pid_file(self) -> Path:
-        return self.directory / "tor.pid"
+        return self.directory / PID_FILE
 
     @property
     def keys(self) -> Path:

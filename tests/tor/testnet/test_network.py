@@ -23,6 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from perfd.clock import Clock
+from perfd.processes import programs
 from perfd.processes.programs import (
     ProgramMissingError,
     command_line,
@@ -200,9 +201,9 @@ class RelayTests(DirectoryTestCase):
 
     def test_torrc(self) -> None:
         """Paths are quoted, everything is on loopback, and an exit is no authority."""
-        odd = Relay(Path('/tmp/with "#" and space/exit1'), authority=False, or_port=5003)
+        odd = Relay(Path(os.fsdecode(b'/tmp/with "#" \\, space and \xe4/exit1')), authority=False, or_port=5003)
         lines = relays.torrc(odd, ["DirAuthority a", "DirAuthority b"]).splitlines()
-        self.assertIn('DataDirectory "/tmp/with \\"#\\" and space/exit1"', lines)
+        self.assertIn(r'DataDirectory "/tmp/with \042#\042 \134, space and \344/exit1"', lines)
         self.assertIn("ORPort 127.0.0.1:5003", lines)
         self.assertIn("ExitPolicy accept *:*", lines)
         self.assertEqual(
@@ -358,6 +359,25 @@ class ProcessTests(TestCase):
         process = self.spawn(*self.form)
         pid_file.write_text(f"{process.pid}\n")
         self.assertEqual(recorded_process(pid_file, self.torrc), process.pid)
+
+    async def test_without_proc(self) -> None:
+        """Where there is no /proc, the lock in its data directory tells that the process in a pid file is tor."""
+        self.patch(programs, "has_proc", lambda: False)
+        pid_file = self.directory / programs.PID_FILE
+        stranger = self.spawn()
+        pid_file.write_text(f"{stranger.pid}\n")
+        self.assertIsNone(recorded_process(pid_file, self.torrc))
+        locking = (
+            "import fcntl,sys,time; f=open(sys.argv[1],'w'); fcntl.flock(f,2); print(1,flush=True); time.sleep(60)"
+        )
+        tor = self.spawn(str(self.directory / "lock"), code=locking)
+        tor.stdout.readline()  # type: ignore[union-attr]
+        pid_file.write_text(f"{tor.pid}\n")
+        self.assertEqual(recorded_process(pid_file, self.torrc), tor.pid)
+        self.assertEqual(find_processes([self.torrc, self.directory / "other" / "torrc"]), [tor.pid])
+        self.assertEqual(await end_processes(reactor, [self.torrc]), 1)
+        self.assertEqual((tor.wait(), stranger.poll()), (-signal.SIGTERM, None))
+        self.assertIsNone(recorded_process(pid_file, self.torrc))
 
     async def test_end(self) -> None:
         """Exactly the processes with our torrc are ended, also one that ignores SIGTERM."""
