@@ -39,6 +39,7 @@ from perfd.instance import FAILED, READY, Instance, ReloadReport, umask
 from perfd.laboratory import Laboratory
 from perfd.logfile.line import LogSink
 from perfd.preflight import check_machine
+from perfd.processes.orphans import Orphans
 from perfd.processes.signals import end_on_hangup
 from perfd.reactor import Reactor, installed_reactor
 from perfd.store.database import StoreError, database_path
@@ -104,6 +105,7 @@ class Perfd(OrderedServices):
             self._schedules,
             downtime,  # behind the schedules, which know then where they begin
             self._daily,
+            Orphans(reactor),
         ):
             service.setServiceParent(self)
 
