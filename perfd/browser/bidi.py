@@ -170,12 +170,13 @@ class Session(Protocol):
                     self.listener.event_received(str(message["method"]), message["params"])
                 return
             answer = self._pending.pop(message["id"], None)
-        except (ValueError, KeyError, TypeError) as error:
+            result = message.get("result")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ProtocolError(f"not a message of WebDriver BiDi: {text[:100]!r}") from error
         if answer is None:
             return  # given up, or cancelled
         if kind == "success":
-            answer.callback(message.get("result") or {})
+            answer.callback(result if isinstance(result, dict) else {})
         else:
             answer.errback(BidiError(str(message.get("error")), str(message.get("message"))))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import attrs
@@ -152,9 +152,9 @@ class BidiBrowser:
 
         proxy = {"proxyType": "manual", "socksProxy": f"127.0.0.1:{task.proxy_port}", "socksVersion": 5}
         made = await do("browser.createUserContext", proxy=proxy, acceptInsecureCerts=task.insecure)
-        user = str(made["userContext"])
+        user = _named(made, "userContext")
         await do("browser.setDownloadBehavior", downloadBehavior={"type": "denied"}, userContexts=[user])
-        tab = str((await do("browsingContext.create", type="tab", userContext=user))["context"])
+        tab = _named(await do("browsingContext.create", type="tab", userContext=user), "context")
         await do("session.subscribe", events=list(EVENTS), contexts=[tab])
         return _Context(user, tab)
 
@@ -242,3 +242,11 @@ class BidiBrowser:
             self._ending.add(done)
             done.addBoth(lambda _: self._ending.discard(done))
         return done
+
+
+def _named(result: Mapping[str, Any], name: str) -> str:
+    """The name that a command gave. Raises ``BidiError`` if it gave none."""
+    found = result.get(name)
+    if not isinstance(found, str):
+        raise BidiError("no sense", f"a result without {name}")
+    return found

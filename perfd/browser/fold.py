@@ -8,13 +8,13 @@ Firefox 153 tells everything in events: a navigation that fails is committed as 
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import attrs
 
+from perfd.browser.numbers import moment, size, status
 from perfd.browser.records import Headers, PageRequest
 from perfd.record import Error
 
@@ -159,7 +159,7 @@ class PageFold:
 
     def _navigate(self, name: str, event: Mapping[str, Any]) -> None:
         url = str(event["url"])
-        at = float(event["timestamp"]) / 1000
+        at = _moment(event["timestamp"])
         if name == "navigationStarted":
             self._begun = event["navigation"]
         elif name == "navigationCommitted":
@@ -186,10 +186,10 @@ class PageFold:
 
     def _network(self, name: str, event: Mapping[str, Any]) -> None:
         asked = event["request"]
-        key = (str(asked["request"]), int(event["redirectCount"]))
+        key = (str(asked["request"]), _count(event["redirectCount"]))
         if not is_http(str(asked["url"])):
             return
-        at = float(event["timestamp"]) / 1000
+        at = _moment(event["timestamp"])
         has_ended = name in ("responseCompleted", "fetchError")
         if has_ended:
             self._in_flight.discard(key)
@@ -282,19 +282,20 @@ class _Request:
 
     def take(self, asked: Mapping[str, Any], response: Mapping[str, Any] | None, room: int) -> None:
         """Keep what an event tells; ``room`` is for this request's characters."""
-        self.steps = {name: round(at / 1000, 6) for name, at in asked["timings"].items() if _is_time(at)}
+        steps = ((name, moment(at, 1000)) for name, at in asked["timings"].items())
+        self.steps = {name: at for name, at in steps if at is not None}
         room = min(MOST_HEADERS, room - len(self.url))
         # Each event repeats the headers of those before it, and may add some.
         if len(asked["headers"]) != len(self.request_headers):
             self.request_headers, self.request_kept = _headers(asked["headers"], room)
         if response is not None:
             self.response = {
-                "status": response.get("status") or None,
+                "status": status(response.get("status")),
                 "statusText": _word(response.get("statusText")) or "",
                 "protocol": _word(response.get("protocol")),
                 "mimeType": _word(response.get("mimeType")),
-                "headersSize": response.get("headersSize"),
-                "bodySize": response.get("bodySize"),
+                "headersSize": size(response.get("headersSize")),
+                "bodySize": size(response.get("bodySize")),
                 "fromCache": bool(response.get("fromCache")),
             }
             headers = response.get("headers") or []
@@ -330,8 +331,20 @@ class _Request:
         )
 
 
-def _is_time(at: Any) -> bool:
-    return isinstance(at, int | float) and at > 0
+def _moment(milliseconds: object) -> float:
+    """Seconds since the epoch. Raises ``ValueError``."""
+    found = moment(milliseconds, 1000)
+    if found is None:
+        raise ValueError(f"{str(milliseconds)[:_LONGEST_WORD]} is no time")
+    return found
+
+
+def _count(value: object) -> int:
+    """Raises ``ValueError``."""
+    found = size(value)
+    if found is None:
+        raise ValueError(f"{str(value)[:_LONGEST_WORD]} is no number of redirects")
+    return found
 
 
 def _headers(given: Any, room: int) -> tuple[Headers, int]:
@@ -353,7 +366,7 @@ def _value(value: Mapping[str, Any]) -> str:
     if value["type"] == "base64":
         try:
             return base64.b64decode(value["value"]).decode("latin-1")
-        except binascii.Error:
+        except ValueError:
             return ""
     return str(value["value"])
 

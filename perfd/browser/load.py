@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Coroutine, Mapping
 from enum import Enum
@@ -17,6 +16,7 @@ from twisted.python.failure import Failure
 
 from perfd.browser.bidi import BidiError, Session
 from perfd.browser.fold import LONGEST_TEXT, PageFailure, PageFold, is_headless, is_http
+from perfd.browser.numbers import moment, number
 from perfd.browser.records import Frame, PageLoad, PageRequest, PageTask
 from perfd.clock import Clock
 from perfd.record import Error, Outcome
@@ -193,7 +193,7 @@ class PageLoading:
         try:
             shot = await self._ask("browsingContext.captureScreenshot", limit, format=image_format)
             return base64.b64decode(shot["data"])
-        except (BidiError, KeyError, TypeError, binascii.Error):
+        except (BidiError, KeyError, TypeError, ValueError):
             return None
 
     async def _look_back(self, end: _End) -> PageLoad:
@@ -256,7 +256,7 @@ class PageLoading:
             if self._fold.failure is None:  # if the page's process crashed, the news of it is on its way
                 await deferLater(self._reactor, _CRASH_NEWS)
             return f"the page could not be asked: {error}"
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             return f"the page's answer makes no sense: {error!r}"
 
     def _patience(self) -> float:
@@ -328,11 +328,15 @@ def _is_crash(method: str, params: Mapping[str, Any]) -> bool:
 
 
 def _answer(given: Mapping[str, Any]) -> _Answer:
-    origin = float(given["origin"])
-    times = {"origin": round(origin / 1000, 6)}
+    origin = moment(given["origin"], 1000)
+    if origin is None:
+        raise ValueError("its time origin is no time")
+    times = {"origin": origin}
     for name in ("dom_content_loaded", "load", "first_contentful_paint", "largest_contentful_paint"):
-        if given.get(name):  # 0: it did not happen
-            times[name] = round((origin + float(given[name])) / 1000, 6)
+        offset = number(given.get(name))
+        at = moment(number(given["origin"]) + offset, 1000)
+        if offset > 0 and at is not None:  # 0: it did not happen
+            times[name] = at
     return _Answer(str(given["url"]), str(given["title"])[:LONGEST_TEXT], times)
 
 

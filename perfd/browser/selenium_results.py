@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import attrs
 
 from perfd.browser.fold import failure_of
+from perfd.browser.numbers import moment, number, size, status
 from perfd.browser.records import PageLoad, PageRequest, PageTask
 from perfd.record import Error, Outcome
 
@@ -61,8 +61,8 @@ def page_load(
         outcome=how.outcome,
         errorcode=how.code,
         reason=how.reason,
-        start=_time(told.get("navigating", {}).get("at")) or start,
-        end=_time(finished.get("at")) or end,
+        start=moment(told.get("navigating", {}).get("at")) or start,
+        end=moment(finished.get("at")) or end,
         screenshot=_decoded(finished.get("screenshot")),
         # In the place of a page that failed there is an error page of the browser.
         **(page.fields() if finished.get("error") is None or "overdue" in told else {}),
@@ -128,7 +128,7 @@ def _classified(kind: str, message: str) -> tuple[str, str]:
 
 def _error_page(address: str) -> tuple[str, str]:
     """What Firefox's error page ``about:neterror?e=...`` says."""
-    name = parse_qs(urlsplit(address).query).get("e", ["unknown"])[0]
+    name = parse_qs(address.partition("?")[2]).get("e", ["unknown"])[0]
     reason = f"Firefox showed an error page: {name[:100]}"
     if address.startswith("about:certerror") or name.startswith("nss"):
         return Error.TLS, reason
@@ -141,7 +141,7 @@ class _Page:
     def __init__(self, answer: Mapping[str, Any], rested: bool) -> None:
         self.url = _text(answer.get("url"), LONGEST_URL)
         self._title = _text(answer.get("title"))
-        self._origin = _time(answer.get("origin"), 1000)
+        self._origin = moment(answer.get("origin"), 1000)
         self._rested = rested
         self._paints = answer.get("paints")
         entries = answer.get("entries")
@@ -203,10 +203,10 @@ class _Page:
         started = self._origin if is_page else self._at(entry, "startTime")
         if url is None or started is None or not url.startswith(("http://", "https://")):
             return None
-        connected = _number(entry.get("connectEnd")) > _number(entry.get("connectStart"))
+        connected = number(entry.get("connectEnd")) > number(entry.get("connectStart"))
         # Another origin that does not allow it is told with zeros, which mean nothing then (Timing-Allow-Origin).
-        told = _number(entry.get("requestStart")) > 0
-        transferred = _size(entry, "transferSize")
+        told = number(entry.get("requestStart")) > 0
+        transferred = size(entry.get("transferSize"))
         initiator = _text(entry.get("initiatorType"), 50) or "other"
         return PageRequest(
             url=url,
@@ -220,43 +220,25 @@ class _Page:
             status=_status(entry),
             protocol=_text(entry.get("nextHopProtocol"), 20) or None,
             mime_type=_text(entry.get("contentType"), 200) or None,
-            body_size=_size(entry, "encodedBodySize") if told else None,
-            from_cache=told and transferred == 0 and bool(_size(entry, "encodedBodySize")),
+            body_size=size(entry.get("encodedBodySize")) if told else None,
+            from_cache=told and transferred == 0 and bool(size(entry.get("encodedBodySize"))),
             is_navigation=is_page,
             kind="document" if is_page else _KINDS.get(initiator, initiator),
         )
 
     def _at(self, entry: Mapping[str, Any], name: str) -> float | None:
         """Seconds since the epoch of a step that is in ms since the origin, in which 0 is: it did not happen."""
-        offset = _number(entry.get(name))
-        return _time((self._origin or 0) + offset / 1000) if offset > 0 else None
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return 0.0
-    return float(value) if math.isfinite(value) else 0.0
-
-
-def _time(value: object, per_second: int = 1) -> float | None:
-    """Seconds since the epoch, if the value can be such a time."""
-    seconds = _number(value) / per_second
-    return round(seconds, 6) if 0 < seconds < 1e10 else None
-
-
-def _size(entry: Mapping[str, Any], name: str) -> int | None:
-    size = _number(entry.get(name))
-    return int(size) if 0 <= size < 1 << 53 and name in entry else None
+        offset = number(entry.get(name))
+        return moment((self._origin or 0) + offset / 1000) if offset > 0 else None
 
 
 def _status(entry: Mapping[str, Any]) -> int | None:
-    status = _number(entry.get("responseStatus"))
-    return int(status) if 100 <= status <= 999 and not _is_bare(entry) else None
+    return None if _is_bare(entry) else status(entry.get("responseStatus"))
 
 
 def _is_bare(entry: Mapping[str, Any]) -> bool:
     """Whether there was an answer without any header. Firefox takes it for text, by HTTP/0.9, with status 200."""
-    asked = _number(entry.get("requestStart")) > 0 and entry.get("contentType") == "text/plain"
+    asked = number(entry.get("requestStart")) > 0 and entry.get("contentType") == "text/plain"
     return asked and entry.get("finalResponseHeadersStart") == 0
 
 

@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from http.client import HTTPException
 from typing import Any
 
 from perfd.cli.output import complain, say
@@ -36,6 +37,9 @@ STATUS_NOT_RUNNING = 3
 STATUS_UNKNOWN = 4
 NOT_CONFIGURED = 6
 NOT_RUNNING = 7
+
+MOST_HEALTH = 16 << 20
+"""Bytes of the daemon's health; whatever else listens there may say more."""
 
 QUIET = 2.0
 """Seconds after which a start says what it does."""
@@ -293,19 +297,18 @@ def read_health(listen: Address) -> dict[str, Any] | None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"http://{host}/health", timeout=5) as response:
-            health = json.load(response)
+            return _json_or_none(response.read(MOST_HEALTH))
     except urllib.error.HTTPError as error:
         with error:
-            return _json_or_none(error.read())
-    except (OSError, ValueError):
+            return _json_or_none(error.read(MOST_HEALTH))
+    except (OSError, ValueError, HTTPException):
         return None
-    return health if isinstance(health, dict) else None
 
 
 def _json_or_none(body: bytes) -> dict[str, Any] | None:
     try:
         health = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return health if isinstance(health, dict) else None
 

@@ -194,11 +194,21 @@ class SessionTests(SynchronousTestCase):
             "{}",
             '{"type": "success"}',
             '{"type": "event"}',
+            '{"type": "event", "params": ' + "[" * 100_000 + "]" * 100_000 + "}",
+            '{"type": "success", "id": ' + "9" * 5000 + "}",
         ):
             self.setUp()
             session = self.open()
             self.send(TextMessage(data=text))
             self.assertIn("not a message of WebDriver BiDi", session.closed or "", text)
+
+    def test_result_that_is_none(self) -> None:
+        """A result that is no object has nothing in it."""
+        session = self.open()
+        for given in ([], "text", 1, None, [1]):
+            answered = self.do(session.command("a.b", 5))
+            self.say(type="success", id=session._last_id, result=given)
+            self.assertEqual(self.successResultOf(answered), {})
 
     def test_too_long(self) -> None:
         """A message without end is not collected for ever."""

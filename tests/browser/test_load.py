@@ -36,7 +36,9 @@ class PlayedSession:
             answer = await answer
         if isinstance(answer, Exception):
             raise answer
-        return {"result": {"value": json.dumps(answer)}} if method == "script.evaluate" else answer
+        if method != "script.evaluate":
+            return answer
+        return {"result": {"value": answer if isinstance(answer, str) else json.dumps(answer)}}
 
 
 class LoadTests(SynchronousTestCase):
@@ -197,3 +199,20 @@ class LoadTests(SynchronousTestCase):
         loaded = self.ended()
         self.assertEqual((loaded.outcome, loaded.errorcode, loaded.end), (Outcome.FAILED, Error.PAGE, EPOCH))
         self.assertIn("closed its window", loaded.reason or "")
+
+    def test_hostile_browser(self) -> None:
+        """Whatever a browser says, the load ends with an outcome and a reason."""
+        self.document(status="200", headersSize="many")
+        self.session.answers["script.evaluate"] = "[" * 100_000
+        self.browsing("load")
+        self.time.advance(2)
+        load = self.successResultOf(self.loading)
+        self.assertEqual((load.outcome, load.errorcode, load.status), (Outcome.FAILED, Error.PAGE, None))
+        self.assertIn("makes no sense", load.reason)
+
+    def test_event_of_nonsense(self) -> None:
+        """An event with an impossible number ends the load: the browser is to be restarted."""
+        self.network("beforeRequestSent", "", timestamp=10**400)
+        load = self.successResultOf(self.loading)
+        self.assertEqual((load.outcome, load.errorcode), (Outcome.FAILED, Error.BROWSER))
+        self.assertIn("makes no sense", load.reason)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from perfd.cli.command import main
 from perfd.cli.privileges import User
 from perfd.cli.standalone import NotReadyError, prepare
 from perfd.config import ConfigError, load_config
+from perfd.config.values import Address
 from perfd.daemon.files import LockService
 from perfd.daemon.order import StartError
 from perfd.instance import FAILED, Instance, InstanceError, InstanceLock
@@ -148,6 +150,35 @@ def test_mistakes_do_not_keep_it_running(directory: Path, capsys: pytest.Capture
     assert run("status", directory) == 3
     assert run("stop", directory) == 0
     assert capsys.readouterr() == ("perfd is not running\nperfd is not running\n", "")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.2p1\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
+        b"HTTP/1.1 500 No\r\n\r\n" + b"[" * 100_000,
+        b"HTTP/1.1 200 OK\r\n\r\n[]",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000 + b"\r\n",
+    ],
+)
+def test_health_of_something_else(answer: bytes) -> None:
+    """Whatever answers on the daemon's port, the health is known or it is not."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert daemon.read_health(Address("127.0.0.1", listener.getsockname()[1])) is None
+        thread.join()
 
 
 @pytest.mark.usefixtures("held")

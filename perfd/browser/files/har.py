@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import parse_qsl, urldefrag, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from perfd import __version__
 from perfd.browser.files.har_matching import Match, has_own, went_out_at
@@ -154,7 +154,7 @@ def _timings(request: PageRequest, load_end: float | None) -> tuple[dict[str, fl
 def _request(request: PageRequest) -> dict[str, Any]:
     return {
         "method": request.method,
-        "url": urldefrag(request.url).url,
+        "url": request.url.partition("#")[0],
         "httpVersion": _version(request),
         "cookies": [cookie for value in _values(request.request_headers, "cookie") for cookie in _cookies(value)],
         "headers": _headers(request.request_headers),

@@ -166,7 +166,7 @@ class State:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise TestnetError(f"{path} cannot be read: {error}") from None
         try:
             return cls._from_json(directory, data)
