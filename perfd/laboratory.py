@@ -21,7 +21,7 @@ from perfd.config import BrowserConfig, Config, ExperimentConfig, TorConfig
 from perfd.config.records import NO_TOR
 from perfd.config.values import Address, GuardPolicy, SOCKSAddress
 from perfd.daemon.hold_ups import HoldUps
-from perfd.daemon.order import OrderedServices
+from perfd.daemon.order import OrderedServices, ParallelServices, finish
 from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, MeasuredPage, NoUse
 from perfd.experiments.run import Setup, TorExperiment
 from perfd.experiments.transfer import authority, ip_address
@@ -252,11 +252,9 @@ class Laboratory(OrderedServices):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        for browser in (*self._browsers.values(), *self._leaving):
-            await browser.browser.close()
-        for measured in self._tors.values():
-            if measured.guards is not None:
-                await measured.guards.stop()
+        await finish(measured.browser.close for measured in (*self._browsers.values(), *self._leaving))
+        guards = [measured.guards for measured in self._tors.values() if measured.guards is not None]
+        await finish(each.stop for each in guards)
         await super().stopService()
 
     def _make_servers(
@@ -290,7 +288,9 @@ class Laboratory(OrderedServices):
             used.add(config.server.onion_tor)
         tors = [tor for tor in config.tors if not used or tor.name in used]
         network = self._make_testnet() if config.network == "testnet" and tors else None
-        return {tor.name: self._make_tor(tor, network) for tor in tors}
+        services = ParallelServices()
+        services.setServiceParent(self)
+        return {tor.name: self._make_tor(tor, network, services) for tor in tors}
 
     def _make_testnet(self) -> TestnetService:
         testnet = Testnet(self._config.testnet, self._config.tors[0].binary, owner=os.getpid, clock=self._clock)
@@ -298,7 +298,7 @@ class Laboratory(OrderedServices):
         service.setServiceParent(self)
         return service
 
-    def _make_tor(self, tor: TorConfig, network: TestnetService | None) -> MeasuredTor:
+    def _make_tor(self, tor: TorConfig, network: TestnetService | None, services: ParallelServices) -> MeasuredTor:
         instance = Instance(self._config.directory)
         options = TorOptions(
             name=tor.name,
@@ -334,7 +334,7 @@ class Laboratory(OrderedServices):
                 restore=tor.control is not None,
             )
             service.subscribe(guards.connected, guards.disconnected)
-        service.setServiceParent(self)
+        service.setServiceParent(services)
         return MeasuredTor(service, turn, events=events, guards=guards, transport=tor.transport)
 
     def _make_onion(self) -> OnionService:

@@ -136,6 +136,7 @@ class SeleniumBrowser:
     async def _cleared(self, run: _Run) -> None:
         """Return when the run's processes are gone, or at once if that is cancelled: they go all the same."""
         clearing = Deferred.fromCoroutine(self._clear(run))
+        clearing.addErrback(lambda failure: self._log.failure("clearing away after a browser", failure))
         self._clearing.add(clearing)
         clearing.addBoth(lambda _: self._clearing.discard(clearing))
         with contextlib.suppress(CancelledError):
@@ -290,5 +291,5 @@ def _after(work: Deferred[None]) -> Deferred[None]:
             waiting.callback(None)
         return result
 
-    work.addCallback(fire)
+    work.addBoth(fire)
     return waiting

@@ -419,6 +419,19 @@ class ChildTests(SynchronousTestCase):
         self.assertEqual(self.ended(loading), (Outcome.CANCELLED, Error.STOPPED))
         self.assertIn("was closed", self.browser.not_ready or "")
 
+    def test_clean_up_that_fails(self) -> None:
+        """A clean-up that fails is told, and neither the load nor the end of the browser waits for ever."""
+
+        def fail(*_: object) -> list[int]:
+            raise OSError("no")
+
+        self.patch(selenium_browser, "sweep", fail)
+        loading = self.start()
+        closing = Deferred.fromCoroutine(self.browser.close())
+        self.assertEqual(self.ended(loading), (Outcome.CANCELLED, Error.STOPPED))
+        self.successResultOf(closing)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
     def test_server_ends_its_session(self) -> None:
         """A Selenium server gets a moment to end the session, and no more."""
         self.browser = SeleniumBrowser(self.reactor, Clock(), SeleniumOptions(selenium_url="http://127.0.0.1:4444"))
