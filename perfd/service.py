@@ -19,7 +19,7 @@ from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python import usage
 from zope.interface import implementer
 
-from perfd import __version__, routes
+from perfd import __version__, descriptors, routes
 from perfd.browser.files.writer import MaterialWriter
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config
@@ -109,6 +109,10 @@ class Perfd(OrderedServices):
         ):
             service.setServiceParent(self)
 
+    def privilegedStartService(self) -> None:
+        descriptors.raise_limit()  # before sites see how many they can have
+        super().privilegedStartService()
+
     def startService(self) -> None:
         super().startService()
         self._watch_for_hangup()
@@ -120,6 +124,8 @@ class Perfd(OrderedServices):
             count=len(self._config.experiments),
             directory=self._config.directory,
         )
+        if shortage := descriptors.shortage(self._config, descriptors.most()):
+            self._log.warn("{shortage}", shortage=shortage)
 
     def stopService(self) -> Deferred[None]:
         """Stop everything. A second Ctrl-C does not interrupt it, since there are records to write."""

@@ -41,6 +41,7 @@ ALLOWED: dict[str, set[str] | str] = {
         "variant",
     },
     "daemon.upkeep": {"clock", "config", "formats", "processes", "reactor", "record", "store"},
+    "descriptors": {"config"},
     "experiments": {
         "browser",
         "client",
@@ -92,7 +93,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "tor.testnet": {"clock", "processes", "reactor", "tor"},
     "units": set(),
     "variant": {"record"},
-    "web": {"config", "daemon", "reactor", "store", "wire"},
+    "web": {"config", "daemon", "descriptors", "reactor", "store", "wire"},
     "web.results": {"formats", "record", "store", "variant", "web", "wire"},
     "web.targets": {"clock", "store", "units", "web", "wire"},
     "wire": {"record"},

@@ -10,6 +10,7 @@ import attrs
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
+from perfd.descriptors import raise_limit
 from perfd.processes.signals import end_on_hangup
 from perfd.reactor import Reactor
 
@@ -31,6 +32,7 @@ def run_reactor(
     SIGINT, SIGTERM and SIGHUP (the terminal is gone) cancel ``work``, once, and never ``clean_up``; the reactor
     stops after both. (Twisted's ``react`` stops it under them.)
     """
+    raise_limit()
     interruption = Interruption()
     working: Deferred[None] = Deferred()
     ended: Deferred[None] = Deferred()

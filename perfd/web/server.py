@@ -13,6 +13,7 @@ from twisted.web.server import Site
 from perfd.config.values import Address
 from perfd.daemon.order import StartError
 from perfd.reactor import Reactor
+from perfd.web.accepting import AcceptFailures
 from perfd.web.request import Described
 from perfd.web.site import BACKLOG, make_site
 from perfd.web.stamps import ServerStamps
@@ -27,6 +28,7 @@ class WebServer(Service):
         self._site = site
         self._listen = listen
         self._port: IListeningPort | None = None
+        self._failures: AcceptFailures | None = None
 
     def privilegedStartService(self) -> None:
         try:
@@ -39,6 +41,7 @@ class WebServer(Service):
         except CannotListenError as error:
             raise StartError(f"cannot listen on {self._listen}: {error.socketError}") from None
         stamp_accepted(self._port)
+        self._failures = AcceptFailures.watch(self._reactor, self._port)
 
     def startService(self) -> None:
         super().startService()
@@ -48,6 +51,8 @@ class WebServer(Service):
     def stopService(self) -> Deferred[None] | None:
         super().stopService()
         port, self._port = self._port, None
+        if self._failures is not None:
+            self._failures.stop()
         return None if port is None else port.stopListening()
 
     @property

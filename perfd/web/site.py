@@ -18,6 +18,7 @@ from twisted.web import http, server
 from twisted.web.resource import IResource
 
 from perfd import __version__
+from perfd.descriptors import RESERVED
 from perfd.web.channel import Channel
 from perfd.web.connections import Connections
 from perfd.web.description import JSON, STRING, Response, Route, array_of, object_of
@@ -31,9 +32,6 @@ BACKLOG = 1024
 Where there is no room, they are tried again after a second, which spoils what many streams at once measure;
 Twisted's 50 are too few.
 """
-
-OTHERS = 400
-"""Descriptors for what is not the web server: tors, measurements, browsers, files."""
 
 _SWEEP = 1.0  # seconds between two looks for connections past their deadline
 
@@ -116,7 +114,7 @@ class Site(server.Site):
         """Serve so many strangers at once. Descriptors that nothing else can need are for those who just came."""
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._connections.most = max_connections
-        self._connections.spare = max(0, min(BACKLOG, descriptors - 2 * max_connections - OTHERS))
+        self._connections.spare = max(0, min(BACKLOG, descriptors - 2 * max_connections - RESERVED))
 
     def stopFactory(self) -> None:
         """No more connections are accepted: close those that there are."""

@@ -174,5 +174,5 @@ class PageTests(SiteTestCase):
         status, headers, body = self.ask(get("/metrics?name%5B%5D=x", "Accept: application/openmetrics-text"))
         self.assertEqual((status, headers["Content-Type"]), (200, METRICS_TYPE))
         self.assertEqual(parsed(body)["perfd_database_pending",], 0)
-        self.access._allowed = "none"
+        self.access.allowed = "none"
         self.fails(get("/metrics"), 403)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -263,3 +267,38 @@ def test_nohup(instance: TestInstance) -> None:
         instance.wait_for_measurements(3)
         process.send_signal(signal.SIGTERM)
         process.wait(60)
+
+
+@pytest.mark.parametrize("name", ["run", "measure"])
+def test_closed_terminal(instance: TestInstance, name: str) -> None:
+    """When its terminal is closed, Perfd ends as it should: the run in flight is a record, and nothing is left."""
+    instance.configure(SLOW)
+    terminal, inside = pty.openpty()
+    command = [sys.executable, "-P", "-m", "perfd", *FOREGROUND[name]]
+    if name == "measure":
+        command.remove("--json")
+    with running(
+        command,
+        cwd=instance.directory,
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as process:
+        os.close(inside)
+        seen = b""
+        while b"next:" not in seen and b"0 done" not in seen and b"download" not in seen:
+            seen += os.read(terminal, 65536)
+        until = time.monotonic() + 5 - time.time() % 5 + 1.5
+        while time.monotonic() < until:
+            if select.select([terminal], [], [], 0.1)[0]:
+                os.read(terminal, 65536)
+        os.close(terminal)
+        process.wait(60)
+    wait_for(lambda: not processes_in(instance.directory), "the end of all")
+    if name == "run":
+        assert (instance.logged()[-1].outcome, instance.logged()[-1].errorcode) == (
+            Outcome.CANCELLED,
+            Error.STOPPED,
+        )

@@ -533,7 +533,7 @@ class ArchivePagesTests(SiteTestCase):
 
     def test_access(self) -> None:
         """Who may not read results may not read the archive."""
-        self.access._allowed = "none"
+        self.access.allowed = "none"
         self.write("a.tpf", b"content")
         for path in ("/archive/", "/archive", "/archive/a.tpf"):
             self.fails(get(path), 403)

@@ -179,6 +179,6 @@ class LoadFileTests(ResultsCase):
 
     def test_access(self) -> None:
         """They are results like others."""
-        self.database.access._allowed = "none"
+        self.database.access.allowed = "none"
         for name in KINDS:
             self.assertIn("option results", self.fails(get(f"/results/{ID}/{name}"), 403))

@@ -401,13 +401,13 @@ class AccessTests(ResultsCase):
 
     def test_none(self) -> None:
         """Nobody."""
-        self.database.access._allowed = "none"
+        self.database.access.allowed = "none"
         self.check(403)
         self.assertEqual(self.reader.queries, 0)
 
     def test_local(self) -> None:
         """This machine, whether by IPv4 or IPv6, and nobody else."""
-        self.database.access._allowed = "local"
+        self.database.access.allowed = "local"
         self.check(200)
         self.patch(Socket, "getPeer", lambda _: IPv4Address("TCP", "192.0.2.1", 5))
         self.check(403)
