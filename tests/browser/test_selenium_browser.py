@@ -33,7 +33,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 
 from perfd.browser import selenium_browser
 from perfd.browser.files.har import har_document
-from perfd.browser.firefox import owned_prefix
+from perfd.browser.firefox import owned_prefix, sweep
 from perfd.browser.records import PageLoad, PageTask
 from perfd.browser.selenium_browser import START_LIMIT, SeleniumBrowser, SeleniumOptions
 from perfd.browser.selenium_results import page_load
@@ -235,7 +235,12 @@ class FakePool:
     """A thread pool that does the work at once."""
 
     def callInThreadWithCallback(self, done: Callable[..., None], work: Callable[..., Any], *args: Any) -> None:
-        done(True, work(*args))
+        try:
+            result = work(*args)
+        except Exception:  # noqa: BLE001 - as a thread pool does
+            done(False, Failure())
+        else:
+            done(True, result)
 
 
 class FakeProcess(StringTransport):
@@ -422,7 +427,8 @@ class ChildTests(SynchronousTestCase):
     def test_clean_up_that_fails(self) -> None:
         """A clean-up that fails is told, and neither the load nor the end of the browser waits for ever."""
 
-        def fail(*_: object) -> list[int]:
+        def fail(pid: int, directory: Path) -> list[int]:
+            sweep(pid, directory)
             raise OSError("no")
 
         self.patch(selenium_browser, "sweep", fail)
