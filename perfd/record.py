@@ -214,93 +214,129 @@ def phase_times(timeline: Timeline) -> dict[str, Any]:
     return {phase.value.lower(): timeline.epoch(phase) for phase in Phase}
 
 
-@attrs.frozen
-class Hop:
-    """A relay of a circuit; ``built`` is the time at which the circuit reached it."""
-
-    fingerprint: str
-    nickname: str | None = None
-    built: float | None = None
-
-
-@attrs.frozen
-class Event:
-    """Something that happened to a stream or a circuit: tor's own words, and when they arrived."""
-
-    at: float
-    name: str
-
-
-@attrs.frozen(kw_only=True)
-class Circuit:
-    """A circuit's life as tor's CIRC, CIRC_MINOR and CIRC_BW events told it (control-spec 4.1.1, 4.1.12)."""
-
-    id: str  # unique over restarts of tor
-    source: str
-    tor: str
-    circ_id: int
-    launch: float | None = None  # tor's TIME_CREATED if it existed before we listened; None: not known
-    built: float | None = None
-    end: float | None = None
-    status: str  # the last CircStatus
-    purpose: str | None = None
-    build_flags: tuple[str, ...] = ()
-    hs_state: str | None = None
-    rend_query: str | None = None
-    path: tuple[Hop, ...] = ()
-    failure_local: str | None = None
-    failure_remote: str | None = None
-    timeout: int | None = None  # ms
-    quantile: float | None = None
-    cbt_set: bool | None = None
-    conflux_id: str | None = None
-    conflux_rtt: float | None = None  # seconds
-    cc_ss: bool | None = None
-    cc_cwnd: int | None = None  # cells
-    cc_rtt: float | None = None  # seconds
-    cc_min_rtt: float | None = None  # seconds
-    events: tuple[Event, ...] = ()
-
-
-@attrs.frozen
-class Attach:
-    """One try to carry a stream over a circuit; ``reason`` says why it was detached, if it was."""
-
-    circ_id: int
-    at: float
-    detached: float | None = None
-    reason: str | None = None
-    remote_reason: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Stream:
-    """A stream's life as tor's STREAM events told it (control-spec 4.1.2)."""
-
-    id: str  # unique over restarts of tor
-    source: str
-    tor: str
-    stream_id: int
-    new: float | None = None
-    end: float | None = None
-    status: str  # the last StreamStatus
-    purpose: str | None = None
-    target: str | None = None
-    source_addr: str | None = None  # ip:port of the client
-    measurement: str | None = None  # the id of the measurement that it carried
-    circuit: str | None = None  # the id of the last circuit that it was attached to
-    attaches: tuple[Attach, ...] = ()
-    failure_local: str | None = None
-    failure_remote: str | None = None
-    events: tuple[Event, ...] = ()
-
-
 MAX_EVENT_TEXT = 2000
 """Characters kept of each text of a ``TorEvent``."""
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= MAX_EVENT_TEXT else text[: MAX_EVENT_TEXT - 3] + "..."
+
+
+def _told(doc: str, default: Any = attrs.NOTHING, converter: Any = None) -> Any:
+    """A field of what tor tells; ``doc`` says what it is."""
+    return attrs.field(default=default, converter=converter, metadata={"doc": doc})
+
+
+def _may(doc: str) -> Any:
+    """The same, None if it is not known."""
+    return _told(doc, None)
+
+
+@attrs.frozen
+class Hop:
+    """A relay of a circuit."""
+
+    fingerprint: str = _told("$ and 40 hexadecimal digits")
+    nickname: str | None = _may("its nickname, if tor said it")
+    built: float | None = _may("when the circuit reached it")
+
+
+@attrs.frozen
+class Event:
+    """Something that happened to a stream or a circuit: tor's own words, and when they arrived."""
+
+    at: float = _told("when it arrived")
+    name: str = _told("tor's words, such as GENERAL:BUILT")
+
+
+@attrs.frozen
+class Guard:
+    """A guard of tor's, as its GUARD events told of it (control-spec 4.1.20) and OnionPerf's documents have it."""
+
+    fingerprint: str = _told("40 hexadecimal digits, with or without $")
+    nickname: str | None = _may("its nickname")
+    country: str | None = _may("its country's code, in lower case")
+    new: float | None = _may("when tor took it")
+    up: float | None = _may("when it was last said to be up")
+    down: float | None = _may("when it was last said to be down")
+    dropped: float | None = _may("when tor dropped it")
+
+
+@attrs.frozen(kw_only=True)
+class Circuit:
+    """A circuit's life as tor's CIRC, CIRC_MINOR and CIRC_BW events told it (control-spec 4.1.1, 4.1.12)."""
+
+    id: str = _told("unique over restarts of tor")
+    source: str = _told("the name of the instance")
+    tor: str = _told("the name of the tor")
+    circ_id: int = _told("tor's circuit id")
+    launch: float | None = _may("when it was launched, by tor's TIME_CREATED if it existed before Perfd listened")
+    built: float | None = _may("when it was built")
+    end: float | None = _may("when it was closed or failed")
+    status: str = _told("the last CircStatus, such as BUILT or CLOSED")
+    purpose: str | None = _may("the last PURPOSE, such as GENERAL or HS_CLIENT_REND")
+    build_flags: tuple[str, ...] = _told("BUILD_FLAGS", ())
+    hs_state: str | None = _may("HS_STATE, of circuits to onion services")
+    rend_query: str | None = _may("REND_QUERY: the onion service's address")
+    path: tuple[Hop, ...] = _told("its relays, from the guard on", ())
+    failure_local: str | None = _may("REASON: why it failed or was closed")
+    failure_remote: str | None = _may("REMOTE_REASON: why, by the relay that closed it")
+    timeout: int | None = _may("the circuit build timeout at its launch, in ms")
+    quantile: float | None = _may("the quantile of build times that it stands for")
+    cbt_set: bool | None = _may("whether tor had learnt its circuit build timeout")
+    conflux_id: str | None = _may("the Conflux set of which it is a leg")
+    conflux_rtt: float | None = _may("the leg's round-trip time, in seconds")
+    cc_ss: bool | None = _may("whether congestion control was in slow start when last reported")
+    cc_cwnd: int | None = _may("the congestion window when last reported, in cells")
+    cc_rtt: float | None = _may("its round-trip time when last reported, in seconds")
+    cc_min_rtt: float | None = _may("the smallest one, in seconds")
+    events: tuple[Event, ...] = _told("what happened to it, in order", ())
+    filtered_out: bool | None = _may("whether a filter of OnionPerf's left it out; missing if none was used")
+    current_guards: tuple[Guard, ...] = _told("tor's guards at its launch, of imported circuits that tell them", ())
+
+
+@attrs.frozen
+class Attach:
+    """One try to carry a stream over a circuit."""
+
+    circ_id: int = _told("tor's circuit id")
+    at: float = _told("when the stream was attached")
+    detached: float | None = _may("when it was detached, if it was")
+    reason: str | None = _may("why it was detached")
+    remote_reason: str | None = _may("why, by the far end")
+
+
+@attrs.frozen(kw_only=True)
+class Stream:
+    """A stream's life as tor's STREAM events told it (control-spec 4.1.2)."""
+
+    id: str = _told("unique over restarts of tor")
+    source: str = _told("the name of the instance")
+    tor: str = _told("the name of the tor")
+    stream_id: int = _told("tor's stream id")
+    new: float | None = _may("when it was new; missing if it existed before Perfd listened")
+    end: float | None = _may("when it was closed or failed")
+    status: str = _told("the last StreamStatus, such as SUCCEEDED or CLOSED")
+    purpose: str | None = _may("PURPOSE, such as USER or DIR_FETCH")
+    target: str | None = _may("where it goes, host:port")
+    source_addr: str | None = _may("the client, ip:port")
+    measurement: str | None = _may("the id of the measurement that it carried")
+    circuit: str | None = _may("the id of the last circuit that it was attached to")
+    attaches: tuple[Attach, ...] = _told("each try to carry it over a circuit, in order", ())
+    failure_local: str | None = _may("REASON: why it failed or was closed")
+    failure_remote: str | None = _may("REMOTE_REASON: why, by the far end")
+    events: tuple[Event, ...] = _told("what happened to it, in order", ())
+
+
+@attrs.frozen(kw_only=True)
+class Document:
+    """What an imported analysis document says of a UTC day, beside its runs, circuits and streams."""
+
+    id: str = _told("made of source and day")
+    source: str = _told("the instance that measured")
+    day: float = _told("the begin of the UTC day")
+    filters: Mapping[str, Any] = _told("the filters that were used, as in the document", EMPTY)
+    guards: tuple[Guard, ...] = _told("tor's guards", ())
 
 
 @attrs.frozen
@@ -310,9 +346,9 @@ class TorEvent:
     Texts that are too long are cut. Two events are equal if they say the same, whatever their ids.
     """
 
-    at: float
-    source: str
-    tor: str
-    keyword: str = attrs.field(converter=_cut)
-    text: str = attrs.field(converter=_cut)
-    id: str = attrs.field(factory=new_id, eq=False)
+    at: float = _told("when it arrived")
+    source: str = _told("the name of the instance")
+    tor: str = _told("the name of the tor")
+    keyword: str = _told("the event's name, such as STATUS_CLIENT", converter=_cut)
+    text: str = _told("the rest of its line, cut if it was very long", converter=_cut)
+    id: str = attrs.field(factory=new_id, eq=False, metadata={"doc": "unique"})

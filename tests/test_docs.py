@@ -11,6 +11,8 @@ import pytest
 from perfd.cli.command import _parser
 from perfd.config import parse_config
 from perfd.config.kinds import KINDS
+from perfd.formats import imported
+from perfd.formats.onionperf_runs import TGEN_STEPS
 from perfd.formats.outputs import OUTPUTS
 from perfd.logfile.line import parse, render
 from perfd.record import FIELDS, Error, Kind, Outcome
@@ -79,6 +81,11 @@ def written_keys() -> Iterator[tuple[str, str]]:
                 pattern = key_pattern(each)
                 if re.fullmatch(r"[A-Z][A-Z0-9]*(\[A-Z0-9n\]\+[A-Z0-9]*)*", pattern) and pattern not in QUANTILES:
                     yield path.name, pattern
+
+
+def imported_keys() -> set[str]:
+    """The keys that imported results have besides."""
+    return {imported.DATACOMPLETE, imported.DIDTIMEOUT, imported.FILTERED_OUT, *TGEN_STEPS}
 
 
 def key_pattern(node: ast.expr | None) -> str:
@@ -182,7 +189,7 @@ def test_keys_of_the_types() -> None:
         assert any(re.fullmatch(pattern, key) for key in documented), (path, pattern)
     shown = {key for line in whole_lines() for key in parse(line).extra}
     assert {re.sub("^SENTPERC[0-9]+$", "SENTPERCn", key) for key in shown} <= documented
-    patterns = {pattern for _, pattern in written} | known
+    patterns = {pattern for _, pattern in written} | known | imported_keys()
     for key in documented:
         assert key.removesuffix("n") in known or any(re.fullmatch(each, key) for each in patterns), key
 

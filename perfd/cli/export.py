@@ -240,7 +240,8 @@ def _write_documents(
         carried = refusals.carried(row, runs, asked=wanted.type is not None)
         for source in sorted({run.source for run in carried}):
             of_source = [run for run in carried if run.source == source]
-            document = archivist.document(row.writer, source, start, of_source, refusals.refuse)
+            span = archivist.span(source, start)
+            document = archivist.document(row.writer, source, start, of_source, refusals.refuse, span)
             if document is not None:
                 files.new(directory / f"{utc_date(start)}.{source}{row.suffix}").write_bytes(document)
         progress.update(utc_date(start))

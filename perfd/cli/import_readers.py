@@ -20,8 +20,8 @@ import attrs
 
 from perfd.formats.errors import Damage
 from perfd.formats.sniff import read_path
-from perfd.record import Circuit, Measurement, Stream
-from perfd.store.rows import CIRCUITS, MEASUREMENTS, STREAMS, Row, Table
+from perfd.record import Circuit, Document, Measurement, Stream
+from perfd.store.rows import CIRCUITS, DOCUMENTS, MEASUREMENTS, STREAMS, Row, Table
 
 BATCH = 4000
 """Records that are read and sent at a time."""
@@ -35,6 +35,7 @@ TABLES: tuple[tuple[type[Any], Table[Any]], ...] = (
     (Measurement, MEASUREMENTS),
     (Circuit, CIRCUITS),
     (Stream, STREAMS),
+    (Document, DOCUMENTS),
 )
 """The records that files have, and the tables for them."""
 

@@ -6,6 +6,7 @@
 - ``experiment``: ``torperf-51200``, ``onionperf-5242880``: the tool and the size.
 - ``outcome``: from DIDTIMEOUT and ERRORCODE, see ``conclude``.
 - ``server``: onion if the remote endpoint says so, else public, as Tor Metrics counts; None if it is unknown.
+- keys of ``extra``: what our own results have no place for, so that it is written again as it was.
 """
 
 from __future__ import annotations
@@ -14,6 +15,15 @@ from hashlib import sha256
 from typing import Any
 
 from perfd.record import Outcome
+
+DATACOMPLETE = "IMPORTED_DATACOMPLETE"
+"""The key of what others wrote as DATACOMPLETE of a run that ended with an error."""
+
+DIDTIMEOUT = "IMPORTED_DIDTIMEOUT"
+"""The key of a DIDTIMEOUT that is not what ``published.is_error`` says of the run."""
+
+FILTERED_OUT = "FILTEREDOUT"
+"""The key of runs that a filter of OnionPerf's has left out of graphs; 1."""
 
 UNKNOWN_TOR = "unknown"
 """The name of the tor of imported circuits and streams."""
@@ -60,6 +70,12 @@ def is_timeout(errorcode: str) -> bool:
     return "/".join(errorcode.split("/", 2)[:2]) in _TIMEOUT_CODES
 
 
+def not_complete(fields: dict[str, Any]) -> None:
+    """Take DATACOMPLETE out of the fields of a run that ended with an error, as what we write of it has it."""
+    if DATACOMPLETE in fields.get("extra", ()):
+        fields["datacomplete"] = None
+
+
 def conclude(fields: dict[str, Any], didtimeout: bool | None) -> None:
     """Set ``outcome`` and ``server`` in the fields of an imported measurement.
 
@@ -68,7 +84,7 @@ def conclude(fields: dict[str, Any], didtimeout: bool | None) -> None:
     Complete, but fewer bytes read than asked for, is a failure.
 
     For a run that ended badly Torperf's DATACOMPLETE is the time of the signal that ended it and OnionPerf's that
-    of the last byte so far. Nothing was complete then, so it is moved to ``end``.
+    of the last byte so far. Nothing was complete then, so it is moved to a key of ``extra``, and to ``end``.
     """
     errorcode = fields.get("errorcode")
     complete = fields.get("datacomplete")
@@ -80,11 +96,18 @@ def conclude(fields: dict[str, Any], didtimeout: bool | None) -> None:
         outcome = Outcome.TIMEOUT if didtimeout is None else Outcome.FAILED
     else:
         outcome = Outcome.FAILED if (fields.get("readbytes") or 0) < fields["filesize"] else Outcome.OK
-    if complete is not None and (errorcode is not None or didtimeout):
+    fields["outcome"] = outcome
+    is_error = outcome is Outcome.TIMEOUT or errorcode is not None
+    extra = dict(fields.get("extra", ()))
+    if complete is not None and is_error:
         fields["datacomplete"] = None
+        extra[DATACOMPLETE] = complete
         if fields.get("end") is None and complete > fields["start"]:
             fields["end"] = complete
-    fields["outcome"] = outcome
+    if didtimeout is not None and didtimeout is not is_error:
+        extra[DIDTIMEOUT] = int(didtimeout)
+    if extra:
+        fields["extra"] = extra
     if "endpointremote" not in fields:
         fields["server"] = "public"
     elif (remote := fields["endpointremote"]) is not None:

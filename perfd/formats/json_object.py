@@ -92,6 +92,12 @@ class JsonObject:
             raise self.wrong(key, "an object is expected")
         return JsonObject(value, self._way_to(key))
 
+    def objects(self, key: str) -> list[JsonObject]:
+        """The objects in the list at ``key``; an empty one if there is none."""
+        if not all(isinstance(item, dict) for item in self.items(key)):
+            raise self.wrong(key, "a list of objects is expected")
+        return [JsonObject(item, f"{self._way_to(key)}/{n}") for n, item in enumerate(self.items(key))]
+
     def items(self, key: str) -> list[Any]:
         """The list at ``key``; an empty one if there is none."""
         value = self.members.get(key)

@@ -106,7 +106,7 @@ def data_numbers(measurement: Measurement) -> list[int]:
     stamps = [getattr(measurement, name) for name in _STEPS]
     is_error = published.is_error(measurement)
     if is_error:
-        stamps[-1] = stamps[-1] or measurement.end
+        stamps[-1] = published.datacomplete(measurement) or measurement.end
     stamps += [measurement.dataperc.get(n) for n in _DECILES]
     split = [number for stamp in stamps for number in divmod(round((stamp or 0.0) * 1e6), 1_000_000)]
     totals = [measurement.writebytes or 0, measurement.readbytes or 0, int(is_error)]

@@ -23,7 +23,21 @@ from perfd.formats import imported
 from perfd.formats.errors import Damage, FormatError, damage_of, shown
 from perfd.formats.json_object import JsonObject
 from perfd.formats.onionperf_runs import STEPS, needed, tgen_stream, transfer
-from perfd.record import FIELDS, Attach, Circuit, Event, Field, Hop, Measurement, Outcome, Stream
+from perfd.formats.values import utc_date
+from perfd.record import (
+    EMPTY,
+    FIELDS,
+    Attach,
+    Circuit,
+    Document,
+    Event,
+    Field,
+    Guard,
+    Hop,
+    Measurement,
+    Outcome,
+    Stream,
+)
 
 JOIN_WITHIN = 150.0
 """Seconds between the end of a run and that of the Tor stream which carried it."""
@@ -50,19 +64,28 @@ _HS_STATE = re.compile(r"HS[CS][IR]_[A-Z_]+")
 _HOP = re.compile(r"(\$?[0-9A-Fa-f]{40})(?:[~=](.*))?", re.DOTALL)
 _VERSION = re.compile(r"[1-5](\.[0-9]+)?")
 
-Record = Measurement | Circuit | Stream
+DAY = 86400.0
+
+Record = Measurement | Circuit | Stream | Document
 
 
 def read(document: bytes | str, file: str = "") -> Iterator[Record | Damage]:
-    """The records of an analysis document: for each source its circuits, its measurements, its Tor streams.
+    """The records of an analysis document: for each source its circuits, its measurements, its Tor streams, and for
+    each UTC day with measurements what is said of it as a whole.
 
     A member that is damaged is reported and left out. A document that is none gives one report.
     """
     try:
-        sources = _load(document).object("data")
+        top = _load(document)
+        sources = top.object("data")
+        try:
+            filters = _filters(top)
+        except FormatError as error:
+            yield error.damage(file)
+            filters = EMPTY
         for nickname in sources.members:
             try:
-                source = _Source(nickname, sources.object(nickname), file)
+                source = _Source(nickname, sources.object(nickname), filters, file)
                 yield from source.records()
             except ValueError as error:
                 yield damage_of(error, file)
@@ -83,12 +106,24 @@ def _load(document: bytes | str) -> JsonObject:
     return JsonObject(top)
 
 
+def _filters(top: JsonObject) -> Mapping[str, Any]:
+    """The filters that OnionPerf has applied, as they stand there."""
+    filters = top.object("filters").members
+    try:
+        json.dumps(filters, allow_nan=False)
+    except ValueError:
+        raise top.wrong("filters", "a number is out of range") from None
+    return filters
+
+
 class _Source:
     """The results of one source (``data[nickname]``)."""
 
-    def __init__(self, nickname: str, data: JsonObject, file: str) -> None:
+    def __init__(self, nickname: str, data: JsonObject, filters: Mapping[str, Any], file: str) -> None:
         self._nickname = self._valid(nickname, data)
+        self._filters = filters
         self._file = file
+        self._days: set[float] = set()
         self._address = imported.known_address(data.text("measurement_ip"))
         self._tgen = data.object("tgen")
         self._tor = data.object("tor")
@@ -122,6 +157,17 @@ class _Source:
             for _, measurement in self._each(self._tgen, name, partial(self._measurement, run)):
                 yield measurement
         yield from self._streams.values()
+        yield from self._documents()
+
+    def _documents(self) -> Iterator[Document | Damage]:
+        try:
+            guards = _guards(self._tor, "guards")
+        except FormatError as error:
+            yield error.damage(self._file)
+            guards = ()
+        for day in sorted(self._days) if guards or self._filters else ():
+            identity = imported.imported_id("document", self._nickname, utc_date(day))
+            yield Document(id=identity, source=self._nickname, day=day, filters=self._filters, guards=guards)
 
     def _each(self, parent: JsonObject, name: str, read: Callable[[JsonObject], Any]) -> Iterator[tuple[str, Any]]:
         """What ``read`` makes of each member of ``parent[name]``, or the report of why it cannot."""
@@ -163,6 +209,8 @@ class _Source:
             quantile=item.number("build_quantile"),
             cbt_set=item.flag("cbt_set"),
             events=events,
+            filtered_out=item.flag("filtered_out"),
+            current_guards=_guards(item, "current_guards"),
         )
 
     def _stream(self, item: JsonObject) -> Stream:
@@ -201,16 +249,23 @@ class _Source:
         fields |= {"source": self._nickname, "sourceaddress": self._address}
         key = self._joined(fields)
         stream = None if key is None else self._streams[key]
+        circuit = self._circuits_by_id.get(stream.circuit or "") if stream else None
         own = item.object("perfd")
         # What Perfd wrote says itself what the run was, better than the rest of the document can.
         if own.members:
+            del fields["extra"]
             fields |= _own_fields(own)
+            imported.not_complete(fields)
         else:
             if error:
                 reasons = (stream.failure_local, stream.failure_remote) if stream else ()
                 fields["errorcode"] = "/".join((error, *(reason for reason in reasons if reason)))
-            self._complete(fields, stream)
+            self._complete(fields, stream, circuit)
+        # A run without a circuit is left out too where a filter is used.
+        if circuit.filtered_out if circuit else self._filters:
+            fields["extra"] = {**fields.get("extra", {}), imported.FILTERED_OUT: 1}
         measurement = Measurement(**fields)
+        self._days.add(measurement.start // DAY * DAY)
         if key is not None:
             self._streams[key] = attrs.evolve(self._streams[key], measurement=measurement.id)
         return measurement
@@ -224,17 +279,16 @@ class _Source:
         near = [key for key, gap in gaps.items() if gap < JOIN_WITHIN]
         return min(near, key=lambda key: gaps[key], default=None)
 
-    def _complete(self, fields: dict[str, Any], stream: Stream | None) -> None:
+    def _complete(self, fields: dict[str, Any], stream: Stream | None, circuit: Circuit | None) -> None:
         """Add to a run of OnionPerf's what Tor tells of it, and what it lacks."""
         start = f"{fields['start']:.2f}"
         fields["id"] = imported.measurement_id(self._nickname, fields["filesize"], start, fields["endpointlocal"])
         fields["experiment"] = f"onionperf-{fields['filesize']}"
-        imported.conclude(fields, didtimeout=False)
+        imported.conclude(fields, didtimeout="errorcode" in fields)  # as metrics-lib makes it of is_error
         if stream is None:
             return
         fields |= {"used_by": stream.stream_id, "used_at": stream.end}
         fields["circ_id"] = stream.attaches[-1].circ_id if stream.attaches else None
-        circuit = self._circuits_by_id.get(stream.circuit or "")
         if circuit is None:
             return
         launch = circuit.launch or 0.0
@@ -288,3 +342,18 @@ def _hop(item: JsonObject, relay: str, built: float) -> Hop:
     if match is None:
         raise item.wrong("path", f"{shown(relay)} is not $fingerprint~nickname")
     return Hop(f"${match[1].removeprefix('$').upper()}", match[2] or None, round(built, 6))
+
+
+def _guards(item: JsonObject, key: str) -> tuple[Guard, ...]:
+    return tuple(
+        Guard(
+            fingerprint=needed(guard, "fingerprint", guard.text),
+            nickname=guard.text("nickname"),
+            country=guard.text("country"),
+            new=guard.time("new_ts"),
+            up=guard.time("up_ts"),
+            down=guard.time("down_ts"),
+            dropped=guard.time("dropped_ts"),
+        )
+        for guard in item.objects(key)
+    )

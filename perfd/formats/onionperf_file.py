@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from perfd.formats.errors import FormatError, Refuse
 from perfd.formats.onionperf_writer import analysis
-from perfd.record import Circuit, Measurement, Stream
+from perfd.record import Circuit, Document, Measurement, Stream
 
 PART = 20_000
 """Pieces of JSON text, of some ten characters each, that are compressed at a time."""
@@ -19,11 +19,16 @@ R = TypeVar("R")
 
 
 def write(
-    source: str, runs: list[Measurement], circuits: list[Circuit], streams: list[Stream], refuse: Refuse
+    source: str,
+    runs: list[Measurement],
+    circuits: list[Circuit],
+    streams: list[Stream],
+    day: Document | None,
+    refuse: Refuse,
 ) -> bytes | None:
     """The compressed document of the records that the format can hold; None if no run is left."""
     try:
-        content = analysis(source, runs, circuits, streams)
+        content = analysis(source, runs, circuits, streams, day)
     except FormatError:
         # One record must not cost all the others their publication: find out which it is.
         good_runs = [r for r in runs if _fits(r, refuse, lambda m: analysis(source, [m]))]
@@ -31,7 +36,7 @@ def write(
         good_streams = [s for s in streams if _fits(s, refuse, lambda s: analysis(source, (), (), [s]))]
         if not good_runs:
             return None
-        content = analysis(source, good_runs, good_circuits, good_streams)
+        content = analysis(source, good_runs, good_circuits, good_streams, day)
     if not content["data"][source]["tgen"]["streams"]:
         return None
     return compressed(content)

@@ -25,6 +25,14 @@ STEPS: Mapping[str, tuple[str, str]] = {
 """The steps of a run and their names in transfers (seconds) and streams (microseconds)."""
 
 
+TGEN_STEPS: Mapping[str, tuple[str, str]] = {
+    "PROXYINIT": ("proxy_init", "usecs-to-proxy-init"),
+    "FIRSTBYTE": ("first_byte", "usecs-to-first-byte-{way}"),
+    "CHECKSUM": ("checksum", "usecs-to-checksum-{way}"),
+}
+"""Further steps of TGen's, by their keys in ``extra``: Torperf and Perfd have none of these."""
+
+
 def needed(item: JsonObject, key: str, take: Callable[[str], Any]) -> Any:
     """The member ``key`` of ``item``, which must be there. Raises FormatError."""
     value = take(key)
@@ -51,6 +59,7 @@ def transfer(item: JsonObject) -> dict[str, Any]:
         "writebytes": item.integer("total_bytes_write"),
         "readbytes": item.integer("total_bytes_read"),
         "payloadbytes": item.integer("payload_bytes_status"),
+        "extra": _known({key: _at(elapsed, name, start) for key, (name, _) in TGEN_STEPS.items()}),
         **_ends(item, "endpoint_", "hostname_local", "hostname_remote", item),
     }
 
@@ -75,8 +84,13 @@ def tgen_stream(item: JsonObject) -> dict[str, Any]:
         "writebytes": sizes.integer("total-bytes-send"),
         "readbytes": sizes.integer("total-bytes-recv"),
         "payloadbytes": sizes.integer(f"payload-bytes-{way}"),
+        "extra": _known({key: _at(times, name.format(way=way), start) for key, (_, name) in TGEN_STEPS.items()}),
         **_ends(item.object("transport_info"), "", "name", "peername", info),
     }
+
+
+def _known(times: Mapping[str, float | None]) -> dict[str, float]:
+    return {key: at for key, at in times.items() if at is not None}
 
 
 def _ends(transport: JsonObject, prefix: str, name: str, peername: str, names: JsonObject) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from perfd.formats.errors import FormatError, shown
 from perfd.formats.onionperf import CIRC_STATUS
 from perfd.formats.onionperf_runs import STEPS
 from perfd.formats.values import INT32
-from perfd.record import Attach, Circuit, Event, Hop, Measurement, Stream
+from perfd.record import Attach, Circuit, Event, Guard, Hop, Measurement, Stream
 
 STREAM_STATUS = frozenset(
     (
@@ -32,7 +32,9 @@ _RELAY = re.compile(r"\$[0-9A-F]{40}")
 _RELAY_NICKNAME = re.compile(r"[0-9A-Za-z]{1,19}")
 
 
-def members(runs: Iterable[Measurement], circuits: list[Circuit], streams: list[Stream]) -> dict[str, Any]:
+def members(
+    runs: Iterable[Measurement], circuits: list[Circuit], streams: list[Stream], guards: Iterable[Guard] = ()
+) -> dict[str, Any]:
     """The object ``tor`` of a document with these runs."""
     known = {circuit.id: _until_given_up(circuit) for circuit in circuits if circuit.launch and circuit.end}
     written = {stream.id: stream for stream in streams if stream.new and stream.end}
@@ -54,7 +56,7 @@ def members(runs: Iterable[Measurement], circuits: list[Circuit], streams: list[
     return {
         "circuits": {str(number): _circuit(number, circuit) for number, circuit in numbered.items()},
         "streams": {str(number): _stream(number, stream, keys) for number, stream in tor_streams},
-        "guards": [],
+        "guards": [_guard(guard) for guard in guards],
     }
 
 
@@ -141,6 +143,7 @@ def _circuit_of(m: Measurement) -> Circuit | None:
         timeout=m.timeout,
         quantile=m.quantile,
         cbt_set=m.cbt_set,
+        filtered_out=True if m.extra.get(imported.FILTERED_OUT) else None,
     )
 
 
@@ -172,6 +175,8 @@ def _circuit(number: int, c: Circuit) -> dict[str, Any]:
     optional = {
         "build_quantile": c.quantile,
         "build_timeout": c.timeout,
+        "cbt_set": c.cbt_set,
+        "current_guards": [_guard(guard) for guard in c.current_guards] or None,
         "buildtime_seconds": None if c.built is None else after(launch, c.built),
         "failure_reason_local": c.failure_local,
         "failure_reason_remote": c.failure_remote,
@@ -182,8 +187,7 @@ def _circuit(number: int, c: Circuit) -> dict[str, Any]:
         "elapsed_seconds": _events(c.events or _circuit_events(c), launch, c.purpose or "GENERAL"),
         "unix_ts_start": launch,
         "unix_ts_end": c.end,
-        "cbt_set": bool(c.cbt_set),
-        "filtered_out": False,
+        "filtered_out": bool(c.filtered_out),
         **{key: value for key, value in optional.items() if value is not None},
     }
 
@@ -201,6 +205,19 @@ def _hop(hop: Hop, built: float, launch: float) -> tuple[str, float]:
         raise FormatError(f"{shown(hop.fingerprint)} is no relay's fingerprint", key="path")
     nickname = hop.nickname if hop.nickname and _RELAY_NICKNAME.fullmatch(hop.nickname) else "Unnamed"
     return f"{fingerprint}~{nickname}", max(0.0, after(launch, built))
+
+
+def _guard(guard: Guard) -> dict[str, Any]:
+    known = {
+        "fingerprint": guard.fingerprint,
+        "nickname": guard.nickname,
+        "country": guard.country,
+        "new_ts": guard.new,
+        "up_ts": guard.up,
+        "down_ts": guard.down,
+        "dropped_ts": guard.dropped,
+    }
+    return {key: value for key, value in known.items() if value is not None}
 
 
 def _stream(number: int, s: Stream, circuits: Mapping[str, int]) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from perfd.config.kinds import kind_of
 from perfd.formats import imported, onionperf_tor, published
 from perfd.formats.errors import FormatError, shown
 from perfd.formats.onionperf import OWN, PROGRESS
-from perfd.formats.onionperf_runs import STEPS
+from perfd.formats.onionperf_runs import STEPS, TGEN_STEPS
 from perfd.formats.onionperf_tor import after, ended
 from perfd.formats.values import INT32
-from perfd.record import Circuit, Measurement, Outcome, Stream
+from perfd.record import Circuit, Document, Measurement, Outcome, Stream
 
 VERSION = "3.1"
 
@@ -50,8 +50,9 @@ def analysis(
     measurements: Iterable[Measurement],
     circuits: Iterable[Circuit] = (),
     streams: Iterable[Stream] = (),
+    day: Document | None = None,
 ) -> dict[str, Any]:
-    """The document, as what ``json`` takes. Give it all of one UTC date.
+    """The document, as what ``json`` takes. Give it all of one UTC date, and what was imported of the ``day``.
 
     Skipped slots are left out, and so are circuits and streams of which the begin or the end was not seen. Of a run
     whose stream or circuit is not among them, what its record knows of these is written. Where several tors, or one
@@ -70,9 +71,12 @@ def analysis(
     data = {
         "measurement_ip": addresses[-1] if addresses else imported.UNKNOWN_ADDRESS,
         "tgen": {"streams": dict(_run(n, m) for n, m in enumerate(runs, 1))},
-        "tor": onionperf_tor.members(runs, list(_of(source, circuits)), list(_of(source, streams))),
+        "tor": onionperf_tor.members(
+            runs, list(_of(source, circuits)), list(_of(source, streams)), day.guards if day else ()
+        ),
     }
-    return {"type": "onionperf", "version": VERSION, "data": {source: data}}
+    filters = {"filters": dict(day.filters)} if day and day.filters else {}
+    return {"type": "onionperf", "version": VERSION, "data": {source: data}, **filters}
 
 
 def _with_ports(runs: list[Measurement]) -> list[Measurement]:
@@ -164,11 +168,18 @@ def _time_info(m: Measurement, way: str, other: str) -> dict[str, str]:
         "created-ts": str(round(m.start * 1e6)),
         "now-ts": str(round(ended(m) * 1e6)),
         **{key: _elapsed(m, getattr(m, name)) for name, (_, key) in STEPS.items()},
-        f"usecs-to-first-byte-{way}": _elapsed(m, m.dataperc.get(0, m.dataresponse)),
-        f"usecs-to-last-byte-{way}": _elapsed(m, m.datacomplete),
-        **dict.fromkeys((f"usecs-to-first-byte-{other}", f"usecs-to-last-byte-{other}"), "-1"),
-        **dict.fromkeys(("usecs-to-proxy-init", "usecs-to-checksum-recv", "usecs-to-checksum-send"), "-1"),
+        **{f"usecs-to-{what}-{other}": "-1" for what in ("first-byte", "last-byte", "checksum")},
+        f"usecs-to-last-byte-{way}": _elapsed(m, published.datacomplete(m)),
+        **{name.format(way=way): _elapsed(m, _step(m, key)) for key, (_, name) in TGEN_STEPS.items()},
     }
+
+
+def _step(m: Measurement, key: str) -> float | None:
+    """A step of TGen's: the first byte of a run of ours is that of its payload."""
+    at = m.extra.get(key)
+    if isinstance(at, float):
+        return at
+    return m.dataperc.get(0, m.dataresponse) if key == "FIRSTBYTE" else None
 
 
 def _transport_info(m: Measurement, local: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ import attrs
 
 from perfd.formats import keyvalue, legacy, onionperf_file, onionperf_writer, published, table, torperf
 from perfd.formats.errors import Refuse
-from perfd.record import Circuit, Measurement, Stream
+from perfd.record import Circuit, Document, Measurement, Stream
 
 Pieces = Iterator[tuple[str, str]]
 """Parts of text files, in order, each with the name of its file."""
@@ -45,7 +45,7 @@ class Files:
 class Documents:
     """A file for each source and UTC day, with the circuits and streams of that day; None if it would be empty."""
 
-    write: Callable[[str, list[Measurement], list[Circuit], list[Stream], Refuse], bytes | None]
+    write: Callable[[str, list[Measurement], list[Circuit], list[Stream], Document | None, Refuse], bytes | None]
 
 
 class GroupWriter(Protocol):

@@ -7,6 +7,7 @@ through Tor, and know two ways to end badly: timeout and failure.
 from __future__ import annotations
 
 from perfd.config.kinds import kind_of
+from perfd.formats import imported
 from perfd.formats.values import INT32
 from perfd.record import Measurement, Outcome
 
@@ -46,8 +47,17 @@ def is_error(measurement: Measurement) -> bool:
     metrics-lib makes DIDTIMEOUT=1 of every run of a document that ended with an error, as OnionPerf wrote it
     itself, and metrics-web counts that as a timeout. So that both documents tell the same, both say so of every run
     with an ERRORCODE; OUTCOME says which are timeouts. What others called a failure without an error code, since
-    less was read than asked for, stays one.
+    less was read than asked for, stays one, and so does what others have said otherwise.
     """
     if measurement.outcome is Outcome.OK:
         return False
-    return measurement.outcome is Outcome.TIMEOUT or measurement.errorcode is not None
+    is_error = measurement.outcome is Outcome.TIMEOUT or measurement.errorcode is not None
+    return bool(measurement.extra.get(imported.DIDTIMEOUT, is_error))
+
+
+def datacomplete(measurement: Measurement) -> float | None:
+    """DATACOMPLETE for these readers: of what was imported, as it was, also of a run that ended with an error."""
+    if measurement.datacomplete is not None:
+        return measurement.datacomplete
+    at = measurement.extra.get(imported.DATACOMPLETE)
+    return at if isinstance(at, float) else None

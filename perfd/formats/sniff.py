@@ -18,9 +18,9 @@ import attrs
 
 from perfd.formats import legacy, legacy_merge, onionperf, table, torperf, unpacking, values
 from perfd.formats.errors import Damage, FormatError
-from perfd.record import Circuit, Measurement, Stream
+from perfd.record import Circuit, Document, Measurement, Stream
 
-Record = Measurement | Circuit | Stream
+Record = Measurement | Circuit | Stream | Document
 
 MAX_DOCUMENT = 1 << 27
 """Bytes of a JSON document, uncompressed; larger ones are not read."""

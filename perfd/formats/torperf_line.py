@@ -235,6 +235,7 @@ def _measurement(shape: _Shape, groups: tuple[str, ...], *, encoded: bool) -> Me
         fields["extra"] = {
             key: values.decode_free(groups[place], values.decode_foreign) for place, key in shape.extra
         }
+    imported.not_complete(fields)
     # What others wrote lacks what Perfd's own lines say: how it ended, what it belongs to, and an id.
     didtimeout = fields.pop("didtimeout", None)
     if "outcome" not in fields:
@@ -284,6 +285,8 @@ def format_line(measurement: Measurement, decimals: int = 2) -> str:
     pairs = {**_PLACEHOLDERS, **{key: value for key, value in known.items() if value}}
     pairs[keyvalue.DERIVED] = "1" if published.is_error(measurement) else "0"
     pairs["START"] = _start(measurement.start, decimals)
+    if complete := published.datacomplete(measurement):
+        pairs["DATACOMPLETE"] = values.encode_time(complete, decimals)
     if measurement.path and measurement.buildtimes:
         pairs["BUILDTIMES"] = ",".join(f"{seconds:.{decimals}f}" for seconds in measurement.buildtimes)
     else:

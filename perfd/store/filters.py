@@ -19,6 +19,8 @@ _size = optional(and_(ge(0), le(2**63 - 1)))
 _MIDDLE = "json_extract(path, '$[1]') = ?"
 _EXIT = "json_extract(path, '$[#-1]') = ?"
 _ANYWHERE = "instr(path, ?) > 0"
+
+_FILTERED = "COALESCE(json_extract(extra, '$.FILTEREDOUT'), 0) = ?"
 _REASON = "? IN (failure_local, failure_remote)"
 
 
@@ -65,6 +67,7 @@ class Filter(Window):
     exit: str | None = None  # the last hop
     relay: str | None = None  # at any place
     series: str | None = None  # the id of a series: its requests
+    filtered: bool | None = None  # False: without what filters of OnionPerf's have left out; True: only that
     requests: bool = True  # False: without the requests of series
 
     @property
@@ -89,6 +92,8 @@ class Filter(Window):
             found |= {"id > ?": f"{self.series}-", "id < ?": f"{self.series}."}
         relays = {_MIDDLE: self.middle, _EXIT: self.exit, _ANYWHERE: self.relay}
         found |= {condition: relay for condition, relay in relays.items() if relay is not None}
+        if self.filtered is not None:
+            found[_FILTERED] = int(self.filtered)
         if not self.requests:
             found["type <> ?"] = REQUEST
         return found

@@ -75,6 +75,12 @@ def _read_relay(text: str) -> str:
     return f"${text[-40:].upper()}"
 
 
+def _read_flag(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError(f"{text[:40]!r} is neither yes nor no")
+    return text == "yes"
+
+
 def _read_limit(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or not 0 < int(text) <= MOST:
         raise ValueError(f"{text[:40]!r} is not a number from 1 to {MOST}")
@@ -160,6 +166,12 @@ RESULTS = (
     _relay("middle", "the second one"),
     _relay("exit", "the last one"),
     _relay("relay", "a relay at any place of its circuit"),
+    Parameter(
+        "filtered",
+        "of imported results, what filters of OnionPerf's have left out: `no` is without that, `yes` that alone",
+        _read_flag,
+        {"type": "string", "enum": ["no", "yes"]},
+    ),
     _text(
         "series", "the id of a series, for its requests, which are left out unless they or their type are asked for"
     ),

@@ -9,10 +9,10 @@ from typing import Any, Self, TypeVar
 import attrs
 from twisted.internet.defer import Deferred
 
-from perfd.record import Circuit, Measurement, Stream, TorEvent
+from perfd.record import Circuit, Document, Measurement, Stream, TorEvent
 from perfd.store.database import clear_errors
 from perfd.store.filters import Filter, TorFilter, Window
-from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS, Table, quoted
+from perfd.store.rows import CIRCUITS, DOCUMENTS, EVENTS, MEASUREMENTS, STREAMS, Table, quoted
 from perfd.store.schema import load_upgrades, open_readonly
 from perfd.store.worker import Worker
 from perfd.variant import Variant
@@ -131,6 +131,11 @@ class StoreReader:
         """The streams that carried a measurement, the oldest first."""
         rows = self._query(f"{STREAMS.select} WHERE measurement = ? ORDER BY first_seen, id", (measurement_id,))
         return [STREAMS.record(row) for row in rows]
+
+    def document(self, source: str, day: float) -> Document | None:
+        """What imported documents say of the UTC day of ``source`` that begins at ``day``."""
+        rows = self._query(f"{DOCUMENTS.select} WHERE day = ? AND source = ?", (day, source))
+        return DOCUMENTS.record(rows[0]) if rows else None
 
     def _select(self, table: Table[R], wanted: Window) -> list[R]:
         where, values = _where(table, wanted)

@@ -9,7 +9,21 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from perfd.record import EMPTY, FIELDS, Attach, Circuit, Event, Hop, Kind, Measurement, Outcome, Stream, TorEvent
+from perfd.record import (
+    EMPTY,
+    FIELDS,
+    Attach,
+    Circuit,
+    Document,
+    Event,
+    Guard,
+    Hop,
+    Kind,
+    Measurement,
+    Outcome,
+    Stream,
+    TorEvent,
+)
 
 R = TypeVar("R")
 Row = Sequence[Any]
@@ -171,6 +185,8 @@ CIRCUITS: Table[Circuit] = Table(
             Column("cbt_set", None, _optional(bool)),
             Column("cc_ss", None, _optional(bool)),
             _array("events", Event),
+            Column("filtered_out", None, _optional(bool)),
+            _array("current_guards", Guard),
         ],
     ),
     time="first_seen",
@@ -187,4 +203,11 @@ STREAMS: Table[Stream] = Table(
 
 EVENTS: Table[TorEvent] = Table("events", TorEvent, _columns(TorEvent, ()), time="at")
 
-TABLES: tuple[Table[Any], ...] = (MEASUREMENTS, CIRCUITS, STREAMS, EVENTS)
+DOCUMENTS: Table[Document] = Table(
+    "documents",
+    Document,
+    _columns(Document, [Column("filters", *_or_empty(dict, EMPTY)), _array("guards", Guard)]),
+    time="day",
+)
+
+TABLES: tuple[Table[Any], ...] = (MEASUREMENTS, CIRCUITS, STREAMS, EVENTS, DOCUMENTS)

@@ -613,7 +613,6 @@ def test_circuits_and_streams() -> None:
             "build_quantile": 0.8,
             "build_timeout": 1500,
             "buildtime_seconds": 1.5,
-            "cbt_set": False,
             "circuit_id": 7,
             "elapsed_seconds": [
                 ["GENERAL:LAUNCHED", 0.0],

@@ -10,11 +10,11 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfd.record import MAX_EVENT_TEXT, Circuit, Event, Measurement, Outcome, Stream, TorEvent
+from perfd.record import MAX_EVENT_TEXT, Circuit, Document, Event, Guard, Measurement, Outcome, Stream, TorEvent
 from perfd.store.database import prepare_for_bulk, transaction
 from perfd.store.filters import Filter
 from perfd.store.reader import StoreReader
-from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS, Table
+from perfd.store.rows import CIRCUITS, DOCUMENTS, EVENTS, MEASUREMENTS, STREAMS, Table
 from perfd.store.schema import load_upgrades
 from perfd.store.writer import insert_many
 from tests.support.store import StoreCase
@@ -55,6 +55,12 @@ class RowTests(StoreCase):
         for record in records:
             self.assertLessEqual(len(record.text), MAX_EVENT_TEXT)
             self.assertEqual(record, attrs.evolve(record, id="other"))
+
+    def test_documents(self) -> None:
+        """What documents say, with and without all of it; the reader finds it by source and day."""
+        guards = (Guard("A" * 40, "first", "nl", 1.5, None, 3.0, None), Guard("B" * 40))
+        whole = Document(id="a", source="op", day=86400.0, filters={"tor/circuits": [{"name": "x"}]}, guards=guards)
+        self.round_trip(DOCUMENTS, [whole, Document(id="b", source="op", day=0.0)])
 
     def test_exact_types(self) -> None:
         """The values have the record's own types: booleans, the outcome, tuples, the types of extra values."""

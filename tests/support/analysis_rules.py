@@ -57,26 +57,32 @@ RUN = {
     *("byte_info", "is_complete", "is_error", "is_success", "stream_id", "stream_info", "time_info"),
     *("transport_info", "unix_ts_start", "unix_ts_end"),
 }
-CIRCUIT = {"circuit_id", "elapsed_seconds", "unix_ts_start", "unix_ts_end", "cbt_set", "filtered_out"}
+CIRCUIT = {"circuit_id", "elapsed_seconds", "unix_ts_start", "unix_ts_end", "filtered_out"}
 CIRCUIT_OPTIONAL = {
-    *("build_quantile", "build_timeout", "buildtime_seconds", "current_guards", "path"),
+    *("build_quantile", "build_timeout", "buildtime_seconds", "cbt_set", "current_guards", "path"),
     *("failure_reason_local", "failure_reason_remote"),
 }
 STREAM = {"circuit_id", "elapsed_seconds", "stream_id", "target", "unix_ts_start", "unix_ts_end"}
 STREAM_OPTIONAL = {"failure_reason_local", "failure_reason_remote", "source"}
+GUARD = {"fingerprint", "nickname", "country", "new_ts", "up_ts", "down_ts", "dropped_ts"}
+FILTERS = {"include_fingerprints", "exclude_fingerprints", "exclude_cbt"}
 
 
 def check(document: dict[str, Any]) -> None:
     """Assert that OnionPerf, metrics-lib and tornettools can read the document."""
     assert document["type"] == "onionperf"
     assert re.fullmatch(r"3\.[1-9]+", document["version"])
+    assert document.keys() <= {"type", "version", "data", "filters"}
+    for target, filters in document.get("filters", {}).items():
+        assert target == "tor/circuits"
+        assert all(each["name"] in FILTERS and each.keys() <= {"name", "filepath"} for each in filters)
     for nickname, source in document["data"].items():
         assert re.fullmatch(r"[A-Za-z0-9-]+", nickname)
         assert isinstance(source["measurement_ip"], str)
         for key, run in source["tgen"]["streams"].items():
             check_run(key, run)
         tor = source["tor"]
-        assert isinstance(tor["guards"], list)
+        check_guards(tor["guards"])
         for key, circuit in tor["circuits"].items():
             check_circuit(key, circuit)
         for key, stream in tor["streams"].items():
@@ -119,12 +125,23 @@ def check_circuit(key: str, circuit: dict[str, Any]) -> None:
     assert CIRCUIT <= circuit.keys() <= CIRCUIT | CIRCUIT_OPTIONAL
     assert re.fullmatch(DIGITS, key)
     assert circuit["circuit_id"] == int(key)
-    assert isinstance(circuit["cbt_set"], bool)
-    assert circuit["filtered_out"] is False
+    assert isinstance(circuit.get("cbt_set", False), bool)
+    assert isinstance(circuit["filtered_out"], bool)
+    assert isinstance(circuit.get("build_timeout", 0), int)
+    check_guards(circuit.get("current_guards", []))
+    for seconds in (circuit.get("buildtime_seconds", 0.0), circuit.get("build_quantile", 0.0)):
+        assert isinstance(seconds, float)
     check_events(circuit)
     for hop, seconds in circuit.get("path", ()):
         assert re.fullmatch(HOP, hop)
         assert seconds >= 0
+
+
+def check_guards(guards: list[dict[str, Any]]) -> None:
+    for guard in guards:
+        assert {"fingerprint"} <= guard.keys() <= GUARD
+        for name, value in guard.items():
+            assert isinstance(value, float if name.endswith("_ts") else str)
 
 
 def check_events(item: dict[str, Any]) -> None:

@@ -70,6 +70,7 @@ def data_runs(draw: st.DrawFn) -> Measurement:
     known = {step: draw(st.none() | SECONDS) for step in steps}
     filesize = draw(SIZES)
     known["datacomplete"] = draw(SECONDS) if outcome is Outcome.OK else None
+    end = round(start + 10.0, 6) if outcome is Outcome.TIMEOUT else None
     return Measurement(
         start=start,
         id="0" * 32,
@@ -80,7 +81,8 @@ def data_runs(draw: st.DrawFn) -> Measurement:
         outcome=outcome,
         writebytes=draw(SIZES),
         readbytes=filesize + draw(st.integers(0, 1000)),
-        end=round(start + 10.0, 6) if outcome is Outcome.TIMEOUT else None,
+        end=end,
+        extra={} if end is None else {"IMPORTED_DATACOMPLETE": end},
         dataperc=draw(st.dictionaries(st.sampled_from(range(10, 100, 10)), SECONDS, max_size=4)),
         **known,
     )
