@@ -265,9 +265,8 @@ def create_instance(directory: Path, profile: str, source: str) -> list[Path]:
 
     Existing files are never overwritten. Raises InstanceError.
     """
-    script = _template("control-script").replace("@PYTHON@", sys.executable)
     config = configuration(profile).replace("source = example\n", f"source = {source}\n")
-    wanted = {directory / CONFIG_FILE: (config, 0o644), directory / "perfd": (script, 0o755)}
+    wanted = {directory / CONFIG_FILE: (config, 0o644), directory / "perfd": (control_script(), 0o755)}
     for path in wanted:
         if path.exists():
             raise InstanceError(f"{path}: exists already; nothing was written")
@@ -279,6 +278,11 @@ def create_instance(directory: Path, profile: str, source: str) -> list[Path]:
     except OSError as error:
         raise InstanceError(f"{directory}: cannot be written: {error}") from None
     return list(wanted)
+
+
+def control_script() -> str:
+    """The text of the script ``./perfd``, which runs this Perfd in the instance."""
+    return _template("control-script").replace("@PYTHON@", sys.executable)
 
 
 def configuration(profile: str) -> str:

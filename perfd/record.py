@@ -293,6 +293,7 @@ class Circuit:
     events: tuple[Event, ...] = _told("what happened to it, in order", ())
     filtered_out: bool | None = _may("whether a filter of OnionPerf's left it out; missing if none was used")
     current_guards: tuple[Guard, ...] = _told("tor's guards at its launch, of imported circuits that tell them", ())
+    suspect: str | None = _may("what is known to be wrong with it, as an older version stored it")
 
 
 @attrs.frozen

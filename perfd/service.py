@@ -45,11 +45,12 @@ from perfd.reactor import Reactor, installed_reactor
 from perfd.store.database import StoreError, database_path
 from perfd.store.page_files import DIRECTORY as LOAD_FILES
 from perfd.store.reader import AsyncReader, History
+from perfd.store.schema import open_database
 from perfd.store.worker import ThreadWorker
 from perfd.store.writer import StoreSink
 from perfd.tor.events.listener import ControlEvents
 from perfd.variant import Variant
-from perfd.web.results.answers import Access, PublicDatabase
+from perfd.web.results.answers import MOST_SECONDS, Access, PublicDatabase
 
 
 class Perfd(OrderedServices):
@@ -67,8 +68,10 @@ class Perfd(OrderedServices):
         self._notifier = notifier or Notifier()
         instance = Instance(config.directory)
         database = database_path(config.database, config.directory)
-        store = StoreSink(reactor, ThreadWorker(reactor, "perfd-writer"), database)
+        connect = partial(open_database, tell=partial(reactor.callFromThread, self._tell_upgrade))
+        store = StoreSink(reactor, ThreadWorker(reactor, "perfd-writer"), database, connect)
         reader = AsyncReader(ThreadWorker(reactor, "perfd-reader", 2), database)
+        strangers = AsyncReader(ThreadWorker(reactor, "perfd-strangers", 2), database, MOST_SECONDS)
         self._log_service = log = LogService(reactor, instance.log_file, config.keep_logs)
         self._health = health = Health(
             clock, config.source, __version__, database=lambda: store.status, log=lambda: log.status
@@ -76,7 +79,7 @@ class Perfd(OrderedServices):
         metrics = Metrics(config.source, __version__, lambda: store.status.pending)
         sinks = FanOut({"log": LogSink(), "database": store, "health": health, "metrics": metrics})
         self._access = Access(config.server.results)
-        public = PublicDatabase(reader, self._access)
+        public = PublicDatabase(strangers, self._access, local=reader)
         pages = routes.read(public, config.directory, health.report, metrics.exposition)
         material = MaterialWriter(reactor, config.directory / LOAD_FILES)
         events = EventFanOut({"database": store})
@@ -99,7 +102,7 @@ class Perfd(OrderedServices):
             self._lock,
             log,
             self._notifications,
-            StoreService(reactor, store, reader, self._ready, self._give_up),
+            StoreService(reactor, store, (reader, strangers), self._ready, self._give_up),
             HealthHistory(reactor, health, partial(read_history, reader)),
             laboratory,
             self._schedules,
@@ -138,6 +141,11 @@ class Perfd(OrderedServices):
         """Reopen the log, and take over what perfd.conf says now. Returns at once; signals may call it."""
         self._log_service.reopen()
         self._reactor.callFromThread(self._reloads.request)
+
+    def _tell_upgrade(self, step: str) -> None:
+        """The database is being upgraded, which can take minutes."""
+        self._lock.say(step)
+        self._log.info("{step}", step=step)
 
     def _watch_for_hangup(self) -> None:
         """SIGHUP reloads a daemon. In the foreground it says that the terminal is gone, which ends Perfd."""

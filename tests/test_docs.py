@@ -54,6 +54,13 @@ def documented_keys() -> set[str]:
     return {key for cell in cells for key in cell.replace(",", " ").split()}
 
 
+def upgraded_keys() -> Iterator[tuple[str, str]]:
+    """The keys that upgrades of the database write."""
+    for script in (CHECKOUT / "perfd" / "store" / "schema").glob("*.sql"):
+        for key in re.findall(r"json_set\([^;]*?'\$\.([A-Z]+)'", script.read_text(encoding="utf-8")):
+            yield script.name, key
+
+
 def written_keys() -> Iterator[tuple[str, str]]:
     """The keys of a type's own that the source writes: as they are, or as a pattern if they are put together."""
     perfd = CHECKOUT / "perfd"
@@ -64,6 +71,7 @@ def written_keys() -> Iterator[tuple[str, str]]:
         perfd / "tor/events/rendezvous.py",
         perfd / "tor/events/relays.py",
     ]
+    yield from upgraded_keys()
     for path in sources:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             found: list[ast.expr | None] = []

@@ -34,6 +34,7 @@ def add_commands(commands: _Commands) -> None:
     _add_export(commands)
     _add_import(commands)
     _add_results(commands)
+    _add_backup(commands)
 
 
 def _add_export(commands: _Commands) -> None:
@@ -128,6 +129,43 @@ def _results(options: argparse.Namespace) -> int:
     from perfd.cli.results import show_results  # noqa: PLC0415
 
     return show_results(load_config(options.config), _filter(options, "series"), display(options))
+
+
+def _add_backup(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "backup",
+        help="write the database and perfd.conf into one file, also while the daemon runs",
+        description="Writes the database, as it is at one moment, and perfd.conf into a tar file that only its "
+        "owner can read. Logs, published files and page loads are not in it.",
+        epilog="example: perfd backup /backups/perfd-2026-11-26.tar",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="must not be there yet")
+    parser.add_argument(
+        "--with-keys", action="store_true", help="also the keys of its onion service; keep it secret"
+    )
+    config_option(parser)
+    parser.set_defaults(command=guarded(_backup))
+    parser = commands.add_parser(
+        "restore",
+        help="make an instance of a backup",
+        description="Makes the instance in DIR of a backup, here or on another host, with another version too.",
+        epilog="example: perfd restore /backups/perfd-2026-11-26.tar /var/lib/perfd",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="new, or without an instance")
+    parser.set_defaults(command=guarded(_restore))
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from perfd.cli.backup import backup  # noqa: PLC0415
+
+    return backup(load_config(options.config), options.file, with_keys=options.with_keys)
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from perfd.cli.backup import restore  # noqa: PLC0415
+
+    return restore(options.file, options.directory)
 
 
 def _asked(*others: str) -> Sequence[Parameter]:

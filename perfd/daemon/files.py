@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ class LockService(Service):
 
 
 class StoreService(Service):
-    """The database: its writer and its reader.
+    """The database: its writer and its readers.
 
     ``opened`` is called when it is open, ``unusable`` when it can never be used as it is.
     """
@@ -117,12 +117,12 @@ class StoreService(Service):
         self,
         reactor: IReactorTime,
         sink: StoreSink,
-        reader: AsyncReader,
+        readers: Sequence[AsyncReader],
         opened: Callable[[], None],
         unusable: Callable[[StoreError], None],
     ) -> None:
         self._sink = sink
-        self._reader = reader
+        self._readers = readers
         self._opened = opened
         self._unusable = unusable
         self._looking = LoopingCall(sink.look)
@@ -130,7 +130,8 @@ class StoreService(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._reader.start()
+        for reader in self._readers:
+            reader.start()
         starting = Deferred.fromCoroutine(self._sink.start())
         starting.addCallbacks(lambda _: self._opened(), self._not_started)
         self._looking.start(LOOK, now=False)
@@ -138,7 +139,8 @@ class StoreService(Service):
     def stopService(self) -> Deferred[None]:
         super().stopService()
         self._looking.stop()
-        self._reader.stop()
+        for reader in self._readers:
+            reader.stop()
         return Deferred.fromCoroutine(self._sink.stop())
 
     def _not_started(self, failure: Any) -> None:

@@ -8,7 +8,7 @@ from perfd.record import Measurement
 A_YEAR = 366 * 86400.0
 
 
-OF_ALL = ("HELDUP",)
+OF_ALL = ("HELDUP", "SUSPECT")
 """Of every kind, the keys that tables show."""
 
 

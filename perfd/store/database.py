@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -17,6 +18,9 @@ BUSY_TIMEOUT = 5.0
 
 JOURNAL_LIMIT = 4 << 20
 """Bytes that the write-ahead log keeps on disk when it is not in use."""
+
+PAGES = 16_384
+"""Pages of a copy between two words on its progress; 64 MiB."""
 
 APPLICATION_ID = 0x50455246
 """Marks a database file as Perfd's ("PERF")."""
@@ -32,6 +36,10 @@ class DatabaseURLError(StoreError):
 
 class NoDatabaseError(StoreError):
     """There is no database yet."""
+
+
+class QueryTooLongError(StoreError):
+    """The query took longer than it may."""
 
 
 class NotADatabaseError(StoreError):
@@ -90,11 +98,42 @@ def prepare_for_bulk(connection: sqlite3.Connection) -> None:
 
 
 def connect_readonly(path: Path) -> sqlite3.Connection:
-    """A connection that can only read. Use in one thread only. Raises NoDatabaseError and sqlite3.Error."""
+    """A connection that can only read, also where nothing can be written at all.
+
+    Use in one thread only. Raises NoDatabaseError, StoreError and sqlite3.Error.
+    """
     if not path.exists():
         raise NoDatabaseError(f"there is no database {path}; Perfd makes it when it is started")
+    if not os.access(path, os.R_OK):
+        raise StoreError(f"the database {path} cannot be read by this user")
+    connection = _connect_uri(path, "mode=ro")
+    try:
+        connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+        return _connect_immutable(path)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect_immutable(path: Path) -> sqlite3.Connection:
+    """For a directory or disk that cannot be written, where SQLite cannot make what it shares with a writer."""
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        raise StoreError(
+            f"the database {path} cannot be read where nothing can be written, since {log.name} has what is not in "
+            f"it yet: copy both to a place that can be written, and name that with the option database"
+        )
+    return _connect_uri(path, "immutable=1")
+
+
+def _connect_uri(path: Path, how: str) -> sqlite3.Connection:
     return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT, isolation_level=None
+        f"{path.absolute().as_uri()}?{how}", uri=True, timeout=BUSY_TIMEOUT, isolation_level=None
     )
 
 
@@ -135,13 +174,39 @@ def mark_version(connection: sqlite3.Connection, version: int) -> None:
     connection.execute(f"PRAGMA user_version = {version}")
 
 
-def back_up(connection: sqlite3.Connection, target: Path) -> None:
-    """Copy the database to ``target``, which appears, or is replaced, only when it is whole."""
-    unfinished = target.with_name(target.name + ".new")
-    unfinished.unlink(missing_ok=True)
-    with closing(sqlite3.connect(unfinished)) as copy:
-        connection.backup(copy)
-    unfinished.replace(target)
+def back_up(
+    connection: sqlite3.Connection, target: Path, tell: Callable[[float], None] = lambda percent: None
+) -> None:
+    """Copy the database to ``target``, which appears, or is replaced, only when it is whole.
+
+    It is consistent whatever is written meanwhile, and only its owner can read it. ``tell`` is called now and then
+    with how much is done, in per cent. Raises sqlite3.Error and OSError.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(descriptor)
+    try:
+        with closing(sqlite3.connect(name)) as copy, reading(connection):
+            connection.backup(copy, pages=PAGES, sleep=0, progress=lambda _, left, all_: tell(percent(left, all_)))
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def reading(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is read in the block is as it was at its beginning: without that, a copy begins anew with each write."""
+    connection.execute("BEGIN")
+    try:
+        connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        yield
+    finally:
+        connection.rollback()
+
+
+def percent(left: int, total: int) -> float:
+    """How much is done."""
+    return 100.0 if not total else 100.0 * (total - left) / total
 
 
 def statements(script: str) -> Iterator[str]:

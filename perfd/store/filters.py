@@ -21,6 +21,7 @@ _EXIT = "json_extract(path, '$[#-1]') = ?"
 _ANYWHERE = "instr(path, ?) > 0"
 
 _FILTERED = "COALESCE(json_extract(extra, '$.FILTEREDOUT'), 0) = ?"
+_RARE_OUTCOME = "outcome <> 'ok' AND outcome = ?"  # so that SQLite takes the index of what is not ok
 _REASON = "? IN (failure_local, failure_remote)"
 
 
@@ -77,7 +78,7 @@ class Filter(Window):
             "experiment": self.experiment,
             "type": self.type,
             "filesize": self.size,
-            "outcome": self.outcome and self.outcome.value,
+            "outcome": Outcome.OK.value if self.outcome is Outcome.OK else None,
             "errorcode": self.errorcode,
             "tor": self.tor,
             "server": self.server,
@@ -94,6 +95,8 @@ class Filter(Window):
         found |= {condition: relay for condition, relay in relays.items() if relay is not None}
         if self.filtered is not None:
             found[_FILTERED] = int(self.filtered)
+        if self.outcome not in (None, Outcome.OK):
+            found[_RARE_OUTCOME] = self.outcome.value
         if not self.requests:
             found["type <> ?"] = REQUEST
         return found

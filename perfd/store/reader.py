@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -10,7 +12,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from perfd.record import Circuit, Document, Measurement, Stream, TorEvent
-from perfd.store.database import clear_errors
+from perfd.store.database import QueryTooLongError, clear_errors
 from perfd.store.filters import Filter, TorFilter, Window
 from perfd.store.rows import CIRCUITS, DOCUMENTS, EVENTS, MEASUREMENTS, STREAMS, Table, quoted
 from perfd.store.schema import load_upgrades, open_readonly
@@ -22,6 +24,9 @@ T = TypeVar("T")
 
 PAGE = 500
 """Records of one page."""
+
+STEPS = 10_000
+"""Steps of SQLite's machine between two looks at the clock; a tenth of a millisecond."""
 
 
 @attrs.frozen
@@ -41,12 +46,15 @@ class StoreReader:
     """Reads the database at ``path``. A context manager; to be used in the thread that made it.
 
     Its methods raise StoreError if there is no database or it cannot be used as it is, and sqlite3.Error for
-    what may pass.
+    what may pass. With ``most`` they raise QueryTooLongError when all queries together took so many seconds.
     """
 
-    def __init__(self, path: Path, version: int | None = None) -> None:
+    def __init__(self, path: Path, version: int | None = None, most: float | None = None) -> None:
         self._path = path
         self._connection = open_readonly(path, version)
+        if most is not None:
+            end = time.monotonic() + most
+            self._connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
 
     def __enter__(self) -> Self:
         return self
@@ -152,7 +160,12 @@ class StoreReader:
 
     def _query(self, sql: str, values: Any) -> list[Any]:
         with clear_errors(self._path):
-            return self._connection.execute(sql, values).fetchall()
+            try:
+                return self._connection.execute(sql, values).fetchall()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                    raise QueryTooLongError("the query takes too long; narrow it with since and until") from None
+                raise
 
 
 def _where(table: Table[Any], wanted: Window) -> tuple[str, list[Any]]:
@@ -211,11 +224,13 @@ class AsyncReader:
     """Runs queries for the reactor's thread in those of ``worker``, each on a connection of its own.
 
     Opening one takes a tenth of a millisecond, and nothing has to be remembered, closed or repaired.
+    ``most``: see StoreReader.
     """
 
-    def __init__(self, worker: Worker, path: Path) -> None:
+    def __init__(self, worker: Worker, path: Path, most: float | None = None) -> None:
         self._worker = worker
         self._path = path
+        self._most = most
         self._version = len(load_upgrades())
 
     def start(self) -> None:
@@ -231,7 +246,7 @@ class AsyncReader:
         """
 
         def work() -> T:
-            with StoreReader(self._path, self._version) as reader:
+            with StoreReader(self._path, self._version, self._most) as reader:
                 return query(reader)
 
         return self._worker.run(work)

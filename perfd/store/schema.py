@@ -1,13 +1,16 @@
 """The versions of the database's schema.
 
 ``schema/NNN-*.sql`` are the upgrades, in order; version n of a database has had the first n of them, and a new
-database gets all of them. A file that was part of a release is never changed.
+database gets all of them. A file that was part of a release is never changed: another column or table is another
+file, with ``ALTER TABLE``, and a field of the record of the same name (``perfd.record``; how it is written is in
+``perfd.store.rows``).
 """
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from importlib import resources
 from pathlib import Path
@@ -25,6 +28,10 @@ from perfd.store.database import (
     statements,
     transaction,
 )
+from perfd.units import format_size
+
+ROOM = 3
+"""The disk that an upgrade needs at most, as a multiple of the database."""
 
 
 def load_upgrades() -> list[str]:
@@ -33,17 +40,20 @@ def load_upgrades() -> list[str]:
     return [f.read_text(encoding="utf-8") for f in sorted(files, key=lambda f: f.name) if f.name.endswith(".sql")]
 
 
-def open_database(path: Path, upgrades: Sequence[str] | None = None) -> sqlite3.Connection:
+def open_database(
+    path: Path, upgrades: Sequence[str] | None = None, tell: Callable[[str], None] = lambda step: None
+) -> sqlite3.Connection:
     """Open the database to write, made or brought up to date if need be. Use the connection in this thread only.
 
-    An upgrade happens as a whole or not at all, after a copy of the database was made (``PATH.version-N``).
+    An upgrade happens as a whole or not at all, whenever the process is killed, after a copy of the database was
+    made (``PATH.version-N``). ``tell`` is called with each of its steps, in words.
 
     Raises StoreError if it can never be used as it is, sqlite3.Error for what may pass (disk full, locked).
     """
     with clear_errors(path):
         connection = connect(path)
         try:
-            _bring_up_to_date(connection, path, load_upgrades() if upgrades is None else upgrades)
+            _bring_up_to_date(connection, path, load_upgrades() if upgrades is None else upgrades, tell)
         except BaseException:
             connection.close()
             raise
@@ -84,19 +94,42 @@ def check_database(path: Path) -> None:
             _refuse_newer(path, schema_version(connection, path), len(load_upgrades()))
 
 
-def _bring_up_to_date(connection: sqlite3.Connection, path: Path, upgrades: Sequence[str]) -> None:
+def _bring_up_to_date(
+    connection: sqlite3.Connection, path: Path, upgrades: Sequence[str], tell: Callable[[str], None]
+) -> None:
     found = schema_version(connection, path)
     _refuse_newer(path, found, len(upgrades))
     if found == len(upgrades):
         return
     if found:
-        back_up(connection, path.with_name(f"{path.name}.version-{found}"))
+        _check_space(connection, path)
+        copy = path.with_name(f"{path.name}.version-{found}")
+        back_up(connection, copy, lambda percent: tell(f"copying the database to {copy.name}: {percent:.0f} %"))
     with transaction(connection):
         # Another process may have done it, or a part of it, since.
-        for upgrade in upgrades[schema_version(connection, path) :]:
-            for statement in statements(upgrade):
+        for number, upgrade in enumerate(upgrades[schema_version(connection, path) :], start=1):
+            scripts = list(statements(upgrade))
+            for n, statement in enumerate(scripts, start=1):
+                if found:
+                    tell(f"upgrading the database to version {found + number}: step {n} of {len(scripts)}")
                 connection.execute(statement)
         mark_version(connection, len(upgrades))
+    if found:
+        tell(f"the database is of version {len(upgrades)} now; {copy} is as it was before, and can be deleted")
+
+
+def _check_space(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises StoreError if the disk has too little room for an upgrade: a copy, and all that changes twice."""
+    (size,) = connection.execute(
+        "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+    ).fetchone()
+    needed, free = ROOM * size, shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise StoreError(
+            f"the database {path} must be upgraded, which needs {format_size(needed)} in {path.parent}, where "
+            f"{format_size(free)} are free: make room there, or move the file and name its place with the option "
+            "database in perfd.conf"
+        )
 
 
 def _refuse_newer(path: Path, found: int, known: int) -> None:

@@ -13,7 +13,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 
-from perfd.store.database import StoreError
+from perfd.store.database import QueryTooLongError, StoreError
 from perfd.store.parameters import Parameter
 from perfd.store.reader import StoreReader
 from perfd.web.errors import WebError
@@ -22,6 +22,12 @@ from perfd.web.results.parameters import read_arguments
 
 MOST_ANSWERS = 32
 """Answers from the database at a time; each has a page in memory until the client has taken it."""
+
+MOST_LOCAL = 8
+"""The same for this machine, which has places of its own."""
+
+MOST_SECONDS = 2.0
+"""How long a stranger's query may take; the next page is another one."""
 
 T = TypeVar("T")
 
@@ -73,11 +79,21 @@ class AnswerLimit:
 
 @attrs.frozen
 class PublicDatabase:
-    """The database as strangers meet it."""
+    """The database as strangers meet it. This machine has a ``local`` reader and places of its own."""
 
     reader: Reader
     access: Access
     limit: AnswerLimit = attrs.Factory(AnswerLimit)
+    local: Reader | None = None  # None: the same
+    local_limit: AnswerLimit = attrs.Factory(lambda: AnswerLimit(MOST_LOCAL))
+
+    def reader_for(self, request: Request) -> Reader:
+        """Who reads for this client."""
+        return self.local if self.local is not None and request.channel.is_local else self.reader
+
+    def limit_for(self, request: Request) -> AnswerLimit:
+        """The places of which this client needs one."""
+        return self.local_limit if self.local is not None and request.channel.is_local else self.limit
 
 
 class Answer(Node):
@@ -95,7 +111,7 @@ class Answer(Node):
         return answer_later(request, self._in_its_place(request, arguments))
 
     async def _in_its_place(self, request: Request, arguments: dict[str, Any]) -> None:
-        with self.database.limit.place():
+        with self.database.limit_for(request).place():
             await self.answer(request, arguments)
 
     def answer(self, request: Request, arguments: dict[str, Any]) -> Coroutine[Any, Any, None]:
@@ -114,6 +130,8 @@ def answer_later(request: Request, answer: Coroutine[Any, Any, None]) -> int:
 def _failed(request: Request, failure: Failure) -> None:
     if failure.check(CancelledError, ConnectionLost):
         return  # the client has gone
-    if failure.check(StoreError, sqlite3.Error):
+    if failure.check(QueryTooLongError):
+        failure = Failure(WebError(503, str(failure.value)))
+    elif failure.check(StoreError, sqlite3.Error):
         failure = Failure(WebError(503, "the database cannot be read now; try again later"))
     request.processingFailed(failure)

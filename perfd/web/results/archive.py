@@ -88,9 +88,9 @@ class _Published(Node):
         media_type = media_types()[self._path.suffix]
         charset = "; charset=utf-8" if media_type.startswith("text/") else ""
         request.setHeader(b"Content-Type", f"{media_type}{charset}".encode())
-        opened = await self._database.reader.call(partial(open_file, self._path))
+        opened = await self._database.reader_for(request).call(partial(open_file, self._path))
         if opened is not None:
-            await send_file(request, opened, self._database.reader)
+            await send_file(request, opened, self._database.reader_for(request))
         elif self._empty is not None:
             request.respond(self._empty())
         else:

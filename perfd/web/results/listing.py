@@ -232,7 +232,7 @@ class Listing(Answer, Generic[R]):
         form = chosen(self._formats, request).for_query(arguments)
         pages = ResultPages(self._records, form, self._records.window(**{**arguments, **self._fixed}))
         sending = Sending(pages, gzip=accepts_gzip(request), known=known_tags(request))
-        reader = self.database.reader
+        reader = self.database.reader_for(request)
         try:
             start = await reader.run(sending.start)
         except NoDatabaseError:  # it is made when Perfd is started for the first time
@@ -277,7 +277,7 @@ class One(Answer, Generic[R]):
         read = self._records.one
         assert read is not None
         try:
-            found = await self.database.reader.run(lambda reader: read(reader, self._id))
+            found = await self.database.reader_for(request).run(lambda reader: read(reader, self._id))
         except NoDatabaseError:
             found = None
         if found is None:

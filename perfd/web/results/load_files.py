@@ -15,7 +15,7 @@ from perfd.web.description import JSON, Readers, Response, Route
 from perfd.web.errors import WebError
 from perfd.web.files import open_file, send_file
 from perfd.web.request import Request
-from perfd.web.results.answers import Answer, PublicDatabase
+from perfd.web.results.answers import Answer, PublicDatabase, Reader
 from perfd.web.results.listing import accepts_gzip
 
 
@@ -60,12 +60,13 @@ class LoadFile(Answer):
 
     async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
         kind = KINDS[self._name]
-        start = await self._start()
+        start = await self._start(self.database.reader_for(request))
         packed = kind.is_packed and accepts_gzip(request)
         opened = None
         if start is not None:
             path = file_of(self._directory, start, self._id, kind.suffix)
-            opened = await self.database.reader.call(partial(open_file, path, unpack=kind.is_packed and not packed))
+            opening = partial(open_file, path, unpack=kind.is_packed and not packed)
+            opened = await self.database.reader_for(request).call(opening)
         if opened is None:
             raise WebError(404, f"there is no {self._name} of {self._id[:64]!r}, or it was deleted (keep-har)")
         request.setHeader(b"Content-Type", kind.content_type.encode())
@@ -76,14 +77,14 @@ class LoadFile(Answer):
             request.setHeader(b"Vary", b"Accept-Encoding")
         if packed:
             request.setHeader(b"Content-Encoding", b"gzip")
-        await send_file(request, opened, self.database.reader)
+        await send_file(request, opened, self.database.reader_for(request))
 
-    async def _start(self) -> float | None:
+    async def _start(self, reader: Reader) -> float | None:
         """When the measurement started; None if there is none that can have files."""
         if not is_id(self._id):
             return None
         try:
-            found = await self.database.reader.run(lambda reader: reader.measurement(self._id))
+            found = await reader.run(lambda store: store.measurement(self._id))
         except NoDatabaseError:
             return None
         return None if found is None else found.start
