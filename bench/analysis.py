@@ -1,0 +1,132 @@
+"""Simulations of comparisons: how often nothing is taken for something, and how often 3 % are found.
+
+The noise is of Tor's kind, in each of the ways that could mislead a test, and in all of them together. Prints for
+each how many of the comparisons reject at 5 % where both arms are the same (A/A), and where B is 3 % slower and
+as many runs are made as the formula asks for after a pilot; with exact binomial intervals. The last column is that
+of five looks, each with its own bound. Run from the checkout: python -m bench.analysis
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from random import Random
+
+import attrs
+
+from bench.compare import SEED, Interval
+from bench.verdict import MISSED, verdict
+from perfd.analysis.blocks import Block
+from perfd.analysis.proportion import exact_interval
+from perfd.analysis.rank import rank_test
+from perfd.analysis.sample_size import sample_size
+from perfd.analysis.sequential import LOOKS, group_sequential
+
+EFFECT = math.log(1.03)
+SIZE = 6  # runs of each arm in a block
+PILOT = 40  # blocks
+NOTHING = 40  # blocks of a comparison in which nothing differs
+
+
+@attrs.frozen(kw_only=True)
+class Noise:
+    """What else than the arm decides how long a run takes; times are logarithms of seconds."""
+
+    name: str
+    tail: float = 0.0  # the share of runs with an exponential time more
+    daily: float = 0.0  # half the height of a wave with a period of 24 blocks
+    correlation: float = 0.0  # of a run with the one before it
+    failing: float = 0.0  # the share of runs that fail
+    deviation: float = 0.15
+
+    def blocks(self, chance: Random, count: int, effect: float = 0.0) -> list[Block]:
+        """So many blocks, in which B takes ``effect`` longer."""
+        runs = self._runs(chance)
+        return [self._block(chance, runs, number, effect) for number in range(count)]
+
+    def _block(self, chance: Random, runs: Iterator[float], number: int, effect: float) -> Block:
+        level = self.daily * math.sin(2 * math.pi * number / 24)
+        values: dict[str, list[float]] = {"a": [], "b": []}
+        order = ["a", "b"] * SIZE
+        chance.shuffle(order)
+        for arm in order:
+            value = next(runs) + level + (effect if arm == "b" else 0.0)
+            values[arm].append(math.inf if chance.random() < self.failing else value)
+        return Block(values["a"], values["b"])
+
+    def _runs(self, chance: Random) -> Iterator[float]:
+        before = chance.gauss(0, self.deviation)
+        fresh = self.deviation * math.sqrt(1 - self.correlation**2)
+        while True:
+            yield before + (chance.expovariate(1.0) if chance.random() < self.tail else 0.0)
+            before = self.correlation * before + chance.gauss(0, fresh)
+
+
+NOISES = (
+    Noise(name="normal"),
+    Noise(name="heavy tail", tail=0.08),
+    Noise(name="daily pattern", daily=0.4),
+    Noise(name="AR(0.5)", correlation=0.5),
+    Noise(name="2 % failures", failing=0.02),
+    Noise(name="all of these", tail=0.08, daily=0.4, correlation=0.5, failing=0.02),
+)
+
+
+def rejects(blocks: Sequence[Block]) -> bool:
+    """Whether one look at the end finds a difference at 5 %."""
+    return rank_test(blocks).p < 0.05
+
+
+def rejects_at_a_look(blocks: Sequence[Block]) -> bool:
+    """Whether one of five looks on the way does."""
+    design = group_sequential(LOOKS)
+    return any(
+        abs(rank_test(blocks[: round(len(blocks) * look / LOOKS)]).z) > design.critical(look)
+        for look in range(1, LOOKS + 1)
+    )
+
+
+def needed(noise: Noise, chance: Random) -> int:
+    """The blocks that a pilot asks for."""
+    return sample_size(noise.blocks(chance, PILOT), EFFECT, block_size=SIZE).blocks
+
+
+def share(count: int, times: int) -> Interval:
+    """Of all comparisons."""
+    return Interval(count / times, *exact_interval(count, times))
+
+
+def simulate(noise: Noise, nothing: int, something: int) -> None:
+    """Print the line of one noise: so many comparisons in which nothing differs, and so many with 3 %."""
+    chance = Random(SEED)
+    empty = [noise.blocks(chance, NOTHING) for _ in range(nothing)]
+    sizes: list[int] = []
+    found = 0
+    for _ in range(something):
+        sizes.append(needed(noise, chance))  # a pilot of its own for each
+        found += rejects_at_a_look(noise.blocks(chance, sizes[-1], EFFECT))
+    alarms = share(sum(map(rejects, empty)), nothing)
+    looks = share(sum(map(rejects_at_a_look, empty)), nothing)
+    median = sorted(sizes)[len(sizes) // 2]
+    power = verdict(share(found, something), ">= 0.9")
+    print(f"{noise.name}:")
+    print(f"  A/A, one look: {_holds(alarms)}; five looks: {_holds(looks)}")
+    print(f"  +3 % in {median} blocks of {SIZE} + {SIZE} (median), five looks: {power}")
+    sys.stdout.flush()
+
+
+def _holds(alarms: Interval) -> str:
+    """Whether the share of false alarms can be 5 %."""
+    said = "holds" if alarms.low <= 0.05 <= alarms.high else MISSED
+    return f"{alarms} (5 %: {said})"
+
+
+def main() -> None:
+    """Print the figures."""
+    for noise in NOISES:
+        simulate(noise, nothing=1000, something=200)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
