@@ -54,8 +54,9 @@ def _add_export(commands: _Commands) -> None:
     parser.add_argument(
         "--output",
         metavar="FILE_OR_DIR",
-        help="default: standard output. In a directory (with / at its end it is made), files are named and divided "
-        "as the format has it; onionperf and data need one, and parquet needs a file or a directory",
+        help="default: standard output, as is -. In a directory (with / at its end it is made), files are named "
+        "and divided as the format has it; onionperf and data need one. A device or a FIFO is written to, a "
+        "symlink is followed",
     )
     filter_options(parser, _asked())
     parser.add_argument("--limit", type=argument(count), metavar="N", help="at most so many")

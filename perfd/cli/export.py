@@ -1,8 +1,8 @@
 """``perfd export``: measurements out of the database into files, page by page, in the formats of ``outputs``.
 
-A file is written under a name with ``.new`` at its end and renamed when all are complete. In a directory files have
-the names that their format gives them, or are ``measurements`` and the format's suffix. Documents are
-``DATE.SOURCE.onionperf.analysis.json.xz``, as CollecTor keeps them.
+Files appear when all are complete (``destinations``). In a directory they have the names that their format gives
+them, or are ``measurements`` and the format's suffix. Documents are ``DATE.SOURCE.onionperf.analysis.json.xz``, as
+CollecTor keeps them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from types import TracebackType
 
 import attrs
 
+from perfd.cli.destinations import Destinations, NoOutputError, is_standard_output, standard_output
 from perfd.cli.terminal import Progress
 from perfd.config import Config
 from perfd.daemon.upkeep.days import DAY, Archivist, day_of
@@ -38,48 +38,6 @@ PAUSE = 10.0
 """Seconds between two lines about the progress, where nobody watches."""
 
 Pages = Iterator[list[Measurement]]
-
-
-class NoOutputError(OSError):
-    """The format cannot be written to what ``--output`` names."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(0, message)
-
-
-class NewFiles:
-    """Files that appear together, when the block ends well; nothing of them stays if it does not."""
-
-    def __init__(self) -> None:
-        self._new: dict[Path, Path] = {}
-
-    def __enter__(self) -> NewFiles:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for path, unfinished in self._new.items():
-            if kind is None:
-                unfinished.replace(path)
-            else:
-                unfinished.unlink(missing_ok=True)
-
-    def __len__(self) -> int:
-        return len(self._new)
-
-    def new(self, path: Path) -> Path:
-        """Where to write what will be ``path``; empty the first time."""
-        if path not in self._new:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._new[path] = path.with_name(path.name + ".new")
-            self._new[path].write_bytes(b"")
-        return self._new[path]
-
-    def append(self, path: Path, texts: Iterable[str]) -> None:
-        """Add text to what will be ``path``. The file is not kept open, since there may be thousands."""
-        with self.new(path).open("a", encoding="utf-8", newline="") as opened:
-            opened.writelines(texts)
 
 
 class Refusals:
@@ -121,11 +79,10 @@ def export(config: Config, wanted: Filter, form: str, output: Path | None) -> in
     refusals = Refusals()
     asked = wanted.type is not None
     _check_place(row, output)
-    with StoreReader(database_path(config.database, config.directory)) as reader, NewFiles() as files:
-        if output is None:
-            assert isinstance(row.writer, Lines)
+    with StoreReader(database_path(config.database, config.directory)) as reader, Destinations() as files:
+        if output is None or is_standard_output(output):
             pages = (refusals.carried(row, page, asked=asked) for page in reader.pages(wanted, GROUP))
-            sys.stdout.writelines(_text(row.writer, pages, refusals))
+            _write_standard_output(row, pages, refusals)
             refusals.report()
             return 1 if refusals.count else 0
         with Progress(f"exporting to {output}", PAUSE) as progress:
@@ -146,10 +103,20 @@ def export(config: Config, wanted: Filter, form: str, output: Path | None) -> in
 
 def _check_place(row: Output, output: Path | None) -> None:
     """Raise NoOutputError if the format cannot be written there."""
-    if output is None and isinstance(row.writer, Documents | Files):
+    if is_standard_output(output) and isinstance(row.writer, Documents | Files):
         raise NoOutputError(f"{row.name} has a name for each of its files: give a directory with --output DIR")
     if output is None and isinstance(row.writer, Table):
-        raise NoOutputError(f"{row.name} cannot be written to standard output: give --output FILE{row.suffix}")
+        raise NoOutputError(f"{row.name} is no text: give --output FILE{row.suffix}, or --output - for a pipe")
+
+
+def _write_standard_output(row: Output, pages: Pages, refusals: Refusals) -> None:
+    if isinstance(row.writer, Table):
+        with row.writer.open(standard_output()) as writer:
+            for page in pages:
+                writer.write(page)
+    else:
+        assert isinstance(row.writer, Lines)
+        sys.stdout.writelines(_text(row.writer, pages, refusals))
 
 
 def _watched(progress: Progress, reader: StoreReader, wanted: Filter) -> Pages:
@@ -172,7 +139,7 @@ def _text(form: Lines, pages: Pages, refusals: Refusals) -> Iterator[str]:
             refusals.refuse(measurement, error)
 
 
-def _write_files(row: Output, pages: Pages, output: Path, files: NewFiles, refusals: Refusals) -> None:
+def _write_files(row: Output, pages: Pages, output: Path, files: Destinations, refusals: Refusals) -> None:
     """One file, or a directory of them."""
     form = row.writer
     if isinstance(form, Files):
@@ -180,14 +147,13 @@ def _write_files(row: Output, pages: Pages, output: Path, files: NewFiles, refus
     elif isinstance(form, Lines) and form.filename and output.is_dir():
         _append(_divided(form, pages, refusals), output, files)
     else:
-        new = files.new(output / f"measurements{row.suffix}" if output.is_dir() else output)
+        path = output / f"measurements{row.suffix}" if output.is_dir() else output
         if isinstance(form, Table):
-            with form.open(new) as writer:
+            with files.appending(path) as opened, form.open(opened) as writer:
                 for page in pages:
                     writer.write(page)
         elif isinstance(form, Lines):
-            with new.open("w", encoding="utf-8", newline="") as opened:
-                opened.writelines(_text(form, pages, refusals))
+            files.append(path, _text(form, pages, refusals))
 
 
 def _divided(form: Lines, pages: Pages, refusals: Refusals) -> Pieces:
@@ -206,7 +172,7 @@ def _divided(form: Lines, pages: Pages, refusals: Refusals) -> Pieces:
         yield name, text
 
 
-def _append(pieces: Pieces, directory: Path, files: NewFiles) -> None:
+def _append(pieces: Pieces, directory: Path, files: Destinations) -> None:
     """Write pieces to their files, many at a time: there may be thousands of files, and they are not kept open."""
     while group := list(islice(pieces, GROUP)):
         texts: dict[str, list[str]] = {}
@@ -221,7 +187,7 @@ def _write_documents(
     reader: StoreReader,
     wanted: Filter,
     directory: Path,
-    files: NewFiles,
+    files: Destinations,
     refusals: Refusals,
     progress: Progress,
 ) -> None:
@@ -243,6 +209,7 @@ def _write_documents(
             span = archivist.span(source, start)
             document = archivist.document(row.writer, source, start, of_source, refusals.refuse, span)
             if document is not None:
-                files.new(directory / f"{utc_date(start)}.{source}{row.suffix}").write_bytes(document)
+                with files.appending(directory / f"{utc_date(start)}.{source}{row.suffix}") as opened:
+                    opened.write(document)
         progress.update(utc_date(start))
         wanted = attrs.evolve(wanted, since=start + DAY)

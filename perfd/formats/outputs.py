@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import attrs
 
@@ -56,9 +55,9 @@ class GroupWriter(Protocol):
 
 @attrs.frozen
 class Table:
-    """A single file that is not text."""
+    """A single file that is not text, written in order."""
 
-    open: Callable[[Path], AbstractContextManager[GroupWriter]]
+    open: Callable[[BinaryIO], AbstractContextManager[GroupWriter]]
 
 
 @attrs.frozen(kw_only=True)

@@ -13,9 +13,8 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
-from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 from perfd.formats.errors import Damage, FormatError, damage_of, shown
 from perfd.formats.json_object import JsonObject
@@ -120,13 +119,36 @@ _TEXTS: Mapping[Kind, Callable[[Any], str]] = {
 }
 
 
+class _Sink(io.RawIOBase):
+    """A file that is written in order, as pyarrow wants one: it asks where it is, which a pipe cannot say."""
+
+    def __init__(self, opened: BinaryIO) -> None:
+        super().__init__()
+        self._opened = opened
+        self._place = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self._opened.write(data)
+        self._place += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._place
+
+    def flush(self) -> None:
+        self._opened.flush()
+
+
 class ParquetWriter:
     """Writes a Parquet file (zstd) a group of rows at a time; a context manager.
 
     Raises MissingLibraryError if pyarrow is not installed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, opened: BinaryIO) -> None:
         try:
             pyarrow: Any = import_module("pyarrow")  # large, and an extra that need not be there
             parquet: Any = import_module("pyarrow.parquet")
@@ -146,7 +168,7 @@ class ParquetWriter:
         }
         self._pyarrow = pyarrow
         self._schema = pyarrow.schema([(name, types[kind]) for name, kind in zip(COLUMNS, _KINDS, strict=True)])
-        self._writer = parquet.ParquetWriter(path, self._schema, compression="zstd")
+        self._writer = parquet.ParquetWriter(_Sink(opened), self._schema, compression="zstd")
 
     def __enter__(self) -> ParquetWriter:
         return self

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import attrs
 
+from perfd.whole import scratch_name
+
 CUT_OFF = b" [cut off]\n"
 """Ends a half line that a killed process has left, so that it cannot pass for a whole one."""
 
@@ -110,7 +112,7 @@ class DailyFile:
         """
         self.finish()
         aside, self._day = self._free_name(), day
-        new = self.path.with_name(self.path.name + ".new")
+        new = scratch_name(self.path)
         fd = self._new_fd(new)
         try:
             os.fchmod(fd, stat.S_IMODE(os.fstat(self._fd).st_mode))
@@ -118,6 +120,7 @@ class DailyFile:
             new.rename(self.path)
         except OSError:
             os.close(fd)
+            new.unlink(missing_ok=True)
             raise
         self._use(fd)
         self._delete_old(keep)

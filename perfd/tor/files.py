@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from perfd.whole import whole
+
 
 def quoted(value: str | Path) -> str:
     """``value`` as a quoted string of a torrc, in which spaces and ``#`` are harmless.
@@ -25,9 +27,8 @@ def make_private(directory: Path) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Replace the file ``path`` in one step, so that nobody reads half of it."""
-    scratch = path.with_name(path.name + ".new")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
+    with whole(path, sync=False) as file:
+        file.write(text.encode())
 
 
 def read_key(path: Path) -> str | None:
@@ -48,10 +49,5 @@ def read_key(path: Path) -> str | None:
 def write_key(path: Path, key: str) -> None:
     """Write the file with a key in one step; only its owner can ever read it. Raises ``OSError``."""
     make_private(path.parent)
-    scratch = path.with_name(path.name + ".new")
-    scratch.unlink(missing_ok=True)
-    with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write(key + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    with whole(path, 0o600) as file:
+        file.write(f"{key}\n".encode("ascii"))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
@@ -13,7 +17,7 @@ import attrs
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd.cli.export import NewFiles
+from perfd.cli.destinations import Destinations
 from perfd.formats import table, torperf_rules
 from perfd.record import DECILES, FIELDS, PARTIALS, Circuit, Measurement, Outcome, Stream
 from tests.support.stored import Stored
@@ -278,12 +282,105 @@ class ExportTests(SynchronousTestCase):
     def test_files_appear_when_all_is_well(self) -> None:
         """An export that fails leaves what was there before, and nothing new."""
         (self.place / "one").write_text("before")
-        with self.assertRaises(ZeroDivisionError), NewFiles() as files:
+        with self.assertRaises(ZeroDivisionError), Destinations() as files:
             files.append(self.place / "one", ["after"])
             files.append(self.place / "two", ["after"])
             raise ZeroDivisionError
         self.assertEqual((self.place / "one").read_text(), "before")
         self.assertEqual(self.names(self.place), ["a", "one"])
+
+    def lines(self) -> int:
+        """How many an export of JSON has."""
+        return len(runs())
+
+    def test_somebody_else_s_file(self) -> None:
+        """A file that is called as ours once were stays, and a file that is replaced keeps its mode."""
+        (self.place / "out.json.new").write_text("somebody's")
+        (self.place / "out.json").write_text("old")
+        (self.place / "out.json").chmod(0o640)
+        self.export("json", "out.json")
+        self.assertEqual((self.place / "out.json.new").read_text(), "somebody's")
+        self.assertEqual(len((self.place / "out.json").read_text().splitlines()), self.lines())
+        self.assertEqual((self.place / "out.json").stat().st_mode & 0o777, 0o640)
+        self.assertEqual(self.names(self.place), ["a", "out.json", "out.json.new"])
+
+    def test_symlinks(self) -> None:
+        """They stay, and what they lead to is replaced, also what is not there yet."""
+        for name in ("old", "new"):
+            elsewhere = self.place / name
+            elsewhere.mkdir()
+            (self.place / f"{name}.json").symlink_to(Path(name, "target"))
+        (self.place / "old" / "target").write_text("before")
+        before = (self.place / "old" / "target").stat().st_ino
+        for name in ("old", "new"):
+            path = self.export("json", f"{name}.json")
+            self.assertTrue(path.is_symlink())
+            self.assertEqual(len(path.read_text().splitlines()), self.lines())
+            self.assertEqual(self.names(self.place / name), ["target"])
+        self.assertNotEqual((self.place / "old" / "target").stat().st_ino, before)
+
+    def test_fifo(self) -> None:
+        """It is written to, in one go, and stays what it is."""
+        fifo = self.place / "fifo"
+        os.mkfifo(fifo)
+        for form in ("json", "parquet"):
+            with subprocess.Popen(["cat", str(fifo)], stdout=subprocess.PIPE) as reader:
+                self.export(form, "fifo")
+                out, _ = reader.communicate(timeout=30)
+            if form == "json":
+                self.assertEqual(len(out.splitlines()), self.lines())
+            else:
+                self.assertEqual((out[:4], out[-4:]), (b"PAR1", b"PAR1"))
+        self.assertTrue(fifo.is_fifo())
+        self.assertEqual(self.names(self.place), ["a", "fifo"])
+
+    def test_devices(self) -> None:
+        """They are written to: as root they would be gone otherwise. A full one is told."""
+        for name in ("/dev/null", "/dev/full"):
+            before = os.stat(name)[:4]
+            code, _, err = self.instance.perfd("export", "--format", "json", "--output", name)
+            self.assertEqual(code, int(name == "/dev/full"), err)
+            self.assertEqual(os.stat(name)[:4], before)
+        self.assertIn("No space left on device", err)
+        self.assertEqual([path.name for path in Path("/dev").glob("*.new")], [])
+
+    def test_socket(self) -> None:
+        """It is refused, and stays."""
+        place = self.place / "socket"
+        with socket.socket(socket.AF_UNIX) as listening:
+            with contextlib.chdir(self.place):  # a path that is short enough for one
+                listening.bind("socket")
+            code, _, err = self.instance.perfd("export", "--format", "json", "--output", place)
+        self.assertEqual(code, 1)
+        self.assertIn("socket is a socket, which cannot be written to", err)
+        self.assertTrue(place.is_socket())
+
+    def test_names_of_standard_output(self) -> None:
+        """Whatever it is called; also a file that is appended to, of which nothing is lost."""
+        target = self.place / "all.txt"
+        command = [sys.executable, "-m", "perfd", "export", "--config", str(self.instance.directory)]
+        for form in ("json", "parquet"):
+            for name in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+                target.write_text("before\n")
+                with target.open("ab") as out:
+                    subprocess.run(
+                        [*command, "--format", form, "--output", name], stdout=out, check=True, timeout=60
+                    )
+                content = target.read_bytes()
+                self.assertTrue(content.startswith(b"before\n"))
+                if form == "json":
+                    self.assertEqual(len(content.splitlines()), 1 + self.lines())
+                else:
+                    self.assertEqual((content[7:11], content[-4:]), (b"PAR1", b"PAR1"))
+        self.assertTrue(Path("/dev/stdout").is_symlink())
+
+    def test_nowhere(self) -> None:
+        """Documents need a directory, and a link that leads round is told."""
+        code, _, err = self.instance.perfd("export", "--format", "onionperf", "--output", "-")
+        self.assertEqual((code, "give a directory" in err), (1, True))
+        (self.place / "round").symlink_to("round")
+        code, _, err = self.instance.perfd("export", "--format", "json", "--output", self.place / "round")
+        self.assertEqual((code, err), (1, f"perfd: {self.place / 'round'}: Too many levels of symbolic links\n"))
 
     def test_no_database(self) -> None:
         """That is a message, not a traceback."""

@@ -244,14 +244,17 @@ class DayTests(LogFileCase):
         """When a new file cannot be begun, the old one goes on and says so once."""
         log = self.open()
         self.say(log, "one")
-        (self.directory / "perfd.log.new").mkdir()
+        (self.directory / "taken").mkdir()
+        patch = mock.patch("perfd.logfile.daily.scratch_name", lambda path: path.with_name("taken"))
+        patch.start()
+        self.addCleanup(patch.stop)
         self.now += DAY
         self.say(log, "two")
         self.say(log, "three")
         self.assertEqual(
             self.texts(), ["one", "perfd.log could not begin a new file: Is a directory", "two", "three"]
         )
-        (self.directory / "perfd.log.new").rmdir()
+        (self.directory / "taken").rmdir()
         self.now += DAY
         self.say(log, "four")
         self.assertEqual(self.texts(), ["four"])

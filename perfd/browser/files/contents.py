@@ -6,7 +6,6 @@ This takes a while and is done in a child process (``material_child``); so nothi
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from perfd.browser.files.har_matching import EntryTor, match_connections
 from perfd.browser.records import Frame, PageLoad, PageRequest
 from perfd.record import Outcome
 from perfd.store.page_files import FILMSTRIP, HAR, SCREENSHOT, file_of
+from perfd.whole import whole
 
 if TYPE_CHECKING:
     from perfd.browser.files.filmstrip import VisualProgress
@@ -146,16 +146,8 @@ def _whole(job: Job, suffix: str) -> Iterator[IO[bytes]]:
     path = file_of(job.directory, job.load.start, job.measurement, suffix)
     for directory in (job.directory, path.parent):
         directory.mkdir(mode=0o700, exist_ok=True)
-    scratch = path.with_name(path.name + ".new")
-    try:
-        with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
+    with whole(path, 0o600) as file:
+        yield file
 
 
 def _describe(error: Exception) -> Any:

@@ -31,6 +31,7 @@ from perfd.formats.values import utc_date
 from perfd.record import Measurement
 from perfd.store.filters import Filter
 from perfd.store.reader import StoreReader
+from perfd.whole import is_scratch, scratch_name, whole
 
 DIRECTORY = "archive"
 """The directory of the published files, in that of the instance."""
@@ -40,8 +41,6 @@ DECIMALS = 3
 
 GRACE = 600.0
 """Seconds after the last deadline of a day's runs until it is published: their records must be in the database."""
-
-_NEW = ".new"
 
 Say = Callable[[str], object]
 
@@ -84,8 +83,9 @@ class Archive:
         Raises OSError (a full disk), StoreError and sqlite3.Error; the next call goes on where this one ended.
         """
         self.directory.mkdir(exist_ok=True)
-        for leftover in self.directory.glob(f"*{_NEW}"):
-            leftover.unlink()
+        for leftover in self.directory.iterdir():
+            if is_scratch(leftover.name):
+                leftover.unlink()
         written = 0
         for day in self._unpublished(reader, finished):
             written += self._publish_day(reader, day)
@@ -233,8 +233,12 @@ def listing(entries: Iterable[Entry]) -> bytes:
 
 def write_once(path: Path, content: bytes) -> None:
     """Make the file ``path``, whole or not at all. It must not exist: FileExistsError if it does."""
-    unfinished = _write_beside(path, content)
+    unfinished = scratch_name(path)
     try:
+        with unfinished.open("xb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
         os.link(unfinished, path)  # unlike a rename, this never replaces a file
     except PermissionError:  # a file system without links
         if path.exists():
@@ -246,16 +250,8 @@ def write_once(path: Path, content: bytes) -> None:
 
 def replace(path: Path, content: bytes) -> None:
     """Make or replace the file ``path``, whole or not at all."""
-    _write_beside(path, content).replace(path)
-
-
-def _write_beside(path: Path, content: bytes) -> Path:
-    unfinished = path.with_name(path.name + _NEW)
-    with unfinished.open("wb") as opened:
+    with whole(path) as opened:
         opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
-    return unfinished
 
 
 def _date(seconds: float) -> str:

@@ -35,6 +35,7 @@ from perfd.tor.testnet.relay_programs import (
     how_it_ended,
 )
 from perfd.tor.testnet.relays import State, TestnetError
+from perfd.whole import is_scratch
 
 DEADLINE = 60.0
 """Seconds in which a start must have led to a consensus."""
@@ -45,9 +46,6 @@ _POLL = 0.2
 # before or during a vote miss the first consensus, and the next one would be 10 s away.
 _VOTING_INTERVAL = 5.0
 _GOOD_TIME_TO_START = 3.0  # seconds into the interval, until its end
-
-_FIRST_FILES = {"lock", relays.STATE_FILE + ".new"}
-"""What a start that was interrupted early may have left, without a state."""
 
 
 class _InUseError(TestnetError):
@@ -217,7 +215,7 @@ class Testnet:
     def _make_directory(self) -> None:
         directory = self.directory
         try:
-            if directory.is_dir() and State.load(directory) is None and set(os.listdir(directory)) - _FIRST_FILES:
+            if directory.is_dir() and State.load(directory) is None and _has_more_than_a_start(directory):
                 raise TestnetError(f"{directory} is not empty, and holds no private network")
             make_private(directory)
         except OSError as error:
@@ -320,3 +318,8 @@ def _not_ready(status: NetworkStatus, state: State, deadline: float) -> str:
     else:
         what = f"{relay.nickname} did not know all relays"
     return f"{what} within {deadline:g} s; {relay.nickname} said last: {relay.last_message()} (log: {relay.log})"
+
+
+def _has_more_than_a_start(directory: Path) -> bool:
+    """Whether there is more than what a start that was interrupted early may have left, without a state."""
+    return any(name != "lock" and not is_scratch(name) for name in os.listdir(directory))

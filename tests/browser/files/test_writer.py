@@ -28,6 +28,7 @@ from perfd.browser.files.writer import BATCH, MaterialWriter
 from perfd.browser.records import Frame
 from perfd.formats.keyvalue import is_taken
 from perfd.record import Outcome
+from perfd.whole import is_scratch
 from tests.support.page_loads import DAY, ID, connection, frames, page_load, png
 
 SECONDS = 60
@@ -212,10 +213,12 @@ class ChildTests(SynchronousTestCase):
         """When Perfd dies, its end of the pipe closes, and the child ends, in the middle of whatever it does."""
         directory = Path(self.mktemp())
         (directory / DAY).mkdir(parents=True)
-        stuck = directory / DAY / f"{ID}.har.gz.new"
-        os.mkfifo(stuck)  # opening it waits for ever
         job = Job(directory=directory, measurement=ID, load=page_load(screenshot=None), carriers=())
-        with subprocess.Popen(CHILD, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        code = (
+            "import os, sys, time; os.fsync = lambda _: time.sleep(60)\n"  # a disk that hangs
+            "from perfd.browser.files.child import main; sys.exit(main())"
+        )
+        with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
             assert child.stdin is not None
             for item in (job, png(), None, None, None):
                 child.stdin.write(pickle.dumps(item))
@@ -224,4 +227,4 @@ class ChildTests(SynchronousTestCase):
                 child.wait(0.5)
             child.stdin.close()
             self.assertEqual(child.wait(SECONDS), 1)
-        self.assertEqual([path.name for path in (directory / DAY).iterdir()], [stuck.name])
+        self.assertTrue(all(is_scratch(path.name) for path in (directory / DAY).iterdir()))

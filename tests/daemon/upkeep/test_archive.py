@@ -31,6 +31,7 @@ from perfd.record import Circuit, Measurement, Outcome, Stream
 from perfd.store.reader import StoreReader
 from perfd.web.results.answers import Access, PublicDatabase
 from perfd.web.results.archive import ArchivePages
+from perfd.whole import scratch_name
 from perfd.wire.keystream import PIECE
 from tests.support.results import DirectReader
 from tests.support.stored import CONFIG, Stored
@@ -124,9 +125,14 @@ class PublishTests(ArchiveTestCase):
         with mock.patch.object(archive, "write_once", side_effect=[OSError(28, "No space left on device")]):
             self.assertRaises(OSError, self.publish, NOVEMBER_14 + DAY)
         (self.directory / "example-51200-2023-11-14.tpf").write_text("what was written before")
-        (self.directory / "2023-11-14.onionperf.analysis.json.xz.new").write_text("half")
+        leftover = scratch_name(self.directory / "2023-11-14.onionperf.analysis.json.xz")
+        leftover.write_text("half")
+        (self.directory / "somebody's.new").write_text("not ours")
         self.assertEqual(self.publish(NOVEMBER_14 + DAY), 2)
         self.assertEqual((self.directory / "example-51200-2023-11-14.tpf").read_text(), "what was written before")
+        self.assertFalse(leftover.exists())
+        self.assertEqual((self.directory / "somebody's.new").read_text(), "not ours")
+        (self.directory / "somebody's.new").unlink()
         self.assertEqual(len(self.names()), 3)
         self.assertEqual(self.publish(NOVEMBER_14 + DAY), 0)
 

@@ -40,6 +40,7 @@ from perfd.tor.testnet.consensus import Consensus, parse_consensus
 from perfd.tor.testnet.network import NetworkEndedError, Testnet, _until_good_time, network_status
 from perfd.tor.testnet.relays import Relay, State, TestnetError
 from perfd.tor.testnet.service import CHECK_INTERVAL, TestnetService
+from perfd.whole import scratch_name
 
 CONSENSUS = """network-status-version 3 microdesc
 valid-after 2026-11-23 12:00:00
@@ -723,8 +724,8 @@ class NetworkTests(FakeTorTestCase):
     async def test_first_start_killed(self) -> None:
         """A first start that was killed before its state was whole leaves nothing that hinders the next one."""
         self.network.mkdir()
-        for name in ("lock", "testnet.json.new"):
-            (self.network / name).touch()
+        (self.network / "lock").touch()
+        scratch_name(self.network / "testnet.json").touch()
         self.tell("consensus", CONSENSUS)
         self.assertTrue(await self.start(self.make()))
 
