@@ -61,6 +61,10 @@ class Request(server.Request):
     served: Served | None = None
     sink: Sink | None = None  # where the body went, if there is one
 
+    def header(self, name: bytes) -> str:
+        """The value of a header, its bytes as ISO-8859-1 (RFC 9110, section 5.5); empty if there is none."""
+        return (self.getHeader(name) or b"").decode("latin-1")
+
     def gotLength(self, length: int | None) -> None:
         """The head is complete; ``length`` is that of the body, None if it is chunked."""
         self.content = BytesIO()

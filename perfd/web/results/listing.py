@@ -304,13 +304,13 @@ def _set_headers(request: Request, form: Format, sending: Sending[Any], start: S
 
 def chosen(formats: Sequence[Format], request: Request) -> Format:
     """The first of ``formats`` that Accept names, the first of all if it names none of them."""
-    accepted = (request.getHeader("accept") or "").lower()
+    accepted = request.header(b"accept").lower()
     return next((each for each in formats if each.media_type in accepted), formats[0])
 
 
 def accepts_gzip(request: Request) -> bool:
     """Whether the client takes gzip (RFC 9110, section 12.5.3)."""
-    for coding in (request.getHeader("accept-encoding") or "").split(","):
+    for coding in request.header(b"accept-encoding").split(","):
         name, _, weight = coding.partition(";")
         if name.strip().lower() in ("gzip", "x-gzip"):
             return not re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight)
@@ -319,5 +319,5 @@ def accepts_gzip(request: Request) -> bool:
 
 def known_tags(request: Request) -> frozenset[str]:
     """The bodies that the client has, by their hashes (If-None-Match)."""
-    tags = (request.getHeader("if-none-match") or "").split(",")
+    tags = request.header(b"if-none-match").split(",")
     return frozenset(tag.strip().removeprefix("W/").strip('"').removesuffix("-gzip") for tag in tags)

@@ -162,6 +162,12 @@ class FormatTests(ResultsCase):
         self.assertEqual([int(r["id"], 16) for r in page["results"]], [7, 6, 5, 4, 3])
         self.assertEqual(self.ids(f"?limit=5&after={page['next']}"), [2, 1, 0])
 
+    def test_headers_that_are_no_text(self) -> None:
+        """Headers are bytes, and need not be UTF-8."""
+        for name in ("Accept", "Accept-Encoding", "If-None-Match"):
+            request = get("/results").replace(b"\r\n\r\n", f"\r\n{name}: ".encode() + b"\xf6\xff, x\r\n\r\n")
+            self.assertEqual(self.ask(request)[0], 200, name)
+
     def test_chosen_by_accept(self) -> None:
         """Text only if it is asked for and JSON is not; both depend on Accept, and say so."""
         for accept, kind in (
