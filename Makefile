@@ -1,6 +1,7 @@
 # make run   set up everything and measure Tor on the private network of this machine (Ctrl-C stops it)
 # make test  set up everything and run lint, types and all tests
 # make bench set up everything and print speed and memory as ratios against peers
+# make campaign N=300 SEED=1  set up everything, injects so many faults into instances, and checks what must hold
 # make picture draws the README's terminal anew
 #
 # As root, missing Debian packages are installed; otherwise the ones to install are named.
@@ -30,6 +31,13 @@ unit: tools geckodriver
 
 bench: packages-bench tools
 	$(BIN)/python -m bench
+
+# Long; docs/reliability.md says what it does. RESULTS is a file to write them to, JOBS how many instances run at a time.
+N ?= 30
+SEED ?= 1
+JOBS ?= 2
+campaign: packages-test tools
+	$(BIN)/python -m tests.campaign.run --faults $(N) --seed $(SEED) --jobs $(JOBS) $(if $(RESULTS),--results $(RESULTS))
 
 # What running needs, and what tests and benches need besides. Both install the checkout itself, so that a change of
 # the code needs no new installation.

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from perfd.record import Error, Measurement, Outcome
+from tests.support.forwarder import Forwarder
 from tests.support.instance import SOCKS_CONFIG, TestInstance, free_port, processes_in, running, wait_for
+from tests.support.stepped_clock import SteppedClock
 
 CONFIG = """
 [perfd]
@@ -31,25 +30,6 @@ max-size = 10 GiB
 size = {size}
 interval = 2 s
 timeout = 60 s
-"""
-
-STEPPED_CLOCK = """
-import os, threading, time
-real = time.time
-step = 0.0
-def stepped():
-    return real() + step
-def watch():
-    global step
-    while True:
-        try:
-            with open({path!r}) as file:
-                step = float(file.read() or 0)
-        except OSError:
-            pass
-        time.sleep(0.05)
-time.time = stepped
-threading.Thread(target=watch, daemon=True).start()
 """
 
 
@@ -114,40 +94,6 @@ def test_tor_killed_in_a_run(directory: Path, testnet: Any) -> None:
     instance.perfd("stop")
 
 
-class Cuttable:
-    """Forwards connections to a port, until they are cut."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self) -> None:
-        """Close what is open; new connections are forwarded as before."""
-        while self._open:
-            connection = self._open.pop()
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-
-    def _accept(self) -> None:
-        while True:
-            client, _ = self._listener.accept()
-            server = socket.create_connection(("127.0.0.1", self._target))
-            self._open += [client, server]
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
-
-    @staticmethod
-    def _forward(source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_RDWR)
-
-
 @pytest.mark.tor
 def test_control_connection_cut(directory: Path, testnet: Any) -> None:
     """An attached tor whose control connection is cut is attached to again, and events flow again."""
@@ -157,7 +103,7 @@ def test_control_connection_cut(directory: Path, testnet: Any) -> None:
     lines = [f"DataDirectory {data}", "SocksPort 127.0.0.1:auto", f"ControlPort 127.0.0.1:{control}"]
     torrc.write_text("\n".join([*lines, "CookieAuthentication 1", *testnet.client_options]) + "\n")
     with running(["tor", "-f", str(torrc)], stdout=subprocess.DEVNULL) as tor:
-        forwarder = Cuttable(control)
+        forwarder = Forwarder(control)
         instance = configured(directory, testnet, tor=f"control = 127.0.0.1:{forwarder.port}")
         instance.start()
         assert later(instance, 0, outcome=Outcome.OK).circ_id is not None
@@ -171,18 +117,15 @@ def test_control_connection_cut(directory: Path, testnet: Any) -> None:
 
 def test_wall_clock_steps(directory: Path) -> None:
     """The wall clock is stepped by an hour both ways: no duration is harmed, and every slot is recorded."""
-    step = directory / "step"
-    (directory / "site").mkdir()
-    (directory / "site" / "sitecustomize.py").write_text(STEPPED_CLOCK.replace("{path!r}", repr(str(step))))
+    clock = SteppedClock(directory)
     instance = TestInstance(directory, SOCKS_CONFIG.replace("interval = 1 s", "interval = 2 s"))
-    environment = {**os.environ, "PYTHONPATH": str(directory / "site")}
     command = instance.twistd_command("-n", "perfd")
-    with running(command, cwd=directory, env=environment, stdout=subprocess.DEVNULL) as daemon:
+    with running(command, cwd=directory, env=clock.environment, stdout=subprocess.DEVNULL) as daemon:
         instance.wait_for_measurements(2, outcome=Outcome.OK)
         for seconds in (3600.0, 0.0):
             before = len(instance.logged())
             last = instance.logged()[-1].start
-            step.write_text(str(seconds))
+            clock.set(seconds)
             jumped = wait_for(
                 lambda before=before, last=last: [
                     m for m in instance.logged()[before:] if m.outcome is Outcome.OK and abs(m.start - last) > 3000
