@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "cli": "*",
     "client": {"clock", "record", "wire"},
     "clock": set(),
+    "comparison": {"analysis", "record"},
     "config": {"units"},
     "daemon": {
         "clock",

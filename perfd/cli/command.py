@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfd import __version__
-from perfd.cli import completion, daemon, data, records
+from perfd.cli import compare, completion, daemon, data, records
 from perfd.cli.arguments import argument, config_option
 from perfd.cli.output import complain, say, standard_streams
 from perfd.cli.privileges import User
@@ -105,6 +105,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     records.add_commands(commands)
     _add_completion(commands)
     data.add_commands(commands)
+    compare.add_command(commands)
     return parser, commands.choices
 
 

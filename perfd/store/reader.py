@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -90,6 +90,18 @@ class StoreReader:
         return [
             MEASUREMENTS.record(row) for row in self._query(f"{MEASUREMENTS.select}{where} ORDER BY id", values)
         ]
+
+    def values(self, fields: Sequence[str], wanted: Filter = ALL) -> list[dict[str, Any]]:
+        """Only these fields of all measurements, which is faster; in capitals they are keys of ``extra``.
+
+        What is kept as JSON is not read.
+        """
+        places = ", ".join(
+            f"json_extract(extra, '$.{name}')" if name.isupper() else quoted(name) for name in fields
+        )
+        where, values = _where(MEASUREMENTS, wanted)
+        rows = self._query(f"SELECT {places} FROM {MEASUREMENTS.name}{where} ORDER BY start, id", values)
+        return [dict(zip(fields, row, strict=True)) for row in rows]
 
     def count(self, wanted: Filter = ALL) -> int:
         """How many measurements there are; ``after`` and ``limit`` do not matter."""

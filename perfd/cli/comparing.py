@@ -1,0 +1,135 @@
+"""What ``perfd compare`` does with stored measurements, and how a conclusion is shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from perfd.cli.arguments import TIMES
+from perfd.cli.output import complain
+from perfd.cli.tables import Column, Display, Table
+from perfd.cli.terminal import Progress
+from perfd.comparison import words
+from perfd.comparison.conclusion import NOT_SLOWER, SLOWER, UNDECIDED, Conclusion, Design, TooLittleError, conclude
+from perfd.comparison.page import page
+from perfd.comparison.stored import FIELDS, Run, Strata, kinds_in, strata
+from perfd.config import Config, ConfigError
+from perfd.store.database import database_path
+from perfd.store.filters import Filter
+from perfd.store.reader import StoreReader
+
+
+@attrs.frozen
+class Showing:
+    """What is declared before, and how the conclusion is shown: as JSON without a ``display``."""
+
+    primary: str
+    margin: float
+    report: Path | None
+    display: Display | None
+
+
+EXIT_CODES = {NOT_SLOWER: 0, SLOWER: 3, UNDECIDED: 4}
+
+OBSERVATIONAL = (
+    "observational: chance did not decide which run belongs to which set, so whatever else differs between them "
+    "may be the cause"
+)
+
+RANKS = {"p": 1, "median B": 2, "median A": 2, "runs": 3}
+"""The columns of the metrics that are left out first where there is no room."""
+
+
+def conclude_with(compare: Callable[[], Conclusion], showing: Showing) -> int:
+    """Show what ``compare`` concludes; the exit code says what was decided."""
+    try:
+        conclusion = compare()
+    except TooLittleError as error:
+        complain(str(error))
+        return 1
+    show(conclusion, showing)
+    return EXIT_CODES[conclusion.verdict]
+
+
+def compare_stored(
+    config: Config, common: Mapping[str, Any], a: Mapping[str, Any], b: Mapping[str, Any], showing: Showing
+) -> Conclusion:
+    """Compare two sets of what is in the database: those that pass the ``common`` filters and their own.
+
+    Raises ConfigError, TooLittleError, StoreError and sqlite3.Error.
+    """
+    if a == b:
+        raise ConfigError(["compare: --a and --b ask for the same measurements"])
+    runs: list[list[Run]] = []
+    path = database_path(config.database, config.directory)
+    with StoreReader(path) as reader, Progress("reading", 2.0) as progress:
+        for name, side in zip("AB", (a, b), strict=True):
+            progress.update(name)
+            runs.append([*reader.values(FIELDS, _filter({**common, **side}))])
+            progress.update(f"{name}: {len(runs[-1])} measurements")
+    found = strata(runs[0], runs[1], {"filesize" if name == "size" else name for name in (*a, *b)})
+    design = Design(
+        a=_label(a), b=_label(b), primary=showing.primary, margin=showing.margin, seed=None, text=found.text
+    )
+    return conclude(design, found.metrics, _warnings(found, [*runs[0], *runs[1]]))
+
+
+def _filter(values: Mapping[str, Any]) -> Filter:
+    wanted = Filter(**values)
+    return attrs.evolve(wanted, requests=False) if wanted.type is None else wanted
+
+
+def _warnings(found: Strata, runs: Sequence[Run]) -> list[str]:
+    warnings = [OBSERVATIONAL]
+    if found.left_out:
+        warnings.append(f"{found.left_out} of {len(runs)} measurements have no counterpart, and are left out")
+    if found.not_counted:
+        warnings.append(f"{found.not_counted} skipped or cancelled measurements are left out")
+    if len(kinds := kinds_in(runs)) > 1:
+        warnings.append(f"several types of experiment are put together: {', '.join(kinds)}")
+    return warnings
+
+
+def _label(side: Mapping[str, Any]) -> str:
+    """What to call a set: the value of its only filter, or all of them."""
+    texts = {name: _text(name, value) for name, value in side.items()}
+    if len(texts) == 1 and not set(TIMES) & set(texts):
+        return next(iter(texts.values()))
+    return " ".join(f"{name}={text}" for name, text in texts.items())
+
+
+def _text(name: str, value: Any) -> str:
+    if name not in TIMES:
+        return str(getattr(value, "value", value))
+    return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").removesuffix("T00:00:00Z")
+
+
+def show(conclusion: Conclusion, showing: Showing) -> None:
+    """Print a conclusion, and write it as a page if that was asked for."""
+    if showing.report is not None:
+        showing.report.write_text(page(conclusion), encoding="utf-8")
+    if showing.display is None:
+        sys.stdout.write(json.dumps(words.as_dict(conclusion)) + "\n")
+    else:
+        _show_tables(conclusion, showing.display)
+
+
+def _show_tables(conclusion: Conclusion, display: Display) -> None:
+    design = conclusion.design
+    columns = [
+        Column(heading, number=n > 0, rank=RANKS.get(heading, 0)) for n, heading in enumerate(words.HEADINGS)
+    ]
+    tables = [Table(f"A is {design.a}, B is {design.b}; changes are of B", columns, words.metric_rows(conclusion))]
+    if rows := words.decile_rows(conclusion):
+        columns = [Column(heading, number=True) for heading in words.DECILES]
+        tables.append(Table(f"Where in the distribution of {design.primary}", columns, rows))
+    notes = [words.failure_text(conclusion), words.design_text(conclusion)]
+    display.console.print(words.sentence(conclusion), style="bold")
+    display.console.print()
+    display.show(tables, [*notes, *(f"warning: {each}" for each in conclusion.warnings)])

@@ -1,0 +1,79 @@
+"""What is compared: the metrics, which are all times, so that less is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from perfd.record import Outcome
+
+COUNTED = (Outcome.OK.value, Outcome.FAILED.value, Outcome.TIMEOUT.value)
+"""How a run ends that says something about its arm; skipped and cancelled ones do not."""
+
+
+@attrs.frozen(kw_only=True)
+class Metric:
+    """The time from one step of a run to another.
+
+    ``first`` and ``last`` are fields of the record, or keys of its ``extra`` in capitals; without ``first`` the
+    value of ``last`` itself is in seconds.
+    """
+
+    name: str
+    doc: str
+    first: str | None = "start"
+    last: str
+    per_byte: bool = False  # of the payload: the inverse of a throughput
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What it needs to know of a record."""
+        needed = (self.first, self.last, "payloadbytes" if self.per_byte else None)
+        return tuple(name for name in needed if name is not None)
+
+    def value(self, run: Mapping[str, Any]) -> float | None:
+        """Seconds of a run whose ``outcome`` counts; infinite if it ended before, None if it has no such time."""
+        first = 0.0 if self.first is None else run[self.first]
+        last = run[self.last]
+        if first is None or last is None:
+            return None if run["outcome"] == Outcome.OK.value else math.inf
+        seconds = float(last) - float(first)
+        if self.per_byte:
+            payload = run["payloadbytes"]
+            seconds = seconds / payload if payload and run["outcome"] == Outcome.OK.value else math.inf
+        return seconds if seconds > 0 else None
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(name="complete", doc="from the start to the last byte of the payload", last="datacomplete"),
+        Metric(name="first-byte", doc="from the start to the first byte of the answer", last="dataresponse"),
+        Metric(name="circuit", doc="from the SOCKS request to its reply", first="request", last="response"),
+        Metric(
+            name="throughput",
+            doc="from the first byte to the last, for each byte of the payload",
+            first="dataresponse",
+            last="datacomplete",
+            per_byte=True,
+        ),
+        Metric(name="first-paint", doc="of a page, until something is painted", last="FIRSTCONTENTFULPAINT"),
+        Metric(name="load", doc="of a page, until its load event", last="LOAD"),
+        Metric(name="fully-loaded", doc="of a page, until nothing more is requested", last="FULLYLOADED"),
+        Metric(name="rtt-idle", doc="the median round trip of an idle circuit", first=None, last="RTTIDLEMEDIAN"),
+        Metric(name="rtt-load", doc="the median round trip under load", first=None, last="RTTLOADMEDIAN"),
+        Metric(
+            name="onion-descriptor",
+            doc="of an onion service, until its descriptor is there",
+            first="HSDESCREQUESTED",
+            last="HSDESCRECEIVED",
+        ),
+        Metric(name="onion-rendezvous", doc="until an onion service came to the rendezvous", last="HSRENDJOINED"),
+    )
+}
+"""All metrics by name; the first is the primary one unless another is declared."""
+
+PRIMARY = "complete"

@@ -1,0 +1,104 @@
+"""Comparisons of records that were stored for other purposes: two sets of them, which are put into strata.
+
+Nobody decided by chance which run belongs to which set, so a difference may come of anything else that differs.
+What is known to matter is held equal: only runs of the same experiment, size, way and time are compared.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from perfd.analysis.blocks import Block
+from perfd.comparison.conclusion import TooLittleError
+from perfd.comparison.metrics import COUNTED, METRICS
+
+Run = Mapping[str, Any]
+
+HELD_EQUAL = ("experiment", "type", "filesize", "server", "tor")
+"""What is the same for all runs of a stratum, unless the sets are to differ in it."""
+
+FIELDS = tuple(dict.fromkeys(("start", "outcome", *HELD_EQUAL, *(f for m in METRICS.values() for f in m.fields))))
+"""What must be known of each run."""
+
+HOUR = 3600.0
+WIDTHS = (1, 2, 4, 6, 12, 24)
+"""Hours of a stratum: the fewest that hold enough runs of both sets."""
+
+ENOUGH = 6  # runs of each set in the median stratum
+
+
+@attrs.frozen
+class Strata:
+    """The blocks of each metric; ``text`` says what they are, ``left_out`` how many runs are in none."""
+
+    metrics: Mapping[str, Sequence[Block]]
+    text: str
+    left_out: int
+    not_counted: int  # skipped and cancelled
+
+
+def strata(a: Sequence[Run], b: Sequence[Run], differing: Collection[str]) -> Strata:
+    """Put runs into strata; ``differing`` are the fields in which the sets are asked to differ.
+
+    Raises TooLittleError if no stratum has runs of both.
+    """
+    equal = tuple(name for name in HELD_EQUAL if name not in differing)
+    counted = [[run for run in runs if run["outcome"] in COUNTED] for runs in (a, b)]
+    total = sum(map(len, counted))
+    for text, key in _divisions(equal):
+        groups = _groups(counted, key)
+        both = [group for group in groups.values() if group[0] and group[1]]
+        if not both or (text != _LAST and _median(min(len(x), len(y)) for x, y in both) < ENOUGH):
+            continue
+        held = ", ".join(equal).replace("filesize", "size")
+        return Strata(
+            {name: _blocks(both, metric.value) for name, metric in METRICS.items()},
+            f"observational: {len(both)} strata, each of one {text}, with the same {held}",
+            total - sum(len(x) + len(y) for x, y in both),
+            len(a) + len(b) - total,
+        )
+    raise TooLittleError(
+        "the two sets have nothing in common that could be compared: no run of the one has the same "
+        f"{', '.join(equal)} as one of the other"
+    )
+
+
+_LAST = "hour of the day (UTC)"
+
+
+def _divisions(equal: Sequence[str]) -> list[tuple[str, Callable[[Run], Hashable]]]:
+    """The ways to divide time, the finest first; the last one is for sets that do not overlap in time."""
+
+    def by(width: float) -> Callable[[Run], Hashable]:
+        return lambda run: (int(run["start"] // (width * HOUR)), *(run[name] for name in equal))
+
+    found = [("hour" if width == 1 else f"{width} hours", by(width)) for width in WIDTHS]
+    return [*found, (_LAST, lambda run: (int(run["start"] % (24 * HOUR) // HOUR), *(run[name] for name in equal)))]
+
+
+def _groups(sets: Sequence[Sequence[Run]], key: Callable[[Run], Hashable]) -> dict[Hashable, tuple[list[Run], ...]]:
+    groups: dict[Hashable, tuple[list[Run], ...]] = {}
+    for side, runs in enumerate(sets):
+        for run in runs:
+            groups.setdefault(key(run), ([], []))[side].append(run)
+    return groups
+
+
+def _median(values: Any) -> float:
+    ordered = sorted(values)
+    return float(ordered[len(ordered) // 2])
+
+
+def _blocks(groups: Sequence[tuple[list[Run], ...]], value: Callable[[Run], float | None]) -> list[Block]:
+    return [
+        Block(*([each for run in side if (each := value(run)) is not None] for side in group)) for group in groups
+    ]
+
+
+def kinds_in(runs: Sequence[Run]) -> list[str]:
+    """The types of experiment, the most frequent first."""
+    return [kind for kind, _ in Counter(run["type"] for run in runs).most_common()]

@@ -1,0 +1,123 @@
+"""A conclusion as people read it: one sentence, and the rows of its tables."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+
+from perfd.comparison.conclusion import NOT_SLOWER, SLOWER, Conclusion, Effect
+from perfd.comparison.metrics import METRICS
+
+HEADINGS = ("metric", "runs", "median A", "median B", "change", "95 % interval", "in ms", "p")
+DECILES = ("share of runs", "A", "B - A in ms", "95 % band in ms")
+
+
+def sentence(conclusion: Conclusion) -> str:
+    """The answer, in one sentence.
+
+    For example ``noconflux is 4.1 % slower than plain (complete), 95 % interval 1.9 to 6.4, 251 of 370 blocks,
+    look 3; 0 is excluded; whether it is slower by the margin of 3 % is not decided``.
+    """
+    design, effect = conclusion.design, conclusion.primary
+    direction = "slower" if effect.ratio >= 0 else "faster"
+    size = f"{_number(abs(effect.ratio) * 100)} %"
+    blocks = f"{conclusion.blocks} of {design.blocks} blocks" if design.blocks else f"{conclusion.blocks} blocks"
+    look = f", look {design.look}" if design.look else ""
+    zero = "0 is excluded" if effect.excludes_zero else "0 is not excluded"
+    return (
+        f"{design.b} is {size} {direction} than {design.a} ({effect.metric}), "
+        f"95 % interval {_interval(effect)}, {blocks}{look}; {zero}; {_about_margin(conclusion)}"
+    )
+
+
+def _about_margin(conclusion: Conclusion) -> str:
+    margin = f"{conclusion.design.margin * 100:g} %"
+    if conclusion.verdict == SLOWER:
+        return f"it is slower by more than the margin of {margin}"
+    if conclusion.verdict == NOT_SLOWER:
+        return f"it is not slower by the margin of {margin}"
+    return f"whether it is slower by the margin of {margin} is not decided"
+
+
+def metric_rows(conclusion: Conclusion) -> list[tuple[str, ...]]:
+    """A row for each metric under ``HEADINGS``, the primary one first."""
+    return [_row(effect) for effect in (conclusion.primary, *conclusion.others)]
+
+
+def _row(effect: Effect) -> tuple[str, ...]:
+    metric = METRICS.get(effect.metric)
+    if metric is not None and metric.per_byte:
+        medians = [f"{8e-6 / each:.1f} Mbit/s" for each in effect.medians]
+        in_ms = ""
+    else:
+        medians = [f"{each * 1e3:.1f} ms" for each in effect.medians]
+        estimate, low, high = (_number(value * 1e3) for value in effect.seconds)
+        in_ms = f"{estimate} ({low} to {high})"
+    return (
+        *(effect.metric, f"{effect.runs[0]} + {effect.runs[1]}", *medians),
+        *(f"{_number(effect.ratio * 100)} %", f"{_interval(effect)} %", in_ms, f"{effect.p:.2g}"),
+    )
+
+
+def failure_text(conclusion: Conclusion) -> str:
+    """How often both failed, and the difference with its interval."""
+    found, design = conclusion.failures, conclusion.design
+    per_cent = [_number(value * 100, 2) for value in (found.difference, found.low, found.high)]
+    return (
+        f"failures: {design.a} {found.failures[0]} of {found.runs[0]}, {design.b} {found.failures[1]} of "
+        f"{found.runs[1]}; difference {per_cent[0]} % of runs, 95 % interval {per_cent[1]} to {per_cent[2]}"
+    )
+
+
+def decile_rows(conclusion: Conclusion) -> list[tuple[str, ...]]:
+    """A row for each decile under ``DECILES``."""
+    return [
+        (
+            f"{each.p:.0%}".replace("%", " %"),
+            f"{each.of_a * 1e3:.1f} ms",
+            _number(each.difference * 1e3),
+            f"{_number(each.low * 1e3)} to {_number(each.high * 1e3)}",
+        )
+        for each in conclusion.deciles
+        if METRICS[conclusion.design.primary].per_byte is False
+    ]
+
+
+def design_text(conclusion: Conclusion) -> str:
+    """How the runs were made."""
+    design = conclusion.design
+    seed = "" if design.seed is None else f"; seed {design.seed}"
+    look = f"; look {design.look} of {design.looks}, |Z| {design.critical:.3f}" if design.looks else ""
+    return f"design: {design.text}{look}{seed}"
+
+
+def as_dict(conclusion: Conclusion) -> dict[str, object]:
+    """The same ready for JSON; what is infinite is None."""
+    found = attrs.asdict(conclusion) | {
+        "sentence": sentence(conclusion),
+        "verdict": conclusion.verdict,
+        "excludes_zero": conclusion.primary.excludes_zero,
+    }
+    cleaned = _without_infinite(found)
+    assert isinstance(cleaned, dict)
+    return cleaned
+
+
+def _without_infinite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_infinite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_infinite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _interval(effect: Effect) -> str:
+    return f"{_number(effect.low * 100)} to {_number(effect.high * 100)}"
+
+
+def _number(value: float, digits: int = 1) -> str:
+    """Zero has no sign; an end that failures decide is unbounded."""
+    if not math.isfinite(value):
+        return "unbounded"
+    return f"{round(value, digits) + 0.0:.{digits}f}"

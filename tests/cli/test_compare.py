@@ -1,0 +1,158 @@
+"""``perfd compare`` of stored measurements."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from random import Random
+
+import attrs
+import pytest
+
+from perfd.record import Measurement, Outcome
+from tests.support.stored import Stored
+from tests.support.strategies import typical
+
+DAY = 86400.0
+BEGIN = 20000 * DAY
+
+
+def runs(
+    tor: str, count: int, factor: float = 1.0, *, begin: float = BEGIN, every: float = 300.0, seed: int = 1
+) -> Iterable[Measurement]:
+    """Downloads of about a second, slower at night, one in fifty of which fails."""
+    chance = Random(f"{tor} {seed}")
+    for n in range(count):
+        start = begin + n * every
+        night = 2.0 if start % DAY < DAY / 3 else 1.0
+        seconds = factor * night * chance.lognormvariate(0, 0.1)
+        failed = n % 50 == 49
+        yield attrs.evolve(
+            typical(n),
+            id=f"{tor}{begin:.0f}{n}",
+            experiment="download-50k",
+            type="download",
+            tor=tor,
+            server="public",
+            filesize=51200,
+            start=start,
+            request=start + seconds / 10,
+            response=start + seconds / 4,
+            dataresponse=start + seconds / 2,
+            datacomplete=None if failed else start + seconds,
+            payloadbytes=51200,
+            outcome=Outcome.FAILED if failed else Outcome.OK,
+        )
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Stored:
+    """An instance that has measured two tors for two days, of which beta is 5 % slower."""
+    instance = Stored(tmp_path)
+    instance.add([*runs("alpha", 576), *runs("beta", 576, 1.05)])
+    return instance
+
+
+def test_two_tors(stored: Stored) -> None:
+    """One sentence first, then tables, failures, design, and the plain warning."""
+    code, out, err = stored.perfd("compare", "--a", "tor=alpha", "--b", "tor=beta", "--margin", "2%")
+    assert (code, err) == (3, "reading: A\n") or code == 3, err
+    lines = out.splitlines()
+    assert lines[0].startswith("beta is ")
+    assert " % slower than alpha (complete), 95 % interval " in lines[0]
+    assert lines[0].endswith("48 blocks; 0 is excluded; it is slower by more than the margin of 2 %")
+    assert [
+        line.split()[0] for line in lines if line.startswith(("complete", "first-byte", "circuit", "throughput"))
+    ]
+    assert "failures: alpha 11 of 576, beta 11 of 576" in out
+    assert "48 strata, each of one hour, with the same experiment, type, size, server" in out
+    assert "warning: observational" in out
+
+
+def test_json(stored: Stored) -> None:
+    """The same as JSON: the true change is in the interval."""
+    code, out, _ = stored.perfd("compare", "--json", "--a", "tor=alpha", "--b", "tor=beta")
+    found = json.loads(out)
+    assert code == 3
+    assert found["primary"]["low"] < 0.05 < found["primary"]["high"]
+    assert found["primary"]["low"] > 0
+    assert found["verdict"] == "slower"
+    assert found["primary"]["runs"] == [576, 576]
+    assert {each["metric"] for each in found["others"]} >= {"first-byte", "circuit"}
+    assert len(found["deciles"]) == 9
+
+
+def test_before_and_after(stored: Stored) -> None:
+    """Sets that do not overlap in time are compared by the hour of the day: a daily pattern does no harm."""
+    stored.add(runs("gamma", 288 * 3))
+    stored.add(runs("gamma", 288 + 96, 0.9, begin=BEGIN + 3 * DAY, seed=2))  # 8 more hours of night
+    day = "1970-01-01"
+    day = time.strftime("%Y-%m-%d", time.gmtime(BEGIN + 3 * DAY))
+    code, out, _ = stored.perfd(
+        "compare", "--json", "--tor", "gamma", "--a", f"until={day}", "--b", f"since={day}", "--margin", "5%"
+    )
+    found = json.loads(out)
+    assert code == 0
+    assert found["primary"]["low"] < -0.1 < found["primary"]["high"] < 0
+    assert found["design"]["b"] == f"since={day}"
+    assert "hour of the day" in found["design"]["text"]
+
+
+def test_nothing_differs(stored: Stored) -> None:
+    """The margin of 3 % is not decided by few runs."""
+    stored.add(runs("gamma", 100))
+    code, out, _ = stored.perfd("compare", "--a", "tor=alpha", "--b", "tor=gamma", "--margin", "1%")
+    assert code == 4
+    assert "whether it is slower by the margin of 1 % is not decided" in out
+
+
+def test_report(stored: Stored, tmp_path: Path) -> None:
+    """A page in one file."""
+    report = tmp_path / "report.html"
+    stored.perfd("compare", "--a", "tor=alpha", "--b", "tor=beta", "--report", str(report))
+    assert report.read_text().startswith("<!DOCTYPE html>")
+    assert "beta is " in report.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((), 2, "say what is compared"),
+        (("--a", "tor=alpha", "--b", "tor=alpha"), 1, "ask for the same"),
+        (("--a", "tor=alpha", "--b", "tor=nobody"), 1, "nothing in common"),
+        (("--a", "tor=alpha", "--b", "tor=beta", "--primary", "load"), 1, "has the metric load"),
+    ],
+)
+def test_refused(stored: Stored, arguments: tuple[str, ...], code: int, message: str) -> None:
+    """What cannot be compared is told, and why."""
+    found = stored.perfd("compare", *arguments)
+    assert (found[0], message in found[2]) == (code, True), found
+
+
+@pytest.mark.parametrize("text", ["tor", "nonsense=1", "outcome=bad"])
+def test_mistaken_filter(stored: Stored, text: str) -> None:
+    """A filter that there is not is wrong usage."""
+    with pytest.raises(SystemExit) as caught:
+        stored.perfd("compare", "--a", text, "--b", "tor=beta")
+    assert caught.value.code == 2
+
+
+def test_many_runs(tmp_path: Path) -> None:
+    """100,000 runs are concluded from in a few seconds, even where the machine is busy."""
+    from perfd.analysis.blocks import Block
+    from perfd.comparison.conclusion import Design, conclude
+
+    chance = Random(1)
+    blocks = [
+        Block(
+            [chance.lognormvariate(0, 0.5) for _ in range(6)], [chance.lognormvariate(0.03, 0.5) for _ in range(6)]
+        )
+        for _ in range(100_000 // 12)
+    ]
+    design = Design(a="a", b="b", primary="complete", margin=0.0, seed=1, text="blocks of 6 + 6")
+    began = time.process_time()
+    found = conclude(design, {"complete": blocks})
+    assert time.process_time() - began < 4
+    assert found.primary.low > 0

@@ -1,0 +1,126 @@
+"""What is concluded from blocks, and how it is said."""
+
+from __future__ import annotations
+
+import json
+import math
+from random import Random
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perfd.analysis.blocks import Block
+from perfd.analysis.sequential import group_sequential
+from perfd.comparison import words
+from perfd.comparison.conclusion import (
+    NOT_SLOWER,
+    SLOWER,
+    UNDECIDED,
+    Conclusion,
+    Design,
+    TooLittleError,
+    conclude,
+)
+from perfd.comparison.page import page
+
+DESIGN = Design(a="plain", b="noconflux", primary="complete", margin=0.03, seed=7, text="blocks of 6 + 6")
+
+
+def blocks(count: int, change: float, deviation: float = 0.05, failing: float = 0.0, seed: int = 1) -> list[Block]:
+    """Of runs of a second or so, those of B longer by ``change``."""
+    chance = Random(seed)
+
+    def run(factor: float) -> float:
+        return math.inf if chance.random() < failing else factor * chance.lognormvariate(0, deviation)
+
+    return [Block([run(1.0) for _ in range(6)], [run(1 + change) for _ in range(6)]) for _ in range(count)]
+
+
+def concluded(change: float, **changes: object) -> Conclusion:
+    return conclude(attrs.evolve(DESIGN, **changes), {"complete": blocks(60, change)})
+
+
+@pytest.mark.parametrize(("change", "verdict"), [(0.0, NOT_SLOWER), (0.1, SLOWER), (0.03, UNDECIDED)])
+def test_verdict(change: float, verdict: str) -> None:
+    """Below the margin, above it, or neither."""
+    found = concluded(change)
+    assert found.verdict == verdict
+    assert found.primary.ratio == pytest.approx(change, abs=0.02)
+    assert found.primary.low < change < found.primary.high
+    assert found.primary.excludes_zero == (change > 0)
+
+
+def test_sentence() -> None:
+    """It has the change, the interval, how far it is, and both questions answered."""
+    found = concluded(0.1, blocks=80, look=3, looks=5, critical=group_sequential(5).critical(3))
+    text = words.sentence(found)
+    estimate, low, high = (
+        f"{value * 100:.1f}" for value in (found.primary.ratio, found.primary.low, found.primary.high)
+    )
+    assert text == (
+        f"noconflux is {estimate} % slower than plain (complete), 95 % interval {low} to {high}, 60 of 80 blocks, "
+        "look 3; 0 is excluded; it is slower by more than the margin of 3 %"
+    )
+    assert "faster than plain" in words.sentence(concluded(-0.1))
+
+
+def test_interval_of_a_look() -> None:
+    """An early look is held to more, so its interval is wider than that of the last one."""
+    widths = []
+    for look in (1, 5):
+        found = concluded(0.0, looks=5, look=look, critical=group_sequential(5).critical(look)).primary
+        widths.append(found.high - found.low)
+    assert widths[0] == pytest.approx(widths[1] * math.sqrt(5), rel=0.15)
+
+
+def test_failures() -> None:
+    """They are counted, and rank as the longest."""
+    metrics = {
+        "complete": [Block(a.a, b.b) for a, b in zip(blocks(60, 0), blocks(60, 0, failing=0.2), strict=True)]
+    }
+    found = conclude(DESIGN, metrics)
+    assert found.failures.failures[0] == 0
+    assert found.failures.low > 0.1
+    assert found.primary.ratio > 0
+    assert f"noconflux {found.failures.failures[1]} of 360" in words.failure_text(found)
+
+
+def test_further_metrics() -> None:
+    """All metrics that both arms have are shown; of those that are not the primary one, p is adjusted."""
+    same = blocks(60, 0.02)
+    found = conclude(DESIGN, {"complete": same, "first-byte": same, "circuit": same, "load": [Block([], [])]})
+    assert [each.metric for each in found.others] == ["first-byte", "circuit"]
+    assert found.others[0].p == pytest.approx(2 * found.primary.p)
+    assert [row[0] for row in words.metric_rows(found)] == ["complete", "first-byte", "circuit"]
+
+
+def test_too_little() -> None:
+    """Few runs, or a metric that is not there, or mostly failures, are told as such."""
+    with pytest.raises(TooLittleError, match="6 runs of plain"):
+        conclude(DESIGN, {"complete": blocks(1, 0)})
+    with pytest.raises(TooLittleError, match="no run of both arms has the metric load"):
+        conclude(attrs.evolve(DESIGN, primary="load"), {"load": [Block([math.inf] * 20, [math.inf] * 20)]})
+    with pytest.raises(TooLittleError, match="half of the runs"):
+        conclude(DESIGN, {"complete": blocks(60, 0, failing=0.7)})
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(-0.3, 0.3), st.floats(0.01, 0.5), st.floats(0, 0.3), st.integers(0, 100))
+def test_all_that_is_shown(change: float, deviation: float, failing: float, seed: int) -> None:
+    """Whatever comes out is in JSON without nan, and in the page."""
+    found = conclude(DESIGN, {"complete": blocks(12, change, deviation, failing, seed)})
+    text = json.dumps(words.as_dict(found), allow_nan=False)
+    assert json.loads(text)["sentence"] == words.sentence(found)
+    assert found.primary.low <= found.primary.ratio <= found.primary.high
+    document = page(found)
+    assert words.sentence(found) in document
+    assert "<script" not in document
+
+
+def test_page_escapes() -> None:
+    """Names are text, not markup."""
+    document = page(conclude(attrs.evolve(DESIGN, a="<b>", text="a & b"), {"complete": blocks(20, 0)}))
+    assert "<b>" not in document.partition("</style>")[2].replace("<b style", "")
+    assert "a &amp; b" in document
