@@ -181,7 +181,8 @@ def upgrade(path: Path) -> None:
     with closing(open_database(path)) as connection:
         for index in ("outcome", "errorcode", "guard"):
             connection.execute(f"DROP INDEX measurements_by_{index}")
-        connection.execute("ALTER TABLE circuits DROP COLUMN suspect")
+        for column in ("suspect", "filtered_out", "current_guards"):
+            connection.execute(f"ALTER TABLE circuits DROP COLUMN {column}")
         connection.execute("DROP TABLE documents")
         connection.execute("PRAGMA user_version = 3")
         copied, _ = seconds(partial(connection.execute, f"VACUUM INTO '{path}.copy'"))
