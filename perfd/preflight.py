@@ -8,12 +8,14 @@ import socket
 from importlib.util import find_spec
 from pathlib import Path
 
-from perfd.config import BrowserConfig, Config, ConfigError
+from perfd.config import BrowserConfig, Config, ConfigError, ServerConfig, TorConfig
 from perfd.config.values import Address
 from perfd.instance import Instance, InstanceError
+from perfd.processes.alive import has_proc
 from perfd.processes.programs import program_trouble
 from perfd.store.database import StoreError, database_path
 from perfd.store.schema import check_database
+from perfd.tor.verify import binary_trouble, torrc_trouble
 
 
 def check_machine(config: Config, *, may_run: bool = False) -> None:
@@ -21,7 +23,8 @@ def check_machine(config: Config, *, may_run: bool = False) -> None:
 
     ``may_run``: that one runs already is no problem. Its port is then not looked at, since it is in use.
     """
-    problems = [f"{config.path}: {problem}" for problem in (*_programs(config), *_directory(config.directory))]
+    found = (*_programs(config), *_testnet(config), *_directory(config.directory), *_local(config))
+    problems = [f"{config.path}: {problem}" for problem in found]
     instance = Instance(config.directory)
     try:
         running = instance.is_locked()
@@ -29,7 +32,7 @@ def check_machine(config: Config, *, may_run: bool = False) -> None:
         problems.append(str(error))
     else:
         if not running:
-            problems += [f"{config.path}: [server] listen: {problem}" for problem in _port(config.server.listen)]
+            problems += [f"{config.path}: [server] {problem}" for problem in _ports(config.server)]
         elif not may_run:
             pid = instance.recorded_pid() or "unknown"
             problems.append(f"{config.directory}: Perfd is already running here (pid {pid})")
@@ -42,11 +45,7 @@ def check_machine(config: Config, *, may_run: bool = False) -> None:
 
 
 def _programs(config: Config) -> list[str]:
-    problems = [
-        f"[tor:{tor.name}] binary: {trouble}"
-        for tor in config.tors
-        if tor.control is None and (trouble := program_trouble(tor.binary))
-    ]
+    problems = [f"[tor:{tor.name}] {trouble}" for tor in config.tors if (trouble := tor_trouble(tor))]
     if config.network == "testnet" and (trouble := program_trouble("tor-gencert")):
         problems.append(f"[perfd] network: testnet needs tor-gencert: {trouble}")
     used = {name for experiment in config.experiments for name in experiment.browsers}
@@ -57,6 +56,23 @@ def _programs(config: Config) -> list[str]:
         for browser in config.browsers
         if browser.name in used and (trouble := browser_trouble(browser))
     ]
+
+
+def tor_trouble(tor: TorConfig) -> str | None:
+    """Why the tor can never run, as its option and the reason; None if it can, or is somebody else's."""
+    if tor.control is not None:
+        return None
+    trouble = program_trouble(tor.binary) or binary_trouble(tor.binary)
+    if trouble is not None:
+        return f"binary: {trouble}"
+    for plugin in tor.transport_plugins:
+        words = plugin.split()
+        if words[1:2] == ["exec"]:
+            trouble = program_trouble(words[2], package=None) if len(words) > 2 else "no program after exec"
+            if trouble is not None:
+                return f"transport-plugins: {trouble}"
+    trouble = torrc_trouble(tor.binary, tor.torrc_lines)
+    return None if trouble is None else f"torrc: tor would not take it: {trouble}"
 
 
 def browser_trouble(browser: BrowserConfig) -> str | None:
@@ -85,6 +101,26 @@ def _is_utf8(path: Path) -> bool:
 def _directory(directory: Path) -> list[str]:
     existing = next(path for path in (directory, *directory.parents) if path.exists())
     return [] if os.access(existing, os.W_OK | os.X_OK) else [f"{existing} is not writable for this user"]
+
+
+def _testnet(config: Config) -> list[str]:
+    """Whether the private network's directory can be one."""
+    taken = config.network == "testnet" and config.testnet.exists() and not config.testnet.is_dir()
+    return [f"[perfd] testnet: {config.testnet} is no directory"] if taken else []
+
+
+def _local(config: Config) -> list[str]:
+    """Whether it can be told what is local."""
+    if config.server.results != "local" or has_proc():
+        return []
+    return ["[server] results: local cannot be told from what comes through a tor here without /proc; use none"]
+
+
+def _ports(server: ServerConfig) -> list[str]:
+    """Whether all ports can be bound now."""
+    wanted = [("listen", server.listen)]
+    wanted += [("page-ports", Address(server.listen.host, port)) for port in server.page_ports if port]
+    return [f"{option}: {problem}" for option, listen in wanted for problem in _port(listen)]
 
 
 def _port(listen: Address) -> list[str]:

@@ -78,7 +78,7 @@ class Perfd(OrderedServices):
         )
         metrics = Metrics(config.source, __version__, lambda: store.status.pending)
         sinks = FanOut({"log": LogSink(), "database": store, "health": health, "metrics": metrics})
-        self._access = Access(config.server.results)
+        self._access = Access(config.server.results, reader.call)
         public = PublicDatabase(strangers, self._access, local=reader)
         pages = routes.read(public, config.directory, health.report, metrics.exposition)
         material = MaterialWriter(reactor, config.directory / LOAD_FILES)

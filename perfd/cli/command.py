@@ -223,11 +223,14 @@ def _add_check(commands: _Commands) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from perfd.config.advice import advice
     from perfd.descriptors import most, shortage
     from perfd.preflight import check_machine
 
     config = load_config(options.directory or options.config)
     check_machine(config)
+    for line in advice(config):
+        complain(f"warning: {line}")
     if found := shortage(config, most()):
         complain(f"{config.path}: warning: {found}")
     say(f"{config.path}: no mistakes found")

@@ -22,14 +22,16 @@ from perfd.config.values import (
     GuardPolicy,
     a_name,
     address,
-    control_port,
+    control_port_beside,
     database_url,
-    lines,
+    lines_of,
     nonempty,
     one_of,
     password_in,
+    path_beside,
     ports,
     positive,
+    provided_transports,
     rate,
     socks_address,
     transport_of,
@@ -185,6 +187,11 @@ class _Reader:
             section.problem("max-size", f"must be at most {format_size(LARGEST_SIZE)}")
         if config.public_address.is_any:
             section.problem("public-address", f"needed, since {listen.host} is no address that others can reach")
+        fixed = [port for port in config.page_ports if port]
+        if listen.port in fixed:
+            section.problem("page-ports", f"{listen.port} is the port of listen; they are further ones")
+        if len(set(fixed)) < len(fixed):
+            section.problem("page-ports", "each must be another one")
         # Whoever opens them in a firewall must know them.
         if network == "tor" and 0 in config.page_ports:
             section.problem("page-ports", "must be ports that the internet can reach, so 0 will not do")
@@ -199,24 +206,39 @@ class _Reader:
 
     def _tor(self, section_name: str, name: str) -> TorConfig:
         section = self._section(section_name, defaults="tor")
-        bridges = section.get("bridges", lines, "")
+        here = self._path.absolute().parent
+        bridges = section.get("bridges", partial(lines_of, "Bridge"), "")
         config = TorConfig(
             name=name,
-            binary=section.get("binary", nonempty, "tor"),
+            binary=section.get("binary", partial(path_beside, here), "tor"),
             torrc=section.get("torrc", str, ""),
-            control=section.get("control", control_port, None),
+            control=section.get("control", partial(control_port_beside, here), None),
             control_password=self._control_password(section),
             bootstrap_timeout=section.get("bootstrap-timeout", positive(parse_duration), "5 min"),
             bridges=bridges,
-            transport_plugins=section.get("transport-plugins", lines, ""),
+            transport_plugins=section.get("transport-plugins", partial(lines_of, "ClientTransportPlugin"), ""),
             transport=section.get("transport", a_name, transport_of(bridges)),
             guards=section.get("guards", GuardPolicy.parse, "default"),
             drop_guards=section.get("drop-guards", positive(parse_duration), None),
         )
+        if config.control is None:
+            self._check_transports(section, config)
         if config.control is None and config.control_password is not None:
             section.problem("control-password", "only used with control")
         section.finish()
         return config
+
+    def _check_transports(self, section: Section, config: TorConfig) -> None:
+        """Whether something provides the transport of each bridge; without that tor stays at 0 %."""
+        if "clienttransportplugin" in config.torrc.lower():
+            return
+        needed = {transport_of((bridge,)) for bridge in config.bridges} - {"vanilla"}
+        for transport in sorted(filter(None, needed - provided_transports(config.transport_plugins))):
+            section.problem(
+                "bridges",
+                f"nothing provides the transport {transport}; name its program, such as "
+                f"transport-plugins = {transport} exec /usr/bin/{transport}proxy",
+            )
 
     def _control_password(self, section: Section) -> str | None:
         """In the section itself, or in a file that fewer may read."""
@@ -239,10 +261,10 @@ class _Reader:
         config = BrowserConfig(
             name=name,
             driver=section.get("driver", one_of(DRIVERS), "bidi"),
-            binary=section.get("binary", nonempty, "firefox-esr"),
+            binary=section.get("binary", partial(path_beside, directory), "firefox-esr"),
             profile=None if profile is None else directory / profile,
             is_warm=section.get("process", one_of(PROCESSES), "warm") == "warm",
-            geckodriver=section.get("geckodriver", nonempty, "geckodriver"),
+            geckodriver=section.get("geckodriver", partial(path_beside, directory), "geckodriver"),
             selenium_url=section.get("selenium-url", nonempty, None),
         )
         # An option that would do nothing is a mistake, and better told than passed over.

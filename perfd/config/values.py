@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -125,6 +125,24 @@ def lines(text: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
+def lines_of(keyword: str, text: str) -> tuple[str, ...]:
+    """The lines that are not empty, without the torrc's ``keyword`` that a pasted one begins with."""
+    return tuple(
+        line.split(None, 1)[1] if line.lower().startswith(f"{keyword.lower()} ") else line for line in lines(text)
+    )
+
+
+def provided_transports(plugins: Iterable[str]) -> set[str]:
+    """The transports that plugin lines (``obfs4,obfs3 exec PROGRAM``, or ``socks5 HOST:PORT``) provide."""
+    return {name for plugin in plugins for name in plugin.split()[0].split(",")}
+
+
+def path_beside(directory: Path, text: str) -> str:
+    """The name of a program to be looked for, or a path, which is relative to ``directory``."""
+    nonempty(text)
+    return str(directory / text) if "/" in text else text
+
+
 def transport_of(bridges: tuple[str, ...]) -> str | None:
     """The transport of bridge lines: the first word, unless that is an address; ``vanilla`` is Tor's own word."""
     if not bridges:
@@ -222,10 +240,16 @@ def ports(text: str) -> tuple[int, ...]:
 
 
 def control_port(text: str) -> str:
-    """The control port of a tor: host and port, or the path of its socket."""
+    """The control port of a tor: host and port, or the path of its socket, as it stands or behind ``unix:``."""
     if "/" not in text:
         address(text)
     return text
+
+
+def control_port_beside(directory: Path, text: str) -> str:
+    """The same; a path is relative to ``directory``."""
+    control = control_port(text)
+    return str(directory / control.removeprefix("unix:")) if "/" in control else control
 
 
 def password_in(directory: Path, name: str) -> str:

@@ -27,6 +27,12 @@ from perfd.wire.pieces import Pieces
 
 TOO_MANY = "too many connections; try again later"
 
+FORWARDED = (
+    *(b"Forwarded", b"Via", b"X-Forwarded-For", b"X-Forwarded-Host", b"X-Forwarded-Proto", b"X-Forwarded-Server"),
+    *(b"X-Real-IP", b"CF-Connecting-IP", b"True-Client-IP"),
+)
+"""By these a reverse proxy says for whom it asks (RFC 7239; RFC 9110, section 7.6.3)."""
+
 _ID_HEADER = b"X-Perfd-Measurement"
 
 
@@ -97,9 +103,18 @@ class Request(server.Request):
             self.served.request = self.channel.received
             self.served.exact = is_exact(self.channel.socket)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is from a program of this machine, and not from one here that passes on what others ask.
+
+        A proxy says for whom it asks, or speaks HTTP/1.0 as nginx does if nothing else is said.
+        """
+        passed_on = self.clientproto != b"HTTP/1.1" or any(map(self.requestHeaders.hasHeader, FORWARDED))
+        return self.channel.is_local and not passed_on
+
     def _admit(self, resource: object) -> None:
         """Raises WebError if there are too many strangers, and this is one."""
-        vital = self.channel.is_local and isinstance(resource, Described) and resource.is_vital
+        vital = self.is_local and isinstance(resource, Described) and resource.is_vital
         if not vital and not self.channel.site.admit(self.channel, ours=self.served is not None):
             raise WebError(503, TOO_MANY)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -69,6 +70,29 @@ def instance(tmp_path: Path, testnet: Any) -> Iterator[TestInstance]:
     made.perfd("stop")
     for pid in processes_in(tmp_path):
         os.kill(pid, signal.SIGKILL)
+
+
+def curl(url: str, *arguments: str) -> int:
+    """The HTTP status that is answered; 0 if nothing is."""
+    command = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-m", "60", "--noproxy", "", *arguments, url]
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=90)
+    return int(done.stdout or 0)
+
+
+def test_local_results_are_not_for_those_behind_an_exit(instance: TestInstance) -> None:
+    """An exit on this machine connects from here too; what is local can be told from that."""
+    instance.wait_for_measurements(1, experiment="both", tor="b", server="public", outcome=Outcome.OK)
+    ready = re.findall(r"tor b was ready: .*SOCKS port 127.0.0.1:(\d+)", instance.log.read_text())
+    through_tor = ("--socks5-hostname", f"stranger:x@127.0.0.1:{ready[-1]}")
+    for path in ("results", "health", "metrics"):
+        url = f"http://127.0.0.1:{instance.port}/{path}"
+        assert curl(url) in (200, 503)
+        assert curl(url, "-H", "X-Forwarded-For: 192.0.2.1") == 403
+        found = wait_for(lambda url=url: curl(url, *through_tor), "an answer")  # type: ignore[misc]
+        assert found == 403, path
+    url = f"http://127.0.0.1:{instance.port}/random/100"
+    assert wait_for(lambda: curl(url, *through_tor), "an answer") == 200
 
 
 def test_tors_and_ways(instance: TestInstance) -> None:

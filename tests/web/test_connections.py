@@ -27,6 +27,7 @@ from perfd.web.site import BACKLOG, make_site
 from perfd.web.stamps import ServerStamps
 from perfd.web.targets.random import random_resources
 from perfd.web.targets.upload import UploadPage
+from tests.support.results import no_tor
 from tests.support.web_client import LIMIT, SiteTestCase, Socket, get
 
 FAR = "192.0.2.1"
@@ -42,7 +43,7 @@ class RoomTests(SiteTestCase):
         self.site = self.make(max_connections=3, head_timeout=60.0)
 
     def children(self) -> dict[str, IResource]:
-        return {**super().children(), "health": HealthPage(lambda: {"healthy": True}, Access("none"))}
+        return {**super().children(), "health": HealthPage(lambda: {"healthy": True}, Access("none", no_tor))}
 
     def wait(self, seconds: float) -> None:
         self.reactor.pump([0.5] * int(seconds * 2))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, execute
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 
+from perfd.processes.peers import is_of_tor
 from perfd.store.database import QueryTooLongError, StoreError
 from perfd.store.parameters import Parameter
 from perfd.store.reader import StoreReader
@@ -31,6 +33,9 @@ MOST_SECONDS = 2.0
 
 T = TypeVar("T")
 
+Call = Callable[[Callable[[], bool]], Deferred[bool]]
+"""Runs a function in another thread."""
+
 
 class Reader(Protocol):
     """Runs queries, and other functions that wait for the disk, outside the reactor's thread."""
@@ -41,21 +46,31 @@ class Reader(Protocol):
 
 
 class Access:
-    """Who may read results: ``all``, ``local`` (connections from this machine) or ``none``, as ``allowed`` says."""
+    """Who may read results: ``all``, ``local`` (programs of this machine) or ``none``, as ``allowed`` says.
 
-    def __init__(self, allowed: str) -> None:
+    A connection from this machine may be that of a tor, through which anybody comes. ``call`` runs the look at that
+    in a thread.
+    """
+
+    def __init__(self, allowed: str, call: Call = execute) -> None:
         self.allowed = allowed
+        self._call = call
 
-    def check(self, request: Request) -> None:
+    async def check(self, request: Request) -> None:
         """Raises WebError if the client may not read."""
-        if self.allowed == "all" or (self.allowed == "local" and request.channel.is_local):
-            return
-        raise WebError(403, "results cannot be read from here (option results of perfd.conf)")
+        if self.allowed != "all" and not (self.allowed == "local" and await self._is_ours(request)):
+            raise WebError(403, "results cannot be read from here (option results of perfd.conf)")
 
-    def check_health(self, request: Request) -> None:
+    async def check_health(self, request: Request) -> None:
         """The same for the state of Perfd, which this machine may always read: `perfd status` does."""
-        if not request.channel.is_local:
-            self.check(request)
+        if self.allowed != "all" and not await self._is_ours(request):
+            raise WebError(403, "the state of Perfd cannot be read from here (option results of perfd.conf)")
+
+    async def _is_ours(self, request: Request) -> bool:
+        if not request.is_local:
+            return False
+        transport = request.channel.transport
+        return not await self._call(partial(is_of_tor, transport.getPeer(), transport.getHost()))
 
 
 @attrs.define
@@ -89,11 +104,11 @@ class PublicDatabase:
 
     def reader_for(self, request: Request) -> Reader:
         """Who reads for this client."""
-        return self.local if self.local is not None and request.channel.is_local else self.reader
+        return self.local if self.local is not None and request.is_local else self.reader
 
     def limit_for(self, request: Request) -> AnswerLimit:
         """The places of which this client needs one."""
-        return self.local_limit if self.local is not None and request.channel.is_local else self.limit
+        return self.local_limit if self.local is not None and request.is_local else self.limit
 
 
 class Answer(Node):
@@ -106,11 +121,11 @@ class Answer(Node):
         self.database = database
 
     def render_GET(self, request: Request) -> int:
-        self.database.access.check(request)
-        arguments = read_arguments(self.parameters, request)
-        return answer_later(request, self._in_its_place(request, arguments))
+        return answer_later(request, self._in_its_place(request))
 
-    async def _in_its_place(self, request: Request, arguments: dict[str, Any]) -> None:
+    async def _in_its_place(self, request: Request) -> None:
+        await self.database.access.check(request)
+        arguments = read_arguments(self.parameters, request)
         with self.database.limit_for(request).place():
             await self.answer(request, arguments)
 

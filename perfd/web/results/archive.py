@@ -62,13 +62,16 @@ class ArchivePages(Node):
             return super().getChild(path, request)
         return _Published(self._directory / name, self._database, self._empty if name == INDEX else None)
 
-    def render_GET(self, request: Request) -> bytes:
+    def render_GET(self, request: Request) -> int:
         """Without the slash at its end, the links of the listing would lead elsewhere."""
-        self._database.access.check(request)
+        return answer_later(request, self._redirect(request))
+
+    async def _redirect(self, request: Request) -> None:
+        await self._database.access.check(request)
         request.setResponseCode(301)
         request.setHeader(b"Location", b"archive/")
         request.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
-        return b"see archive/\n"
+        request.respond(b"see archive/\n")
 
 
 class _Published(Node):
@@ -81,10 +84,10 @@ class _Published(Node):
         self._empty = empty
 
     def render_GET(self, request: Request) -> int:
-        self._database.access.check(request)
         return answer_later(request, self._answer(request))
 
     async def _answer(self, request: Request) -> None:
+        await self._database.access.check(request)
         media_type = media_types()[self._path.suffix]
         charset = "; charset=utf-8" if media_type.startswith("text/") else ""
         request.setHeader(b"Content-Type", f"{media_type}{charset}".encode())

@@ -9,7 +9,7 @@ from perfd.record import Outcome
 from perfd.variant import Variant
 from perfd.web.description import COUNT, JSON, STRING, Readers, Response, Route, Schema, array_of, object_of
 from perfd.web.request import Node, Request, json_body
-from perfd.web.results.answers import Access
+from perfd.web.results.answers import Access, answer_later
 from perfd.web.results.schemas import properties_of, schema_of
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -31,12 +31,15 @@ class HealthPage(Node):
         answers = {200: Response(report), 503: Response(report, "Something is not well")}
         yield Route(path, "Whether Perfd does its work", answers, readers=Readers.HEALTH)
 
-    def render_GET(self, request: Request) -> bytes:
-        self._access.check_health(request)
+    def render_GET(self, request: Request) -> int:
+        return answer_later(request, self._answer(request))
+
+    async def _answer(self, request: Request) -> None:
+        await self._access.check_health(request)
         report = self._report()
         request.setHeader(b"Cache-Control", b"no-store")
         request.setResponseCode(200 if report["healthy"] else 503)
-        return json_body(request, report)
+        request.respond(json_body(request, report))
 
 
 class MetricsPage(Node):
@@ -52,11 +55,14 @@ class MetricsPage(Node):
             path, "Metrics for Prometheus", {200: Response({METRICS_TYPE: STRING})}, readers=Readers.RESULTS
         )
 
-    def render_GET(self, request: Request) -> bytes:
-        self._access.check(request)
+    def render_GET(self, request: Request) -> int:
+        return answer_later(request, self._answer(request))
+
+    async def _answer(self, request: Request) -> None:
+        await self._access.check(request)
         request.setHeader(b"Cache-Control", b"no-store")
         request.setHeader(b"Content-Type", METRICS_TYPE.encode())
-        return self._exposition()
+        request.respond(self._exposition())
 
 
 def _report_schema() -> Schema:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import attrs
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import succeed
 
 from perfd.formats import torperf
 from perfd.logfile.line import parse
@@ -416,6 +417,16 @@ class AccessTests(ResultsCase):
         self.database.access.allowed = "local"
         self.check(200)
         self.patch(Socket, "getPeer", lambda _: IPv4Address("TCP", "192.0.2.1", 5))
+        self.check(403)
+
+    def test_passed_on(self) -> None:
+        """What a reverse proxy on this machine passes on is not local, nor what comes through a tor on it."""
+        self.database.access.allowed = "local"
+        for header in ("X-Forwarded-For: 192.0.2.1", "Forwarded: for=192.0.2.1", "Via: 1.1 a", "X-Real-IP: ::1"):
+            self.assertIn("option results", self.fails(get("/results", header), 403))
+        self.assertEqual(self.ask(b"GET /results HTTP/1.0\r\nHost: a\r\n\r\n")[0], 403)
+        self.check(200)
+        self.patch(self.database.access, "_call", lambda look: succeed(True))
         self.check(403)
 
 

@@ -1,0 +1,49 @@
+"""What is no mistake in perfd.conf, but hardly meant: `perfd check` says it, and nothing is refused for it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+from perfd.config.records import Config
+from perfd.config.values import Address
+from perfd.units import format_duration
+
+EXAMPLE = "example"
+"""The source of examples, by which nobody else would know this instance."""
+
+
+def advice(config: Config) -> list[str]:
+    """A line for each, with the remedy. May look up the name in public-address, which can take seconds."""
+    return [f"{config.path}: {line}" for line in (*_of_experiments(config), *_of_public(config))]
+
+
+def _of_experiments(config: Config) -> Iterator[str]:
+    if not config.experiments:
+        yield "there is no experiment, so nothing is measured; add a section [experiment:NAME]"
+    for experiment in config.experiments:
+        if experiment.timeout > experiment.interval:
+            yield (
+                f"[experiment:{experiment.name}] timeout: longer than the interval of "
+                f"{format_duration(experiment.interval)}, so slots are skipped (PERFD/BUSY) while a run goes on"
+            )
+
+
+def _of_public(config: Config) -> Iterator[str]:
+    if config.network != "tor":
+        return
+    if config.source == EXAMPLE:
+        yield f"[perfd] source: {EXAMPLE} names no instance; use the first label of this host's name"
+    public, listen = config.server.public_address, config.server.listen
+    try:
+        addresses = {str(found[4][0]) for found in socket.getaddrinfo(public.host, public.port)}
+    except OSError as error:
+        yield f"[server] public-address: {public.host} cannot be looked up: {error.strerror or error}"
+        return
+    if all(Address(address, public.port).is_loopback for address in addresses) and not public.is_loopback:
+        yield f"[server] public-address: {public.host} is an address of this machine alone, as /etc/hosts may say"
+    if listen.is_loopback and not public.is_loopback:
+        yield (
+            f"[server] listen: {listen} is reached from this machine only; something must pass on what comes to "
+            f"{public}, or listen must be 0.0.0.0:{public.port}"
+        )

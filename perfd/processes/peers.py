@@ -1,0 +1,94 @@
+"""Whose is the other end of a connection on this machine, as Linux tells it (proc_pid_net(5), proc_pid_fd(5))."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from pathlib import Path
+from typing import Protocol
+
+PROC = Path("/proc")
+
+
+class End(Protocol):
+    """An end of a TCP connection."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+
+def is_of_tor(peer: End, own: End, proc: Path = PROC) -> bool:
+    """Whether ``peer``, which is on this machine, is a tor's end of its connection to ``own``.
+
+    An exit that connects to this machine does that from here, like any program. Where another user's processes
+    cannot be looked into, all connections of a user who runs a tor count as that tor's. Blocks for some
+    milliseconds. True also if it cannot be told.
+    """
+    found = _socket(peer, own, proc)
+    if found is None:
+        return True
+    user, inode = found
+    return any(_has(directory, user, inode) for directory in _tors(proc))
+
+
+def _socket(peer: End, own: End, proc: Path) -> tuple[int, str] | None:
+    """The user and the inode of the peer's socket."""
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = (proc / "net" / name).read_text(encoding="ascii").splitlines()
+        except OSError:
+            continue
+        ends = [f"{_address(end.host, v6=name == 'tcp6')}:{end.port:04X}" for end in (peer, own)]
+        for line in lines:
+            words = line.split()
+            if words[1:3] == ends:
+                return int(words[7]), words[9]
+    return None
+
+
+def _address(host: str, *, v6: bool) -> str:
+    """An address as the kernel prints it: words of 32 bits in the machine's byte order."""
+    address = ipaddress.ip_address(host)
+    mapped = getattr(address, "ipv4_mapped", None)
+    if v6 and address.version == 4:
+        packed = b"\0" * 10 + b"\xff\xff" + address.packed
+    else:
+        packed = mapped.packed if mapped is not None and not v6 else address.packed
+    words = [int.from_bytes(packed[n : n + 4], sys.byteorder) for n in range(0, len(packed), 4)]
+    return "".join(f"{word:08X}" for word in words)
+
+
+def _tors(proc: Path) -> list[Path]:
+    found = []
+    for name in os.listdir(proc):
+        if name.isdigit():
+            try:
+                program = (proc / name / "comm").read_text(encoding="utf-8", errors="replace").strip()
+            except OSError:  # it has ended
+                continue
+            if program == "tor":
+                found.append(proc / name)
+    return found
+
+
+def _has(directory: Path, user: int, inode: str) -> bool:
+    """Whether the process has the socket, or may have it."""
+    try:
+        if directory.stat().st_uid != user:
+            return False
+        return any(_target(descriptor) == f"socket:[{inode}]" for descriptor in (directory / "fd").iterdir())
+    except PermissionError:
+        return True
+    except OSError:  # it has ended
+        return False
+
+
+def _target(descriptor: Path) -> str:
+    try:
+        return os.readlink(descriptor)
+    except FileNotFoundError:
+        return ""
