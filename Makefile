@@ -53,11 +53,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(INSTALLED): setup.py pyproject.toml | $(BIN)/python
-	$(PIP_INSTALL) .
+	$(PIP_INSTALL) '.[plots]'
 	touch $@
 
 $(INSTALLED_TOOLS): setup.py pyproject.toml | $(BIN)/python
-	$(PIP_INSTALL) '.[browser,parquet,selenium,test]'
+	$(PIP_INSTALL) '.[browser,parquet,plots,selenium,test]'
 	touch $(INSTALLED) $@
 
 # The picture of a terminal in the README, made of what the command writes.

@@ -13,6 +13,8 @@ EXTRAS = {
     "browser": ["Pillow>=10.3"],
     # What page loads with `driver = selenium` need.
     "selenium": ["selenium>=4.27"],
+    # What `perfd analyze --plots` needs.
+    "plots": ["matplotlib>=3.8"],
     # What `make test` needs.
     "test": [
         "hypothesis>=6.100",
@@ -66,13 +68,14 @@ setup(
     package_dir={"": "."},
     packages=[*find_packages(include=["perfd", "perfd.*"]), "twisted.plugins"],
     data_files=DATA_FILES,
-    package_data={"perfd": ["py.typed", "store/schema/*.sql", "templates/*"]},
+    package_data={"perfd": ["py.typed", "store/schema/*.sql", "templates/*", "charts/*.css"]},
     install_requires=[
         "Twisted>=24.7",
         "txtorcon>=24.8",
         "argcomplete>=3.1",
         "attrs>=24.1",
         "cryptography>=43",
+        "markupsafe>=2.1",
         "rich>=13.7",
         "prometheus_client>=0.20",
         "wsproto>=1.2",

@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "analysis": set(),
     "browser": {"clock", "config", "processes", "reactor", "record", "tor"},
     "browser.files": {"browser", "processes", "proxy", "reactor", "record", "store", "whole"},
+    "charts": {"analysis"},
     "cli": "*",
     "client": {"clock", "record", "wire"},
     "clock": set(),

@@ -1,0 +1,266 @@
+"""What charts show: frozen records, which know nothing of how they are drawn.
+
+Each has a ``name`` (of its file, and of its place in a page), a ``title``, a ``note`` (a sentence on how it is
+computed) and a ``table`` of its numbers: what stands below it in a page, and in the CSV file beside a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+
+import attrs
+
+from perfd.charts.axes import Axis, Scale, moment
+
+Cell = str | float | int | None
+
+
+class Tone(str, Enum):
+    """What a colour stands for. The six of series differ in lightness too; words tell them apart besides."""
+
+    A = "a"
+    B = "b"
+    C = "c"
+    D = "d"
+    E = "e"
+    F = "f"
+    OK = "ok"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    SKIPPED = "skipped"
+
+
+SERIES = (Tone.A, Tone.B, Tone.C, Tone.D, Tone.E, Tone.F)
+
+
+def tone(place: int) -> Tone:
+    """That of the n-th series, from 0; they come again after six."""
+    return SERIES[place % len(SERIES)]
+
+
+@attrs.frozen
+class Table:
+    """Numbers under their headings; None is what there is not."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@attrs.frozen
+class Mark:
+    """A place on the x axis and what is there: a note of the operator, a margin, no difference."""
+
+    at: float
+    text: str
+
+
+@attrs.frozen
+class Point:
+    """A place of a line, with the band around it; without ``y`` the line is interrupted."""
+
+    x: float
+    y: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Line:
+    """A line, its band and its name, which may say a number, such as the median."""
+
+    name: str
+    points: tuple[Point, ...]
+    tone: Tone = Tone.A
+    stepped: bool = False  # between two points it stays what it was, as a distribution function
+
+    @property
+    def pieces(self) -> list[list[Point]]:
+        """The parts that hang together."""
+        found: list[list[Point]] = [[]]
+        for point in self.points:
+            if point.y is not None:
+                found[-1].append(point)
+            elif found[-1]:
+                found.append([])
+        return [piece for piece in found if piece]
+
+    @property
+    def has_band(self) -> bool:
+        return any(point.low is not None and point.high is not None for point in self.points)
+
+
+@attrs.frozen(kw_only=True)
+class _Chart:
+    name: str
+    title: str
+    note: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class LineChart(_Chart):
+    """Lines over time, or distribution functions."""
+
+    x: Axis
+    y: Axis
+    lines: tuple[Line, ...]
+    marks: tuple[Mark, ...] = ()
+    band: str = "quartiles"  # what the bands are
+
+    @property
+    def table(self) -> Table:
+        has_band = any(line.has_band for line in self.lines)
+        headings = ("series", self.x.title, self.y.title, *(("low", "high") if has_band else ()))
+        rows = (
+            (line.name, _value(self.x, p.x), p.y, *((p.low, p.high) if has_band else ()))
+            for line in self.lines
+            for p in line.points
+        )
+        return Table(headings, tuple(rows))
+
+
+@attrs.frozen
+class Stretch:
+    """A part of the x axis and what happened in it."""
+
+    start: float
+    end: float
+    tone: Tone
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class Strip(_Chart):
+    """How runs ended, one beside the other."""
+
+    x: Axis
+    stretches: tuple[Stretch, ...]
+    marks: tuple[Mark, ...] = ()
+
+    @property
+    def table(self) -> Table:
+        rows = ((_value(self.x, s.start), _value(self.x, s.end), s.text) for s in self.stretches)
+        return Table(("from", "until", "what happened"), tuple(rows))
+
+
+@attrs.frozen
+class Row:
+    """A row of a waterfall."""
+
+    name: str
+    spans: tuple[Stretch, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Waterfall(_Chart):
+    """Steps one after the other, each in a row of its own."""
+
+    x: Axis
+    rows: tuple[Row, ...]
+    marks: tuple[Mark, ...] = ()
+
+    @property
+    def table(self) -> Table:
+        rows = ((r.name, s.text, s.start, s.end, s.end - s.start) for r in self.rows for s in r.spans)
+        unit = f" ({self.x.unit})" if self.x.unit else ""
+        return Table(("step", "what", f"from{unit}", f"until{unit}", f"took{unit}"), tuple(rows))
+
+
+@attrs.frozen(kw_only=True)
+class HeatMap(_Chart):
+    """A number for each row and column; None where nothing was measured."""
+
+    columns: tuple[str, ...]
+    rows: tuple[str, ...]
+    values: tuple[tuple[float | None, ...], ...]
+    label: str
+    unit: str = ""
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the greatest of the values; two equal ones if there are less than two."""
+        known = [value for row in self.values for value in row if value is not None] or [0.0]
+        return min(known), max(known)
+
+    def level(self, value: float, levels: int) -> int:
+        """In which of so many equal parts of the range ``value`` is, from 0."""
+        low, high = self.range
+        return 0 if low == high else min(levels - 1, int((value - low) / (high - low) * levels))
+
+    @property
+    def table(self) -> Table:
+        rows = (
+            (name, column, value)
+            for name, values in zip(self.rows, self.values, strict=True)
+            for column, value in zip(self.columns, values, strict=True)
+        )
+        return Table(("row", "column", f"{self.label} ({self.unit})" if self.unit else self.label), tuple(rows))
+
+
+@attrs.frozen
+class Bar:
+    """A value and its interval, which may reach beyond the axis."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    tone: Tone = Tone.A
+    text: str = ""  # what is said of it besides
+
+
+@attrs.frozen(kw_only=True)
+class Bars(_Chart):
+    """Values with intervals, one row each: effects, rates, relays. ``marks`` are what they are compared with."""
+
+    x: Axis
+    bars: tuple[Bar, ...]
+    marks: tuple[Mark, ...] = ()
+
+    @property
+    def table(self) -> Table:
+        rows = ((b.name, b.value, b.low, b.high, b.text) for b in self.bars)
+        return Table(("what", self.x.title, "low", "high", "besides"), tuple(rows))
+
+
+@attrs.frozen
+class Column:
+    """A part of the x axis, and how much of each thing there was."""
+
+    start: float
+    end: float
+    values: tuple[float, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Stacks(_Chart):
+    """Amounts over time, one on the other, such as failures by their code.
+
+    Where a column is missing, nothing was measured.
+    """
+
+    x: Axis
+    y: Axis
+    names: tuple[str, ...]
+    columns: tuple[Column, ...]
+    marks: tuple[Mark, ...] = ()
+
+    @property
+    def table(self) -> Table:
+        rows = ((_value(self.x, c.start), _value(self.x, c.end), *c.values) for c in self.columns)
+        return Table(("from", "until", *self.names), tuple(rows))
+
+    def parts(self, column: Column) -> Iterator[tuple[int, float, float]]:
+        """Of each value that is not 0: its place, and where it begins and ends on the y axis."""
+        below = 0.0
+        for place, value in enumerate(column.values):
+            if value:
+                yield place, below, below + value
+            below += value
+
+
+Chart = LineChart | Strip | Waterfall | HeatMap | Bars | Stacks
+
+
+def _value(axis: Axis, value: float) -> Cell:
+    return moment(value) if axis.scale is Scale.TIME else value

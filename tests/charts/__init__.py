@@ -1,0 +1,1 @@
+"""Tests of perfd.analysis; scipy is the oracle."""
