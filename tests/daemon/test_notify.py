@@ -260,6 +260,7 @@ def test_unit_allows_what_is_needed() -> None:
     """Firefox compiles at run time, and its sandbox consists of namespaces; port 80 needs its capability."""
     options = dict(re.findall(r"^(\w+)=(.*)$", UNIT.read_text(encoding="utf-8"), re.MULTILINE))
     assert not {"MemoryDenyWriteExecute", "RestrictNamespaces", "PrivateUsers", "PrivateNetwork"} & set(options)
+    assert options["SystemCallFilter"].split() == ["@system-service", "chroot"]
     assert options["Type"] == "notify"
     assert options["AmbientCapabilities"] == options["CapabilityBoundingSet"] == "CAP_NET_BIND_SERVICE"
     assert options["ExecReload"].endswith("perfd reload")
