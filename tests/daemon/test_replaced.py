@@ -25,7 +25,7 @@ DATABASE = ("perfd.sqlite", "perfd.sqlite-wal", "perfd.sqlite-shm")
 
 
 class Replaced(TestInstance):
-    """An instance whose database has a directory of its own, and a place to move files to."""
+    """An instance whose database has a directory of its own, and places to move files to."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(
@@ -33,8 +33,7 @@ class Replaced(TestInstance):
         )
         self.data = directory / "data"
         self.data.mkdir()
-        self.moved = directory / "moved"
-        self.moved.mkdir()
+        self.places: list[Path] = []
 
     def health(self) -> dict[str, Any]:
         report: dict[str, Any] = json.loads(self.get("/health")[1])
@@ -43,17 +42,27 @@ class Replaced(TestInstance):
     def stored(self) -> dict[str, int]:
         """In how many databases each measurement is."""
         found: dict[str, int] = {}
-        for path in (self.data / "perfd.sqlite", self.moved / "perfd.sqlite"):
-            if path.exists():
+        for directory in (*self.places, self.data):
+            if (path := directory / "perfd.sqlite").exists():
                 with StoreReader(path) as reader:
                     for each in reader.measurements():
                         found[each.id] = found.get(each.id, 0) + 1
         return found
 
-    def all_logged(self) -> list[Measurement]:
-        """Those in the logs, wherever they are."""
-        paths = [path for path in (self.moved / "perfd.log", self.log) if path.exists()]
-        return [each for path in paths for each in parse_file(path) if isinstance(each, Measurement)]
+    def logs(self) -> list[Path]:
+        """All of them, wherever they are."""
+        return [path for each in (*self.places, self.directory) if (path := each / "perfd.log").exists()]
+
+    def logged(self) -> list[Measurement]:
+        return [each for path in self.logs() for each in parse_file(path) if isinstance(each, Measurement)]
+
+    def move(self, *names: str) -> None:
+        place = self.directory / f"moved-{len(self.places)}"
+        place.mkdir()
+        self.places.append(place)
+        for name in names:
+            directory = self.directory if name == "perfd.log" else self.data
+            (directory / name).rename(place / name)
 
 
 @pytest.fixture
@@ -67,96 +76,96 @@ def instance(tmp_path: Path) -> Iterator[Replaced]:
     made.perfd("stop")
 
 
-def move(instance: Replaced, *names: str) -> None:
-    for name in names:
-        directory = instance.directory if name == "perfd.log" else instance.data
-        (directory / name).rename(instance.moved / name)
-
-
 def replace(instance: Replaced) -> None:
     """By a database of this schema, with records of its own."""
     other = instance.directory / "other.sqlite"
     with closing(open_database(other)) as connection:
         insert_many(connection, [typical(n) for n in range(3)])
-    move(instance, "perfd.sqlite")
+    instance.move("perfd.sqlite")
     other.rename(instance.data / "perfd.sqlite")
 
 
 MOVES: dict[str, Callable[[Replaced], object]] = {
-    "database alone": lambda it: move(it, "perfd.sqlite"),
-    "database with its log": lambda it: move(it, *DATABASE),
-    "log of the database": lambda it: move(it, "perfd.sqlite-wal"),
-    "index of the log": lambda it: move(it, "perfd.sqlite-shm"),
+    "database alone": lambda it: it.move("perfd.sqlite"),
+    "database with its log": lambda it: it.move(*DATABASE),
+    "log of the database": lambda it: it.move("perfd.sqlite-wal"),
+    "index of the log": lambda it: it.move("perfd.sqlite-shm"),
     "database of this schema": replace,
-    "perfd.log": lambda it: move(it, "perfd.log"),
-    "everything": lambda it: move(it, *DATABASE, "perfd.log"),
+    "perfd.log": lambda it: it.move("perfd.log"),
+    "everything": lambda it: it.move(*DATABASE, "perfd.log"),
 }
 
 
-@pytest.mark.parametrize("name", MOVES)
-def test_moved(instance: Replaced, name: str) -> None:
+def test_moved(instance: Replaced) -> None:
     """Each measurement is in one log and in one database, nothing is told to be unwell, and it is told what was."""
-    before = len(instance.all_logged())
-    MOVES[name](instance)
-    wait_for(lambda: len(instance.all_logged()) >= before + 3, "three more measurements")
-    file = "log" if name == "perfd.log" else "database"
-    health = wait_for(lambda: (it := instance.health())[f"{file}_replaced"] and it, "the report")
-    assert (health["healthy"], health[file]) == (True, "ok")
-    assert f"{file}: ok; it was deleted, moved or replaced at " in instance.perfd("status").stdout
-    assert " while Perfd ran; it " in instance.log.read_text()
+    for count, (name, move) in enumerate(MOVES.items(), 1):
+        before = len(instance.logged())
+        move(instance)
+        wait_for(lambda before=before: len(instance.logged()) >= before + 2, f"two more measurements after {name}")
+        file = "log" if name == "perfd.log" else "database"
+        health = wait_for(lambda file=file: (it := instance.health())[f"{file}_replaced"] and it, "the report")
+        assert (health["healthy"], health[file]) == (True, "ok"), name
+        told = "".join(path.read_text() for path in instance.logs()).count(" while Perfd ran; it ")
+        assert told == count + (name == "everything"), name
+    status = instance.perfd("status").stdout
+    assert "database: ok; it was deleted, moved or replaced at " in status
+    assert "log: ok; it was deleted, moved or replaced at " in status
     assert instance.perfd("stop").returncode == 0
-    logged = instance.all_logged()
+    logged = instance.logged()
     slots = [each.slot for each in logged]
     assert slots == [logged[0].slot + n for n in range(len(logged)) if logged[0].slot is not None]
     stored = instance.stored()
     assert {each.id: stored.get(each.id, 0) for each in logged} == dict.fromkeys((each.id for each in logged), 1)
 
 
-@pytest.mark.parametrize("names", [("data/perfd.sqlite",), tuple(f"data/{name}" for name in DATABASE)])
-def test_deleted(instance: Replaced, names: tuple[str, ...]) -> None:
-    """Of the measurements after the deletion none is missing, and the log has all of them."""
-    before = {each.id for each in instance.logged()}
-    for name in names:
-        (instance.directory / name).unlink()
-    instance.wait_for_measurements(len(before) + 3)
+def test_deleted(instance: Replaced) -> None:
+    """Of the measurements after a deletion none is missing, and the log has all of them."""
+    for count, names in enumerate((("perfd.sqlite",), DATABASE), 1):
+        before = {each.id for each in instance.logged()}
+        for name in names:
+            (instance.data / name).unlink()
+        instance.wait_for_measurements(len(before) + 3)
+        wait_for(instance.results, "results")
+        assert instance.log.read_text().count("was deleted or moved while Perfd ran") == count
     assert instance.perfd("stop").returncode == 0
     logged = {each.id for each in instance.logged()}
     assert before < logged
     assert set(instance.stored()) >= logged - before
-    assert "was deleted or moved while Perfd ran" in instance.log.read_text()
 
 
-def test_directory_vanished(instance: Replaced) -> None:
-    """Records are held while there is no directory, which is told, and written when there is one."""
-    before = {each.id for each in instance.logged()}
+def vanish(instance: Replaced) -> str:
+    """The whole directory is deleted."""
     shutil.rmtree(instance.data)
-    health = wait_for(lambda: (it := instance.health())["database"] != "ok" and it, "the report")
-    assert (health["healthy"], "there is no directory" in health["database"]) == (False, True)
-    assert "there is no directory" in instance.perfd("status").stdout
-    instance.wait_for_measurements(len(before) + 3)
-    instance.data.mkdir()
-    wait_for(lambda: instance.health()["database"] == "ok", "its end")
-    assert instance.perfd("stop").returncode == 0
-    logged = {each.id for each in instance.logged()}
-    assert set(instance.stored()) >= logged - before
+    return f"there is no directory {instance.data}"
 
 
-@pytest.mark.parametrize("in_place", [False, True])
-def test_rubbish(instance: Replaced, in_place: bool) -> None:
-    """A file that is no database is told, and records are held until it goes."""
+def rubbish(instance: Replaced) -> str:
+    """A file that is no database takes the place."""
+    other = instance.directory / "rubbish"
+    other.write_bytes(os.urandom(100_000))
+    other.rename(instance.data / "perfd.sqlite")
+    return f"{instance.data / 'perfd.sqlite'} is not a database"
+
+
+def overwrite(instance: Replaced) -> str:
+    """The same in place."""
+    checkpoint(instance.data / "perfd.sqlite")
+    (instance.data / "perfd.sqlite").write_bytes(os.urandom(100_000))
+    return str(instance.data / "perfd.sqlite")
+
+
+@pytest.mark.parametrize("trouble", [vanish, rubbish, overwrite])
+def test_held(instance: Replaced, trouble: Callable[[Replaced], str]) -> None:
+    """While there can be no database that is told, and records are held; when there can, all of them are in it."""
     before = {each.id for each in instance.logged()}
-    path = instance.data / "perfd.sqlite"
-    checkpoint(path)
-    if in_place:
-        path.write_bytes(os.urandom(100_000))
-    else:
-        (instance.directory / "rubbish").write_bytes(os.urandom(100_000))
-        (instance.directory / "rubbish").rename(path)
+    text = trouble(instance)
     health = wait_for(lambda: (it := instance.health())["database"] != "ok" and it, "the report")
-    assert (health["healthy"], str(path) in health["database"]) == (False, True)
-    assert str(path) in instance.log.read_text()
-    instance.wait_for_measurements(len(before) + 3)
-    path.unlink()
+    assert (health["healthy"], text in health["database"]) == (False, True)
+    assert text in instance.perfd("status").stdout
+    assert text in instance.log.read_text()
+    instance.wait_for_measurements(len(before) + 2)
+    shutil.rmtree(instance.data, ignore_errors=True)
+    instance.data.mkdir()
     wait_for(lambda: instance.health()["database"] == "ok", "its end")
     assert instance.perfd("stop").returncode == 0
     assert set(instance.stored()) >= {each.id for each in instance.logged()} - before
