@@ -80,6 +80,7 @@ class Laboratory(OrderedServices):
         self._event_sink = event_sink
         self._hold_ups = HoldUps(reactor, clock.monotonic)
         self._stamps = ServerStamps(clock.monotonic)
+        self._rate = StrangersRate(reactor, clock.monotonic, config.server.max_rate)
         self._resources = {**self._measured_resources(), **pages}
         self._is_page_served = self._is_page_wanted() or not config.server.page_ports
         self._sites: list[SiteServers] = []
@@ -155,8 +156,8 @@ class Laboratory(OrderedServices):
         self._change_browsers(before.browsers)
         for site in self._sites:
             site.limit(config.server.max_connections)
-        limits = [(each.server.max_size, each.server.max_rate) for each in (before, config)]
-        if limits[0] != limits[1]:
+        self._rate.limit(config.server.max_rate)
+        if before.server.max_size != config.server.max_size:
             resources = self._measured_resources()
             for site in self._sites:
                 site.serve(resources)
@@ -168,11 +169,7 @@ class Laboratory(OrderedServices):
                 described.addErrback(lambda failure: self._log.failure("the site is not described", failure))
 
     def _measured_resources(self) -> dict[str, Described]:
-        server = self._config.server
-        rate = None
-        if server.max_rate is not None:
-            rate = StrangersRate(self._reactor, self._clock.monotonic, server.max_rate)
-        return routes.measured(server.max_size, self._clock, rate)
+        return routes.measured(self._config.server.max_size, self._clock, self._rate)
 
     def _public_address(self) -> PublicAddress:
         address = self._config.server.public_address
@@ -268,7 +265,7 @@ class Laboratory(OrderedServices):
         site = SiteServers(
             self._reactor,
             self,
-            partial(routes.of_site, self._resources),
+            partial(routes.of_site, self._resources, self._rate),
             self._stamps,
             max_connections=self._config.server.max_connections,
             listen=listen,

@@ -49,9 +49,11 @@ def read(
     }
 
 
-def of_site(others: Mapping[str, Described], origins: Callable[[], Sequence[int]]) -> dict[str, Described]:
+def of_site(
+    others: Mapping[str, Described], rate: StrangersRate | None, origins: Callable[[], Sequence[int]]
+) -> dict[str, Described]:
     """All children of one site: ``others``, the page with those ``origins``, and what describes them."""
-    children = {**others, "page": CanonicalPage(origins)}
+    children = {**others, "page": CanonicalPage(origins, rate)}
     return {**children, "openapi.json": description(children)}
 
 

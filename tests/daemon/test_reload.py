@@ -8,6 +8,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -208,6 +209,12 @@ def test_many_reloads(instance: TestInstance) -> None:
     assert slots == [slots[0] + n for n in range(len(slots)) if slots[0] is not None]
 
 
+def is_open(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 FOREGROUND = {
     "run": ("run",),
     "measure": ("measure", "--experiment", "fast", "--count", "1000", "--json"),
@@ -240,8 +247,7 @@ def test_hangup_in_the_foreground(instance: TestInstance, name: str) -> None:
                 pass
             time.sleep(0.5)
         else:
-            assert process.stderr is not None
-            process.stderr.readline()
+            wait_for(lambda: is_open(instance.port), "the proxy's port")
         seen = len(instance.logged())
         process.send_signal(signal.SIGHUP)
         output, errors = process.communicate(timeout=60)

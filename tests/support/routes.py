@@ -16,7 +16,7 @@ def all_routes(max_size: int) -> dict[str, Described]:
     """What is under ``/``. Its database cannot be asked."""
     unread: Any = None
     read = routes.read(PublicDatabase(unread, Access("all")), Path("nowhere"), dict, bytes)
-    return routes.of_site({**routes.measured(max_size, Clock()), **read}, lambda: ())
+    return routes.of_site({**routes.measured(max_size, Clock()), **read}, None, lambda: ())
 
 
 def described(max_size: int) -> dict[str, Any]:

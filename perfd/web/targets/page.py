@@ -26,6 +26,7 @@ from perfd.web.targets.page_plan import (
     make_part,
     page_version,
 )
+from perfd.web.targets.rate import StrangersRate
 from perfd.wire.keystream import PIECE
 
 HTML = "text/html; charset=utf-8"
@@ -64,8 +65,9 @@ class CanonicalPage(Described):
 
     isLeaf = True
 
-    def __init__(self, origins: Callable[[], Sequence[int]]) -> None:
+    def __init__(self, origins: Callable[[], Sequence[int]], rate: StrangersRate | None = None) -> None:
         super().__init__()
+        self._rate = rate
         self._origins = origins
         self._documents = {"": CANONICAL}
         self._parts: dict[str, tuple[str, Part]] = {}
@@ -127,9 +129,14 @@ class CanonicalPage(Described):
             self._made[path] = make_part(variant, part)
         body = self._made[path]
         _set_headers(request, TYPES[part.kind])
-        if len(body) <= PIECE:
+        # A browser's requests cannot be told from a stranger's, so they count as such.
+        rate = None if request.method == b"HEAD" else self._rate
+        if len(body) <= PIECE and (rate is None or rate.spend(len(body))):
             return body
-        request.stream(len(body), BytesIO(body).read)
+        if rate is None:
+            request.stream(len(body), BytesIO(body).read)
+        else:
+            rate.send(request, len(body), BytesIO(body).read)
         return NOT_DONE_YET
 
 

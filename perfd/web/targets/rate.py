@@ -21,25 +21,38 @@ BURST = 0.25
 TICK = 0.02
 """Seconds between two shares, where there is more to send than may be."""
 
+UNBOUND = 2**40
+"""Bytes per second for what was begun under a bound that is no more."""
+
 LEAST_SHARE = 16 * 1024
 """Bytes of a share; where there is less for each, some wait for the next."""
 
 
 class StrangersRate:
-    """Shares out ``rate`` bytes per second among the responses of strangers that can be sent on."""
+    """Shares out ``rate`` bytes per second among the responses of strangers that can be sent on.
 
-    def __init__(self, reactor: IReactorTime, monotonic: Callable[[], float], rate: int) -> None:
+    None: there is no bound.
+    """
+
+    def __init__(self, reactor: IReactorTime, monotonic: Callable[[], float], rate: int | None) -> None:
         self._reactor = reactor
         self._monotonic = monotonic
-        self._rate = rate
-        self._budget = rate * BURST  # bytes that may be sent now; below 0 they have to be made up for
+        self.limit(rate)
+        self._budget = self._rate * BURST  # bytes that may be sent now; below 0 they have to be made up for
         self._then = monotonic()  # when that was so
         self._waiting: dict[str, deque[_Gate]] = {}  # by address; whose turn is next comes first
         self._sharing = False
         self._tick: IDelayedCall | None = None
 
+    def limit(self, rate: int | None) -> None:
+        """From now on it is so much; what is on its way keeps sharing."""
+        self._is_bound = rate is not None
+        self._rate = UNBOUND if rate is None else rate
+
     def spend(self, size: int) -> bool:
         """Whether ``size`` bytes may be sent at once, ahead of nobody; then they count."""
+        if not self._is_bound:
+            return True
         self._refill()
         if self._waiting or self._budget < size:
             return False
@@ -48,6 +61,9 @@ class StrangersRate:
 
     def send(self, request: Request, size: int, take: Callable[[int], bytes]) -> None:
         """Send ``size`` bytes as the whole response, as fast as a fair share allows; see ``Request.stream``."""
+        if not self._is_bound:
+            request.stream(size, take)
+            return
         gate = _Gate(request, self)
         request.stream(size, lambda count: take(min(count, gate.allowance)), through=gate)
 

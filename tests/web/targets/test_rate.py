@@ -6,6 +6,8 @@ from twisted.internet import main
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
+from perfd.web.targets.page import CanonicalPage
+from perfd.web.targets.page_plan import VARIANTS, VERSION
 from perfd.web.targets.random import random_resources
 from perfd.web.targets.rate import BURST, LEAST_SHARE, TICK, StrangersRate
 from perfd.wire.keystream import PIECE
@@ -19,7 +21,7 @@ class RateTests(SiteTestCase):
 
     def children(self) -> dict[str, IResource]:
         self.rate = StrangersRate(self.reactor, self.reactor.seconds, RATE)
-        return {**random_resources(LIMIT, self.rate)}
+        return {**random_resources(LIMIT, self.rate), "page": CanonicalPage(lambda: (), self.rate)}
 
     def run_for(self, seconds: float, *them: Socket) -> list[int]:
         """How many bytes each has got after so long, taking all that there is."""
@@ -57,6 +59,29 @@ class RateTests(SiteTestCase):
             socket.room = 0
         self.run_for(1, *them)
         self.near(self.run_for(10, them[0])[0], RATE * 10, RATE * BURST)
+
+    def test_page(self) -> None:
+        """The parts of the page are of the same rate, and whole."""
+        names = [f"/page/{VERSION}/heavy/{part.name}" for part in VARIANTS["heavy"].parts()]
+        sizes = [int(self.ask(get(name, method="HEAD"))[1]["Content-Length"]) for name in names]
+        socket, asked = self.open(keep=False, peer="192.0.2.1"), 0
+        for name, size in [*zip(names, sizes, strict=True)] * 20:
+            socket.receive(get(name))
+            while socket.taken < asked + size:
+                self.reactor.advance(TICK)
+                socket.flush()
+            asked = socket.taken
+        self.near(asked, self.reactor.seconds() * RATE, RATE * BURST + asked * 0.2)
+
+    def test_changed(self) -> None:
+        """It can be changed, also for what is on its way, and be taken away."""
+        (alone,) = self.downloads(1)
+        self.rate.limit(RATE * 2)
+        self.run_for(1, alone)
+        self.near(self.run_for(10, alone)[0], RATE * 20, RATE)
+        self.rate.limit(None)
+        (free,) = self.downloads(1, "192.0.2.7")
+        self.assertGreater(free.taken, RATE * 20)
 
     def test_many_connections_of_one(self) -> None:
         """Many connections of an address have no more than one of another."""
