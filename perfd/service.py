@@ -117,8 +117,8 @@ class Perfd(OrderedServices):
         super().privilegedStartService()
 
     def startService(self) -> None:
+        self._watch_for_hangup()  # before there are processes that would be left
         super().startService()
-        self._watch_for_hangup()
         self._log.info(
             "Perfd {version} was started: source {source}, network {network}, {count} experiments, {directory}",
             version=__version__,

@@ -423,8 +423,9 @@ def test_measure_is_interrupted(tmp_path: Path, number: int) -> None:
 
 
 @pytest.mark.tor
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("command", [("measure", "--network", "testnet"), ("testnet", "start", "network")])
-def test_interrupted_start_of_the_network(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_interrupted_start_of_the_network(tmp_path: Path, command: tuple[str, ...], number: int) -> None:
     """A signal while the private network starts leaves none of its relays behind."""
     with running(
         [sys.executable, "-m", "perfd", *command],
@@ -434,7 +435,7 @@ def test_interrupted_start_of_the_network(tmp_path: Path, command: tuple[str, ..
         text=True,
     ) as process:
         wait_for(lambda: [pid for pid in processes_in(tmp_path) if pid != process.pid], "a relay")
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "Traceback" not in errors

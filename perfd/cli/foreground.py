@@ -33,6 +33,7 @@ def run_reactor(
     stops after both. (Twisted's ``react`` stops it under them.)
     """
     raise_limit()
+    end_on_hangup()
     interruption = Interruption()
     working: Deferred[None] = Deferred()
     ended: Deferred[None] = Deferred()
@@ -65,7 +66,6 @@ def run_reactor(
 
     reactor.addSystemEventTrigger("before", "shutdown", interrupt)
     reactor.callWhenRunning(begin)
-    reactor.callWhenRunning(end_on_hangup)
     reactor.run()
     for failure in failures:
         failure.raiseException()

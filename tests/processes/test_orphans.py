@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -21,26 +20,12 @@ from perfd.processes.child import Child
 from perfd.processes.orphans import reap
 from perfd.reactor import Reactor
 from tests.support.instance import TestInstance, wait_for
+from tests.support.pid_1 import UNSHARE, can_unshare, children_of, zombies_of
 
 PR_SET_CHILD_SUBREAPER = 36
 
 LEAVE = "import os; os.fork() or os.fork() or os._exit(0)"
 """A program that leaves two orphans, which end at once."""
-
-UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
-
-
-def zombies_of(pid: int) -> list[int]:
-    """The children of a process that have ended and were not reaped."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = path.read_text().rpartition(")")[2].split()[:2]
-        except OSError:
-            continue
-        if (state, parent) == ("Z", str(pid)):
-            found.append(int(path.parent.name))
-    return found
 
 
 class ReapTests(TestCase):
@@ -84,13 +69,6 @@ def instance(tmp_path: Path) -> Iterator[TestInstance]:
     made.perfd("stop")
 
 
-def can_unshare() -> bool:
-    """Whether a program can be PID 1 here."""
-    if shutil.which("unshare") is None:
-        return False
-    return subprocess.run([*UNSHARE, "true"], check=False, capture_output=True, timeout=60).returncode == 0
-
-
 @pytest.mark.skipif(not can_unshare(), reason="needs unshare(1), and the right to use it")
 def test_pid_1(instance: TestInstance) -> None:
     """`perfd run` as PID 1 measures, reaps what is left to it, and ends on SIGTERM with its record."""
@@ -116,16 +94,3 @@ def test_pid_1(instance: TestInstance) -> None:
         finally:
             outer.kill()
     assert not zombies_of(os.getpid())
-
-
-def children_of(pid: int) -> list[int]:
-    """The ids of its children, as this process sees them."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if fields[1] == str(pid):
-            found.append(int(path.parent.name))
-    return found

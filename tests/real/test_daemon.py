@@ -63,6 +63,44 @@ def tor_pid(instance: TestInstance) -> int | None:
     return pids[0] if pids else None
 
 
+def test_reload(instance: TestInstance, testnet: Any) -> None:
+    """perfd.conf is taken over while the same tor runs; what needs another tor waits for a restart."""
+    instance.wait_for_measurements(1, outcome=Outcome.OK)
+    pid, tor = instance.pid, tor_pid(instance)
+    other = "[tor:other]\n[experiment:elsewhere]\ntor = other\ninterval = 5 s\ntimeout = 4 s\n"
+    text = configuration(testnet.directory) + LARGE + other
+    instance.configure(
+        text.replace("[tor]", "[tor]\ntorrc = SafeLogging 0").replace("interval = 2 s", "interval = 3 s")
+    )
+    done = instance.perfd("reload")
+    assert (done.returncode, done.stdout.splitlines()) == (
+        0,
+        [
+            "[experiment:small] interval",
+            "[experiment:large] added",
+            "needs `perfd restart`:",
+            "  [tor:default] torrc",
+            "  [tor:other] added",
+            "  [experiment:elsewhere] needs the tor other, which was not launched",
+        ],
+    ), done.stderr
+    instance.wait_for_measurements(2, experiment="large", outcome=Outcome.OK)
+    assert (instance.pid, tor_pid(instance)) == (pid, tor)
+    logged = instance.logged()
+    assert not [m for m in logged if m.experiment == "elsewhere"]
+    small = [m.slot for m in logged if m.experiment == "small" and m.slot is not None]
+    assert len(small) == len(set(small))
+    gaps = [b - a for a, b in pairwise(sorted(small))]
+    turn = gaps.index(3.0)
+    assert set(gaps[turn:]) == {3.0}
+    assert set(gaps[: turn - 1]) <= {2.0}  # between both grids it is less than the sum of both
+    assert gaps[turn - 1] in (1.0, 2.0, 4.0)
+    instance.configure(configuration(testnet.directory))
+    assert "[experiment:large] removed" in instance.perfd("reload").stdout
+    assert instance.perfd("stop").returncode == 0
+    assert not processes_in(instance.directory)
+
+
 def test_measures_tor(instance: TestInstance, testnet: Any) -> None:
     """Real circuits: a log line, a row and a result for each size, and no tor left when the daemon has stopped."""
     instance.configure(configuration(testnet.directory) + LARGE)
