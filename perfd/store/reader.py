@@ -117,8 +117,8 @@ class StoreReader:
         """The last slot before ``before`` that a record of ``variant`` of ``experiment`` covers; None if there
         is none.
         """
-        rows = self._query(_LAST_SLOT, (experiment, before, *attrs.astuple(variant), source))
-        return None if not rows else float(rows[0][0])
+        ((last,),) = self._query(_LAST_SLOT, (experiment, before, *attrs.astuple(variant), source) * 2)
+        return None if last is None else float(last)
 
     def select(self, table: Table[R], wanted: Window) -> list[R]:
         """The records of any table."""
@@ -211,9 +211,12 @@ _RUNS = " AND ".join(
     )
 )
 
+_OF_SLOTS = f"{_RUNS} AND source = ? AND slot IS NOT NULL"
+
+# The run that started last may have waited for its turn, and slots after its own been skipped meanwhile.
 _LAST_SLOT = f"""
-    SELECT COALESCE(json_extract(extra, '$.UNTIL'), slot) FROM {_RUNS} AND source = ? AND slot IS NOT NULL
-    ORDER BY start DESC LIMIT 1
+    SELECT MAX(COALESCE(json_extract(extra, '$.UNTIL'), slot)) FROM {_OF_SLOTS}
+        AND start >= (SELECT MIN(slot, start) FROM {_OF_SLOTS} ORDER BY start DESC LIMIT 1)
 """
 
 # Three steps into indexes; only the failures since the last success are counted.

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
+from perfd.record import Circuit, Error, Measurement, Outcome, Stream, TorEvent
 from perfd.store.database import NoDatabaseError, transaction
 from perfd.store.filters import Filter, StreamFilter, TorFilter
 from perfd.store.reader import AsyncReader, History, StoreReader
@@ -159,6 +159,16 @@ class ReaderTests(StoreCase):
         self.assertEqual(reader.last_slot("example", "download-50k", WAY, slots[3] or 0.0), slots[0])
         self.assertEqual(reader.last_slot("example", "download-50k", Variant("alpha", "public"), 1e12), slots[1])
         self.assertIsNone(reader.last_slot("example", "download-5m", WAY, 1e12))
+
+    def test_last_slot_of_a_run_that_waited(self) -> None:
+        """A run that waited for its turn starts after slots that were skipped; the last of those counts."""
+        slots = [typical(n).slot or 0.0 for n in range(4)]
+        busy = [typical(n, start=slots[n], outcome=Outcome.SKIPPED, errorcode=Error.BUSY) for n in (2, 3)]
+        waited = typical(1, start=slots[3] + 1.0)
+        reader = self.fill(typical(0), *busy, waited)
+        self.assertEqual(reader.last_slot("example", "download-50k", WAY, 1e12), slots[3])
+        early = typical(5, start=slots[3] + 2.0)  # the clock was set back between its slot and its start
+        self.assertEqual(self.fill(early).last_slot("example", "download-50k", WAY, 1e12), early.slot)
 
     def test_requests(self) -> None:
         """Those of a series, by their ids; a history is of runs, so they are not in it."""
