@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
@@ -16,8 +17,14 @@ from tests.campaign.plan import PlannedFault
 from tests.support.instance import is_alive, wait_for
 
 
+class UnavailableError(Exception):
+    """This machine, or this user, cannot have the fault happen."""
+
+
 def inject(subject: Subject, fault: PlannedFault) -> None:
-    """Have the fault happen, and return when it is over."""
+    """Have the fault happen, and return when it is over. Raises AssertionError for what does not hold meanwhile,
+    and ``UnavailableError``.
+    """
     _FAULTS[fault.kind](subject, fault)
 
 
@@ -85,6 +92,19 @@ def _fill_disk(subject: Subject, fault: PlannedFault) -> None:
                 file.write(bytes(512))
             time.sleep(0.01)
     filler.unlink()
+
+
+def _freeze_disk(subject: Subject, fault: PlannedFault) -> None:
+    """Have all that writes to its file system wait."""
+    if not subject.has_disk:
+        raise UnavailableError
+    subprocess.run(["fsfreeze", "--freeze", str(subject.directory)], check=True)
+    try:
+        time.sleep(fault.seconds)
+        status, body = subject.get("/health")
+    finally:
+        subprocess.run(["fsfreeze", "--unfreeze", str(subject.directory)], check=True)
+    assert status in (200, 503), f"/health answered {status} while the disk was frozen: {body[:200]!r}"
 
 
 def _lock_database(subject: Subject, fault: PlannedFault) -> None:
@@ -220,6 +240,7 @@ _FAULTS: Mapping[str, Callable[[Subject, PlannedFault], None]] = {
     "SIGUSR1": _signal_daemon(signal.SIGUSR1),
     "port taken at the start": _take_port,
     "disk full": _fill_disk,
+    "disk frozen": _freeze_disk,
     "database locked": _lock_database,
     "database deleted": _delete_database,
     "database moved away": _move_database,

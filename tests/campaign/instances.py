@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -21,8 +22,8 @@ from tests.support.forwarder import Forwarder
 from tests.support.instance import TestInstance, free_port, is_alive, wait_for
 from tests.support.stepped_clock import SteppedClock
 
-DISK = "48m"
-"""The size of the file system of an instance that has one of its own."""
+DISK = 64 << 20
+"""Bytes of the file system of an instance that has one of its own."""
 
 INTERVALS = {"small": 1.0, "page": 10.0}
 """Seconds between the slots of the experiments; through a tor ``small`` has twice as many."""
@@ -92,7 +93,7 @@ class Subject:
         self.plan = plan
         self.directory = directory / "instance"
         self.directory.mkdir(parents=True)
-        self.has_disk = plan.network in ("socks", "proxy") and _mount(self.directory)
+        self.has_disk = plan.network in ("socks", "proxy") and _mount(directory / "disk", self.directory)
         self.clock = SteppedClock(directory)
         self.proxy = Proxy() if plan.network == "proxy" else None
         self._tor_directory = directory / "tor"
@@ -253,6 +254,7 @@ class Subject:
             subprocess.run(["umount", str(self.directory)], check=True)
             self.directory.rmdir()
             kept.rename(self.directory)
+            self.directory.with_name("disk").unlink()
 
     def _config(self) -> str:
         network, more, tor = self.plan.network, "", ""
@@ -278,10 +280,14 @@ def take_port(port: int) -> socket.socket:
     return socket.create_server(("127.0.0.1", port))
 
 
-def _mount(directory: Path) -> bool:
-    """Give the directory a small file system of its own, if this is root."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "campaign", str(directory)]
-    return os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
+def _mount(image: Path, directory: Path) -> bool:
+    """Give the directory a small file system of its own, if this is root, and the system has such."""
+    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None or shutil.which("fsfreeze") is None:
+        return False
+    with image.open("wb") as file:
+        file.truncate(DISK)
+    commands = (["mkfs.ext4", "-q", "-F", str(image)], ["mount", "-o", "loop", str(image), str(directory)])
+    return all(subprocess.run(each, capture_output=True, check=False).returncode == 0 for each in commands)
 
 
 def _read(pid: int, name: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -77,15 +78,23 @@ def coverage(measurements: Iterable[Measurement], intervals: Mapping[str, float]
 
 
 def violations(
-    kept: Kept, intervals: Mapping[str, float], committed: set[str], tolerance: Tolerance
+    kept: Kept, intervals: Mapping[str, float], began: float, committed: set[str], tolerance: Tolerance
 ) -> Iterator[str]:
-    """What does not hold, in words; ``committed`` are the ids that were in the database and must be."""
+    """What does not hold, in words; ``committed`` are the ids that were in the database and must be.
+
+    Slots from ``began`` on must be covered; none before it must, where the clock was set back to before the start.
+    """
     stored, logged = coverage(kept.stored, intervals), coverage(kept.logged, intervals)
     for variant in sorted(stored.keys() | logged.keys()):
         rows, lines = stored.get(variant, Counter()), logged.get(variant, Counter())
-        yield from _not_once(f"{variant}: in the database", rows, () if not tolerance.database else lines)
+        first = math.ceil(began / intervals[variant.split()[0]])
+        yield from _several(f"{variant}: in the database", rows)
+        yield from _missing(f"{variant}: in the database", first, rows, lines if tolerance.database else ())
         if not (tolerance.kills or tolerance.database):
-            yield from _not_once(f"{variant}: in the log", lines, () if not tolerance.log else rows)
+            yield from _several(f"{variant}: in the log", lines)
+        yield from _missing(
+            f"{variant}: in the log", first, lines, rows if tolerance.log or tolerance.kills else ()
+        )
     gone = committed - {m.id for m in kept.stored}
     if gone:
         yield f"{len(gone)} committed rows are gone, such as {min(gone)}"
@@ -98,14 +107,15 @@ def violations(
     yield from _bad_lines(kept.log_text)
 
 
-def _not_once(where: str, slots: Counter[int], elsewhere: Iterable[int]) -> Iterator[str]:
-    """The slots between the first and the last that are not covered once; ``elsewhere`` may cover them instead."""
-    if not slots:
-        return
+def _several(where: str, slots: Counter[int]) -> Iterator[str]:
     several = sorted(slot for slot, count in slots.items() if count > 1)
     if several:
         yield f"{where}, {len(several)} slots have several records, such as slot number {several[0]}"
-    missing = set(range(min(slots), max(slots) + 1)) - set(slots) - set(elsewhere)
+
+
+def _missing(where: str, first: int, slots: Counter[int], elsewhere: Iterable[int]) -> Iterator[str]:
+    """The slots between the ``first`` and the last that are covered neither here nor ``elsewhere``."""
+    missing = set(range(first, max(slots, default=first) + 1)) - set(slots) - set(elsewhere)
     if missing:
         yield f"{where}, {len(missing)} slots have no record, such as slot number {min(missing)}"
 

@@ -55,6 +55,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("SIGUSR1"),
         Kind("port taken at the start", seconds=(0, 2)),
         Kind("disk full", seconds=(1, 8)),
+        Kind("disk frozen", networks=_LOOPBACK, seconds=(2, 12)),
         Kind("database locked", seconds=(1, 12)),
         Kind("database deleted", database=True),
         Kind("database moved away", database=True),

@@ -12,13 +12,13 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.campaign import table
-from tests.campaign.faults import inject
+from tests.campaign.faults import UnavailableError, inject
 from tests.campaign.instances import Subject, Testnet
 from tests.campaign.invariants import Kept, Tolerance, growth_violations, violations, web_violations
 from tests.campaign.plan import ALL, KINDS, Plan, PlannedFault, plans
@@ -27,6 +27,10 @@ from tests.support.instance import wait_for
 
 FIRST_SUCCESS = 120.0
 """Seconds in which a new instance must measure."""
+
+
+SETTLING = 10.0
+"""Seconds after a recovery in which the last traces of a fault must be gone."""
 
 
 def run_instance(plan: Plan, directory: Path, testnet: Testnet | None) -> Results:
@@ -39,9 +43,10 @@ def run_instance(plan: Plan, directory: Path, testnet: Testnet | None) -> Result
         run = _Run(subject)
         run.begin()
         for fault in plan.faults:
-            injected.append(run.meet(fault))
-            if injected[-1].recovery is None:
-                break
+            with suppress(UnavailableError):
+                injected.append(run.meet(fault))
+                if injected[-1].recovery is None:
+                    break
         lost = run.finish()
         found = run.violations
     except Exception:  # noqa: BLE001 - whatever it is, it is what the campaign looks for
@@ -63,12 +68,14 @@ class _Run:
         self.violations: list[str] = []
         self._subject = subject
         self._committed: set[str] = set()
+        self._began = 0.0
         self._pid = 0
         self._footprint = (0, 0)
         self._happened: list[str] = []
 
     def begin(self) -> None:
         self._subject.start()
+        self._began = self._subject.now()
         if self._subject.success(FIRST_SUCCESS) is None:
             raise AssertionError(f"no run has succeeded within {FIRST_SUCCESS:.0f} s")
         self._watch()
@@ -76,16 +83,19 @@ class _Run:
     def meet(self, fault: PlannedFault) -> Injected:
         """Have the fault happen and wait for the recovery; it is None if there is none in time."""
         kind = KINDS[fault.kind]
-        self._happened.append(fault.kind)
         time.sleep(fault.pause)
         self._committed |= self._subject.committed()
         if kind.database:
             self._committed = set()
+        self._happened.append(fault.kind)
         trouble = None
         try:
             inject(self._subject, fault)
         except AssertionError as error:
             trouble = str(error)
+        except UnavailableError:
+            self._happened.pop()
+            raise
         recovery = self._subject.success(kind.limit)
         if trouble is not None:
             self._violated(trouble)
@@ -114,25 +124,19 @@ class _Run:
             log=any(kind.log for kind in kinds),
             kills=sum(kind.kills for kind in kinds),
         )
-        for text in violations(kept, subject.intervals, self._committed, tolerance):
+        for text in violations(kept, subject.intervals, self._began, self._committed, tolerance):
             self._violated(text)
         return len(kept.lost()) if tolerance.kills and not (tolerance.database or tolerance.log) else 0
 
     def _look(self) -> None:
         """Check what can be seen while it runs."""
         subject = self._subject
-        for text in web_violations(subject.get("/health"), subject.get("/results?limit=1")):
+        for text in _settled(lambda: web_violations(subject.get("/health"), subject.get("/results?limit=1"))):
             self._violated(text)
         if subject.pid != self._pid:
             self._watch()
             return
-        # What a fault has opened is closed again after a while.
-        for _ in range(50):
-            found = list(growth_violations(self._footprint, subject.footprint()))
-            if not found:
-                return
-            time.sleep(0.2)
-        for text in found:
+        for text in _settled(lambda: growth_violations(self._footprint, subject.footprint())):
             self._violated(text)
 
     def _watch(self) -> None:
@@ -142,6 +146,14 @@ class _Run:
 
     def _violated(self, text: str) -> None:
         self.violations.append(f"after {', '.join(self._happened) or 'its start'}: {text}")
+
+
+def _settled(look: Callable[[], Iterator[str]]) -> list[str]:
+    """What is seen once it has settled: a database is opened anew, and connections are closed, within seconds."""
+    until = time.monotonic() + SETTLING
+    while (found := list(look())) and time.monotonic() < until:
+        time.sleep(0.2)
+    return found
 
 
 @contextmanager

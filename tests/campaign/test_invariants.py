@@ -21,6 +21,9 @@ from tests.campaign.invariants import (
 from tests.campaign.table import Injected, Results, text
 
 INTERVALS = {"small": 2.0}
+BEGAN = 1.5
+"""Before the first slot, as an instance starts."""
+
 GOOD_LINE = "2026-11-26 21:00:00+0000 [Perfd] all is well\n\tand goes on\n"
 
 
@@ -43,7 +46,7 @@ STRICT = Tolerance()
 
 
 def found(what: Kept, tolerance: Tolerance = STRICT, committed: frozenset[str] = frozenset()) -> list[str]:
-    return list(violations(what, INTERVALS, set(committed), tolerance))
+    return list(violations(what, INTERVALS, BEGAN, set(committed), tolerance))
 
 
 def test_nothing() -> None:
@@ -58,6 +61,8 @@ def test_slots() -> None:
         assert any(f"in the database, {words}" in each or words in each for each in found(kept(records, records)))
     assert any("in the log, 1 slots have no record" in each for each in found(kept(logged=gap)))
     assert any("in the log, 1 slots have several" in each for each in found(kept(logged=twice)))
+    # Where the clock was set back to before the start, there may be gaps.
+    assert found(kept([record(-9), *WHOLE], [record(-9), *WHOLE])) == []
     # What a lost database had may be in the log, and the other way round; but twice is twice.
     assert found(kept(stored=gap), Tolerance(database=True)) == []
     assert found(kept(logged=gap), Tolerance(log=True)) == []
