@@ -1,5 +1,6 @@
 # make run   set up everything and measure Tor on the private network of this machine (Ctrl-C stops it)
 # make test  set up everything and run lint, types and all tests
+# make test-r run the example in R of docs/formats.md
 # make bench set up everything and print speed and memory as ratios against peers
 # make campaign N=300 SEED=1  set up everything, injects so many faults into instances, and checks what must hold
 # make picture draws the README's terminal anew
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_TOOLS := $(VENV)/.installed-tools
 
-.PHONY: man run test lint types unit bench picture setup tools clean packages-run packages-test packages-bench
+.PHONY: man run test lint types unit bench picture setup tools clean packages-run packages-test packages-r packages-bench
 
 run: packages-run setup
 	$(BIN)/perfd run --config perfd.conf
@@ -28,6 +29,10 @@ types: tools
 
 unit: tools geckodriver
 	$(BIN)/python -m pytest -n 3 --dist loadgroup
+
+# The example in R of docs/formats.md.
+test-r: packages-r tools
+	$(BIN)/python -m pytest tests/formats/test_dictionary.py -k example_in_r
 
 bench: packages-bench tools
 	$(BIN)/python -m bench
@@ -91,6 +96,9 @@ packages-run:
 
 packages-test:
 	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor curl:curl firefox-esr:firefox-esr"
+
+packages-r:
+	@$(MAKE) --no-print-directory need NEED="Rscript:r-base-core"
 
 packages-bench:
 	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor curl:curl nginx:nginx-light wrk:wrk tcpdump:tcpdump"

@@ -11,7 +11,7 @@ import pytest
 from perfd.cli.command import _parser
 from perfd.config import parse_config
 from perfd.config.kinds import KINDS
-from perfd.formats import imported
+from perfd.formats import dictionary, imported
 from perfd.formats.onionperf_runs import TGEN_STEPS
 from perfd.formats.outputs import OUTPUTS
 from perfd.logfile.line import parse, render
@@ -183,6 +183,14 @@ def test_whole_log_lines() -> None:
         assert line.endswith(render(measurement))
     types = {parse(line).type for line in lines}
     assert types == set(KINDS)
+
+
+def test_dictionary() -> None:
+    """It is in docs/records.md as it is printed, and has a column for every key."""
+    assert dictionary.markdown() in DOCS["records.md"]
+    columns = {column.name for column in dictionary.COLUMNS}
+    without = {key for key in documented_keys() if key.lower() not in columns}
+    assert without == {"DATAPERCn", "PARTIALn", "SENTPERCn"}  # of which there are those that are usual
 
 
 def test_keys_of_the_types() -> None:

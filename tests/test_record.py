@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import attrs
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -212,11 +213,37 @@ class RoundTripTests(SynchronousTestCase):
         self.assertEqual(self.imported(self.export("json")), RECORDS)
 
     def test_csv(self) -> None:
-        """CSV and Parquet have a row for each, with what belongs to the type as JSON."""
+        """CSV has a row for each, with a column for each key that its type has, and nothing left over."""
         csv.field_size_limit(2**20)
         rows = list(csv.DictReader(io.StringIO(self.export("csv").read_text())))
-        self.assertEqual([(row["ID"], row["TYPE"]) for row in rows], [(m.id, m.type) for m in RECORDS])
-        self.assertEqual([json.loads(row["EXTRA"] or "{}") for row in rows], [dict(m.extra) for m in RECORDS])
+        self.assertEqual([(row["id"], row["type"]) for row in rows], [(m.id, m.type) for m in RECORDS])
+        self.assertEqual([row["other_keys"] for row in rows], [""] * len(rows))
+        for row, measurement in zip(rows, RECORDS, strict=True):
+            for key in measurement.extra:
+                self.assertTrue(row[key.lower()], key)
+
+    def test_parquet(self) -> None:
+        """So has Parquet, with the very values: lists as lists, times to the microsecond."""
+        parquet = pytest.importorskip("pyarrow.parquet")
+        rows = parquet.read_table(self.export("parquet")).to_pylist()
+        for row, measurement in zip(rows, RECORDS, strict=True):
+            self.assertIsNone(row["other_keys"])
+            for key, value in measurement.extra.items():
+                self.check_cell(row[key.lower()], value, key)
+
+    def check_cell(self, found: Any, value: Any, key: str) -> None:
+        if isinstance(found, datetime):
+            self.assertEqual(round(found.timestamp(), 6), value, key)
+        elif isinstance(found, list):
+            items = str(value).split(",")
+            self.assertEqual(len(found), len(items), key)
+            for each, item in zip(found, items, strict=True):
+                if isinstance(each, float):
+                    self.assertEqual(each, float(item), key)
+                else:
+                    self.assertEqual(each or "", item, key)
+        else:
+            self.assertEqual(str(found) if isinstance(value, str) else found, value, key)
 
     def test_onionperf(self) -> None:
         """An analysis document that is written by hand takes them."""

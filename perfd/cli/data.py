@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from perfd.cli.arguments import (
     filter_options,
     guarded,
 )
+from perfd.cli.output import complain
 from perfd.config import load_config
 from perfd.formats import outputs
 from perfd.store import parameters
@@ -48,7 +50,6 @@ def _add_export(commands: _Commands) -> None:
     parser.add_argument(
         "--format",
         choices=[output.name for output in outputs.OUTPUTS],
-        required=True,
         help="; ".join(f"{output.name}: {output.doc.replace('`', '')}" for output in outputs.OUTPUTS),
     )
     parser.add_argument(
@@ -58,13 +59,26 @@ def _add_export(commands: _Commands) -> None:
         "and divided as the format has it; onionperf and data need one. A device or a FIFO is written to, a "
         "symlink is followed",
     )
+    parser.add_argument(
+        "--dictionary",
+        action="store_true",
+        help="instead, print the data dictionary: the columns of csv and parquet, with types, units and meanings",
+    )
     filter_options(parser, _asked())
     parser.add_argument("--limit", type=argument(count), metavar="N", help="at most so many")
     parser.set_defaults(command=guarded(_export))
 
 
 def _export(options: argparse.Namespace) -> int:
-    from perfd.cli.export import export  # noqa: PLC0415 - --help must not wait for it
+    if options.dictionary:
+        from perfd.formats import dictionary  # noqa: PLC0415 - --help must not wait for it
+
+        sys.stdout.write(dictionary.markdown())
+        return 0
+    if options.format is None:
+        complain("say which format: --format " + "|".join(output.name for output in outputs.OUTPUTS))
+        return 2
+    from perfd.cli.export import export  # noqa: PLC0415
 
     config = load_config(options.config)
     output = None if options.output is None else Path(options.output)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
+from typing import BinaryIO
 
 import attrs
 
@@ -111,9 +112,7 @@ def _check_place(row: Output, output: Path | None) -> None:
 
 def _write_standard_output(row: Output, pages: Pages, refusals: Refusals) -> None:
     if isinstance(row.writer, Table):
-        with row.writer.open(standard_output()) as writer:
-            for page in pages:
-                writer.write(page)
+        _write_table(row.writer, pages, standard_output())
     else:
         assert isinstance(row.writer, Lines)
         sys.stdout.writelines(_text(row.writer, pages, refusals))
@@ -139,6 +138,13 @@ def _text(form: Lines, pages: Pages, refusals: Refusals) -> Iterator[str]:
             refusals.refuse(measurement, error)
 
 
+def _write_table(form: Table, pages: Pages, opened: BinaryIO) -> None:
+    writer = form.open(opened)
+    for page in pages:
+        writer.write(page)
+    writer.close()
+
+
 def _write_files(row: Output, pages: Pages, output: Path, files: Destinations, refusals: Refusals) -> None:
     """One file, or a directory of them."""
     form = row.writer
@@ -149,9 +155,8 @@ def _write_files(row: Output, pages: Pages, output: Path, files: Destinations, r
     else:
         path = output / f"measurements{row.suffix}" if output.is_dir() else output
         if isinstance(form, Table):
-            with files.appending(path) as opened, form.open(opened) as writer:
-                for page in pages:
-                    writer.write(page)
+            with files.appending(path) as opened:
+                _write_table(form, pages, opened)
         elif isinstance(form, Lines):
             files.append(path, _text(form, pages, refusals))
 

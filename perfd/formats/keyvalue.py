@@ -106,6 +106,12 @@ def line(measurement: Measurement) -> str:
     return " ".join(f"{key}={value}" for key, value in pairs(measurement).items())
 
 
+def extra_pairs(extra: Mapping[str, Any]) -> list[str]:
+    """The pairs of keys of ``extra`` alone, as in a line. Raises FormatError."""
+    encode = CODECS[Kind.EXTRA].encode
+    return [f"{key}={encode(value)}" for key, value in _extras(extra)]
+
+
 Members = Callable[[Mapping[Any, Any]], Iterator[tuple[str, Any]]]
 
 

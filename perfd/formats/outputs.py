@@ -7,7 +7,6 @@ the row's suffix too, or with its media type as ``Accept``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
 import attrs
@@ -48,16 +47,18 @@ class Documents:
 
 
 class GroupWriter(Protocol):
-    """Takes a group of measurements at a time."""
+    """Takes a group of measurements at a time. Without ``close`` the file is not whole."""
 
     def write(self, measurements: Iterable[Measurement]) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @attrs.frozen
 class Table:
     """A single file that is not text, written in order."""
 
-    open: Callable[[BinaryIO], AbstractContextManager[GroupWriter]]
+    open: Callable[[BinaryIO], GroupWriter]
 
 
 @attrs.frozen(kw_only=True)
@@ -126,7 +127,7 @@ OUTPUTS: tuple[Output, ...] = (
         name="csv",
         suffix=".csv",
         media_type="text/csv",
-        doc="a table with a header; keys of a kind's own are JSON in the column `EXTRA`",
+        doc="a table with a header; its columns are those of the data dictionary (`perfd export --dictionary`)",
         writer=Lines(lambda measurement, _: table.csv_line(measurement), table.csv_header()),
     ),
     Output(
@@ -140,7 +141,7 @@ OUTPUTS: tuple[Output, ...] = (
         name="parquet",
         suffix=".parquet",
         media_type="application/vnd.apache.parquet",
-        doc="Apache Parquet; needs the extra `parquet` (pyarrow) and a file",
+        doc="the same as Apache Parquet, with units and descriptions; needs the extra `parquet` (pyarrow)",
         writer=Table(table.ParquetWriter),
     ),
 )

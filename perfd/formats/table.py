@@ -1,35 +1,29 @@
 """Measurements as tables, for other programs: CSV, JSON lines and Parquet. Of these, only JSON lines are read.
 
-CSV and Parquet have the same columns: one for each of ``record.FIELDS`` that is a single value, named by its
-key, then DATAPERCn and PARTIALn for the counts that Tor Metrics knows, then EXTRA, a JSON object with what belongs
-to one type of experiment and with other counts. What is missing is empty (CSV) or null (Parquet). Times are seconds
-since the epoch, UTC. JSON lines have one object per line, ``Measurement.as_dict``, and give back the same record.
+CSV and Parquet have the columns of the ``dictionary``. What is missing is empty (CSV) or null (Parquet). Times are
+timestamps in UTC, in CSV as ISO 8601 has them, and lists are comma lists there. JSON lines have one object per
+line, ``Measurement.as_dict``, and give back the same record.
 """
 
 from __future__ import annotations
 
-import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
 from importlib import import_module
-from types import TracebackType
 from typing import Any, BinaryIO
 
+from perfd.formats.dictionary import COLUMNS, Column, row
 from perfd.formats.errors import Damage, FormatError, damage_of, shown
 from perfd.formats.json_object import JsonObject
 from perfd.formats.values import check_line
-from perfd.record import DECILES, FIELDS, PARTIALS, Kind, Measurement, Outcome
+from perfd.record import FIELDS, Kind, Measurement, Outcome
 
-_SINGLE = tuple(field for field in FIELDS if field.kind not in (Kind.TIMES, Kind.EXTRA))
-
-COLUMNS: tuple[str, ...] = (
-    *(field.key for field in _SINGLE),
-    *(f"DATAPERC{n}" for n in DECILES),
-    *(f"PARTIAL{n}" for n in PARTIALS),
-    "EXTRA",
-)
-"""The columns of CSV and Parquet."""
+GROUP = 5000
+"""Rows of a group of a Parquet file, at least."""
 
 
 class MissingLibraryError(Exception):
@@ -72,51 +66,49 @@ def parse_json(line: str) -> Measurement:
         raise item.wrong("outcome", f"{shown(fields['outcome'])} is no outcome") from None
 
 
+NAMES = tuple(column.name for column in COLUMNS)
+
+
 def csv_header() -> str:
     """The first line of a CSV file."""
-    return _csv_line(COLUMNS)
+    return _csv_line(NAMES)
 
 
 def csv_line(measurement: Measurement) -> str:
     """A measurement as a line of CSV (RFC 4180, but with plain line ends)."""
-    row = zip(_KINDS, _row(measurement), strict=True)
-    return _csv_line(["" if value is None else _TEXTS[kind](value) for kind, value in row])
+    cells = zip(_WRITERS, row(measurement), strict=True)
+    return _csv_line(["" if value is None else write(value) for write, value in cells])
 
 
 def _csv_line(cells: Iterable[str]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue()
+    return ",".join(['"' + cell.replace('"', '""') + '"' if _SPECIAL(cell) else cell for cell in cells]) + "\n"
 
 
-def _row(m: Measurement) -> list[Any]:
-    """The values of ``COLUMNS``."""
-    row = [getattr(m, field.name) for field in _SINGLE]
-    row += [m.dataperc.get(n) for n in DECILES]
-    row += [m.partial.get(n) for n in PARTIALS]
-    extra: dict[str, Any] = dict(m.extra)
-    extra |= {f"DATAPERC{n}": at for n, at in m.dataperc.items() if n not in DECILES}
-    extra |= {f"PARTIAL{n}": at for n, at in m.partial.items() if n not in PARTIALS}
-    row.append(json.dumps(extra) if extra else None)
-    return row
+_SPECIAL = re.compile('[,"\r\n]').search  # the csv module leaves a carriage return as it is
 
 
-_KINDS: tuple[Kind, ...] = (
-    *(field.kind for field in _SINGLE),
-    *((Kind.TIME,) * (len(DECILES) + len(PARTIALS))),
-    Kind.EXTRA,
-)
+def timestamp(seconds: float) -> str:
+    """A time as ISO 8601 has it, to the microsecond, in UTC."""
+    whole, microseconds = divmod(round(seconds * 1e6), 1_000_000)
+    return f"{_to_the_second(whole)}.{microseconds:06d}Z"
+
+
+@lru_cache(maxsize=1024)  # the steps of a run are in few seconds
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
 
 _TEXTS: Mapping[Kind, Callable[[Any], str]] = {
     Kind.TEXT: lambda value: str(getattr(value, "value", value)),
     Kind.INT: str,
     Kind.FLOAT: repr,
-    Kind.TIME: "{:.6f}".format,
-    Kind.BOOL: lambda value: "1" if value else "0",
+    Kind.TIME: timestamp,
+    Kind.BOOL: lambda value: "true" if value else "false",
     Kind.TEXTS: ",".join,
-    Kind.FLOATS: lambda numbers: ",".join(map(repr, numbers)),
-    Kind.EXTRA: str,
+    Kind.FLOATS: lambda numbers: ",".join("" if number is None else repr(number) for number in numbers),
 }
+
+_WRITERS = [_TEXTS[column.kind] for column in COLUMNS]
 
 
 class _Sink(io.RawIOBase):
@@ -142,48 +134,75 @@ class _Sink(io.RawIOBase):
         self._opened.flush()
 
 
+def load_parquet() -> tuple[Any, Any]:
+    """pyarrow and pyarrow.parquet: large, and an extra that need not be there. Raises MissingLibraryError."""
+    try:
+        return import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError:
+        raise MissingLibraryError(
+            "Parquet needs the library pyarrow, which is not installed: pip install 'perfd[parquet]'"
+        ) from None
+
+
 class ParquetWriter:
-    """Writes a Parquet file (zstd) a group of rows at a time; a context manager.
+    """Writes a Parquet file (zstd) in groups of rows. Columns have unit and description.
 
     Raises MissingLibraryError if pyarrow is not installed.
     """
 
     def __init__(self, opened: BinaryIO) -> None:
-        try:
-            pyarrow: Any = import_module("pyarrow")  # large, and an extra that need not be there
-            parquet: Any = import_module("pyarrow.parquet")
-        except ImportError:
-            raise MissingLibraryError(
-                "Parquet needs the library pyarrow, which is not installed: pip install 'perfd[parquet]'"
-            ) from None
-        types = {
-            Kind.TEXT: pyarrow.string(),
-            Kind.INT: pyarrow.int64(),
-            Kind.FLOAT: pyarrow.float64(),
-            Kind.TIME: pyarrow.float64(),
-            Kind.BOOL: pyarrow.bool_(),
-            Kind.TEXTS: pyarrow.list_(pyarrow.string()),
-            Kind.FLOATS: pyarrow.list_(pyarrow.float64()),
-            Kind.EXTRA: pyarrow.string(),
-        }
-        self._pyarrow = pyarrow
-        self._schema = pyarrow.schema([(name, types[kind]) for name, kind in zip(COLUMNS, _KINDS, strict=True)])
+        self._pyarrow, parquet = load_parquet()
+        self._schema = self._pyarrow.schema(list(map(self._field, COLUMNS)))
         self._writer = parquet.ParquetWriter(_Sink(opened), self._schema, compression="zstd")
-
-    def __enter__(self) -> ParquetWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.close()
+        self._waiting: list[Any] = []  # parts of the next group
 
     def write(self, measurements: Iterable[Measurement]) -> None:
-        """Add a group of rows."""
-        columns = list(zip(*map(_row, measurements), strict=True))
-        columns[COLUMNS.index("OUTCOME")] = tuple(o.value for o in columns[COLUMNS.index("OUTCOME")])
+        """Add rows."""
+        rows = list(map(row, measurements))
+        if not rows:
+            return
         arrays = [
-            self._pyarrow.array(column, type=field.type)
-            for column, field in zip(columns, self._schema, strict=True)
+            self._pyarrow.array(_CELLS[column.kind](values), type=field.type)
+            for column, values, field in zip(COLUMNS, zip(*rows, strict=True), self._schema, strict=True)
         ]
-        self._writer.write_table(self._pyarrow.Table.from_arrays(arrays, schema=self._schema))
+        self._waiting.append(self._pyarrow.RecordBatch.from_arrays(arrays, schema=self._schema))
+        if sum(batch.num_rows for batch in self._waiting) >= GROUP:
+            self._write_group()
+
+    def close(self) -> None:
+        """Write what is left, and the end of the file."""
+        if self._waiting:
+            self._write_group()
+        self._writer.close()
+
+    def _write_group(self) -> None:
+        self._writer.write_table(self._pyarrow.Table.from_batches(self._waiting, schema=self._schema))
+        self._waiting = []
+
+    def _field(self, column: Column) -> Any:
+        metadata = {"description": column.doc} | ({"unit": column.unit} if column.unit else {})
+        return self._pyarrow.field(column.name, self._type(column.kind), metadata=metadata)
+
+    def _type(self, kind: Kind) -> Any:
+        arrow = self._pyarrow
+        return {
+            Kind.TEXT: arrow.string(),
+            Kind.INT: arrow.int64(),
+            Kind.FLOAT: arrow.float64(),
+            Kind.TIME: arrow.timestamp("us", tz="UTC"),
+            Kind.BOOL: arrow.bool_(),
+            Kind.TEXTS: arrow.list_(arrow.string()),
+            Kind.FLOATS: arrow.list_(arrow.float64()),
+        }[kind]
+
+
+def _microseconds(times: Iterable[float | None]) -> list[int | None]:
+    return [None if seconds is None else round(seconds * 1e6) for seconds in times]
+
+
+_CELLS: Mapping[Kind, Callable[[Iterable[Any]], Iterable[Any]]] = {
+    **dict.fromkeys(Kind, list),
+    Kind.TEXT: lambda texts: [None if text is None else str(getattr(text, "value", text)) for text in texts],
+    Kind.TIME: _microseconds,
+}
+"""What the values of a column are for pyarrow."""

@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
 
@@ -18,8 +19,8 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.cli.destinations import Destinations
-from perfd.formats import table, torperf_rules
-from perfd.record import DECILES, FIELDS, PARTIALS, Circuit, Measurement, Outcome, Stream
+from perfd.formats import dictionary, table, torperf_rules
+from perfd.record import Circuit, Measurement, Outcome, Stream
 from tests.support.stored import Stored
 from tests.support.strategies import typical
 
@@ -178,35 +179,44 @@ class ExportTests(SynchronousTestCase):
             self.assertEqual(other.measurements(), runs())
 
     def test_csv(self) -> None:
-        """A column for each field and count; missing values are empty, times have microseconds."""
+        """The columns of the dictionary; missing values are empty, times are timestamps, nothing is JSON."""
         rows = list(csv.DictReader(io.StringIO(self.export("csv", "all.csv").read_text())))
         self.assertEqual(len(rows), len(runs()))
-        singles = {f.key for f in FIELDS} - {"DATAPERC", "PARTIAL", "EXTRA"}
-        counts = {f"DATAPERC{n}" for n in DECILES} | {f"PARTIAL{n}" for n in PARTIALS}
-        self.assertEqual(set(rows[0]), singles | counts | {"EXTRA"})
-        self.assertEqual(rows[0]["START"], "1700000000.012345")
-        self.assertEqual(rows[0]["CONFLUX"], "1")
-        self.assertEqual(json.loads(rows[6]["EXTRA"]), {"ROUND": 3, "note": "a b=c"})
-        self.assertEqual(rows[7]["DATACOMPLETE"], "")
-        self.assertEqual(rows[9]["OUTCOME"], "skipped")
-
-    def test_counts_without_a_column(self) -> None:
-        """A count that Tor Metrics does not know is not lost: it is in EXTRA."""
-        line = table.csv_line(typical(0, dataperc={15: 2.5}, partial={99: 3.5}))
-        row = dict(zip(table.COLUMNS, next(csv.reader([line])), strict=True))
-        self.assertEqual(json.loads(row["EXTRA"]), {"DATAPERC15": 2.5, "PARTIAL99": 3.5})
+        self.assertEqual(tuple(rows[0]), table.NAMES)
+        self.assertEqual(rows[0]["start"], "2023-11-14T22:13:20.012345Z")
+        self.assertEqual(rows[0]["conflux"], "true")
+        self.assertEqual(rows[6]["other_keys"], "ROUND=3 note=a%20b%3Dc")
+        self.assertEqual(rows[7]["datacomplete"], "")
+        self.assertEqual(rows[9]["outcome"], "skipped")
+        self.assertEqual([float(rows[0][name]) for name in ("circuit_s", "complete_s")], [0.412345, 1.234567])
 
     def test_parquet(self) -> None:
-        """Parquet has CSV's columns with types."""
+        """Parquet has CSV's columns with types, units and descriptions, in groups of rows."""
         parquet = pytest.importorskip("pyarrow.parquet")
-        found = parquet.read_table(self.export("parquet", "all.parquet"))
-        self.assertEqual(tuple(found.column_names), table.COLUMNS)
+        with mock.patch.object(table, "GROUP", 4), mock.patch("perfd.cli.export.GROUP", 2):
+            path = self.export("parquet", "all.parquet")
+        self.assertEqual(parquet.ParquetFile(path).num_row_groups, 3)
+        found = parquet.read_table(path)
+        self.assertEqual(tuple(found.column_names), table.NAMES)
         rows = found.to_pylist()
-        self.assertEqual([row["ID"] for row in rows], [m.id for m in runs()])
-        self.assertEqual(rows[0]["START"], typical(0).start)
-        self.assertEqual(rows[0]["PATH"], list(typical(0).path or ()))
-        self.assertIs(rows[0]["CC_SS"], False)
-        self.assertIsNone(rows[9]["SOCKET"])
+        self.assertEqual([row["id"] for row in rows], [m.id for m in runs()])
+        self.assertEqual(rows[0]["start"], datetime(2023, 11, 14, 22, 13, 20, 12345, UTC))
+        self.assertEqual(rows[0]["path"], list(typical(0).path or ()))
+        self.assertIs(rows[0]["cc_ss"], False)
+        self.assertEqual(rows[0]["outcome"], "ok")
+        self.assertIsNone(rows[9]["socket"])
+        field = found.schema.field("throughput_mbit_s")
+        self.assertEqual(field.metadata[b"unit"], b"Mbit/s")
+        self.assertIn(b"dataresponse to datacomplete", field.metadata[b"description"])
+        self.assertTrue(all(field.metadata[b"description"] for field in found.schema))
+
+    def test_dictionary(self) -> None:
+        """It is printed without a database or a format; an export without a format is told which there are."""
+        code, out, _ = self.instance.perfd("export", "--dictionary")
+        self.assertEqual((code, out), (0, dictionary.markdown()))
+        code, _, err = self.instance.perfd("export")
+        self.assertEqual(code, 2)
+        self.assertIn("--format tpf|onionperf|", err)
 
     def test_parquet_without_its_library(self) -> None:
         """The message says how to install it, and no file is left."""

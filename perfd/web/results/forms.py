@@ -4,18 +4,40 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, Protocol
 
 from perfd.web.description import JSON, STRING, Schema, array_of, object_of
 
 
+class Pages(Protocol):
+    """A list that is being written. Its methods are for a reader thread, one call at a time."""
+
+    def add(self, records: Iterable[Any]) -> None:
+        """Further records."""
+
+    def taken(self) -> bytes:
+        """The bytes of what was added; they need not be all of it yet."""
+
+    def end(self, cursor: str | None) -> bytes:
+        """The last bytes. ``cursor`` is what the query for the next page gives as ``after``; None at the end."""
+
+
 class Format(Protocol):
-    """How a list is written: what is before, of, between and after its records."""
+    """How a list is written, and one record."""
 
     content_type: bytes
     leaves_out: tuple[str, ...] = ()
     """What has no place in it."""
+
+    is_compressed: bool = False
+    """Whether compressing it would be in vain."""
+
+    def pages(self, name: str) -> Pages:
+        """A list of this name that begins."""
+
+    def one(self, record: Any) -> bytes:
+        """One record by itself; likewise for a reader thread."""
 
     def for_query(self, arguments: Container[str]) -> Format:
         """The format of an answer to a query with these arguments."""
@@ -31,17 +53,49 @@ class Format(Protocol):
     def one_schema(self, record: type[Any]) -> Schema:
         """What one record is."""
 
-    def before(self, name: str) -> str: ...
 
-    def record(self, record: Any) -> str: ...
+class Text(Format, Protocol):
+    """A format of text: what is before, of, between and after its records."""
 
     between: str
 
-    def after(self, cursor: str | None) -> str:
-        """``cursor`` is what the query for the next page gives as ``after``; None at the end."""
+    def record(self, record: Any) -> str: ...
+
+    def before(self, name: str) -> str: ...
+
+    def after(self, cursor: str | None) -> str: ...
+
+    def pages(self, name: str) -> Pages:
+        return _TextPages(self, name)
+
+    def one(self, record: Any) -> bytes:
+        return (self.record(record).rstrip("\n") + "\n").encode()
 
 
-class Json(Format):
+class _TextPages(Pages):
+    def __init__(self, form: Text, name: str) -> None:
+        self._form = form
+        self._texts: list[str] = []
+        self._before = form.before(name)
+        self._has_written = False
+
+    def add(self, records: Iterable[Any]) -> None:
+        self._texts += map(self._form.record, records)
+
+    def taken(self) -> bytes:
+        between = self._form.between
+        text, self._texts = between.join(self._texts), []
+        if text and self._has_written:
+            text = between + text
+        self._has_written = self._has_written or bool(text)
+        before, self._before = self._before, ""
+        return (before + text).encode()
+
+    def end(self, cursor: str | None) -> bytes:
+        return self.taken() + self._form.after(cursor).encode()
+
+
+class Json(Text):
     """``{"results": [...], "next": "..."}``, a record per line."""
 
     content_type = JSON.encode()
@@ -66,7 +120,7 @@ class Json(Format):
         return f'], "next": {json.dumps(cursor)}}}\n'
 
 
-class Lines(Format):
+class Lines(Text):
     """Text that ``render`` makes of each record, with its line end; it may be empty."""
 
     between = ""

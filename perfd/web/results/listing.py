@@ -64,22 +64,19 @@ class ResultPages(Generic[R]):
 
     def __init__(self, records: Records[R], form: Format, wanted: Window) -> None:
         self._records = records
-        self._form = form
         self._wanted = wanted
         self._left = DEFAULT_LIMIT if wanted.limit is None else wanted.limit
         self._exhausted = False
-        self._written = False
-        self._before = form.before(records.name)
+        self._pages = form.pages(records.name)
         self.complete = False
 
     def next(self, reader: StoreReader) -> bytes:
         """The bytes of the next page; the last sets ``complete``."""
-        texts: list[str] = []
         left = PAGE
         while left and not self.complete:
             size = min(BATCH, left, self._left)
             found = self._records.select(reader, attrs.evolve(self._wanted, limit=size))
-            texts += map(self._form.record, found)
+            self._pages.add(found)
             left -= size
             self._left -= size
             if found:
@@ -87,25 +84,18 @@ class ResultPages(Generic[R]):
             self._exhausted = len(found) < size
             self.complete = self._exhausted or not self._left
             time.sleep(BREATH)
-        return self._encoded(texts)
+        return self._taken()
 
     def nothing(self) -> bytes:
         """The bytes of an empty list."""
         self.complete = self._exhausted = True
-        return self._encoded([])
+        return self._taken()
 
-    def _encoded(self, texts: list[str]) -> bytes:
-        form = self._form
-        text = form.between.join(texts)
-        if text and self._written:
-            text = form.between + text
-        self._written = self._written or bool(text)
-        before, self._before = self._before, ""
-        after = ""
-        if self.complete:
-            cursor = None if self._exhausted else self._wanted.after
-            after = form.after(cursor and written_cursor(cursor))
-        return (before + text + after).encode()
+    def _taken(self) -> bytes:
+        if not self.complete:
+            return self._pages.taken()
+        cursor = None if self._exhausted else self._wanted.after
+        return self._pages.end(cursor and written_cursor(cursor))
 
 
 def written_cursor(cursor: tuple[float, str]) -> str:
@@ -231,7 +221,7 @@ class Listing(Answer, Generic[R]):
     async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
         form = chosen(self._formats, request).for_query(arguments)
         pages = ResultPages(self._records, form, self._records.window(**{**arguments, **self._fixed}))
-        sending = Sending(pages, gzip=accepts_gzip(request), known=known_tags(request))
+        sending = Sending(pages, gzip=not form.is_compressed and accepts_gzip(request), known=known_tags(request))
         reader = self.database.reader_for(request)
         try:
             start = await reader.run(sending.start)
@@ -276,16 +266,21 @@ class One(Answer, Generic[R]):
     async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
         read = self._records.one
         assert read is not None
-        try:
-            found = await self.database.reader_for(request).run(lambda reader: read(reader, self._id))
-        except NoDatabaseError:
-            found = None
-        if found is None:
-            raise WebError(404, f"{self._id[:64]!r} is not among the {self._records.name}")
         form = chosen(self._formats, request).for_query(("id",))
+
+        def query(reader: StoreReader) -> bytes | None:
+            record = read(reader, self._id)
+            return None if record is None else form.one(record)
+
+        try:
+            body = await self.database.reader_for(request).run(query)
+        except NoDatabaseError:
+            body = None
+        if body is None:
+            raise WebError(404, f"{self._id[:64]!r} is not among the {self._records.name}")
         request.setHeader(b"Content-Type", form.content_type)
         request.setHeader(b"Vary", b"Accept")
-        request.respond((form.record(found).rstrip("\n") + "\n").encode())
+        request.respond(body)
 
 
 def _set_headers(request: Request, form: Format, sending: Sending[Any], start: Start) -> None:

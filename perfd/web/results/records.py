@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+import io
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,17 @@ import attrs
 
 from perfd.formats import outputs
 from perfd.formats.errors import FormatError
+from perfd.formats.table import MissingLibraryError
 from perfd.record import Circuit, Measurement, Stream, TorEvent
 from perfd.store import parameters
 from perfd.store.filters import CircuitFilter, EventFilter, Filter, StreamFilter
 from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS
+from perfd.web.description import Schema
+from perfd.web.errors import WebError
 from perfd.web.request import Described
 from perfd.web.results.answers import PublicDatabase
-from perfd.web.results.forms import Format, Json, Lines
+from perfd.web.results.forms import Format, Json, Lines, Pages
 from perfd.web.results.listing import Listing, Records
 from perfd.web.results.load_files import KINDS, LoadFile
 
@@ -92,7 +96,9 @@ class Results(Listing[Measurement]):
 
 def by_suffix() -> dict[str, Format]:
     """The formats that have an address of their own, ``/results.tpf``; that of JSON is the one without a suffix."""
-    return {row.suffix: lines for row, lines in _line_formats()} | {".json": RESULT_AS_JSON}
+    rows = [(row, row.writer) for row in outputs.OUTPUTS]
+    tables = {row.suffix: _Binary(row, table) for row, table in rows if isinstance(table, outputs.Table)}
+    return {**{row.suffix: lines for row, lines in _line_formats()}, ".json": RESULT_AS_JSON, **tables}
 
 
 def by_media_type() -> dict[str, Format]:
@@ -132,3 +138,56 @@ class _OutputLines(Lines):
             return "" if left_out else self._form.line(measurement, DECIMALS)
         except FormatError:
             return ""
+
+
+class _Binary(Format):
+    """A row of the table of outputs that is no text."""
+
+    is_compressed = True
+
+    def __init__(self, row: outputs.Output, table: outputs.Table) -> None:
+        self.content_type = row.media_type.encode()
+        self._table = table
+
+    def list_schema(self, name: str, record: type[Any]) -> Schema:
+        return {}
+
+    def one_schema(self, record: type[Any]) -> Schema:
+        return {}
+
+    def pages(self, name: str) -> Pages:
+        return _BinaryPages(self._table)
+
+    def one(self, record: Measurement) -> bytes:
+        pages = self.pages("results")
+        pages.add([record])
+        return pages.end(None)
+
+
+class _BinaryPages(Pages):
+    def __init__(self, table: outputs.Table) -> None:
+        self._table = table
+        self._written = io.BytesIO()
+        self._writer: outputs.GroupWriter | None = None
+
+    def _begun(self) -> outputs.GroupWriter:
+        # Here, in the reader thread: it loads a large library.
+        if self._writer is None:
+            try:
+                self._writer = self._table.open(self._written)
+            except MissingLibraryError as error:
+                raise WebError(503, str(error)) from None
+        return self._writer
+
+    def add(self, records: Iterable[Measurement]) -> None:
+        self._begun().write(records)
+
+    def taken(self) -> bytes:
+        taken = self._written.getvalue()
+        self._written.seek(0)
+        self._written.truncate()
+        return taken
+
+    def end(self, cursor: str | None) -> bytes:
+        self._begun().close()
+        return self.taken()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import sqlite3
+import sys
 from contextlib import closing
+from unittest import mock
 from urllib.parse import quote
 
 import attrs
+import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import succeed
 
@@ -223,6 +227,34 @@ class FormatTests(ResultsCase):
         self.fill(typical(20, filesize=2**40))
         self.assertEqual(self.ids()[0], 20)
         self.assertEqual(self.body("/results.tpf").count(b"@type"), 7)
+
+
+class TableTests(ResultsCase):
+    """Parquet, which is no text."""
+
+    def test_parquet(self) -> None:
+        """A list of any length and a single record, made in the reader's thread, never compressed again."""
+        parquet = pytest.importorskip("pyarrow.parquet")
+        count = 1203  # three pages
+        self.fill(*(typical(n) for n in range(count)))
+        for headers in ((), ("Accept-Encoding: gzip",)):
+            body = self.body(f"/results.parquet?limit={count}", *headers)
+            rows = parquet.read_table(io.BytesIO(body)).to_pylist()
+            self.assertEqual([int(row["id"], 16) for row in rows], list(range(count))[::-1])
+        (row,) = parquet.read_table(io.BytesIO(self.body(f"/results.parquet/{typical(7).id}"))).to_pylist()
+        self.assertEqual(row["complete_s"], 1.234567)
+        body = self.body("/results.parquet?source=nobody")
+        self.assertEqual(parquet.read_table(io.BytesIO(body)).num_rows, 0)
+        status, headers, _ = self.ask(get("/results.parquet?limit=5"))
+        self.assertEqual((status, headers["Content-Type"]), (200, "application/vnd.apache.parquet"))
+        self.assertIn("ETag", headers)
+
+    def test_parquet_without_its_library(self) -> None:
+        """The answer says what is missing."""
+        self.fill(typical())
+        with mock.patch.dict(sys.modules, {"pyarrow": None}):
+            message = self.fails(get("/results.parquet"), 503)
+        self.assertIn("pyarrow", message)
 
 
 class CacheTests(ResultsCase):
