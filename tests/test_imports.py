@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "cli": "*",
     "client": {"clock", "record", "wire"},
     "clock": set(),
-    "comparison": {"analysis", "record"},
+    "comparison": {"analysis", "experiments", "interfaces", "record", "socks", "tor"},
     "config": {"units"},
     "daemon": {
         "clock",

@@ -74,3 +74,27 @@ def sample_size(
     z = normal.inv_cdf(0.975) + normal.inv_cdf(power)
     runs = inflation * z**2 / (6 * delta**2 * integral**2) * (2 * block_size + 1) / (2 * block_size)
     return SampleSize(block_size, math.ceil(runs / block_size), delta, power)
+
+
+def best_block_size(a: Sequence[tuple[int, float]], b: Sequence[tuple[int, float]], default: int = 6) -> int:
+    """The runs of each arm in a block, from 4 to 12, with which a shift needs the fewest runs.
+
+    ``a`` and ``b`` are a pilot's runs of each arm: their places in the order of time, and their values, of which
+    the arm's median is taken away first. For each size the runs are cut into blocks anew, so that a drift makes
+    long blocks noisy. ``default`` stays unless another one saves 5 % of the runs, or where the pilot says too
+    little.
+    """
+    residuals: list[tuple[int, float]] = []
+    for arm in (a, b):
+        middle = of_sorted(sorted(value for _, value in arm), 0.5) if arm else 0.0
+        residuals += [(place, value - middle) for place, value in arm if math.isfinite(value)]
+    ordered = [value for _, value in sorted(residuals)]
+    needed = {}
+    for size in BLOCK_SIZES:
+        cut = [Block(ordered[n : n + 2 * size], ()) for n in range(0, len(ordered) - 2 * size + 1, 2 * size)]
+        try:
+            needed[size] = (2 * size + 1) / (2 * size) / density_integral(cut) ** 2
+        except ValueError:
+            return default
+    best = min(needed, key=needed.__getitem__)
+    return best if needed[best] < 0.95 * needed[default] else default

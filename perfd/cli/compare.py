@@ -6,6 +6,7 @@ import argparse
 import re
 import time
 from pathlib import Path
+from secrets import randbelow
 from typing import TYPE_CHECKING, Any
 
 from perfd.cli.arguments import (
@@ -13,6 +14,7 @@ from perfd.cli.arguments import (
     TIMES,
     argument,
     config_option,
+    count,
     display,
     display_options,
     filter_options,
@@ -22,6 +24,8 @@ from perfd.cli.output import complain
 from perfd.cli.times import parse_time
 from perfd.comparison.metrics import METRICS, PRIMARY
 from perfd.config import load_config
+from perfd.config.reader import NETWORKS
+from perfd.instance import CONFIG_FILE
 from perfd.store import parameters
 
 if TYPE_CHECKING:
@@ -52,8 +56,78 @@ def add_command(commands: _Commands) -> None:
         )
     filter_options(parser, list(ASKED.values()))
     common_options(parser)
+    _add_lab_options(parser)
     config_option(parser)
     parser.set_defaults(command=guarded(_compare))
+
+
+def _add_lab_options(parser: argparse.ArgumentParser) -> None:
+    """Add those of a comparison that is measured at once."""
+    lab = parser.add_argument_group(
+        "measure at once",
+        "With two arms, downloads (or another --type, --size, --server) are made for this question, in blocks of "
+        "random order, over tors that share data directories.",
+    )
+    lab.add_argument(
+        "--arm",
+        action="append",
+        default=[],
+        type=argument(_arm),
+        metavar="NAME=OPTIONS",
+        help="A, then B: lines of a torrc, binary=PATH, or options of the experiment, with ; between",
+    )
+    lab.add_argument(
+        *("-o", "--option"),
+        action="append",
+        default=[],
+        type=argument(_pair),
+        metavar="OPTION=VALUE",
+        help="any option of the experiment of both arms, as in perfd.conf",
+    )
+    lab.add_argument("--network", choices=NETWORKS, help="default: as in perfd.conf, or testnet without one")
+    lab.add_argument(
+        "--until-decided", action="store_true", help="look five times, and end as soon as it is decided"
+    )
+    lab.add_argument(
+        "--effect",
+        type=argument(per_cent),
+        metavar="PERCENT",
+        help="the change that enough runs are made to find (default: the margin, or 3%% if that is 0)",
+    )
+    lab.add_argument("--blocks", type=argument(count), metavar="N", help="so many blocks, whatever the pilot says")
+    lab.add_argument("--block-size", type=argument(_block_size), metavar="N", help="runs of each arm in a block")
+    lab.add_argument("--seed", type=argument(count), metavar="N", help="of the random order (default: a new one)")
+    lab.add_argument(
+        "--inject",
+        type=argument(per_cent),
+        default=0.0,
+        metavar="PERCENT",
+        help="slow B down by this share of the pilot's median, by a delay in front of its SOCKS port, to check "
+        "that a difference is found",
+    )
+    lab.add_argument(
+        "--records", type=Path, metavar="FILE", help="also write all measurements, a JSON object per line"
+    )
+
+
+def _arm(text: str) -> Any:
+    from perfd.comparison.design import Arm  # noqa: PLC0415
+
+    return Arm.parse(text)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r} is not OPTION=VALUE")
+    return name.strip(), value.strip()
+
+
+def _block_size(text: str) -> int:
+    size = count(text)
+    if not 2 <= size <= 100:
+        raise ValueError("a block has 2 to 100 runs of each arm")
+    return size
 
 
 def common_options(parser: argparse.ArgumentParser) -> None:
@@ -93,12 +167,49 @@ def filter_of(text: str) -> tuple[str, Any]:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    if not options.a or not options.b:
-        complain("compare: say what is compared: --a FILTER=VALUE and --b FILTER=VALUE")
+    if len(options.arm) == 2:
+        return _lab(options)
+    if not options.a or not options.b or options.arm:
+        complain(
+            "compare: say what is compared: --a FILTER=VALUE and --b FILTER=VALUE, or two of --arm NAME=OPTIONS"
+        )
         return 2
-    from perfd.cli.comparing import Showing, compare_stored, conclude_with  # noqa: PLC0415 - --help must not wait for it
+    from perfd.cli.comparing import Showing, compare_stored, conclude_with  # noqa: PLC0415 - --help must not wait
 
     config = load_config(options.config)
     common = {name: getattr(options, name) for name in ASKED}
     showing = Showing(options.primary, options.margin, options.report, display(options))
     return conclude_with(lambda: compare_stored(config, common, dict(options.a), dict(options.b), showing), showing)
+
+
+LAB_OPTIONS = ("type", "size", "server")
+"""The filters that are options of the experiment where it is measured at once."""
+
+
+def _lab(options: argparse.Namespace) -> int:
+    from perfd.cli.compare_lab import LabComparison, Trial  # noqa: PLC0415
+    from perfd.cli.comparing import Showing, conclude_with  # noqa: PLC0415
+
+    for name in ASKED:
+        if name not in LAB_OPTIONS and getattr(options, name) is not None:
+            complain(f"compare: --{name} is for stored measurements, and --arm for those that are made at once")
+            return 2
+    given = {name: str(value) for name in LAB_OPTIONS if (value := getattr(options, name)) is not None}
+    is_default = options.config == Path(CONFIG_FILE)
+    path = None if is_default and not options.config.exists() else options.config
+    a, b = options.arm
+    trial = Trial(
+        a=a,
+        b=b,
+        options=given | dict(options.option),
+        network=options.network,
+        until_decided=options.until_decided,
+        effect=options.effect or options.margin or 0.03,
+        blocks=options.blocks,
+        block_size=options.block_size,
+        seed=options.seed or randbelow(10**9) + 1,
+        inject=options.inject,
+        records=options.records,
+    )
+    showing = Showing(options.primary, options.margin, options.report, display(options))
+    return conclude_with(LabComparison(path, trial, showing).run, showing)

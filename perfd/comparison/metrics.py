@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from perfd.record import Outcome
+from perfd.record import Measurement, Outcome
 
 COUNTED = (Outcome.OK.value, Outcome.FAILED.value, Outcome.TIMEOUT.value)
 """How a run ends that says something about its arm; skipped and cancelled ones do not."""
@@ -27,6 +27,8 @@ class Metric:
     first: str | None = "start"
     last: str
     per_byte: bool = False  # of the payload: the inverse of a throughput
+    kinds: tuple[str, ...] = ()  # of experiment that have it; none named: all
+    is_onion: bool = False  # only over an onion service
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -47,6 +49,16 @@ class Metric:
         return seconds if seconds > 0 else None
 
 
+def run_of(m: Measurement) -> dict[str, Any]:
+    """A measurement as metrics want it."""
+    found: dict[str, Any] = {
+        field: m.extra.get(field) if field.isupper() else getattr(m, field)
+        for metric in METRICS.values()
+        for field in metric.fields
+    }
+    return found | {"outcome": m.outcome.value}
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -60,18 +72,46 @@ METRICS: dict[str, Metric] = {
             last="datacomplete",
             per_byte=True,
         ),
-        Metric(name="first-paint", doc="of a page, until something is painted", last="FIRSTCONTENTFULPAINT"),
-        Metric(name="load", doc="of a page, until its load event", last="LOAD"),
-        Metric(name="fully-loaded", doc="of a page, until nothing more is requested", last="FULLYLOADED"),
-        Metric(name="rtt-idle", doc="the median round trip of an idle circuit", first=None, last="RTTIDLEMEDIAN"),
-        Metric(name="rtt-load", doc="the median round trip under load", first=None, last="RTTLOADMEDIAN"),
+        Metric(
+            name="first-paint",
+            doc="of a page, until something is painted",
+            last="FIRSTCONTENTFULPAINT",
+            kinds=("pageload",),
+        ),
+        Metric(name="load", doc="of a page, until its load event", last="LOAD", kinds=("pageload",)),
+        Metric(
+            name="fully-loaded",
+            doc="of a page, until nothing more is requested",
+            last="FULLYLOADED",
+            kinds=("pageload",),
+        ),
+        Metric(
+            name="rtt-idle",
+            doc="the median round trip of an idle circuit",
+            first=None,
+            last="RTTIDLEMEDIAN",
+            kinds=("rtt",),
+        ),
+        Metric(
+            name="rtt-load",
+            doc="the median round trip under load",
+            first=None,
+            last="RTTLOADMEDIAN",
+            kinds=("rtt",),
+        ),
         Metric(
             name="onion-descriptor",
             doc="of an onion service, until its descriptor is there",
             first="HSDESCREQUESTED",
             last="HSDESCRECEIVED",
+            is_onion=True,
         ),
-        Metric(name="onion-rendezvous", doc="until an onion service came to the rendezvous", last="HSRENDJOINED"),
+        Metric(
+            name="onion-rendezvous",
+            doc="until an onion service came to the rendezvous",
+            last="HSRENDJOINED",
+            is_onion=True,
+        ),
     )
 }
 """All metrics by name; the first is the primary one unless another is declared."""

@@ -42,7 +42,9 @@ def _about_margin(conclusion: Conclusion) -> str:
 
 def metric_rows(conclusion: Conclusion) -> list[tuple[str, ...]]:
     """A row for each metric under ``HEADINGS``, the primary one first."""
-    return [_row(effect) for effect in (conclusion.primary, *conclusion.others)]
+    # At one of several looks p is not what decides.
+    rows = [_row(effect) for effect in (conclusion.primary, *conclusion.others)]
+    return rows if conclusion.design.looks is None else [(*row[:-1], "") for row in rows]
 
 
 def _row(effect: Effect) -> tuple[str, ...]:

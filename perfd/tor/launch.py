@@ -164,6 +164,15 @@ class TorService(SupervisedService):
         return self._network.trouble if self._waits_for_network and self._network is not None else super().trouble
 
     @property
+    def options(self) -> TorOptions:
+        """With what it is launched."""
+        return self._options
+
+    def change(self, options: TorOptions) -> None:
+        """Launch it with other ``options`` from the next start of this service on."""
+        self._options = options
+
+    @property
     def bootstrap_percent(self) -> int | None:
         """How far the bootstrap has come, in percent; None while there is no control connection that tells."""
         return None if self._bootstrap is None else self._bootstrap.percent

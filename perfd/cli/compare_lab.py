@@ -1,0 +1,334 @@
+"""``perfd compare --arm A=... --arm B=...``: a comparison by design, measured at once, without a daemon."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+import attrs
+from twisted.internet.defer import CancelledError
+
+from perfd.analysis.quantiles import percentile_cont
+from perfd.analysis.rank import CRITICAL
+from perfd.analysis.sample_size import best_block_size, sample_size
+from perfd.analysis.sequential import LOOKS, group_sequential
+from perfd.cli.comparing import Showing
+from perfd.cli.foreground import Interruption, run_reactor
+from perfd.cli.standalone import FREE_PORT, NotReadyError, default_path, own_instance, patience, prepare
+from perfd.cli.terminal import Progress
+from perfd.clock import Clock
+from perfd.comparison.conclusion import UNDECIDED, Conclusion, Design, TooLittleError, conclude
+from perfd.comparison.design import (
+    BLOCK_SIZE,
+    DIRECTORIES,
+    PILOT,
+    Arm,
+    DesignError,
+    Plan,
+    check_design,
+    looks_of,
+    option_name,
+)
+from perfd.comparison.metrics import METRICS, run_of
+from perfd.comparison.running import DoneRun, Place, blocks_of, in_turn, run_block
+from perfd.comparison.slowed import SlowedTor
+from perfd.config import Config, ConfigError, load_config, parse_config
+from perfd.daemon.order import StartError
+from perfd.experiments.run import TorExperiment
+from perfd.experiments.ways import MeasuredTor
+from perfd.instance import InstanceError
+from perfd.laboratory import Laboratory
+from perfd.reactor import Reactor, installed_reactor
+from perfd.record import Measurement
+from perfd.tor.events.sink import NullEventSink
+from perfd.tor.launch import TorService
+from perfd.units import format_duration
+
+NO_CBT = "LearnCircuitBuildTimeout 0"
+"""For both arms of a lab: what a tor learns about circuit build times would differ from one to the next."""
+
+
+@attrs.frozen(kw_only=True)
+class Trial:
+    """What is compared, and how long.
+
+    ``effect`` is the change that the number of blocks is to find; ``inject`` slows B by that share of the pilot's
+    median.
+    """
+
+    a: Arm
+    b: Arm
+    options: Mapping[str, str]  # of the experiment of both
+    network: str | None
+    until_decided: bool
+    effect: float
+    blocks: int | None
+    block_size: int | None
+    seed: int
+    inject: float = 0.0
+    records: Path | None = None
+
+
+class LabComparison:
+    """One comparison, from its configuration to its conclusion."""
+
+    def __init__(self, path: Path | None, trial: Trial, showing: Showing) -> None:
+        self._trial = trial
+        self._showing = showing
+        self._config = _configured(path, trial)
+        self._names = [f"tor-{n}" for n in range(1, DIRECTORIES + 1)] if self._config.tors else ["default"]
+        kind, server = self._config.experiments[0].type, self._config.experiments[0].servers[0]
+        common = self._config.tors[0].torrc_lines if self._config.tors else ()
+        try:
+            check_design(
+                *(trial.a, trial.b),
+                kind=kind,
+                server=server,
+                primary=showing.primary,
+                common=common,
+                tor=bool(self._config.tors),
+            )
+        except DesignError as error:
+            raise ConfigError([f"compare: {error}"]) from None
+        self._is_learning = not any(option_name(line) == option_name(NO_CBT) for line in common)
+        self._done: list[list[DoneRun]] = []
+        self._conclusion: Conclusion | None = None
+        self._size = trial.block_size or BLOCK_SIZE
+        self._planned = trial.blocks or 0
+        self._seconds: list[float] = []  # that each block took
+        self._injected = 0.0
+        self._log: TextIO | None = None
+        self._interruption = Interruption()
+
+    def run(self) -> Conclusion:
+        """Measure until it is decided, or done. Raises InstanceError and TooLittleError."""
+        reactor = installed_reactor()
+        with own_instance(self._config), ExitStack() as stack:
+            if self._trial.records is not None:
+                self._log = stack.enter_context(self._trial.records.open("w", encoding="utf-8"))
+            laboratory = Laboratory(reactor, Clock(), self._config, {}, NullEventSink())
+            try:
+                run_reactor(
+                    reactor,
+                    lambda interruption: self._run(reactor, laboratory, interruption),
+                    laboratory.stopService,
+                )
+            except (StartError, NotReadyError) as error:
+                raise InstanceError(str(error)) from None
+            except CancelledError:
+                say("interrupted; what was measured until now counts")
+        if self._conclusion is None:
+            self._conclusion = self._conclude(None)
+        return self._conclusion
+
+    async def _run(self, reactor: Reactor, laboratory: Laboratory, interruption: Interruption) -> None:
+        self._interruption = interruption
+        laboratory.startService()
+        places = self._places(laboratory)
+        for place in places:
+            ready = partial(getattr, place.experiments[0], "not_ready")
+            await prepare(reactor, ready, patience(self._config))
+        trial = self._trial
+        plan = Plan(trial.seed, len(places), trial.a.tor == trial.b.tor)
+        with Progress("pilot") as progress:
+            pilot = [await self._block(plan, places, -1 - n, progress, PILOT + 1) for n in range(PILOT + 1)]
+        self._plan_size(pilot[1:])  # the first warms the directories
+        if trial.inject:
+            self._injected = trial.inject * self._pilot_median(pilot[1:])
+            say(f"{trial.b.name} is slowed down by {self._injected * 1e3:.2f} ms on purpose")
+            places = self._places(laboratory, slowed=reactor)
+        looks = looks_of(self._planned, LOOKS if trial.until_decided else 1)
+        with Progress("comparing") as progress:
+            while len(self._done) < self._planned:
+                self._done.append(await self._block(plan, places, len(self._done), progress, self._planned))
+                if len(self._done) in looks and self._is_over(looks.index(len(self._done)) + 1):
+                    return
+
+    def _places(self, laboratory: Laboratory, slowed: Reactor | None = None) -> list[Place]:
+        """The data directories; those of B behind a delay line if it is to be ``slowed``."""
+        arms = (self._trial.a, self._trial.b)
+        of_arms = in_turn([laboratory.experiments(experiment) for experiment in self._config.experiments])
+        if slowed is not None:
+            of_arms[1] = [_slowed(each, slowed, self._injected) for each in of_arms[1]]
+        found = []
+        for n, name in enumerate(self._names):
+            tor = laboratory.tors[name]
+            service = tor if isinstance(tor, TorService) else None
+            found.append(Place(service, arms, [experiments[n] for experiments in of_arms]))
+        return found
+
+    async def _block(
+        self, plan: Plan, places: Sequence[Place], number: int, progress: Progress, total: int
+    ) -> list[DoneRun]:
+        done = number if number >= 0 else -1 - number
+        runs = 0
+
+        def record(side: int, measurement: Measurement) -> None:
+            nonlocal runs
+            runs += 1
+            progress.update(f"block {done + 1} of {total}", done + min(1.0, runs / (2 * self._size)), total)
+            if self._log is not None:
+                arm = (self._trial.a, self._trial.b)[side].name
+                self._log.write(json.dumps({"block": number, "arm": arm, **measurement.as_dict()}) + "\n")
+
+        began = time.monotonic()
+        found = await run_block(plan, places, number, self._size, record)
+        if self._interruption.came:  # experiments end well when they are cancelled
+            raise CancelledError
+        self._seconds.append(time.monotonic() - began)
+        return found
+
+    def _plan_size(self, pilot: Sequence[Sequence[DoneRun]]) -> None:
+        """How large it must be, from the noise of the pilot; says how long that will take."""
+        trial, primary = self._trial, self._showing.primary
+        logarithms = [block.logarithms for block in blocks_of(pilot)[primary] if block.a and block.b]
+        if trial.block_size is None:
+            values: tuple[list[tuple[int, float]], list[tuple[int, float]]] = ([], [])
+            for place, run in enumerate(run for each in pilot for run in each):
+                value = METRICS[primary].value(run_of(run.measurement))
+                if value is not None:
+                    values[run.side].append((place, value))
+            self._size = best_block_size(*values, default=BLOCK_SIZE)
+        try:
+            needed = sample_size(logarithms, math.log1p(trial.effect), block_size=self._size)
+        except ValueError as error:
+            raise TooLittleError(str(error)) from None
+        self._planned = trial.blocks or max(2 * LOOKS, needed.blocks)
+        of_block = (
+            sorted(self._seconds[1:])[len(self._seconds[1:]) // 2] * self._size / (trial.block_size or BLOCK_SIZE)
+        )
+        took = format_duration(round(sum(self._seconds)))
+        will_take = format_duration(round(of_block * self._planned))
+        say(
+            f"pilot: {len(pilot)} blocks and one to warm up took {took}; {needed.blocks} blocks of {self._size} + "
+            f"{self._size} find {trial.effect * 100:g} % with a power of {needed.power * 100:.0f} %; "
+            f"{self._planned} blocks are {2 * self._size * self._planned} runs, and take about {will_take}"
+        )
+
+    def _pilot_median(self, pilot: Sequence[Sequence[DoneRun]]) -> float:
+        values = [METRICS["complete"].value(run_of(run.measurement)) for each in pilot for run in each]
+        return percentile_cont([value for value in values if value is not None], 0.5)
+
+    def _is_over(self, look: int) -> bool:
+        """Look; whether that was enough."""
+        if not self._trial.until_decided:
+            self._conclusion = self._conclude(None)
+            return True
+        try:
+            self._conclusion = self._conclude(look)
+        except TooLittleError:
+            return False  # the last look will say so
+        return self._conclusion.verdict != UNDECIDED
+
+    def _conclude(self, look: int | None) -> Conclusion:
+        trial = self._trial
+        design = Design(
+            a=trial.a.name,
+            b=trial.b.name,
+            primary=self._showing.primary,
+            margin=self._showing.margin,
+            seed=trial.seed,
+            text=self._text(),
+            blocks=self._planned or None,
+            look=look,
+            looks=None if look is None else LOOKS,
+            critical=CRITICAL if look is None else group_sequential(LOOKS).critical(look),
+        )
+        return conclude(design, blocks_of(self._done), self._warnings(look))
+
+    def _text(self) -> str:
+        """The design in words."""
+        trial = self._trial
+        words = [f"blocks of {self._size} + {self._size} runs in random order"]
+        if self._config.tors and trial.a.tor != trial.b.tor:
+            words.append(f"{DIRECTORIES} data directories that both arms share, assigned anew for each block")
+        elif self._config.tors:
+            words.append(f"both arms over the same {DIRECTORIES} tors")
+        if not self._is_learning:
+            words.append(f"{NO_CBT} for both")
+        words += [f"{arm.name}: {'; '.join(arm.torrc) or 'no options of tor'}" for arm in (trial.a, trial.b)]
+        words += [f"{arm.name}: {key}={value}" for arm in (trial.a, trial.b) for key, value in arm.options.items()]
+        if self._injected:
+            words.append(f"{trial.b.name} is slowed down by {self._injected * 1e3:.2f} ms on purpose")
+        return ", ".join(words)
+
+    def _warnings(self, look: int | None) -> list[str]:
+        warnings = []
+        if look is None and len(self._done) < self._planned:
+            warnings.append(
+                "it was interrupted, and its interval is that of a single look: not one that was planned"
+            )
+        short = sum(len(each) < 2 * self._size for each in self._done)
+        if short:
+            warnings.append(f"{short} blocks have fewer runs than they should, since some could not be made")
+        return warnings
+
+
+def _configured(path: Path | None, trial: Trial) -> Config:
+    """The configuration for this one time, in a directory of its own. Raises ConfigError."""
+    overrides: dict[str, Mapping[str, str]] = {}
+    if trial.network is not None:
+        overrides["perfd"] = {"network": trial.network}
+
+    def load() -> Config:
+        if path is None:
+            return parse_config("", default_path(), overrides)
+        return load_config(path, overrides)
+
+    network = load().network
+    names = [f"tor-{n}" for n in range(1, DIRECTORIES + 1)] if network != "socks" else ["default"]
+    if network != "socks":
+        torrc = next(tor.torrc for tor in load().tors if tor.name == "default")
+        if network == "testnet" and not any(
+            option_name(line) == option_name(NO_CBT) for line in torrc.splitlines()
+        ):
+            torrc = f"{torrc}\n{NO_CBT}"
+        overrides |= {f"tor:{name}": {"torrc": torrc} for name in names}
+    for arm in (trial.a, trial.b):
+        overrides[f"experiment:{arm.name}"] = {
+            "timeout": "60 s",
+            "interval": "366 d",
+            **({"skip-until-cbt": "yes"} if network == "tor" else {}),
+            **trial.options,
+            **arm.options,
+            "tor": ",".join(names),
+        }
+    config = load()
+    directory = config.directory / "compare"
+    experiments = {each.name: each for each in config.experiments}
+    config = attrs.evolve(
+        config,
+        directory=directory,
+        testnet=directory / "testnet",
+        experiments=(experiments[trial.a.name], experiments[trial.b.name]),
+        tors=tuple(tor for tor in config.tors if tor.name in names),
+    )
+    for each in config.experiments:
+        if len(each.servers) * max(1, len(each.browsers)) != 1 or each.options.get("optimistic") == "both":
+            raise ConfigError(["compare: an arm has one way to the server, one browser, and optimistic yes or no"])
+    if config.network == "tor":
+        return config
+    server = attrs.evolve(
+        config.server, listen=FREE_PORT, public_address=FREE_PORT, page_ports=(0,) * len(config.server.page_ports)
+    )
+    return attrs.evolve(config, server=server)
+
+
+def _slowed(experiment: TorExperiment, reactor: Reactor, seconds: float) -> TorExperiment:
+    way = experiment.setup.tor
+    assert isinstance(way, MeasuredTor)
+    slow = attrs.evolve(way, tor=SlowedTor(reactor, way.tor, seconds))
+    return attrs.evolve(experiment, setup=attrs.evolve(experiment.setup, tor=slow))
+
+
+def say(text: str) -> None:
+    """A line on standard error: standard output is for the conclusion."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

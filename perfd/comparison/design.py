@@ -1,0 +1,159 @@
+"""How a comparison by design is made: its arms, the order of its blocks, and which data directory is whose.
+
+Order and assignment come from the seed and the number of the block alone, so that a comparison that was interrupted
+goes on as it would have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from random import Random
+
+import attrs
+
+from perfd.comparison.metrics import METRICS
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,40}")
+DIRECTORIES = 4
+BLOCK_SIZE = 6
+PILOT = 6  # blocks
+
+GUARDS = frozenset(
+    ("entrynodes", "excludenodes", "numentryguards", "useentryguards", "usebridges", "bridge", "strictnodes")
+)
+"""The options of tor, in lower case, that decide which guards there are."""
+
+_EMPTY: Mapping[str, str] = {}
+
+
+class DesignError(ValueError):
+    """The comparison could not answer its question; the message says why."""
+
+
+@attrs.frozen
+class Arm:
+    """What is different: lines of a torrc, another binary, options of the experiment."""
+
+    name: str
+    torrc: tuple[str, ...] = ()
+    binary: str | None = None
+    options: Mapping[str, str] = _EMPTY
+
+    @property
+    def tor(self) -> tuple[tuple[str, ...], str | None]:
+        """What a tor must be launched with to be of this arm."""
+        return self.torrc, self.binary
+
+    @classmethod
+    def parse(cls, text: str) -> Arm:
+        """``NAME=ITEM; ITEM``: a line of a torrc, ``binary=PATH``, or ``OPTION=VALUE`` of the experiment.
+
+        Raises ValueError.
+        """
+        name, equals, rest = text.partition("=")
+        if not equals or not NAME.fullmatch(name):
+            raise ValueError(f"{text!r} is not NAME=OPTIONS; a name has letters, digits and hyphens")
+        torrc, options = [], {}
+        for item in filter(None, (part.strip() for part in rest.split(";"))):
+            if match := re.fullmatch(r"([a-z][a-z-]*)\s*=\s*(.*)", item):
+                options[match.group(1)] = match.group(2)
+            else:
+                torrc.append(item)
+        return cls(name, tuple(torrc), options.pop("binary", None), options)
+
+
+@attrs.frozen
+class BlockPlan:
+    """One block: ``runs`` are the arm (0 is A) and the place of each, in order; ``places`` the arm of each
+    place.
+    """
+
+    runs: tuple[tuple[int, int], ...]
+    places: tuple[int, ...]
+
+
+@attrs.frozen
+class Plan:
+    """The blocks of a comparison over ``places`` data directories.
+
+    ``shared``: the arms differ in nothing of their tors, so that each place serves both.
+    """
+
+    seed: int
+    places: int
+    shared: bool
+
+    def block(self, number: int, size: int) -> BlockPlan:
+        """Block ``number``, with ``size`` runs of each arm in fully random order.
+
+        Half of the places are of each arm, drawn anew, and take turns.
+        """
+        chance = Random(f"{self.seed} {number}")
+        arms = [0, 1] * size
+        chance.shuffle(arms)
+        places = [n % 2 for n in range(self.places)]
+        chance.shuffle(places)
+        own = [[n for n, arm in enumerate(places) if self.shared or arm == side] for side in (0, 1)]
+        begins = chance.randrange(self.places)
+        counts = [0, 0]
+        runs = []
+        for arm in arms:
+            runs.append((arm, own[arm][(begins + counts[arm]) % len(own[arm])]))
+            counts[arm] += 1
+        return BlockPlan(tuple(runs), tuple(places))
+
+
+def check_design(
+    a: Arm, b: Arm, *, kind: str, server: str, primary: str, common: Collection[str], tor: bool
+) -> None:
+    """Raises DesignError if the comparison can't answer.
+
+    ``common`` are the torrc lines of both arms; ``tor``: there is one, not another SOCKS server.
+    """
+    if a.name == b.name:
+        raise DesignError(f"both arms are named {a.name}")
+    metric = METRICS[primary]
+    if metric.kinds and kind not in metric.kinds:
+        raise DesignError(f"{primary} is a metric of {' and '.join(metric.kinds)} only, and type is {kind}")
+    if metric.is_onion and server != "onion":
+        raise DesignError(f"{primary} is only known with server = onion")
+    if a.options.get("size") != b.options.get("size"):
+        raise DesignError("the arms have different sizes, so their times say nothing about Tor")
+    if not tor:
+        for arm in (a, b):
+            if arm.torrc or arm.binary:
+                raise DesignError(f"{arm.name} has options of tor, and there is no tor with network = socks")
+        return
+    _check_guards(a, b)
+    for arm in (a, b):
+        _check_optimistic(arm, common)
+
+
+def _check_guards(a: Arm, b: Arm) -> None:
+    guards = [{line for line in arm.torrc if option_name(line) in GUARDS} for arm in (a, b)]
+    if guards[0] != guards[1]:
+        differing = ", ".join(sorted({option_name(line) for line in guards[0] ^ guards[1]}))
+        raise DesignError(
+            "the arms have different guards: whatever is found may be these relays, for months; give both the same "
+            f"{differing}"
+        )
+
+
+def _check_optimistic(arm: Arm, common: Collection[str]) -> None:
+    lines = [line.lower().split() for line in (*common, *arm.torrc)]
+    if arm.options.get("optimistic", "no") != "no" and ["confluxenabled", "0"] not in lines:
+        raise DesignError(
+            f"{arm.name} has optimistic data, which tor does not allow on Conflux circuits, so there is nothing to "
+            "find; give both arms ConfluxEnabled 0"
+        )
+
+
+def option_name(line: str) -> str:
+    """The name of the option in a line of a torrc, in lower case."""
+    return (line.split() or [""])[0].lstrip("+/").lower()
+
+
+def looks_of(blocks: int, looks: int) -> Sequence[int]:
+    """After how many blocks each look is."""
+    return [max(1, round(blocks * look / looks)) for look in range(1, looks + 1)]

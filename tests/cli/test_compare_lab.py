@@ -1,0 +1,60 @@
+"""``perfd compare`` with arms that are measured at once, over the embedded SOCKS server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.instance import SOCKS_CONFIG, TestInstance
+
+ARMS = ("--arm", "plain=", "--arm", "same=", "--size", "20KiB", "--seed", "7", "--block-size", "4")
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> TestInstance:
+    """An instance without a daemon."""
+    return TestInstance(tmp_path_factory.mktemp("compare"), SOCKS_CONFIG)
+
+
+def test_injected(instance: TestInstance, tmp_path: Path) -> None:
+    """B is slowed down to twice the time, which is found; its records say which arm and block they are of."""
+    records = tmp_path / "records.jsonl"
+    options = ("--inject", "100%", "--blocks", "10", "--until-decided", "--margin", "10%", "--json")
+    done = instance.perfd("compare", *ARMS, *options, "--records", str(records))
+    assert done.returncode == 3, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["primary"]["low"] > 0.1
+    assert (found["design"]["seed"], found["design"]["looks"]) == (7, 5)
+    assert found["blocks"] == 2 * found["design"]["look"]
+    assert "pilot: 6 blocks and one to warm up took" in done.stderr
+    assert "same is slowed down by" in done.stderr
+    rows = [json.loads(line) for line in records.read_text().splitlines()]
+    assert {row["arm"] for row in rows} == {"plain", "same"}
+    assert len(rows) == 8 * (7 + found["blocks"])
+    assert sorted({row["block"] for row in rows}) == list(range(-7, found["blocks"]))
+
+
+def test_all_blocks(instance: TestInstance) -> None:
+    """Without looks all blocks are measured, and the sentence comes first."""
+    done = instance.perfd("compare", *ARMS, "--blocks", "5", "--margin", "200%")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 of 5 blocks; 0 is" in done.stdout.splitlines()[0]
+    assert "blocks of 4 + 4 runs in random order" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--arm", "a=ConfluxEnabled 0", "--arm", "b="), 1, "no tor with network = socks"),
+        (("--arm", "a=", "--arm", "b=nonsense=1"), 1, "unknown option"),
+        (("--arm", "a="), 2, "two of --arm"),
+        (("--arm", "a=", "--arm", "b=", "--guard", "A" * 40), 2, "--guard is for stored measurements"),
+        (("--arm", "a=", "--arm", "b", "--size", "1KiB"), 2, "is not NAME=OPTIONS"),
+    ],
+)
+def test_refused(instance: TestInstance, arguments: tuple[str, ...], code: int, message: str) -> None:
+    """Mistakes are told before anything is started."""
+    done = instance.perfd("compare", *arguments)
+    assert (done.returncode, message in done.stderr) == (code, True), done.stderr
