@@ -161,6 +161,8 @@ class Perfd(OrderedServices):
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), _checked_config, path)
 
     def _take(self, config: Config) -> Changes:
+        if not self.running:
+            raise ConfigError(["Perfd is stopping"])
         changes = compare(self._config, config, self._laboratory.lacks)
         self._config = config = changes.config
         if self._access.allowed != config.server.results:

@@ -415,6 +415,18 @@ class DailyServiceTests(SynchronousTestCase):
         self.reactor.advance(10.0)
         self.assertEqual(len(self.reactor.children), 3)
 
+    def test_changed(self) -> None:
+        """What is changed while it runs is given to the next child, not to the one that runs."""
+        self.reactor.advance(30.0)
+        before = Work.from_config(self.instance.config)
+        work = attrs.evolve(before, keep=7, grace=before.grace + 100.0)
+        self.service.change(work)
+        self.end()
+        self.reactor.advance(work.grace - 30.0)
+        self.assertEqual(self.reactor.given, [before])
+        self.reactor.advance(1.0)
+        self.assertEqual(self.reactor.given, [before, work])
+
     def test_failures_are_tried_again(self) -> None:
         """After growing pauses, and logged."""
         self.reactor.advance(30.0)
