@@ -219,13 +219,20 @@ def status(instance: Instance, load: Callable[[], Config], *, as_json: bool) -> 
         return FAILED
     health = read_health(config.server.listen)
     healthy = health is not None and health.get("healthy") is True
+    report = instance.reload_report() or ReloadReport()
     if as_json:
-        _show(json.dumps({"running": True, "pid": pid, "health": health}))
+        _show(json.dumps({"running": True, "pid": pid, "health": health, "restart": report.restart}))
         return OK if healthy else FAILED
     _show(f"perfd is running (pid {pid}) as {_user_of(pid)}")
-    for line in _health_lines(health, config.network):
+    for line in (*_health_lines(health, config.network), *_reload_lines(report)):
         _show(f"  {line}")
     return OK if healthy else FAILED
+
+
+def _reload_lines(report: ReloadReport) -> Sequence[str]:
+    """What of perfd.conf did not come into force with the last reload."""
+    refused = [f"the last reload was refused, perfd.conf has mistakes: {problem}" for problem in report.problems]
+    return [*refused, *(f"needs `perfd restart`: {each}" for each in report.restart)]
 
 
 def _user_of(pid: int) -> str:

@@ -126,6 +126,8 @@ def test_command(instance: TestInstance) -> None:
         "needs `perfd restart`:",
         "  [perfd] source",
     ]
+    assert "needs `perfd restart`: [perfd] source" in instance.perfd("status").stdout
+    assert json.loads(instance.perfd("status", "--json").stdout)["restart"] == ["[perfd] source"]
     (later, *_) = instance.wait_for_measurements(2, experiment="later", outcome=Outcome.OK)
     assert later.source == "test"
     assert (instance.get("/results")[0], instance.get("/random/3MiB")[0], instance.get("/random/2MiB")[0]) == (
@@ -147,6 +149,14 @@ def test_command(instance: TestInstance) -> None:
     instance.configure(SOCKS_CONFIG)
     assert instance.perfd("reload").stdout == "[server] results, max-size\n[experiment:later] removed\n"
     assert instance.perfd("reload").stdout == "nothing has changed\n"
+    assert "restart" not in instance.perfd("status").stdout
+    instance.configure(SOCKS_CONFIG.replace("[server]", "[server]\nmax-rate = 100 KiB/s"))
+    assert instance.perfd("reload").stdout == "[server] max-rate\n"
+    before = time.monotonic()
+    assert len(instance.get("/random/200KiB")[1]) == 200 * 1024
+    assert time.monotonic() - before > 1.5
+    instance.configure(SOCKS_CONFIG)
+    instance.perfd("reload")
     seen = len(instance.wait_for_measurements(1, experiment="later"))
     instance.wait_for_measurements(len(instance.logged()) + 2)
     assert len(instance.wait_for_measurements(1, experiment="later")) == seen

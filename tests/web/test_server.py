@@ -7,6 +7,7 @@ import time
 from typing import Any
 from unittest import mock
 
+from twisted.application.service import MultiService
 from twisted.internet import reactor as global_reactor
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
@@ -16,7 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from perfd.config.values import Address
 from perfd.daemon.order import StartError
 from perfd.experiments.ways import PublicAddress
-from perfd.web.server import WebServer
+from perfd.web.request import Node
+from perfd.web.server import SiteServers, WebServer
 from perfd.web.site import BACKLOG, make_site
 from perfd.web.stamps import ServerStamps
 from perfd.web.targets.random import random_resources
@@ -53,6 +55,33 @@ class WebServerTests(SynchronousTestCase):
         web.startService()
         self.assertEqual(PublicAddress("127.0.0.1", 0, web).port, 43210)
         self.assertEqual(PublicAddress("127.0.0.1", 80, web).port, 80)
+
+
+class ChangeTests(SynchronousTestCase):
+    """What changes while it listens."""
+
+    def test_limit_and_children(self) -> None:
+        """The limit of strangers, and what answers under a name; all else stays."""
+        reactor: Any = MemoryReactorClock()
+        first, second, other = Node(), Node(), Node()
+        parent = MultiService()
+        site = SiteServers(
+            reactor,
+            parent,
+            lambda _: {"a": first, "b": other},  # type: ignore[dict-item]
+            ServerStamps(reactor.seconds),
+            max_connections=5,
+            listen=Address("127.0.0.1", 8080),
+            page_ports=[8081],
+        )
+        parent.startService()
+        (_, served, *_), (_, same, *_) = reactor.tcpServers
+        self.assertIs(served, same)
+        site.limit(3)
+        site.serve({"a": second})  # type: ignore[dict-item]
+        self.assertEqual(served._connections.most, 3)
+        self.assertEqual((served.resource.children[b"a"], served.resource.children[b"b"]), (second, other))
+        self.assertEqual(site.children, {"a": second, "b": other})
 
 
 class StampTests(TestCase):
