@@ -19,7 +19,8 @@ from perfd.processes.alive import has_proc, is_alive
 
 CONFIG_FILE = "perfd.conf"
 LOG_FILE = "perfd.log"
-PROFILES = ("testnet", "torperf", "onionperf")
+PROFILES = ("testnet", "torperf", "onionperf", "onion", "relay", "lab")
+"""What a new perfd.conf is for; all but testnet and lab measure the public network."""
 
 _PUBLIC_LINES = (
     ("network = testnet\n", "network = tor\n"),
@@ -290,9 +291,9 @@ def configuration(profile: str) -> str:
     text = _template("testnet.conf")
     if profile == "testnet":
         return text
-    for private, public in _PUBLIC_LINES:
+    for private, public in () if profile == "lab" else _PUBLIC_LINES:
         text = text.replace(private, public)
-    if profile == "onionperf":
+    if profile in ("onionperf", "onion"):
         text = text.replace("onion-tor = default\n", "onion-tor = server\n")
     return text[: text.index("# The experiments.")] + _template(f"{profile}.experiments")
 

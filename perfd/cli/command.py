@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfd import __version__
 from perfd.cli import compare, completion, daemon, data, records
-from perfd.cli.arguments import argument, config_option
+from perfd.cli.arguments import argument, config_option, display, display_options
 from perfd.cli.output import complain, say, standard_streams
 from perfd.cli.privileges import User
 from perfd.config import Config, ConfigError, load_config
@@ -98,6 +98,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     _add_init(commands)
     _add_daemon_commands(commands)
     _add_check(commands)
+    _add_config(commands)
     _add_measure(commands)
     _add_proxy(commands)
     _add_testnet(commands)
@@ -135,12 +136,18 @@ def _instance(options: argparse.Namespace) -> Instance:
     return Instance(path if path.is_dir() else path.parent)
 
 
+_PROFILES = (
+    "what perfd.conf is to measure: testnet (a private network on this machine, the default), lab (a little of "
+    "everything there), or on the public network torperf, onionperf, onion (a service), relay (yours as guard)"
+)
+
+
 def _add_init(commands: _Commands) -> None:
     parser = commands.add_parser(
         "init", help="make an instance directory: perfd.conf and the control script ./perfd"
     )
     parser.add_argument("directory", type=Path, metavar="DIR")
-    parser.add_argument("--profile", choices=PROFILES, default="testnet", help="what perfd.conf is to measure")
+    parser.add_argument("--profile", choices=PROFILES, default="testnet", help=_PROFILES)
     parser.set_defaults(command=_init)
 
 
@@ -224,6 +231,7 @@ def _add_check(commands: _Commands) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from perfd.config.advice import advice
+    from perfd.config.summary import summary
     from perfd.descriptors import most, shortage
     from perfd.preflight import check_machine
 
@@ -234,7 +242,28 @@ def _check(options: argparse.Namespace) -> int:
     if found := shortage(config, most()):
         complain(f"{config.path}: warning: {found}")
     say(f"{config.path}: no mistakes found")
+    for line in summary(config):
+        say(f"  {line}")
     return 0
+
+
+def _add_config(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "config",
+        help="show each option as it counts, and where it comes from",
+        description="Shows each option of perfd.conf as it counts, with the line that says so, or that it is "
+        "the default.",
+        epilog="example: perfd config --json",
+    )
+    config_option(parser)
+    display_options(parser, "as one JSON array")
+    parser.set_defaults(command=_config)
+
+
+def _config(options: argparse.Namespace) -> int:
+    from perfd.cli.settings import show_settings
+
+    return show_settings(options.config, display(options))
 
 
 def _add_measure(commands: _Commands) -> None:

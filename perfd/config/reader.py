@@ -15,7 +15,7 @@ from types import MappingProxyType
 from perfd.config.experiment import read_experiment
 from perfd.config.kinds import Context
 from perfd.config.records import NO_TOR, BrowserConfig, Config, ServerConfig, TorConfig
-from perfd.config.section import ConfigError, Section, suggestion
+from perfd.config.section import ConfigError, Section, Setting, suggestion
 from perfd.config.syntax import read_sections
 from perfd.config.values import (
     NAME,
@@ -85,6 +85,15 @@ def parse_config(text: str, path: Path, overrides: Overrides = EMPTY, only: str 
     return _Reader(path, sections, overrides, problems).config()
 
 
+def load_settings(path: Path) -> list[Setting]:
+    """Each option as it counts, in the order in which they are read. Raises ``ConfigError``."""
+    config = load_config(path)
+    sections, problems = read_sections(config.path.read_text(encoding="utf-8-sig"), config.path)
+    reader = _Reader(config.path, sections, EMPTY, problems)
+    reader.config()
+    return list({(each.section, each.option): each for each in reader.settings}.values())
+
+
 class _Reader:
     """Reads the sections in turn; ``config`` gives the result or raises with all problems."""
 
@@ -95,6 +104,7 @@ class _Reader:
         self._sections = sections
         self._overrides = overrides
         self._problems = list(problems)
+        self.settings: list[Setting] = []
 
     def config(self) -> Config:
         self._check_section_names()
@@ -148,7 +158,8 @@ class _Reader:
 
     def _section(self, name: str, *, defaults: str | None = None) -> Section:
         values = {**self._sections.get(defaults or name, {}), **self._sections.get(name, {})}
-        return Section(self._path, name, values, self._problems, self._overrides.get(name, ()))
+        given = self._overrides.get(name, ())
+        return Section(self._path, name, values, self._problems, given, self.settings)
 
     def _check_section_names(self) -> None:
         plain = ("perfd", "server", "tor", "browser")

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar, overload
 
+import attrs
+
 T = TypeVar("T")
 
 
@@ -18,12 +20,30 @@ class ConfigError(Exception):
         super().__init__("\n".join(self.problems))
 
 
+@attrs.frozen
+class Setting:
+    """An option as it counts. ``text`` is None if it has no value."""
+
+    section: str
+    option: str
+    text: str | None
+    is_default: bool
+
+
 class Section:
-    """Hands out options, collects problems, and knows what was asked for."""
+    """Hands out options, collects problems and settings, and knows what was asked for."""
 
     def __init__(
-        self, path: Path, name: str, values: Mapping[str, str], problems: list[str], given: Collection[str] = ()
+        self,
+        path: Path,
+        name: str,
+        values: Mapping[str, str],
+        problems: list[str],
+        given: Collection[str] = (),
+        settings: list[Setting] | None = None,
     ) -> None:
+        self._name = name
+        self._settings = [] if settings is None else settings
         self._given = given  # the options that the command line has, whatever the file says
         self._place = f"{path}: [{name}]"
         self._values = values
@@ -42,6 +62,8 @@ class Section:
     def get(self, option: str, read: Callable[[str], T], default: str | None) -> T | None:
         """The value of ``option``; that of ``default`` if it is not there or mistaken. None stays None."""
         self._known.add(option)
+        text = self._values.get(option, default)
+        self._settings.append(Setting(self._name, option, text, option not in self._values))
         if option in self._values:
             try:
                 return read(self._values[option].strip())
