@@ -88,6 +88,8 @@ def violations(
     for variant in sorted(stored.keys() | logged.keys()):
         rows, lines = stored.get(variant, Counter()), logged.get(variant, Counter())
         first = math.ceil(began / intervals[variant.split()[0]])
+        if tolerance.database and tolerance.log:  # then nobody knows what was before both
+            first = max(first, min(rows | lines))
         yield from _several(f"{variant}: in the database", rows)
         yield from _missing(f"{variant}: in the database", first, rows, lines if tolerance.database else ())
         if not (tolerance.kills or tolerance.database):

@@ -66,6 +66,7 @@ def test_slots() -> None:
     # What a lost database had may be in the log, and the other way round; but twice is twice.
     assert found(kept(stored=gap), Tolerance(database=True)) == []
     assert found(kept(logged=gap), Tolerance(log=True)) == []
+    assert found(kept(WHOLE[2:], WHOLE[2:]), Tolerance(database=True, log=True)) == []
     assert any("several" in each for each in found(kept(stored=twice), Tolerance(database=True, log=True, kills=9)))
 
 
