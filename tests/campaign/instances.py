@@ -25,6 +25,9 @@ from tests.support.stepped_clock import SteppedClock
 DISK = 64 << 20
 """Bytes of the file system of an instance that has one of its own."""
 
+WORKER = 9
+"""The range of ports that instances take, for ``free_port``: none of tests that run beside them."""
+
 INTERVALS = {"small": 1.0, "page": 10.0}
 """Seconds between the slots of the experiments; through a tor ``small`` has twice as many."""
 
@@ -97,14 +100,14 @@ class Subject:
         self.clock = SteppedClock(directory)
         self.proxy = Proxy() if plan.network == "proxy" else None
         self._tor_directory = directory / "tor"
-        self._control = free_port()
+        self._control = free_port(WORKER)
         self._testnet = testnet
         self._tor: subprocess.Popen[bytes] | None = None
         self.forwarder: Forwarder | None = None
         if plan.network == "attach":
             self.start_tor()
             self.forwarder = Forwarder(self._control)
-        self._instance = TestInstance(self.directory, self._config())
+        self._instance = TestInstance(self.directory, self._config(), free_port(WORKER))
         self._instance.environment = self.clock.environment
         self.tail = Tail(self.directory / "perfd.log", self.measured)
 

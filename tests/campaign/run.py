@@ -189,7 +189,11 @@ def campaign(chosen: Sequence[Plan], directory: Path, jobs: int) -> Results:
 
     def all_of(testnet: Testnet | None) -> Results:
         with ThreadPoolExecutor(jobs) as pool:
-            return sum(pool.map(lambda plan: one(plan, testnet), chosen), total)
+            try:
+                return sum(pool.map(lambda plan: one(plan, testnet), chosen), total)
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)  # those that run come to their end
+                raise
 
     if not needs_tor:
         return all_of(None)

@@ -33,12 +33,13 @@ timeout = 900 ms
 """
 
 
-def free_port() -> int:
+def free_port(worker: int | None = None) -> int:
     """A port that nobody uses now, and nobody is likely to take before the test does.
 
-    It is none that the system gives to who asks for any port, and none of another worker of pytest-xdist.
+    It is none that the system gives to who asks for any port, and none of another ``worker`` of pytest-xdist.
     """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    if worker is None:
+        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     first = 12000 + worker % 10 * 2000
     while True:
         port = first + secrets.randbelow(2000)
@@ -73,9 +74,9 @@ class TestInstance:
 
     __test__ = False
 
-    def __init__(self, directory: Path, config: str = SOCKS_CONFIG) -> None:
+    def __init__(self, directory: Path, config: str = SOCKS_CONFIG, port: int | None = None) -> None:
         self.directory = directory
-        self.port = free_port()
+        self.port = port or free_port()
         self.log = directory / "perfd.log"
         self.python = sys.executable
         self.environment: Mapping[str, str] = os.environ
