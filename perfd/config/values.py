@@ -137,6 +137,17 @@ def provided_transports(plugins: Iterable[str]) -> set[str]:
     return {name for plugin in plugins for name in plugin.split()[0].split(",")}
 
 
+def plugins_beside(directory: Path, text: str) -> tuple[str, ...]:
+    """Lines for ClientTransportPlugin; the path of a program is relative to ``directory``."""
+    found = []
+    for line in lines_of("ClientTransportPlugin", text):
+        words = line.split()
+        if words[1:2] == ["exec"] and len(words) > 2:
+            words[2] = path_beside(directory, words[2])
+        found.append(" ".join(words))
+    return tuple(found)
+
+
 def path_beside(directory: Path, text: str) -> str:
     """The name of a program to be looked for, or a path, which is relative to ``directory``."""
     nonempty(text)

@@ -55,6 +55,7 @@ PASSED = {
     ),
     "a plugin in the torrc": f"[tor]\nbridges = {OBFS4}\ntorrc =\n    ClientTransportPlugin obfs4 exec /bin/true\n",
     "a program beside perfd.conf": "[tor]\nbinary = bin/tor\n",
+    "a plugin beside perfd.conf": f"[tor]\nbridges = {OBFS4}\ntransport-plugins = obfs4 exec path/plugin\n",
 }
 
 WARNED = {
