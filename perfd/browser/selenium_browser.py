@@ -29,7 +29,8 @@ from perfd.browser.prefs import PREFS, Prefs
 from perfd.browser.records import PageLoad, PageTask
 from perfd.browser.selenium_results import Ending, Report, overdue, page_load
 from perfd.clock import Clock
-from perfd.processes.child import ERRORS, Child, describe_exit, module_command, module_environment
+from perfd.processes.child import ERRORS, Child, describe_exit
+from perfd.processes.modules import module_command, module_environment
 from perfd.processes.programs import ProgramMissingError, find_program
 from perfd.reactor import Reactor
 from perfd.record import EMPTY, Error, Outcome

@@ -20,7 +20,7 @@ from perfd.cli.arguments import (
 )
 from perfd.cli.output import complain
 from perfd.config import load_config
-from perfd.formats import outputs
+from perfd.formats.names import FORMATS
 from perfd.store import parameters
 from perfd.store.parameters import Parameter
 from perfd.units import parse_size
@@ -49,8 +49,8 @@ def _add_export(commands: _Commands) -> None:
     config_option(parser)
     parser.add_argument(
         "--format",
-        choices=[output.name for output in outputs.OUTPUTS],
-        help="; ".join(f"{output.name}: {output.doc.replace('`', '')}" for output in outputs.OUTPUTS),
+        choices=FORMATS,
+        help="; ".join(f"{name}: {doc.replace('`', '')}" for name, doc in FORMATS.items()),
     )
     parser.add_argument(
         "--output",
@@ -76,7 +76,7 @@ def _export(options: argparse.Namespace) -> int:
         sys.stdout.write(dictionary.markdown())
         return 0
     if options.format is None:
-        complain("say which format: --format " + "|".join(output.name for output in outputs.OUTPUTS))
+        complain("say which format: --format " + "|".join(FORMATS))
         return 2
     from perfd.cli.export import export  # noqa: PLC0415
 

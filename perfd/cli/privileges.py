@@ -20,7 +20,7 @@ import attrs
 
 from perfd.config import Config
 from perfd.instance import Instance, InstanceError
-from perfd.processes.child import module_environment
+from perfd.processes.modules import module_environment
 
 PATIENCE = 30.0
 """Seconds that the daemon's user may take to import Perfd."""

@@ -1,7 +1,7 @@
 """The formats that measurements are written in: the one table of ``perfd export``, of HTTP, of the archive.
 
-A further format is a module that writes it, and a row here. Formats that are lines are served at ``/results`` with
-the row's suffix too, or with its media type as ``Accept``.
+A further format is a module that writes it, a line in ``names``, and a row here. Formats that are lines are served
+at ``/results`` with the row's suffix too, or with its media type as ``Accept``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import attrs
 
 from perfd.formats import keyvalue, legacy, onionperf_file, onionperf_writer, published, table, torperf
 from perfd.formats.errors import Refuse
+from perfd.formats.names import FORMATS
 from perfd.record import Circuit, Document, Measurement, Stream
 
 Pieces = Iterator[tuple[str, str]]
@@ -93,8 +94,7 @@ OUTPUTS: tuple[Output, ...] = (
         name="tpf",
         suffix=".tpf",
         media_type="text/plain",
-        doc="Torperf's lines (`@type torperf 1.1`), with six decimals; into a directory, as a file for each "
-        "source, size and day",
+        doc=FORMATS["tpf"],
         writer=Lines(torperf.annotated_line, filename=torperf.filename),
         plain=True,
         archived=True,
@@ -103,7 +103,7 @@ OUTPUTS: tuple[Output, ...] = (
         name="onionperf",
         suffix=onionperf_writer.SUFFIX,
         media_type="application/x-xz",
-        doc="OnionPerf's analysis documents 3.1, one for each source and day; needs a directory",
+        doc=FORMATS["onionperf"],
         writer=Documents(onionperf_file.write),
         plain=True,
         archived=True,
@@ -112,7 +112,7 @@ OUTPUTS: tuple[Output, ...] = (
         name="data",
         suffix=".data",
         media_type="text/plain",
-        doc="the `.data` and `.extradata` files of Torperf before 2016; needs a directory",
+        doc=FORMATS["data"],
         writer=Files(legacy.pieces),
         plain=True,
     ),
@@ -120,28 +120,28 @@ OUTPUTS: tuple[Output, ...] = (
         name="log",
         suffix=".log",
         media_type="text/plain",
-        doc="the lines of perfd.log, without their time and system",
+        doc=FORMATS["log"],
         writer=Lines(lambda measurement, _: keyvalue.line(measurement) + "\n"),
     ),
     Output(
         name="csv",
         suffix=".csv",
         media_type="text/csv",
-        doc="a table with a header; its columns are those of the data dictionary (`perfd export --dictionary`)",
+        doc=FORMATS["csv"],
         writer=Lines(lambda measurement, _: table.csv_line(measurement), table.csv_header()),
     ),
     Output(
         name="json",
         suffix=".json",
         media_type="application/x-ndjson",
-        doc="one JSON object for each line",
+        doc=FORMATS["json"],
         writer=Lines(lambda measurement, _: table.json_line(measurement)),
     ),
     Output(
         name="parquet",
         suffix=".parquet",
         media_type="application/vnd.apache.parquet",
-        doc="the same as Apache Parquet, with units and descriptions; needs the extra `parquet` (pyarrow)",
+        doc=FORMATS["parquet"],
         writer=Table(table.ParquetWriter),
     ),
 )

@@ -7,7 +7,6 @@ import errno
 import os
 import shutil
 import signal
-import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,6 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-import perfd
 from perfd.reactor import Reactor
 
 GRACE = 5.0
@@ -225,20 +223,6 @@ class Child(ProcessProtocol):
             self.lines.append(text)
             if self._on_line is not None:
                 self._on_line(text)
-
-
-def module_command(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of Perfd with this Python.
-
-    The working directory is not searched for modules (``-P``): others may write there.
-    """
-    return [sys.executable, "-P", "-m", module, *arguments]
-
-
-def module_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """``environment``, in which a child finds the same Perfd, also in a checkout that is not installed."""
-    path = (str(Path(perfd.__file__).parents[1]), environment.get("PYTHONPATH"))
-    return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
 def _check_startable(program: str, environment: Mapping[str, str], directory: Path | None) -> None:

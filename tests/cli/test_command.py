@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,15 @@ def test_init(tmp_path: Path) -> None:
     assert f"\nsource = {host_label()}\n" in path.read_text()
     path.write_text(path.read_text().replace("listen = 127.0.0.1:8080", "listen = 127.0.0.1:9999"))
     assert load_config(path).server.public_address.port == 9999
+
+
+def test_help_waits_for_nothing() -> None:
+    """What takes long to import is imported by the commands that need it."""
+    code = "import sys, perfd.cli.command; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    roots = {name.partition(".")[0] for name in done.stdout.split()}
+    assert (
+        roots & {"twisted", "txtorcon", "rich", "numpy", "matplotlib", "pyarrow", "cryptography", "argcomplete"}
+        == set()
+    )
+    assert "perfd.formats.outputs" not in done.stdout.split()

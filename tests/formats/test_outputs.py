@@ -9,6 +9,7 @@ from unittest import mock
 from perfd.daemon.upkeep.archive import Archive
 from perfd.formats import outputs, values
 from perfd.formats.errors import FormatError
+from perfd.formats.names import FORMATS
 from perfd.formats.outputs import Lines, Output
 from perfd.record import Measurement, Outcome
 from perfd.store.reader import StoreReader
@@ -46,6 +47,9 @@ class InventedFormatTests(ResultsCase):
     """A format that exists in this module only, and in a row."""
 
     def setUp(self) -> None:
+        named = mock.patch.dict(FORMATS, {TSV.name: TSV.doc})
+        named.start()
+        self.addCleanup(named.stop)
         patch = mock.patch.object(outputs, "OUTPUTS", (*outputs.OUTPUTS, TSV))
         patch.start()
         self.addCleanup(patch.stop)
@@ -92,6 +96,7 @@ def test_rows() -> None:
     """Names and suffixes are unique, and each row says what it is."""
     for name in ("name", "suffix", "doc"):
         assert len({getattr(row, name) for row in outputs.OUTPUTS}) == len(outputs.OUTPUTS)
+    assert {row.name: row.doc for row in outputs.OUTPUTS} == FORMATS
     for row in outputs.OUTPUTS:
         assert re.fullmatch(r"\.[a-z.]+", row.suffix)
         assert re.fullmatch(r"[a-z]+/[a-z.-]+", row.media_type)

@@ -15,7 +15,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from perfd.processes.child import ERRORS, MOST_IN_LINE, Child, module_command, module_environment
+from perfd.processes.child import ERRORS, MOST_IN_LINE, Child
+from perfd.processes.modules import module_command, module_environment
 
 
 class ChildTests(TestCase):

@@ -19,7 +19,8 @@ from twisted.logger import Logger
 from perfd.browser.files.contents import Carrier, Job
 from perfd.browser.files.har_matching import EntryTor
 from perfd.browser.records import PageLoad
-from perfd.processes.child import ERRORS, Child, module_command, module_environment
+from perfd.processes.child import ERRORS, Child
+from perfd.processes.modules import module_command, module_environment
 from perfd.proxy.records import ProxyConnection
 from perfd.reactor import Reactor
 from perfd.record import EMPTY

@@ -12,7 +12,8 @@ from twisted.logger import Logger
 from perfd.clock import Clock
 from perfd.daemon.upkeep.days import DAY, day_of
 from perfd.daemon.upkeep.work import Work
-from perfd.processes.child import Child, module_command, module_environment
+from perfd.processes.child import Child
+from perfd.processes.modules import module_command, module_environment
 from perfd.reactor import Reactor
 
 FIRST_AFTER = 30.0
