@@ -114,7 +114,7 @@ def _error(code: str | None, is_error: bool | None) -> str | None:
     """The beginning of ERRORCODE, as metrics-lib writes it; None for a run that went well."""
     if code in (None, "NONE") and not is_error:
         return None
-    return "TOR" if code == "PROXY" else f"TGEN/{code}"
+    return "TOR" if code == "PROXY" else f"TGEN/{code or 'MISC'}"
 
 
 def _at(times: JsonObject, key: str, start: float) -> float | None:
