@@ -76,12 +76,17 @@ class OpenFiles:
     def finish(self, connection: sqlite3.Connection) -> None:
         """Close a connection to files of which some were moved, and leave each of them whole.
 
-        What is in the write-ahead log goes into the main file, wherever that is now, so that the log cannot be
-        taken for that of a new file. Raises sqlite3.OperationalError if somebody who reads prevents that.
+        What is in the write-ahead log goes into the main file, wherever that is now; then the log is emptied, so
+        that it cannot be taken for that of a new file. Raises sqlite3.OperationalError if somebody who reads
+        prevents that.
         """
         is_moved = self.is_moved
+        log, _ = side_files(self.path)
         try:
-            (is_busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            is_busy, frames, _ = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+            # Who uses a new file may have emptied the index of a log that was moved along: that is to stay.
+            if not is_busy and (frames or identity(log) == self._identities[log]):
+                (is_busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error:
             is_busy = False  # no log of it can be read
         if is_busy:

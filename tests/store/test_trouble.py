@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -16,11 +17,14 @@ from textwrap import dedent
 from typing import Any
 
 import attrs
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.record import Attach, Event, Hop
 from perfd.store import writer
+from perfd.store.database import StoreError
 from perfd.store.reader import StoreReader
 from perfd.store.schema import open_database
 from perfd.store.writer import STOP_TIMEOUT
@@ -177,6 +181,18 @@ class TroubleTests(SinkCase):
         self.assertIn("took longer", self.texts()[-1])
 
 
+MOVES = {
+    "the file": [""],
+    "the file and its log": ["", "-wal"],
+    "all": ["", "-wal", "-shm"],
+    "the log": ["-wal"],
+    "the index": ["-shm"],
+    "for another": [""],
+    "with its log for another": ["", "-wal"],
+}
+"""Files of an open database that may be moved; another one may take the place."""
+
+
 class ReplacedTests(SinkCase):
     """Files that somebody deletes, moves or replaces under the open database."""
 
@@ -192,8 +208,13 @@ class ReplacedTests(SinkCase):
             (self.path.parent / name).rename(self.elsewhere / name)
 
     def moved(self) -> list[int]:
-        """The records of the database that was moved, which must be whole."""
-        path = self.elsewhere / "perfd.sqlite"
+        """The records of the database that was moved."""
+        return self.whole(self.elsewhere / "perfd.sqlite")
+
+    def whole(self, path: Path) -> list[int]:
+        """The records of a database, which must be whole; none if there is none."""
+        if not path.exists():
+            return []
         with closing(open_database(path)) as connection:
             self.assertEqual(connection.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
         with StoreReader(path) as reader:
@@ -282,6 +303,40 @@ class ReplacedTests(SinkCase):
         directory.mkdir()
         self.clock.advance(1)
         self.assertEqual((self.stored(), self.sink.status.pending), ([5], 0))
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.lists(st.sampled_from(("record", "look", "read", *MOVES)), max_size=25))
+    def test_whatever_is_done(self, steps: list[str]) -> None:
+        """Each record is in one of the databases, and each of them is whole, in whatever order files are moved."""
+        self.setUp()
+        places = [self.path.parent]
+        count = 5
+        for step in steps:
+            if step == "record":
+                self.record(count)
+                count += 1
+            elif step == "look":
+                self.sink.look()
+            elif step == "read":
+                with contextlib.suppress(StoreError, sqlite3.Error), StoreReader(self.path) as reader:
+                    reader.count()
+            elif all(self.path.with_name(self.path.name + name).exists() for name in MOVES[step]):
+                places.append(self.path.parent / f"place-{len(places)}")
+                self.move_for(step, places[-1])
+        self.stop()
+        found = [number for place in places for number in self.whole(place / self.path.name)]
+        self.assertEqual(sorted(found), list(range(count)))
+
+    def move_for(self, step: str, place: Path) -> None:
+        place.mkdir()
+        for name in MOVES[step]:
+            self.path.with_name(self.path.name + name).rename(place / (self.path.name + name))
+        if step.endswith("another"):
+            with closing(open_database(self.elsewhere / "other")):
+                pass
+            (self.elsewhere / "other").rename(self.path)
+        if "" not in MOVES[step]:  # a log that is parted from its file for longer is the mover's to bring back
+            self.sink.look()
 
     def test_in_the_moment_of_a_write(self) -> None:
         """A batch that went into a file that was just deleted is written again."""
