@@ -280,7 +280,7 @@ class Laboratory(OrderedServices):
         config = self._config
         if config.network == "socks":
             return {"default": MeasuredTor(self._make_socks(config.socks_proxy))}
-        used = {name for experiment in config.experiments for name in experiment.tors}
+        used = {name for experiment in self._all_experiments for name in experiment.tors}
         if self._is_onion_wanted():
             used.add(config.server.onion_tor)
         tors = [tor for tor in config.tors if not used or tor.name in used]
@@ -358,10 +358,16 @@ class Laboratory(OrderedServices):
         return tor == self._config.server.onion_tor and self._is_onion_wanted()
 
     def _is_page_wanted(self) -> bool:
-        return any(each.browsers and each.url is None for each in self._config.experiments)
+        return any(each.browsers and each.url is None for each in self._all_experiments)
 
     def _is_onion_wanted(self) -> bool:
-        return any("onion" in experiment.servers for experiment in self._config.experiments)
+        return any("onion" in experiment.servers for experiment in self._all_experiments)
+
+    @property
+    def _all_experiments(self) -> list[ExperimentConfig]:
+        """Those of comparisons too."""
+        of_comparisons = [each for comparison in self._config.comparisons for each in comparison.experiments]
+        return [*self._config.experiments, *of_comparisons]
 
     def _make_socks(self, proxy: SOCKSAddress | None) -> Tor:
         if proxy is not None:

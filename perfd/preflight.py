@@ -5,10 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import attrs
+
+from perfd.comparison.design import DesignError, check_comparison
 from perfd.config import BrowserConfig, Config, ConfigError, ServerConfig, TorConfig
+from perfd.config.records import ComparisonConfig
 from perfd.config.values import Address
 from perfd.instance import Instance, InstanceError
 from perfd.processes.alive import has_proc
@@ -23,7 +28,13 @@ def check_machine(config: Config, *, may_run: bool = False) -> None:
 
     ``may_run``: that one runs already is no problem. Its port is then not looked at, since it is in use.
     """
-    found = (*_programs(config), *_testnet(config), *_directory(config.directory), *_local(config))
+    found = (
+        *_programs(config),
+        *_comparisons(config),
+        *_testnet(config),
+        *_directory(config.directory),
+        *_local(config),
+    )
     problems = [f"{config.path}: {problem}" for problem in found]
     instance = Instance(config.directory)
     try:
@@ -42,6 +53,30 @@ def check_machine(config: Config, *, may_run: bool = False) -> None:
         problems.append(str(error))
     if problems:
         raise ConfigError(problems)
+
+
+def _comparisons(config: Config) -> list[str]:
+    """What keeps comparisons from answering, or their arms from being launched."""
+    problems = []
+    for comparison in config.comparisons:
+        tors = [tor for tor in config.tors if tor.name in comparison.tors]
+        problems += [f"[comparison:{comparison.name}] {trouble}" for trouble in design_trouble(comparison, tors)]
+    return problems
+
+
+def design_trouble(comparison: ComparisonConfig, tors: Sequence[TorConfig]) -> list[str]:
+    """Why it cannot be made; ``tors`` are those of its data directories."""
+    try:
+        check_comparison(comparison, tors[0].torrc_lines if tors else ())
+    except DesignError as error:
+        return [str(error)]
+    problems = []
+    for arm in comparison.arms if tors else ():
+        torrc = "\n".join((tors[0].torrc, *arm.torrc))
+        tor = attrs.evolve(tors[0], torrc=torrc, binary=arm.binary or tors[0].binary)
+        if trouble := tor_trouble(tor):
+            problems.append(f"{arm.name}: {trouble}")
+    return problems
 
 
 def _programs(config: Config) -> list[str]:

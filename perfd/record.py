@@ -340,6 +340,17 @@ class Document:
     guards: tuple[Guard, ...] = _told("tor's guards", ())
 
 
+@attrs.frozen(kw_only=True)
+class StoredComparison:
+    """How a comparison is designed that the daemon makes; its measurements have its name as COMPARISON."""
+
+    id: str = _told("its name")
+    source: str = _told("the name of the instance")
+    begun: float = _told("when it began")
+    seed: int = _told("of its random order")
+    design: str = _told("its arms and what decides, as a JSON object")
+
+
 @attrs.frozen
 class TorEvent:
     """An event of tor that is no circuit's and no stream's, or that Perfd does not understand, in tor's words.

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.application.service import Application, IServiceCollection
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
@@ -22,7 +23,10 @@ from zope.interface import implementer
 from perfd import __version__, descriptors, routes
 from perfd.browser.files.writer import MaterialWriter
 from perfd.clock import Clock
+from perfd.comparison.running import Place, in_turn
+from perfd.comparison.service import ComparisonService, Overlaps
 from perfd.config import Config, ConfigError, load_config
+from perfd.config.records import ComparisonConfig
 from perfd.daemon.changes import Changes, compare
 from perfd.daemon.downtime import Downtime
 from perfd.daemon.files import LockService, LogService, StoreService
@@ -42,6 +46,7 @@ from perfd.preflight import check_machine
 from perfd.processes.orphans import Orphans
 from perfd.processes.signals import end_on_hangup
 from perfd.reactor import Reactor, installed_reactor
+from perfd.record import StoredComparison
 from perfd.store.database import StoreError, database_path
 from perfd.store.page_files import DIRECTORY as LOAD_FILES
 from perfd.store.reader import AsyncReader, History
@@ -49,6 +54,7 @@ from perfd.store.schema import open_database
 from perfd.store.worker import ThreadWorker
 from perfd.store.writer import StoreSink
 from perfd.tor.events.listener import ControlEvents
+from perfd.tor.launch import TorService
 from perfd.variant import Variant
 from perfd.web.results.answers import MOST_SECONDS, Access, PublicDatabase
 
@@ -92,6 +98,15 @@ class Perfd(OrderedServices):
         self._schedules = Schedules(reactor, clock, sinks, health, metrics)
         for experiment in config.experiments:
             self._schedules.set(experiment, laboratory.experiments(experiment))
+        overlaps = Overlaps(self._schedules.measuring)
+        sinks.add("overlaps", overlaps)
+        designs = StoredDesigns(reader, store)
+        comparisons = [
+            ComparisonService(
+                reactor, clock, each, config.source, places_of(each, laboratory), sinks, designs, overlaps
+            )
+            for each in config.comparisons
+        ]
         downtime = Downtime(reactor, partial(read_last_slot, reader, config.source))
         self._schedules.make_up(downtime)
         self._daily = DailyService(reactor, clock, Work.from_config(config))
@@ -106,6 +121,7 @@ class Perfd(OrderedServices):
             HealthHistory(reactor, health, partial(read_history, reader)),
             laboratory,
             self._schedules,
+            *comparisons,
             downtime,  # behind the schedules, which know then where they begin
             self._daily,
             Orphans(reactor),
@@ -201,6 +217,33 @@ class Perfd(OrderedServices):
         self._lock.say(f"{FAILED}{error}")
         self._notifications.failed(str(error))
         self._reactor.stop()
+
+
+@attrs.frozen
+class StoredDesigns:
+    """The designs of comparisons in the database."""
+
+    reader: AsyncReader
+    store: StoreSink
+
+    async def read(self, name: str) -> tuple[StoredComparison | None, int | None]:
+        """The design of this name, and the last block that has a measurement. Raises StoreError, sqlite3.Error."""
+        return await self.reader.run(lambda store: (store.comparison(name), store.last_block(name)))
+
+    def keep(self, comparison: StoredComparison) -> None:
+        """Keep one that begins."""
+        self.store.record_comparison(comparison)
+
+
+def places_of(comparison: ComparisonConfig, laboratory: Laboratory) -> list[Place]:
+    """The data directories of a comparison, or the one tor that is there, which serves both arms."""
+    of_arms = in_turn([laboratory.experiments(each) for each in comparison.experiments])
+    tors = [laboratory.tors.get(name) for name in comparison.experiments[0].tors]
+    is_ours = bool(comparison.tors)
+    return [
+        Place(tor if is_ours and isinstance(tor, TorService) else None, comparison.arms, of_place)
+        for tor, of_place in zip(tors, zip(*of_arms, strict=True), strict=True)
+    ]
 
 
 def _checked_config(path: Path) -> Config:

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "cli": "*",
     "client": {"clock", "record", "wire"},
     "clock": set(),
-    "comparison": {"analysis", "experiments", "interfaces", "record", "socks", "tor"},
+    "comparison": {"analysis", "clock", "config", "experiments", "interfaces", "reactor", "record", "socks", "tor"},
     "config": {"units"},
     "daemon": {
         "clock",
@@ -80,7 +80,7 @@ ALLOWED: dict[str, set[str] | str] = {
         "web.targets",
     },
     "logfile": {"clock", "formats", "record", "whole"},
-    "preflight": {"config", "instance", "processes", "store", "tor"},
+    "preflight": {"comparison", "config", "instance", "processes", "store", "tor"},
     "processes": {"reactor"},
     "proxy": {"clock", "reactor", "socks", "tor", "tor.events", "wire"},
     "reactor": set(),

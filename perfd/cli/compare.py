@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import time
 from pathlib import Path
 from secrets import randbelow
@@ -25,6 +24,7 @@ from perfd.cli.times import parse_time
 from perfd.comparison.metrics import METRICS, PRIMARY
 from perfd.config import load_config
 from perfd.config.reader import NETWORKS
+from perfd.config.values import Arm, per_cent
 from perfd.instance import CONFIG_FILE
 from perfd.store import parameters
 
@@ -44,6 +44,9 @@ def add_command(commands: _Commands) -> None:
         description="Compares two sets of stored measurements. Exit codes: 0 B is not slower than A by the margin, "
         "3 it is, 4 that is not decided, 1 it cannot be said, 2 wrong usage.",
         epilog="example: perfd compare --experiment download-50k --a tor=alpha --b tor=beta --margin 3%%",
+    )
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="a comparison of perfd.conf, which the daemon makes"
     )
     for side, of in (("a", "A"), ("b", "B, which is compared with A")):
         parser.add_argument(
@@ -72,7 +75,7 @@ def _add_lab_options(parser: argparse.ArgumentParser) -> None:
         "--arm",
         action="append",
         default=[],
-        type=argument(_arm),
+        type=argument(Arm.parse),
         metavar="NAME=OPTIONS",
         help="A, then B: lines of a torrc, binary=PATH, or options of the experiment, with ; between",
     )
@@ -110,12 +113,6 @@ def _add_lab_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _arm(text: str) -> Any:
-    from perfd.comparison.design import Arm  # noqa: PLC0415
-
-    return Arm.parse(text)
-
-
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
@@ -149,14 +146,6 @@ def common_options(parser: argparse.ArgumentParser) -> None:
     display_options(parser, "as one JSON object")
 
 
-def per_cent(text: str) -> float:
-    """``3%`` as 0.03."""
-    match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%?", text)
-    if match is None:
-        raise ValueError(f"{text!r} is not a percentage such as 3%")
-    return float(match.group(1)) / 100
-
-
 def filter_of(text: str) -> tuple[str, Any]:
     """The filter and its value in ``tor=alpha``."""
     name, equals, value = (part.strip() for part in text.partition("="))
@@ -167,6 +156,8 @@ def filter_of(text: str) -> tuple[str, Any]:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    if options.name is not None:
+        return _of_daemon(options)
     if len(options.arm) == 2:
         return _lab(options)
     if not options.a or not options.b or options.arm:
@@ -180,6 +171,17 @@ def _compare(options: argparse.Namespace) -> int:
     common = {name: getattr(options, name) for name in ASKED}
     showing = Showing(options.primary, options.margin, options.report, display(options))
     return conclude_with(lambda: compare_stored(config, common, dict(options.a), dict(options.b), showing), showing)
+
+
+def _of_daemon(options: argparse.Namespace) -> int:
+    if options.a or options.b or options.arm:
+        complain("compare: a comparison of perfd.conf has arms of its own")
+        return 2
+    from perfd.cli.comparing import Showing, compare_made, conclude_with  # noqa: PLC0415
+
+    config = load_config(options.config)
+    showing = Showing(options.primary, options.margin, options.report, display(options))
+    return conclude_with(lambda: compare_made(config, options.name), showing)
 
 
 LAB_OPTIONS = ("type", "size", "server")

@@ -29,7 +29,6 @@ from perfd.comparison.design import (
     BLOCK_SIZE,
     DIRECTORIES,
     PILOT,
-    Arm,
     DesignError,
     Plan,
     check_design,
@@ -40,11 +39,13 @@ from perfd.comparison.metrics import METRICS, run_of
 from perfd.comparison.running import DoneRun, Place, blocks_of, in_turn, run_block
 from perfd.comparison.slowed import SlowedTor
 from perfd.config import Config, ConfigError, load_config, parse_config
+from perfd.config.values import Arm
 from perfd.daemon.order import StartError
 from perfd.experiments.run import TorExperiment
 from perfd.experiments.ways import MeasuredTor
 from perfd.instance import InstanceError
 from perfd.laboratory import Laboratory
+from perfd.preflight import tor_trouble
 from perfd.reactor import Reactor, installed_reactor
 from perfd.record import Measurement
 from perfd.tor.events.sink import NullEventSink
@@ -110,6 +111,7 @@ class LabComparison:
     def run(self) -> Conclusion:
         """Measure until it is decided, or done. Raises InstanceError and TooLittleError."""
         reactor = installed_reactor()
+        self._check_arms()
         with own_instance(self._config), ExitStack() as stack:
             if self._trial.records is not None:
                 self._log = stack.enter_context(self._trial.records.open("w", encoding="utf-8"))
@@ -127,6 +129,17 @@ class LabComparison:
         if self._conclusion is None:
             self._conclusion = self._conclude(None)
         return self._conclusion
+
+    def _check_arms(self) -> None:
+        """Raises ConfigError if tor would not take what an arm gives it."""
+        problems = []
+        for arm in (self._trial.a, self._trial.b) if self._config.tors else ():
+            tor = self._config.tors[0]
+            torrc = "\n".join((tor.torrc, *arm.torrc))
+            if trouble := tor_trouble(attrs.evolve(tor, torrc=torrc, binary=arm.binary or tor.binary)):
+                problems.append(f"compare: {arm.name}: {trouble}")
+        if problems:
+            raise ConfigError(problems)
 
     async def _run(self, reactor: Reactor, laboratory: Laboratory, interruption: Interruption) -> None:
         self._interruption = interruption

@@ -17,6 +17,7 @@ from perfd.cli.tables import Column, Display, Table
 from perfd.cli.terminal import Progress
 from perfd.comparison import words
 from perfd.comparison.conclusion import NOT_SLOWER, SLOWER, UNDECIDED, Conclusion, Design, TooLittleError, conclude
+from perfd.comparison.made import conclude_made
 from perfd.comparison.page import page
 from perfd.comparison.stored import FIELDS, Run, Strata, kinds_in, strata
 from perfd.config import Config, ConfigError
@@ -78,6 +79,22 @@ def compare_stored(
         a=_label(a), b=_label(b), primary=showing.primary, margin=showing.margin, seed=None, text=found.text
     )
     return conclude(design, found.metrics, _warnings(found, [*runs[0], *runs[1]]))
+
+
+def compare_made(config: Config, name: str) -> Conclusion:
+    """What a comparison of the daemon says by now. Raises TooLittleError, StoreError and sqlite3.Error.
+
+    One that never ends may be looked at whenever one likes: its interval is that of a confidence sequence. One that
+    has a number of blocks is looked at five times, so what came after the last look does not count yet.
+    """
+    with StoreReader(database_path(config.database, config.directory)) as reader:
+        stored = reader.comparison(name)
+        if stored is None:
+            raise TooLittleError(f"no comparison {name} was begun here")
+        fields = (*FIELDS, "BLOCK", "ARM", "OVERLAP")
+        runs = reader.values(fields, Filter(comparison=name, requests=False, oldest_first=True))
+    design = json.loads(stored.design)
+    return conclude_made(stored, design, runs)
 
 
 def _filter(values: Mapping[str, Any]) -> Filter:

@@ -6,15 +6,15 @@ goes on as it would have.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 
 import attrs
 
 from perfd.comparison.metrics import METRICS
+from perfd.config.records import ComparisonConfig
+from perfd.config.values import Arm
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,40}")
 DIRECTORIES = 4
 BLOCK_SIZE = 6
 PILOT = 6  # blocks
@@ -24,43 +24,9 @@ GUARDS = frozenset(
 )
 """The options of tor, in lower case, that decide which guards there are."""
 
-_EMPTY: Mapping[str, str] = {}
-
 
 class DesignError(ValueError):
     """The comparison could not answer its question; the message says why."""
-
-
-@attrs.frozen
-class Arm:
-    """What is different: lines of a torrc, another binary, options of the experiment."""
-
-    name: str
-    torrc: tuple[str, ...] = ()
-    binary: str | None = None
-    options: Mapping[str, str] = _EMPTY
-
-    @property
-    def tor(self) -> tuple[tuple[str, ...], str | None]:
-        """What a tor must be launched with to be of this arm."""
-        return self.torrc, self.binary
-
-    @classmethod
-    def parse(cls, text: str) -> Arm:
-        """``NAME=ITEM; ITEM``: a line of a torrc, ``binary=PATH``, or ``OPTION=VALUE`` of the experiment.
-
-        Raises ValueError.
-        """
-        name, equals, rest = text.partition("=")
-        if not equals or not NAME.fullmatch(name):
-            raise ValueError(f"{text!r} is not NAME=OPTIONS; a name has letters, digits and hyphens")
-        torrc, options = [], {}
-        for item in filter(None, (part.strip() for part in rest.split(";"))):
-            if match := re.fullmatch(r"([a-z][a-z-]*)\s*=\s*(.*)", item):
-                options[match.group(1)] = match.group(2)
-            else:
-                torrc.append(item)
-        return cls(name, tuple(torrc), options.pop("binary", None), options)
 
 
 @attrs.frozen
@@ -113,6 +79,8 @@ def check_design(
     """
     if a.name == b.name:
         raise DesignError(f"both arms are named {a.name}")
+    if primary not in METRICS:
+        raise DesignError(f"{primary} is no metric; there is {', '.join(METRICS)}")
     metric = METRICS[primary]
     if metric.kinds and kind not in metric.kinds:
         raise DesignError(f"{primary} is a metric of {' and '.join(metric.kinds)} only, and type is {kind}")
@@ -157,3 +125,20 @@ def option_name(line: str) -> str:
 def looks_of(blocks: int, looks: int) -> Sequence[int]:
     """After how many blocks each look is."""
     return [max(1, round(blocks * look / looks)) for look in range(1, looks + 1)]
+
+
+def check_comparison(config: ComparisonConfig, common: Collection[str]) -> None:
+    """Raises DesignError if the comparison of perfd.conf can't answer; ``common`` are torrc lines of both arms."""
+    a, b = config.arms
+    for each in config.experiments:
+        if len(each.servers) * max(1, len(each.browsers)) != 1 or each.options.get("optimistic") == "both":
+            raise DesignError("an arm has one way to the server, one browser, and optimistic yes or no")
+    experiment = config.experiments[0]
+    check_design(
+        *(a, b),
+        kind=experiment.type,
+        server=experiment.servers[0],
+        primary=config.primary,
+        common=common,
+        tor=bool(config.tors),
+    )

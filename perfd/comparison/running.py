@@ -9,8 +9,9 @@ import attrs
 from twisted.internet.defer import Deferred, DeferredLock, gatherResults, maybeDeferred
 
 from perfd.analysis.blocks import Block
-from perfd.comparison.design import Arm, Plan
+from perfd.comparison.design import Plan
 from perfd.comparison.metrics import COUNTED, METRICS, run_of
+from perfd.config.values import Arm
 from perfd.experiments.run import TorExperiment
 from perfd.interfaces import Experiment
 from perfd.record import REQUEST, Measurement

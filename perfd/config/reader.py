@@ -12,6 +12,9 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+import attrs
+
+from perfd.config.comparison import DIRECTORIES, NO_CBT, read_comparison
 from perfd.config.experiment import read_experiment
 from perfd.config.kinds import Context
 from perfd.config.records import NO_TOR, BrowserConfig, Config, ServerConfig, TorConfig
@@ -147,6 +150,7 @@ class _Reader:
                 if section.startswith("experiment:")
             ),
         )
+        config = self._with_comparisons(config, context)
         if config.socks_proxy is not None and network != "socks":
             perfd.problem("socks-proxy", "only used with network = socks")
         perfd.finish()
@@ -157,6 +161,45 @@ class _Reader:
             raise ConfigError(self._problems)
         return config
 
+    def _with_comparisons(self, config: Config, context: Context) -> Config:
+        """With the comparisons, and the tors of their data directories."""
+        tors, comparisons = list(config.tors), []
+        for name in (section for section in self._sections if section.startswith("comparison:")):
+            section = self._section(name)
+            comparison, made = read_comparison(section, name.partition(":")[2])
+            if made is not None and f"experiment:{made}" not in self._sections:
+                section.problem("experiment", f"no experiment is named {made!r}")
+            if self._problems or made is None:
+                continue
+            values = self._sections[f"experiment:{made}"]
+            base = values.get("tor", "default").partition(",")[0].strip()
+            directories = self._directories(config, comparison.name, base)
+            known = attrs.evolve(context, tors={*context.tors, *(tor.name for tor in directories)})
+            names = ",".join(tor.name for tor in directories) or base
+            experiments = tuple(
+                read_experiment(
+                    Section(self._path, name, {**values, **arm.options, "tor": names}, self._problems),
+                    comparison.name,
+                    known,
+                )
+                for arm in comparison.arms
+            )
+            tors += directories
+            comparisons.append(
+                attrs.evolve(comparison, experiments=experiments, tors=tuple(tor.name for tor in directories))
+            )
+        return attrs.evolve(config, tors=tuple(tors), comparisons=tuple(comparisons))
+
+    def _directories(self, config: Config, name: str, base: str) -> list[TorConfig]:
+        """The tors of a comparison, launched like the tor ``base``; none where there is none to launch."""
+        found = next((tor for tor in config.tors if tor.name == base), None)
+        if found is None or found.control is not None:
+            return []
+        torrc = found.torrc
+        if config.network == "testnet" and "learncircuitbuildtimeout" not in torrc.lower():
+            torrc = f"{torrc}\n{NO_CBT}"
+        return [attrs.evolve(found, name=f"{name}-{n}", torrc=torrc) for n in range(1, DIRECTORIES + 1)]
+
     def _section(self, name: str, *, defaults: str | None = None) -> Section:
         values = {**self._sections.get(defaults or name, {}), **self._sections.get(name, {})}
         given = self._overrides.get(name, ())
@@ -164,7 +207,7 @@ class _Reader:
 
     def _check_section_names(self) -> None:
         plain = ("perfd", "server", "tor", "browser")
-        kinds = ("tor", "browser", "experiment")
+        kinds = ("tor", "browser", "experiment", "comparison")
         for section in self._sections:
             kind, colon, name = section.partition(":")
             if section in plain:

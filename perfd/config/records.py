@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from perfd.config.values import Address, GuardPolicy, SOCKSAddress
+from perfd.config.values import Address, Arm, GuardPolicy, SOCKSAddress
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -105,6 +105,35 @@ class ExperimentConfig:
 
 
 @attrs.frozen(kw_only=True)
+class ComparisonConfig:
+    """``[comparison:NAME]``. ``experiments`` are those of both arms; ``blocks`` None: it never ends."""
+
+    name: str
+    arms: tuple[Arm, ...]
+    experiments: tuple[ExperimentConfig, ...] = ()
+    tors: tuple[str, ...] = ()  # of its data directories
+    block: int
+    blocks: int | None
+    primary: str
+    margin: float
+    pause: float  # seconds between two runs
+    beside: bool  # whether it runs while other experiments do
+
+    @property
+    def design(self) -> dict[str, object]:
+        """What must not change while it goes on, ready for JSON."""
+        return {
+            "arms": [[arm.name, *arm.torrc, arm.binary, dict(sorted(arm.options.items()))] for arm in self.arms],
+            "type": self.experiments[0].type,
+            "size": self.experiments[0].size,
+            "block": self.block,
+            "blocks": self.blocks,
+            "primary": self.primary,
+            "margin": self.margin,
+        }
+
+
+@attrs.frozen(kw_only=True)
 class Config:
     """A whole perfd.conf. Relative paths in it are relative to ``directory``."""
 
@@ -126,3 +155,4 @@ class Config:
     tors: tuple[TorConfig, ...]
     browsers: tuple[BrowserConfig, ...]
     experiments: tuple[ExperimentConfig, ...]
+    comparisons: tuple[ComparisonConfig, ...] = ()

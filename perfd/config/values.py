@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -66,6 +66,46 @@ class GuardPolicy:
 
     def __str__(self) -> str:
         return ",".join(self.fingerprints) if self.mode == "fixed" else self.mode
+
+
+@attrs.frozen
+class Arm:
+    """What is different: lines of a torrc, another binary, options of the experiment."""
+
+    name: str
+    torrc: tuple[str, ...] = ()
+    binary: str | None = None
+    options: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def tor(self) -> tuple[tuple[str, ...], str | None]:
+        """What a tor must be launched with to be of this arm."""
+        return self.torrc, self.binary
+
+    @classmethod
+    def parse(cls, text: str) -> Arm:
+        """``NAME=ITEM; ITEM``: a line of a torrc, ``binary=PATH``, or ``OPTION=VALUE`` of the experiment.
+
+        Raises ValueError.
+        """
+        name, equals, rest = (part.strip() for part in text.partition("="))
+        if not equals or not NAME.fullmatch(name):
+            raise ValueError(f"{text!r} is not NAME=OPTIONS; a name has letters, digits and hyphens")
+        torrc, options = [], {}
+        for item in filter(None, (part.strip() for part in rest.split(";"))):
+            if match := re.fullmatch(r"([a-z][a-z-]*)\s*=\s*(.*)", item):
+                options[match.group(1)] = match.group(2)
+            else:
+                torrc.append(item)
+        return cls(name, tuple(torrc), options.pop("binary", None), options)
+
+
+def per_cent(text: str) -> float:
+    """``3%`` as 0.03."""
+    match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%?", text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a percentage such as 3%")
+    return float(match.group(1)) / 100
 
 
 def rate(text: str) -> int | None:

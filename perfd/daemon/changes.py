@@ -13,13 +13,14 @@ import attrs
 from perfd.config import BrowserConfig, Config, ExperimentConfig, TorConfig
 from perfd.config.kinds import kind_of
 from perfd.config.options import Option
+from perfd.config.records import ComparisonConfig
 
 PERFD = frozenset({"keep_logs", "keep", "keep_events", "keep_har", "archive"})
 SERVER = frozenset({"results", "max_size", "max_rate", "max_connections", "public_address"})
 """The options of [perfd] and [server] that can change while Perfd runs."""
 
 _OF_FILE = frozenset({"path", "directory"})
-_SECTIONS = frozenset({"server", "tors", "browsers", "experiments"})
+_SECTIONS = frozenset({"server", "tors", "browsers", "experiments", "comparisons"})
 
 Lacks = Callable[[ExperimentConfig], str | None]
 """What the running daemon does not have for an experiment, in words; None if it could be measured."""
@@ -55,6 +56,7 @@ def compare(old: Config, new: Config, lacks: Lacks) -> Changes:
     server = {name: getattr(new.server, name) for name in names if name in SERVER - fixed}
 
     restart += _of_tors(old.tors, new.tors)
+    restart += _of_comparisons(old.comparisons, new.comparisons)
     moved = _of_browsers(old.browsers, new.browsers)
     changed += moved.values()
 
@@ -126,6 +128,12 @@ def _of_tors(old: Iterable[TorConfig], new: Iterable[TorConfig]) -> list[str]:
         elif names := _differences(was, tor):
             texts.append(f"[tor:{tor.name}] {_options(names)}")
     return [*texts, *(f"[tor:{name}] removed" for name in before)]
+
+
+def _of_comparisons(old: Iterable[ComparisonConfig], new: Iterable[ComparisonConfig]) -> list[str]:
+    before, after = ({each.name: each for each in some} for some in (old, new))
+    names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    return [f"[comparison:{name}] changed" for name in names]
 
 
 def _of_browsers(old: Iterable[BrowserConfig], new: Iterable[BrowserConfig]) -> dict[str, str]:

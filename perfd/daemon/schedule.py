@@ -104,6 +104,11 @@ class Schedule(Service):
         """What is run in the next slot."""
         return self._variants
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a round is going on."""
+        return self._round is not None
+
     def startService(self) -> None:
         super().startService()
         self._looked = self._clock.anchor()

@@ -37,6 +37,10 @@ class Schedules(OrderedServices):
         slots = [each.next_slot for each in self._schedules.values()]
         return min((slot for slot in slots if slot is not None), default=None)
 
+    def measuring(self) -> list[str]:
+        """The experiments that measure at this moment."""
+        return [name for name, schedule in self._schedules.items() if schedule.is_busy]
+
     def set(self, config: ExperimentConfig, variants: Sequence[Experiment]) -> None:
         """Run ``variants`` as ``config`` says from the next slot on, instead of what was run under this name."""
         name = config.name

@@ -33,6 +33,10 @@ class _Guarded(Generic[_Sink]):
         self._sinks = dict(sinks)
         self._failures = dict.fromkeys(sinks, 0)  # since the last success
 
+    def add(self, name: str, sink: _Sink) -> None:
+        self._sinks[name] = sink
+        self._failures[name] = 0
+
     @property
     def failing(self) -> Mapping[str, int]:
         """The sinks that failed the last time, with the number of failures since their last success."""
@@ -76,6 +80,10 @@ class FanOut:
     def failing(self) -> Mapping[str, int]:
         """The sinks that failed the last time, with the number of failures since their last success."""
         return self._sinks.failing
+
+    def add(self, name: str, sink: Sink) -> None:
+        """Give what comes from now on to ``sink`` too."""
+        self._sinks.add(name, sink)
 
     def record(self, measurement: Measurement) -> None:
         """Never raises."""

@@ -22,6 +22,7 @@ _ANYWHERE = "instr(path, ?) > 0"
 
 _FILTERED = "COALESCE(json_extract(extra, '$.FILTEREDOUT'), 0) = ?"
 _RARE_OUTCOME = "outcome <> 'ok' AND outcome = ?"  # so that SQLite takes the index of what is not ok
+COMPARISON = "json_extract(extra, '$.COMPARISON') = ?"
 _REASON = "? IN (failure_local, failure_remote)"
 
 
@@ -69,6 +70,7 @@ class Filter(Window):
     relay: str | None = None  # at any place
     series: str | None = None  # the id of a series: its requests
     filtered: bool | None = None  # False: without what filters of OnionPerf's have left out; True: only that
+    comparison: str | None = None  # the name of the comparison that they were made for
     requests: bool = True  # False: without the requests of series
 
     @property
@@ -97,6 +99,8 @@ class Filter(Window):
             found[_FILTERED] = int(self.filtered)
         if self.outcome not in (None, Outcome.OK):
             found[_RARE_OUTCOME] = self.outcome.value
+        if self.comparison is not None:
+            found[COMPARISON] = self.comparison
         if not self.requests:
             found["type <> ?"] = REQUEST
         return found

@@ -166,6 +166,7 @@ RESULTS = (
     _relay("middle", "the second one"),
     _relay("exit", "the last one"),
     _relay("relay", "a relay at any place of its circuit"),
+    _text("comparison", "the name of the comparison that they were made for"),
     Parameter(
         "filtered",
         "of imported results, what filters of OnionPerf's have left out: `no` is without that, `yes` that alone",

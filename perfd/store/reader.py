@@ -11,10 +11,11 @@ from typing import Any, Self, TypeVar
 import attrs
 from twisted.internet.defer import Deferred
 
-from perfd.record import Circuit, Document, Measurement, Stream, TorEvent
+from perfd.record import Circuit, Document, Measurement, StoredComparison, Stream, TorEvent
 from perfd.store.database import QueryTooLongError, clear_errors
+from perfd.store.filters import COMPARISON as _COMPARISON
 from perfd.store.filters import Filter, TorFilter, Window
-from perfd.store.rows import CIRCUITS, DOCUMENTS, EVENTS, MEASUREMENTS, STREAMS, Table, quoted
+from perfd.store.rows import CIRCUITS, COMPARISONS, DOCUMENTS, EVENTS, MEASUREMENTS, STREAMS, Table, quoted
 from perfd.store.schema import load_upgrades, open_readonly
 from perfd.store.worker import Worker
 from perfd.variant import Variant
@@ -151,6 +152,16 @@ class StoreReader:
         """The streams that carried a measurement, the oldest first."""
         rows = self._query(f"{STREAMS.select} WHERE measurement = ? ORDER BY first_seen, id", (measurement_id,))
         return [STREAMS.record(row) for row in rows]
+
+    def comparison(self, name: str) -> StoredComparison | None:
+        """The design of a comparison that was begun."""
+        return self._one(COMPARISONS, name)
+
+    def last_block(self, comparison: str) -> int | None:
+        """The last block of a comparison that has a measurement; None if there is none."""
+        sql = f"SELECT MAX(json_extract(extra, '$.BLOCK')) FROM {MEASUREMENTS.name} WHERE {_COMPARISON}"
+        (found,) = self._query(sql, (comparison,))[0]
+        return None if found is None else int(found)
 
     def document(self, source: str, day: float) -> Document | None:
         """What imported documents say of the UTC day of ``source`` that begins at ``day``."""

@@ -21,6 +21,7 @@ from perfd.record import (
     Kind,
     Measurement,
     Outcome,
+    StoredComparison,
     Stream,
     TorEvent,
 )
@@ -210,4 +211,8 @@ DOCUMENTS: Table[Document] = Table(
     time="day",
 )
 
-TABLES: tuple[Table[Any], ...] = (MEASUREMENTS, CIRCUITS, STREAMS, EVENTS, DOCUMENTS)
+COMPARISONS: Table[StoredComparison] = Table(
+    "comparisons", StoredComparison, _columns(StoredComparison, ()), time="begun"
+)
+
+TABLES: tuple[Table[Any], ...] = (MEASUREMENTS, CIRCUITS, STREAMS, EVENTS, DOCUMENTS, COMPARISONS)

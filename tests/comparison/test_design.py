@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfd.analysis.sample_size import best_block_size
-from perfd.comparison.design import Arm, DesignError, Plan, check_design, looks_of
+from perfd.comparison.design import DesignError, Plan, check_design, looks_of
+from perfd.config.values import Arm
 
 
 def test_arm() -> None:

@@ -1,0 +1,43 @@
+"""``[comparison:NAME]``: two arms that the daemon compares, and what decides."""
+
+from __future__ import annotations
+
+from perfd.config.records import ComparisonConfig
+from perfd.config.section import Section
+from perfd.config.values import Arm, lines, nonempty, per_cent, positive, whole_number, yes_or_no
+from perfd.units import parse_duration
+
+DIRECTORIES = 4
+"""The data directories that both arms share."""
+
+NO_CBT = "LearnCircuitBuildTimeout 0"
+"""For both arms on a private network: what a tor learns of build times would differ from one to the next."""
+
+
+def arms(text: str) -> tuple[Arm, ...]:
+    """One in each line."""
+    found = tuple(Arm.parse(line) for line in lines(text))
+    if len(found) != 2:
+        raise ValueError("two arms are compared, A and then B, a line for each")
+    return found
+
+
+def read_comparison(section: Section, name: str) -> tuple[ComparisonConfig, str | None]:
+    """The comparison ``name``, without its experiments, and the name of the experiment that it makes."""
+    config = ComparisonConfig(
+        name=name,
+        arms=section.get("arms", arms, None) or (),
+        block=section.get("block", positive(whole_number), "6"),
+        blocks=section.get("blocks", positive(whole_number), None),
+        primary=section.get("primary", nonempty, "complete"),
+        margin=section.get("margin", per_cent, "3%"),
+        pause=section.get("pause", parse_duration, "10 s"),
+        beside=section.get("beside", yes_or_no, "no"),
+    )
+    if "arms" not in section:
+        section.problem("arms", "needed: two lines, each NAME=OPTIONS")
+    experiment = section.get("experiment", nonempty, None)
+    if experiment is None:
+        section.problem("experiment", "needed: the name of the experiment that is made with both arms")
+    section.finish()
+    return config, experiment
