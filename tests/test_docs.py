@@ -66,6 +66,7 @@ def written_keys() -> Iterator[tuple[str, str]]:
     perfd = CHECKOUT / "perfd"
     sources = [
         *perfd.glob("experiments/*.py"),
+        perfd / "comparison/service.py",
         perfd / "daemon/schedule.py",
         perfd / "browser/files/contents.py",
         perfd / "tor/events/rendezvous.py",

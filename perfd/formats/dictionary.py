@@ -34,6 +34,10 @@ _UNITS: Mapping[str, str] = {
 # Key, kind of value, unit (- for none), meaning. Lists are comma lists in ``extra``.
 _KEYS = """
 HELDUP float s Perfd itself was held up for so long during the run, each time for over 0.05 s
+COMPARISON text - the comparison in the daemon that it was made for
+BLOCK int - the number of its block in that
+ARM text - the name of its arm
+OVERLAP texts - other experiments that ran meanwhile
 STAMPS text - who stamped the arrivals: kernel, when they came, or user, when Perfd read them
 COUNT int - slots that the record covers
 FROM time - the first slot that it covers
