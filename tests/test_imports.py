@@ -85,6 +85,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "proxy": {"clock", "reactor", "socks", "tor", "tor.events", "wire"},
     "reactor": set(),
     "record": {"clock"},
+    "reports": {"analysis", "charts", "record", "units", "variant"},
     "routes": {"clock", "daemon.upkeep", "store", "web", "web.results", "web.targets"},
     "service": "*",
     "socks": {"clock", "record", "wire"},

@@ -17,6 +17,7 @@ _TIME_STEPS = (
     *(HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 5 * DAY, 10 * DAY),
 )
 _MONTH_STEPS = (1, 2, 3, 6, 12, 24, 60)
+_TAIL = (0, 0.5, 0.9, 0.99, 0.999, 0.9999)
 
 
 class Scale(Enum):
@@ -26,6 +27,7 @@ class Scale(Enum):
     LOGARITHMIC = "logarithmic"  # of positive values
     TIME = "time"  # seconds since the epoch, told in UTC
     SHARE = "share"  # 0 to 1, told in per cent
+    TAIL = "tail"  # shares from 0 to below 1; as far from 0 to 0.9 as from 0.9 to 0.99
 
 
 @attrs.frozen
@@ -51,11 +53,13 @@ class Axis:
             raise ValueError(f"an axis cannot go from {self.low} to {self.high}")
         if self.scale is Scale.LOGARITHMIC and self.low <= 0:
             raise ValueError("a logarithmic axis begins above 0")
+        if self.scale is Scale.TAIL and not 0 == self.low < self.high < 1:
+            raise ValueError("an axis of a tail goes from 0 to below 1")
 
     @property
     def title(self) -> str:
         """The label with its unit."""
-        unit = {Scale.TIME: "UTC", Scale.SHARE: "%"}.get(self.scale, self.unit)
+        unit = {Scale.TIME: "UTC", Scale.SHARE: "%", Scale.TAIL: "%"}.get(self.scale, self.unit)
         return f"{self.label} ({unit})" if self.label and unit else self.label or unit
 
     def place(self, value: float) -> float:
@@ -63,6 +67,8 @@ class Axis:
         value = min(max(value, self.low), self.high)
         if self.scale is Scale.LOGARITHMIC:
             return math.log(value / self.low) / math.log(self.high / self.low)
+        if self.scale is Scale.TAIL:
+            return math.log(1 - value) / math.log(1 - self.high)
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self, most: int = 7) -> list[Tick]:
@@ -71,6 +77,8 @@ class Axis:
             return list(_time_ticks(self.low, self.high, most))
         if self.scale is Scale.LOGARITHMIC:
             return [Tick(value, number(value)) for value in _powers(self.low, self.high, most)]
+        if self.scale is Scale.TAIL:
+            return [Tick(share, f"{share * 100:g}") for share in _TAIL if share <= self.high]
         step = round_step((self.high - self.low) / most)
         decimals = max(0, -math.floor(math.log10(step) + 1e-9))
         first, last = math.ceil(self.low / step - 1e-6), math.floor(self.high / step + 1e-6)
@@ -83,7 +91,7 @@ class Axis:
         """``value`` in words, with its unit."""
         if self.scale is Scale.TIME:
             return moment(value)
-        if self.scale is Scale.SHARE:
+        if self.scale in (Scale.SHARE, Scale.TAIL):
             return f"{number(value * 100)} %"
         return f"{number(value)} {self.unit}".rstrip()
 

@@ -15,58 +15,56 @@ POINTS = 160
 
 
 def cdf(
-    name: str,
-    title: str,
-    samples: Mapping[str, Sequence[float]],
-    *,
-    label: str,
-    unit: str,
-    window: tuple[float, float] = (0.0, 1.0),
-    band: bool = True,
+    name: str, title: str, samples: Mapping[str, Sequence[float]], *, label: str, unit: str, tail: bool = False
 ) -> LineChart:
     """The distribution function of each sample that has values, with the band of Dvoretzky, Kiefer and Wolfowitz.
 
-    Infinite values are failures: they count, so that the function ends below 1. ``window`` is the part of the
-    shares to show, such as (0.9, 1) for the tail. The axis goes to the 99th percentile of what is finite, unless
-    the tail is asked for: one value far away must not make all others a vertical line.
+    Infinite values are failures: they count, so that the function ends below 1. The axis goes to the 99th
+    percentile of what is finite: one value far away must not make all others a vertical line. With ``tail`` the
+    slowest runs have most of the chart (from 0 to 90 % it is as far as on to 99 %), no band, and all values.
     """
-    low, high = window
-    lines, reach = [], []
+    lines, reach, most = [], [], 2
     for place, (sample_name, sample) in enumerate((n, s) for n, s in samples.items() if s):
         found = distribution(sample)
         finite = [value for value in found.values if math.isfinite(value)]
         if not finite:
             continue
-        reach += [of_sorted(finite, low), of_sorted(finite, 0.99 if high == 1 and low == 0 else high)]
+        most = max(most, len(sample))
+        reach += [finite[0], of_sorted(finite, 1 if tail else 0.99)]
         points = [
-            Point(x, share, *(found.band(x) if band else (None, None)))
-            for x, share in found.steps(POINTS if low == 0 else 20 * POINTS)
-            if low <= share <= high
+            Point(x, share, *(found.band(x) if not tail else (None, None))) for x, share in found.steps(POINTS)
         ]
+        if tail:
+            points += [Point(x, share) for x, share in _last(found.values, POINTS)]
+            points.sort(key=lambda point: (point.x, point.y))
         median = of_sorted(found.values, 0.5)
         told = f"median {number(median)} {unit}" if math.isfinite(median) else "most failed"
-        # From the ground on.
-        ground = [Point(points[0].x, low)] if points and points[0].y and low == 0 else []
-        lines.append(
-            Line(
-                name=f"{sample_name} ({told}, n = {len(sample):,})",
-                points=(*ground, *points),
-                tone=tone(place),
-                stepped=True,
-            )
-        )
-    x = covering(reach, label, unit, zero=low == 0)
-    lines = [_clipped(line, x) for line in lines]
-    y = shares("runs") if low == 0 else Axis(label="runs", low=low, high=high, scale=Scale.SHARE)
+        line = f"{sample_name} ({told}, n = {len(sample):,})"
+        lines.append(Line(name=line, points=(Point(finite[0], 0.0), *points), tone=tone(place), stepped=True))
+    logarithmic = tail and reach and min(reach) > 0
+    x = covering(reach, label, unit, Scale.LOGARITHMIC if logarithmic else Scale.LINEAR, zero=not logarithmic)
+    y = Axis(label="runs", low=0.0, high=_tail_end(most), scale=Scale.TAIL) if tail else shares("runs")
     note = (
         "Share of the runs that took at most so long." if unit == "s" else "Share of the runs with at most so much."
     )
-    note += " The band holds the whole true curve with 95 % confidence." if band else ""
-    return LineChart(name=name, title=title, x=x, y=y, lines=tuple(lines), note=note, band="95 % band")
+    note += "" if tail else " The band holds the whole true curve with 95 % confidence."
+    shown = tuple(_clipped(line, x, y) for line in lines)
+    return LineChart(name=name, title=title, x=x, y=y, lines=shown, note=note, band="95 % band")
 
 
-def _clipped(line: Line, x: Axis) -> Line:
-    kept = tuple(point for point in line.points if x.low <= point.x <= x.high)
+def _last(values: Sequence[float], count: int) -> list[tuple[float, float]]:
+    """The last finite steps of a distribution function."""
+    first = max(0, len(values) - count)
+    return [(v, (first + n + 1) / len(values)) for n, v in enumerate(values[first:]) if math.isfinite(v)]
+
+
+def _tail_end(count: int) -> float:
+    """The share at which a tail of so many runs ends: about the last but one."""
+    return float(min(0.9999, max(0.9, 1 - 1 / count)))
+
+
+def _clipped(line: Line, x: Axis, y: Axis) -> Line:
+    kept = tuple(point for point in line.points if point.x <= x.high and (point.y or 0.0) <= y.high)
     return Line(name=line.name, points=kept, tone=line.tone, stepped=line.stepped)
 
 

@@ -207,8 +207,8 @@ def _bars(chart: Bars, sheet: Sheet) -> Markup:
         whisker = _element(f"whisker {bar.tone.value}", f"left:{_percent(left)};right:{_percent(right)}", sheet)
         value = _element(f"value {bar.tone.value}", f"left:{_percent(chart.x.place(bar.value))}", sheet)
         marks = _marks(chart.marks, chart.x, sheet, words=False)
-        interval = f"{number(bar.value)} ({number(bar.low)} to {number(bar.high)})"
-        said = f"{bar.name}: {interval} {chart.x.unit} {bar.text}"
+        interval = chart.interval(bar)
+        said = f"{bar.name}: {interval} {bar.text}"
         found.append(_row(bar.name, said, join([marks, whisker, value]), f"{interval} {bar.text}".strip()))
     return _rows([*found, _axis_row(chart.x, sheet)], chart.x, chart.marks)
 

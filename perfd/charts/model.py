@@ -11,7 +11,7 @@ from enum import Enum
 
 import attrs
 
-from perfd.charts.axes import Axis, Scale, moment
+from perfd.charts.axes import Axis, Scale, moment, number
 
 Cell = str | float | int | None
 
@@ -216,6 +216,12 @@ class Bars(_Chart):
     x: Axis
     bars: tuple[Bar, ...]
     marks: tuple[Mark, ...] = ()
+
+    def interval(self, bar: Bar) -> str:
+        """A bar's numbers in words."""
+        factor, unit = (100, "%") if self.x.scale is Scale.SHARE else (1, self.x.unit)
+        value, low, high = (number(each * factor) for each in (bar.value, bar.low, bar.high))
+        return f"{value} {unit} ({low} to {high})" if unit else f"{value} ({low} to {high})"
 
     @property
     def table(self) -> Table:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfd import __version__
-from perfd.cli import compare, completion, daemon, data, records
+from perfd.cli import analyze, compare, completion, daemon, data, records
 from perfd.cli.arguments import argument, config_option, display, display_options
 from perfd.cli.output import complain, say, standard_streams
 from perfd.cli.privileges import User
@@ -107,6 +107,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     _add_completion(commands)
     data.add_commands(commands)
     compare.add_command(commands)
+    analyze.add_command(commands)
     return parser, commands.choices
 
 

@@ -97,12 +97,18 @@ class StoreReader:
 
         What is kept as JSON is not read.
         """
-        places = ", ".join(
-            f"json_extract(extra, '$.{name}')" if name.isupper() else quoted(name) for name in fields
-        )
+        places = ", ".join(map(_field, fields))
         where, values = _where(MEASUREMENTS, wanted)
         rows = self._query(f"SELECT {places} FROM {MEASUREMENTS.name}{where} ORDER BY start, id", values)
         return [dict(zip(fields, row, strict=True)) for row in rows]
+
+    def rows(self, fields: Sequence[str], wanted: Filter = ALL) -> Iterator[tuple[Any, ...]]:
+        """As ``values``, the bare values of one after the other; never all of them at once in memory."""
+        where, values = _where(MEASUREMENTS, wanted)
+        places = ", ".join(map(_field, fields))
+        sql = f"SELECT {places} FROM {MEASUREMENTS.name}{where} ORDER BY start, id"
+        with clear_errors(self._path):
+            yield from self._connection.execute(sql, values)
 
     def count(self, wanted: Filter = ALL) -> int:
         """How many measurements there are; ``after`` and ``limit`` do not matter."""
@@ -207,6 +213,11 @@ def _where(table: Table[Any], wanted: Window) -> tuple[str, list[Any]]:
         conditions.append(f"({table.time}, id) {'>' if wanted.oldest_first else '<'} (?, ?)")
         values.extend(wanted.after)
     return (f" WHERE {' AND '.join(conditions)}" if conditions else ""), values
+
+
+def _field(name: str) -> str:
+    """A field of the record, or in capitals a key of its ``extra``, in SQL."""
+    return f"json_extract(extra, '$.{name}')" if name.isupper() else quoted(name)
 
 
 def _place(field: attrs.Attribute[Any]) -> str:

@@ -1,1 +1,1 @@
-"""Tests of perfd.analysis; scipy is the oracle."""
+"""Tests of perfd.charts."""

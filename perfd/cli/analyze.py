@@ -1,0 +1,197 @@
+"""``perfd analyze``: tables and charts of the measurements of a period."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perfd.cli.arguments import PAGING, argument, config_option, display, display_options, filter_options, guarded
+from perfd.cli.times import parse_time
+from perfd.config import Config, load_config
+from perfd.store import parameters
+from perfd.store.parameters import Parameter
+
+if TYPE_CHECKING:
+    from perfd.charts.model import Chart, Table
+    from perfd.cli import tables
+    from perfd.cli.tables import Display
+    from perfd.cli.terminal import Progress
+    from perfd.reports.report import Report
+    from perfd.reports.runs import Run
+    from perfd.store.filters import Filter
+    from perfd.store.reader import StoreReader
+
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+FORMATS = ("png", "svg", "pdf")
+LONG = 20_000
+"""Measurements between two steps of the progress bar."""
+
+_WHOLE_DAY = re.compile(r"today|yesterday|[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
+
+Charts = list[tuple[str, list["Chart"]]]
+
+
+def add_command(commands: _Commands) -> None:
+    """Add it to those of ``perfd``."""
+    parser = commands.add_parser(
+        "analyze",
+        help="summarise a period in tables and charts",
+        description="Summarises what was measured: quartiles, failures, and relays that are slow or fail more "
+        "often than others; as charts with --plots and --report.",
+        epilog="example: perfd analyze 7d --experiment download-50k --plots plots",
+    )
+    parser.add_argument(
+        "period",
+        nargs="?",
+        metavar="PERIOD",
+        type=argument(period),
+        help="7d (until now), yesterday, a day 2026-11-26, a month 2026-11; default: all, or --since and --until",
+    )
+    config_option(parser)
+    filter_options(parser, _asked())
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw charts into DIR, each with a CSV file")
+    parser.add_argument("--format", choices=FORMATS, default="png", help="of the charts (default png)")
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write all as a page, one file")
+    display_options(parser, "as one JSON object")
+    parser.set_defaults(command=guarded(_analyze))
+
+
+def period(text: str) -> tuple[float, float | None]:
+    """Beginning and end of a period in seconds since the epoch; None: until now. Raises ValueError."""
+    read = next(each.read for each in parameters.WINDOW if each.name == "since")
+    word = text.strip().lower()
+    since = parse_time(word, time.time(), read)
+    if _WHOLE_DAY.fullmatch(word):
+        return since, since + timedelta(days=1).total_seconds()
+    if _MONTH.fullmatch(word):
+        following = datetime.fromtimestamp(since, UTC) + timedelta(days=31)
+        return since, following.replace(day=1).timestamp()
+    return since, None
+
+
+def _asked() -> Sequence[Parameter]:
+    return [each for each in parameters.RESULTS if each.name not in PAGING]
+
+
+def _analyze(options: argparse.Namespace) -> int:
+    from perfd.store.filters import Filter  # noqa: PLC0415 - --help must not wait for it
+
+    asked = {each.name: getattr(options, each.name) for each in _asked()}
+    if options.period is not None:
+        if options.since is not None or options.until is not None:
+            sys.stderr.write("perfd: analyze: give PERIOD, or --since and --until\n")
+            return 2
+        asked["since"], asked["until"] = options.period
+    config = load_config(options.config)
+    if options.plots is not None:
+        from perfd.charts import files  # noqa: PLC0415
+        from perfd.formats.table import MissingLibraryError  # noqa: PLC0415
+
+        try:
+            files.check()
+        except files.NoMatplotlibError as error:
+            raise MissingLibraryError(str(error)) from None
+    wanted = Filter(**asked, requests=asked["type"] is not None)
+    return _run(config, wanted, options, display(options))
+
+
+def _run(config: Config, wanted: Filter, options: argparse.Namespace, shown: Display | None) -> int:
+    from perfd.cli.terminal import Progress  # noqa: PLC0415
+    from perfd.reports.report import page  # noqa: PLC0415
+
+    with Progress("analyzing", 2.0) as progress:
+        found = _report(config, wanted, progress)
+        charts: Charts = found.charts() if options.plots or options.report else []
+        written = []
+        if options.report is not None:
+            title = f"Measurements of {config.source}"
+            options.report.write_text(page(found, title, charts), encoding="utf-8")
+            written.append(str(options.report))
+        if options.plots is not None:
+            count = sum(len(each) for _, each in charts)
+            progress.update(f"drawing {count} charts")
+            _draw(found, charts, options.plots, options.format)
+            written.append(f"{count} charts and their CSV files in {options.plots}")
+    if shown is None:
+        sys.stdout.write(json.dumps(found.as_dict()) + "\n")
+    else:
+        _show(found, shown)
+    for each in written:
+        sys.stderr.write(f"perfd: wrote {each}\n")
+    return 0
+
+
+def _report(config: Config, wanted: Filter, progress: Progress) -> Report:
+    from perfd.reports.report import report  # noqa: PLC0415
+    from perfd.reports.runs import FIELDS, RunReader  # noqa: PLC0415
+    from perfd.store.database import database_path  # noqa: PLC0415
+    from perfd.store.reader import StoreReader  # noqa: PLC0415
+
+    make = RunReader().run
+    with StoreReader(database_path(config.database, config.directory)) as reader:
+        notes = _left_out(reader, wanted)
+        total = reader.count(wanted)
+
+        def told() -> Iterator[Run]:
+            for n, row in enumerate(reader.rows(FIELDS, wanted)):
+                if n % LONG == 0:
+                    progress.update(f"{n} of {total} measurements", n, total)
+                yield make(row)
+
+        return report(told(), (), notes)
+
+
+def _left_out(reader: StoreReader, wanted: Filter) -> list[str]:
+    """How many measurements of the period did not pass the filters."""
+    from perfd.store.filters import Filter  # noqa: PLC0415
+
+    everything = Filter(since=wanted.since, until=wanted.until, requests=wanted.requests)
+    count, kept = reader.count(everything), reader.count(wanted)
+    if count == kept:
+        return []
+    return [f"{count - kept:,} of {count:,} measurements of the period were left out by the filters."]
+
+
+def _draw(found: Report, charts: Charts, directory: Path, form: str) -> None:
+    from perfd.charts import files  # noqa: PLC0415
+    from perfd.charts.model import Table  # noqa: PLC0415
+    from perfd.reports import onionperf  # noqa: PLC0415
+
+    try:
+        files.write([chart for _, each in charts for chart in each], directory, form)
+    except files.DrawingError as error:
+        raise OSError(0, str(error)) from None
+    files.write_csv(Table(onionperf.COLUMNS, tuple(onionperf.rows(found.groups))), directory / "runs.csv")
+
+
+def _show(found: Report, shown: Display) -> None:
+    from perfd.reports.report import relay_titles, summary  # noqa: PLC0415
+
+    tables = [("Median and quartiles of the successes", summary(found)), *relay_titles(found)]
+    shown.show([_table(title, table) for title, table in tables if table.rows], [found.lead, *found.notes])
+
+
+def _table(title: str, table: Table) -> tables.Table:
+    from perfd.cli import tables  # noqa: PLC0415
+
+    last = len(table.headings) - 1
+    columns = [
+        tables.Column(
+            heading,
+            number=0 < n < last,
+            rank=n if n > 2 else 0,
+            prose=n == last and heading.startswith("what"),
+        )
+        for n, heading in enumerate(table.headings)
+    ]
+    rows = [["" if cell is None else str(cell) for cell in row] for row in table.rows]
+    return tables.Table(title, columns, rows)

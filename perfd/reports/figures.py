@@ -1,0 +1,272 @@
+"""The charts of a report: one set for each experiment, and one for relays."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from statistics import median
+
+from perfd.analysis.periods import DAY, divided, periods, width
+from perfd.charts.axes import Axis, Scale, covering
+from perfd.charts.build import cdf, over_time
+from perfd.charts.model import (
+    Bar,
+    Bars,
+    Chart,
+    Column,
+    HeatMap,
+    Line,
+    Mark,
+    Point,
+    Row,
+    Stacks,
+    Stretch,
+    Waterfall,
+    tone,
+)
+from perfd.reports.groups import MEASURES, Group, Measure
+from perfd.reports.relays import RelayFinding, Relays
+
+LINES = 6
+"""Variants in one chart."""
+
+MOST_CODES = 5
+MOST_RELAYS = 12
+MOST_WATERFALLS = 4
+FEWEST_OF_TAIL = 50  # runs of which a tail is worth a chart
+
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+ONION = (
+    ("descriptor", "HSDESCREQUESTED", "HSDESCRECEIVED"),
+    ("rendezvous point", "HSRENDBUILT", "HSRENDESTABLISHED"),
+    ("introduction", "HSINTROBUILT", "HSINTROACK"),
+    ("service comes", "HSINTROACK", "HSRENDJOINED"),
+    ("first byte", "HSRENDJOINED", "dataresponse"),
+    ("payload", "dataresponse", "datacomplete"),
+)
+STEPS = (
+    ("connect to SOCKS", "socket", "connect"),
+    ("SOCKS methods", "connect", "negotiate"),
+    ("circuit and stream", "request", "response"),
+    ("request to server", "datarequest", "serverrequest"),
+    ("server", "serverrequest", "serverresponse"),
+    ("first byte back", "serverresponse", "dataresponse"),
+    ("payload", "dataresponse", "datacomplete"),
+)
+PAGE = (("first paint", "FIRSTCONTENTFULPAINT"), ("load", "LOAD"), ("fully loaded", "FULLYLOADED"))
+
+
+def of_experiment(groups: Sequence[Group], marks: Sequence[Mark]) -> Iterator[Chart]:
+    """The charts of the variants of one experiment, for as much of it as there are values."""
+    for part, some in enumerate(groups[n : n + LINES] for n in range(0, len(groups), LINES)):
+        prefix = slug(groups[0].experiment) + (f".{part + 1}" if part else "")
+        for measure in MEASURES:
+            yield from _distributions(prefix, some, measure)
+            yield from _over_time(prefix, some, measure, marks)
+        yield from _failures(prefix, some, marks)
+        yield from _hops(prefix, some)
+        yield from _round_trips(prefix, some)
+        yield from _pages(prefix, some)
+        for n, group in enumerate(some[:MOST_WATERFALLS]):
+            yield from _waterfall(f"{prefix}.steps-{n + 1}", "Where the time goes", STEPS, group)
+            yield from _waterfall(f"{prefix}.onion-{n + 1}", "On the way to the onion service", ONION, group)
+        yield from _by_hour(prefix, some[0])
+
+
+def of_relays(found: Relays) -> Iterator[Chart]:
+    """Relays with more than their share of slow runs, and of failures."""
+    for name, what, findings in (("slow", "slow", found.slow), ("failing", "failed", found.failing)):
+        shown = [finding for finding in findings if finding.found.hits][:MOST_RELAYS]
+        if shown:
+            yield _relay_bars(f"relays.{name}", what, shown, findings)
+
+
+def slug(name: str) -> str:
+    """``name`` as a part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "experiment"
+
+
+def _distributions(prefix: str, groups: Sequence[Group], measure: Measure) -> Iterator[Chart]:
+    samples = {group.name: sample for group in groups if (sample := group.sample(measure))}
+    if not samples:
+        return
+    name = f"{prefix}.{measure.name}"
+    title = measure.label.capitalize()
+    yield cdf(f"{name}.cdf", title, samples, label=measure.label, unit=measure.unit)
+    many = {group: sample for group, sample in samples.items() if len(sample) >= FEWEST_OF_TAIL}
+    if many and measure.unit == "s":
+        yield cdf(f"{name}.tail", f"{title}: the slowest", many, label=measure.label, unit=measure.unit, tail=True)
+
+
+def _over_time(prefix: str, groups: Sequence[Group], measure: Measure, marks: Sequence[Mark]) -> Iterator[Chart]:
+    lines = []
+    length = _length(groups)
+    for n, group in enumerate(groups):
+        pairs = [(r.start, v) for r in group.runs if r.is_ok and (v := measure.value(r)) is not None]
+        if not pairs:
+            continue
+        points = []
+        for period in periods(pairs, length):
+            low, middle, high = period.quartiles or (None, None, None)
+            points.append(Point((period.start + period.end) / 2, middle, low, high))
+        lines.append(Line(name=group.name, points=tuple(points), tone=tone(n)))
+    if lines and max(len(line.points) for line in lines) > 1:
+        yield over_time(
+            f"{prefix}.{measure.name}.time",
+            f"{measure.label.capitalize()} over time",
+            lines,
+            label=measure.label,
+            unit=measure.unit,
+            period=_period(groups, length),
+            marks=marks,
+            note=f"Median and quartiles of each {_words(length)}; interrupted where nothing was measured.",
+        )
+
+
+def _failures(prefix: str, groups: Sequence[Group], marks: Sequence[Mark]) -> Iterator[Chart]:
+    counts = Counter(r.errorcode or r.outcome for group in groups for r in group.runs if r.has_failed)
+    if not counts:
+        return
+    codes = [code for code, _ in counts.most_common(MOST_CODES)]
+    has_others = len(counts) > len(codes)
+    length = _length(groups)
+    run = ((r.start, r) for group in groups for r in group.runs if r.is_ok or r.has_failed)
+    columns = []
+    for start, runs in sorted(divided(run, length).items()):
+        found = Counter(r.errorcode or r.outcome for r in runs if r.has_failed)
+        others = [found.total() - sum(found[code] for code in codes)] if has_others else []
+        shares = tuple(count / len(runs) for count in (*(found[code] for code in codes), *others))
+        columns.append(Column(start, start + length, shares))
+    first, last = _period(groups, length)
+    names = [*(f"{code} ({counts[code]:,})" for code in codes), *(["others"] if has_others else [])]
+    yield Stacks(
+        name=f"{prefix}.failures",
+        title="Failures over time, by error code",
+        note=f"Share of the runs of each {_words(length)} that failed; what was skipped was not run.",
+        x=Axis(label="", low=first, high=last, scale=Scale.TIME),
+        y=covering([sum(column.values) for column in columns], "failed", "", Scale.SHARE, zero=True),
+        names=tuple(names),
+        columns=tuple(columns),
+        marks=tuple(mark for mark in marks if first <= mark.at <= last),
+    )
+
+
+def _hops(prefix: str, groups: Sequence[Group]) -> Iterator[Chart]:
+    hops: dict[str, list[float]] = {}
+    for group in groups:
+        for r in group.runs:
+            for n, seconds in enumerate(r.hops[:4]):
+                hops.setdefault(f"hop {n + 1}", []).append(seconds)
+    if hops:
+        yield cdf(f"{prefix}.hops", "Build time of each hop", hops, label="time since the hop before", unit="s")
+
+
+def _round_trips(prefix: str, groups: Sequence[Group]) -> Iterator[Chart]:
+    runs = [r for group in groups for r in group.runs if r.is_ok]
+    phases = {
+        "idle": [r.rtt_idle for r in runs if r.rtt_idle is not None],
+        "loaded": [r.rtt_load for r in runs if r.rtt_load is not None],
+    }
+    if any(phases.values()):
+        yield cdf(f"{prefix}.rtt", "Round-trip time, idle and loaded", phases, label="median of a run", unit="s")
+    ways = {
+        "to the server": [s for r in runs if (s := r.between("datarequest", "serverrequest")) is not None],
+        "back": [s for r in runs if (s := r.between("serverresponse", "dataresponse")) is not None],
+    }
+    if any(ways.values()):
+        yield cdf(f"{prefix}.ways", "The way there and the way back", ways, label="request, first byte", unit="s")
+
+
+def _pages(prefix: str, groups: Sequence[Group]) -> Iterator[Chart]:
+    for words, key in PAGE:
+        samples = {
+            group.name: [s for r in group.runs if r.is_ok and (s := r.times.get(key)) is not None]
+            for group in groups
+        }
+        if any(samples.values()):
+            yield cdf(
+                f"{prefix}.page-{slug(words)}", f"Page load: {words}", samples, label=f"time to {words}", unit="s"
+            )
+
+
+def _waterfall(name: str, title: str, steps: Sequence[tuple[str, str, str]], group: Group) -> Iterator[Chart]:
+    rows: list[Row] = []
+    runs = [r for r in group.runs if r.is_ok]
+    for words, first, last in steps:
+        both = [(r.times[first], r.times[last]) for r in runs if first in r.times and last in r.times]
+        if not both or len(both) * 2 < len(runs):  # most did not do it
+            continue
+        begun, took = median(a for a, _ in both), median(b - a for a, b in both)
+        if took >= 0:
+            rows.append(Row(words, (Stretch(begun, begun + took, tone(len(rows)), words),)))
+    if len(rows) > 2:
+        reach = max(span.end for row in rows for span in row.spans)
+        yield Waterfall(
+            name=name,
+            title=f"{title}: {group.name}",
+            note="Medians of when a step began, and of how long it took.",
+            x=Axis(label="since the start", low=0, high=reach * 1.02 or 1.0, unit="s"),
+            rows=tuple(rows),
+        )
+
+
+def _by_hour(prefix: str, group: Group) -> Iterator[Chart]:
+    cells: dict[tuple[int, int], list[float]] = {}
+    for r in group.runs:
+        if r.is_ok and r.first_byte is not None:
+            time = datetime.fromtimestamp(r.start, UTC)
+            cells.setdefault((time.weekday(), time.hour), []).append(r.first_byte)
+    if len(cells) < 36:
+        return
+    medians = {cell: median(values) for cell, values in cells.items()}
+    yield HeatMap(
+        name=f"{prefix}.hours",
+        title=f"By hour and weekday: {group.name}",
+        note="In UTC.",
+        columns=tuple(f"{hour:02}" for hour in range(24)),
+        rows=WEEKDAYS,
+        values=tuple(tuple(medians.get((day, hour)) for hour in range(24)) for day in range(7)),
+        label="median time to first byte",
+        unit="s",
+    )
+
+
+def _relay_bars(name: str, what: str, shown: Sequence[RelayFinding], of: Sequence[RelayFinding]) -> Chart:
+    bars = []
+    for finding in shown:
+        found = finding.found
+        weight = f", weight {int(finding.weight):,}" if finding.weight.isdigit() else ""
+        text = f"{found.hits} of {found.count}{weight}, q {found.q:.2g}"
+        is_certain = found.q < 0.05
+        bars.append(Bar(finding.label, found.share, found.low, found.high, tone(1 if is_certain else 0), text))
+    total = sum(f.found.count for f in of if f.place == "guard")
+    hits = sum(f.found.hits for f in of if f.place == "guard")
+    return Bars(
+        name=name,
+        title=f"Relays by the share of their runs that {'were slow' if what == 'slow' else 'failed'}",
+        note=f"Least likely by chance first, of {len(of):,} relays and places with enough runs; the others' q "
+        "(Benjamini and Hochberg) is larger. Intervals are exact, of 95 %.",
+        x=covering([0, *(bar.high for bar in bars)], f"{what} runs", "", Scale.SHARE, zero=True),
+        bars=tuple(bars),
+        marks=(Mark(hits / total, "all runs"),) if total else (),
+    )
+
+
+def _length(groups: Sequence[Group]) -> float:
+    """Of the periods of charts over time: the same for all variants."""
+    return max(width([r.start for r in group.runs]) for group in groups)
+
+
+def _period(groups: Sequence[Group], length: float) -> tuple[float, float]:
+    starts = [r.start for group in groups for r in group.runs]
+    return min(starts) // length * length, (max(starts) // length + 1) * length
+
+
+def _words(length: float) -> str:
+    for seconds, word in ((DAY, "day"), (3600.0, "hour"), (60.0, "minute")):
+        if length >= seconds:
+            return word if length == seconds else f"{length / seconds:g} {word}s"
+    raise ValueError(length)

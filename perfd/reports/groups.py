@@ -1,0 +1,121 @@
+"""Groups: the runs of one variant of one experiment, which can be put together, and their figures."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import attrs
+
+from perfd.analysis.quantiles import of_sorted
+from perfd.reports.runs import Run
+from perfd.units import format_size
+from perfd.variant import Variant, names
+
+PERCENTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+@attrs.frozen
+class Measure:
+    """What is shown of runs."""
+
+    name: str  # in JSON and in names of files
+    label: str
+    unit: str
+    value: Callable[[Run], float | None]
+    counts_failures: bool = True  # a run that failed is one that took for ever
+
+
+MEASURES = (
+    Measure("first-byte", "time to first byte", "s", lambda run: run.first_byte),
+    Measure("complete", "time to last byte", "s", lambda run: run.complete),
+    Measure("throughput", "throughput", "Mbit/s", lambda run: run.throughput, counts_failures=False),
+)
+
+
+@attrs.define(slots=False)
+class Group:
+    """Runs of one kind. ``name`` tells it from all others of the report."""
+
+    experiment: str
+    source: str
+    variant: Variant
+    filesize: int
+    type: str
+    name: str = ""
+    runs: list[Run] = attrs.field(factory=list)
+
+    @cached_property
+    def outcomes(self) -> Counter[str]:
+        """Slots by outcome."""
+        found: Counter[str] = Counter()
+        for run in self.runs:
+            found[run.outcome] += run.slots
+        return found
+
+    @cached_property
+    def errors(self) -> Counter[str]:
+        """Slots of runs that did not end well, by error code."""
+        found: Counter[str] = Counter()
+        for run in self.runs:
+            if not run.is_ok:
+                found[run.errorcode or run.outcome] += run.slots
+        return found
+
+    def values(self, measure: Measure) -> list[float]:
+        """Sorted, of the successes."""
+        known = (measure.value(run) for run in self.runs if run.is_ok)
+        return sorted(value for value in known if value is not None)
+
+    def sample(self, measure: Measure) -> list[float]:
+        """The same with infinity for each run that failed, where that makes sense."""
+        values = self.values(measure)
+        failed = sum(run.has_failed for run in self.runs) if values and measure.counts_failures else 0
+        return [*values, *[math.inf] * failed]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "experiment": self.experiment,
+            "source": self.source,
+            "type": self.type,
+            "filesize": self.filesize,
+            **attrs.asdict(self.variant),
+            "count": self.outcomes.total(),
+            "outcomes": dict(self.outcomes),
+            "errors": dict(self.errors.most_common()),
+            **{measure.name.replace("-", "_"): percentiles(self.values(measure)) for measure in MEASURES},
+        }
+
+
+def percentiles(ordered: Sequence[float]) -> dict[str, float] | None:
+    """Percentiles of sorted values by linear interpolation, Torperf's definition; None of none."""
+    if not ordered:
+        return None
+    return {f"p{round(p * 100)}": round(of_sorted(ordered, p), 6) for p in PERCENTILES}
+
+
+def grouped(runs: Iterable[Run]) -> list[Group]:
+    """The runs in groups, in the order of their names."""
+    found: dict[tuple[str, str, Variant, int], Group] = {}
+    for run in runs:
+        key = run.experiment, run.source, run.variant, run.filesize
+        group = found.get(key)
+        if group is None:
+            group = found[key] = Group(*key, run.type)
+        group.runs.append(run)
+    by_experiment: dict[str, list[Group]] = {}
+    for group in found.values():
+        by_experiment.setdefault(group.experiment, []).append(group)
+    for experiment, groups in by_experiment.items():
+        named = names(experiment, [group.variant for group in groups])
+        has_sizes = len({group.filesize for group in groups}) > 1
+        has_sources = len({group.source for group in groups}) > 1
+        for group in groups:
+            size = [format_size(group.filesize)] if has_sizes else []
+            source = [f"of {group.source}"] if has_sources else []
+            group.name = " ".join([named[group.variant], *size, *source])
+    return sorted(found.values(), key=lambda group: (group.experiment, group.name))

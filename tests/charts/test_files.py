@@ -1,0 +1,63 @@
+"""Charts as pictures."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from perfd.charts import files
+from perfd.charts.build import cdf
+from perfd.charts.model import LineChart
+from tests.support.charts import HOSTILE, every_kind
+
+
+@pytest.mark.parametrize("form", files.FORMATS)
+def test_every_kind_in_every_format(form: str, tmp_path: Path) -> None:
+    """Each chart is a picture of the format, with the CSV of its numbers; hostile names are text."""
+    charts = every_kind()
+    written = files.write(charts, tmp_path / "plots", form)
+    assert sorted(written) == sorted((tmp_path / "plots").iterdir())
+    magic = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[form]
+    assert all(path.read_bytes().startswith(magic) for path in written if path.suffix == f".{form}")
+    for chart in charts:
+        with (tmp_path / "plots" / f"{chart.name}.csv").open(newline="") as opened:
+            rows = list(csv.reader(opened))
+        assert rows[0] == list(chart.table.headings)
+        assert len(rows) == 1 + len(chart.table.rows)
+    if form == "svg":
+        text = (tmp_path / "plots" / "distribution.svg").read_text()
+        assert "<script>alert" not in text
+        assert "&lt;script&gt;alert(1)" in text
+    if form == "png":
+        with Image.open(tmp_path / "plots" / "series.png") as picture:
+            assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 50
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="exists"):
+        files.write(every_kind(), tmp_path / "file", "png")
+
+
+def test_a_chart_that_cannot_be_drawn(tmp_path: Path) -> None:
+    """The child's failure is told, in words."""
+    with pytest.raises(files.DrawingError, match="bmpp"):
+        files.write(every_kind()[:1], tmp_path, "bmpp")
+
+
+def test_distribution() -> None:
+    """Failures count: the function ends below 1, and far values don't make the axis long."""
+    sample = [n / 100 for n in range(1, 100)] + [50.0]
+    chart = cdf("x", "X", {"a": [*sample, *[math.inf] * 100], "none": []}, label="time", unit="s")
+    assert isinstance(chart, LineChart)
+    (line,) = chart.lines
+    assert chart.x.high < 2
+    assert line.points[-1].y == pytest.approx(0.495, abs=0.01)
+    assert line.name == "a (most failed, n = 200)"
+    tail = cdf("x", "X", {HOSTILE: sample}, label="time", unit="s", tail=True)
+    assert (tail.x.high, tail.y.high) == (pytest.approx(50, rel=0.05), 0.99)
+    assert [tick.text for tick in tail.y.ticks()] == ["0", "50", "90", "99"]

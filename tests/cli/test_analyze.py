@@ -1,0 +1,200 @@
+"""``perfd analyze``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from random import Random
+
+import attrs
+import pytest
+
+from perfd.cli.analyze import period
+from perfd.record import Measurement, Outcome
+from tests.support.places import CHECKOUT
+from tests.support.stored import Stored
+
+START = 1_795_392_000.0
+FIRST, BAD, OTHER = (f"${n:040X}" for n in (1, 2, 3))
+
+
+def run(n: int, **values: object) -> Measurement:
+    """A download of 1 MiB that takes 1 s to the first byte and 3 s to the last."""
+    start = START + 300 * n
+    steps = {"socket": 0, "connect": 0.001, "request": 0.002, "response": 0.5, "datarequest": 0.501}
+    done = {"dataresponse": start + 1.0, "datacomplete": start + 3.0, "dataperc": {50: start + 2, 100: start + 3}}
+    found = Measurement(
+        id=f"run{n}",
+        source="example",
+        experiment="download",
+        start=start,
+        server="public",
+        tor="default",
+        filesize=2**20,
+        outcome=Outcome.OK,
+        path=(FIRST, OTHER, FIRST),
+        buildtimes=(0.1, 0.25, 0.45),
+        serverrequest=start + 0.7,
+        serverresponse=start + 0.71,
+        **{name: start + time for name, time in steps.items()},  # type: ignore[arg-type]
+        **done,  # type: ignore[arg-type]
+    )
+    return attrs.evolve(found, **values)  # type: ignore[arg-type]
+
+
+def failed(n: int, **values: object) -> Measurement:
+    lost = {"dataresponse": None, "datacomplete": None, "dataperc": {}, "errorcode": "TOR/END/MISC"}
+    return run(n, outcome=Outcome.FAILED, **lost, **values)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Stored:
+    return Stored(tmp_path / "instance")
+
+
+def analyzed(stored: Stored, *arguments: str | Path) -> dict[str, object]:
+    code, out, err = stored.perfd("analyze", "--json", *arguments)
+    assert (code, err.replace("analyzing", "")) == (0, err.replace("analyzing", ""))
+    found = json.loads(out)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_definitions(stored: Stored) -> None:
+    """Quartiles are PERCENTILE_CONT's of the successes, times count from START, throughput is OnionPerf's."""
+    times = [1.0, 2.0, 4.0, 8.0]
+    stored.add([run(n, dataresponse=START + 300 * n + time) for n, time in enumerate(times)] + [failed(9)])
+    (group,) = analyzed(stored)["groups"]  # type: ignore[misc]
+    assert group["first_byte"] | {"p5": 0, "p95": 0, "p99": 0} == {
+        "p5": 0,
+        "p25": 1.75,
+        "p50": 3.0,
+        "p75": 5.0,
+        "p95": 0,
+        "p99": 0,
+    }
+    assert group["complete"]["p50"] == pytest.approx(3.0)
+    assert group["throughput"]["p50"] == pytest.approx(4.194304)
+    assert (group["count"], group["outcomes"], group["errors"]) == (5, {"ok": 4, "failed": 1}, {"TOR/END/MISC": 1})
+
+
+def test_throughput_of_five_mebibytes(stored: Stored) -> None:
+    """By the last fifth, as OnionPerf and tornettools."""
+    reached = {n * 10: START + n for n in range(11)}
+    stored.add([run(0, filesize=5 * 2**20, dataperc=reached)])
+    (group,) = analyzed(stored)["groups"]  # type: ignore[misc]
+    assert group["throughput"]["p50"] == pytest.approx(8.388608 / 2)
+
+
+def test_what_was_left_out_is_said(stored: Stored) -> None:
+    stored.add([run(0), run(1, tor="beta"), failed(2)])
+    found = analyzed(stored, "--tor", "beta")
+    assert found["notes"] == ["2 of 3 measurements of the period were left out by the filters."]
+    assert "1 runs" in str(found["lead"])
+    assert analyzed(stored)["notes"] == []
+
+
+def test_a_bad_relay(stored: Stored) -> None:
+    """A guard whose runs fail and are slow is named first, with its interval; the others are not accused."""
+    chance = Random(3)
+    guards = [f"${n:040X}" for n in range(10, 30)]
+    runs = []
+    for n in range(600):
+        guard = guards[n % 20]
+        is_bad = guard == guards[7] and chance.random() < 0.5
+        make = failed if is_bad or chance.random() < 0.03 else run
+        names = {"PATHNICKNAMES": f"nick{n % 20},m,e", "PATHWEIGHTS": f"{n % 20 + 1000},1,2"}
+        runs.append(make(n, path=(guard, OTHER, FIRST), extra=names))
+    stored.add(runs)
+    failing = analyzed(stored)["relays"]["failing"]  # type: ignore[index]
+    assert (failing[0]["place"], failing[0]["fingerprint"]) == ("guard", guards[7])
+    assert (failing[0]["nickname"], failing[0]["weight"]) == ("nick7", "1007")
+    assert failing[0]["q"] < 0.001
+    assert failing[1]["q"] > 0.05
+    code, out, _ = stored.perfd("analyze")
+    assert code == 0
+    assert f"nick7  guard  {guards[7]}" in " ".join(out.replace("  ", " ").split()).replace(" guard ", "  guard  ")
+
+
+def test_plots_and_report(stored: Stored, tmp_path: Path) -> None:
+    """Each chart is a picture and its CSV; runs.csv has a row for each run; the report runs nothing."""
+    chance = Random(4)
+    stored.add(
+        [
+            run(n, dataresponse=START + 300 * n + chance.lognormvariate(0, 0.3))
+            for n in range(300)
+            if not 99 < n < 130
+        ]
+        + [failed(n) for n in range(300, 310)]
+        + [run(400, outcome=Outcome.SKIPPED, errorcode="PERFD/BUSY", dataperc={}, dataresponse=None)]
+    )
+    plots, page = tmp_path / "plots", tmp_path / "report.html"
+    code, _, err = stored.perfd("analyze", "--plots", plots, "--format", "svg", "--report", page)
+    assert code == 0, err
+    names = {path.stem for path in plots.glob("*.svg")}
+    assert names == {path.stem for path in plots.glob("*.csv")} - {"runs"}
+    assert names >= {
+        f"download.{name}"
+        for name in (
+            *("first-byte.cdf", "first-byte.tail", "first-byte.time", "complete.cdf", "throughput.cdf"),
+            *("failures", "hops", "ways", "steps-1"),
+        )
+    } | {"relays.failing"}
+    with (plots / "runs.csv").open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert len(rows) == 280
+    assert rows[0]["time_to_last_byte"] == "3.0"
+    assert rows[0]["mbps"] == "4.194304"
+    assert rows[-1]["error_code"] == "TOR/END/MISC"
+    assert rows[-1]["time_to_last_byte"] == ""
+    with (plots / "download.first-byte.time.csv").open(newline="") as opened:
+        assert any(row[2] == "" for row in csv.reader(opened))
+    text = page.read_text()
+    assert "<script" not in text
+    assert text.count("<figure") == len(names)
+
+
+def test_the_csv_of_onionperf(stored: Stored, tmp_path: Path) -> None:
+    """Of an imported document, the numbers that are in it."""
+    document = CHECKOUT / "tests" / "data" / "op-nl2.onionperf-2.0.analysis.json"
+    assert stored.perfd("import", document)[0] == 0
+    assert stored.perfd("analyze", "--plots", tmp_path / "plots")[0] == 0
+    with (tmp_path / "plots" / "runs.csv").open(newline="") as opened:
+        rows = {float(row["time_to_last_byte"] or "nan"): row for row in csv.DictReader(opened)}
+    transfers = json.loads(document.read_text())["data"]["op-nl2"]["tgen"]["transfers"].values()
+    assert len(rows) == len(transfers)
+    for transfer in transfers:
+        elapsed = transfer["elapsed_seconds"]
+        if transfer["is_error"]:
+            continue
+        row = next(row for last, row in rows.items() if math.isclose(last, elapsed["last_byte"], abs_tol=2e-6))
+        # The document's own DATAPERC0 is up to a tenth of a millisecond before its first_byte.
+        assert float(row["time_to_first_byte"]) == pytest.approx(elapsed["first_byte"], abs=1e-4)
+        assert int(row["filesize_bytes"]) == transfer["filesize_bytes"]
+        if transfer["filesize_bytes"] == 2**20:
+            progress = elapsed["payload_progress"]
+            assert float(row["mbps"]) == pytest.approx(4.194304 / (progress["1.0"] - progress["0.5"]), rel=1e-4)
+
+
+def test_nothing(stored: Stored, tmp_path: Path) -> None:
+    stored.add([])
+    code, out, _ = stored.perfd("analyze", "--report", tmp_path / "report.html")
+    assert (code, out.strip()) == (0, "There are no such measurements.")
+
+
+def test_periods() -> None:
+    """A day and a month end; a duration goes on until now."""
+    assert period("2026-11-26") == (1_795_651_200.0, 1_795_651_200.0 + 86400)
+    assert period("2026-02") == (1_769_904_000.0, 1_769_904_000.0 + 28 * 86400)
+    since, until = period("7d")
+    assert until is None
+    assert since > 0
+    with pytest.raises(ValueError, match="is no time"):
+        period("soon")
+
+
+def test_wrong_usage(stored: Stored) -> None:
+    code, _, err = stored.perfd("analyze", "7d", "--since", "1h")
+    assert (code, err) == (2, "perfd: analyze: give PERIOD, or --since and --until\n")
