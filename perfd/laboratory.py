@@ -89,6 +89,7 @@ class Laboratory(OrderedServices):
         self._client_key = ClientKey(Instance(config.directory).onion_client_key)
         if self._is_onion_wanted():
             self._onion = self._make_onion()
+        self._testnet: TestnetService | None = None
         self._ports = LocalPorts(clock)  # of all tors together
         self._tors = self._make_tors()
         self._browsers: dict[str, MeasuredBrowser] = {}
@@ -211,6 +212,7 @@ class Laboratory(OrderedServices):
             type=config.type,
             source=self._config.source,
             network=self._config.network,
+            links=self._links,
             source_address=ip_address(self._config.server.public_address.host),
             server=server,
             size=config.size,
@@ -290,10 +292,21 @@ class Laboratory(OrderedServices):
         return {tor.name: self._make_tor(tor, network, services) for tor in tors}
 
     def _make_testnet(self) -> TestnetService:
-        testnet = Testnet(self._config.testnet, self._config.tors[0].binary, owner=os.getpid, clock=self._clock)
+        testnet = Testnet(
+            self._config.testnet,
+            self._config.tors[0].binary,
+            config=self._config.private_network,
+            owner=os.getpid,
+            clock=self._clock,
+        )
         service = TestnetService(self._reactor, testnet, self._clock)
         service.setServiceParent(self)
+        self._testnet = service
         return service
+
+    def _links(self) -> str | None:
+        """What the links of the private network are like now."""
+        return self._testnet.links if self._testnet is not None else None
 
     def _make_tor(self, tor: TorConfig, network: TestnetService | None, services: ParallelServices) -> MeasuredTor:
         instance = Instance(self._config.directory)

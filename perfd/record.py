@@ -121,6 +121,7 @@ class Measurement:
     experiment: str = _field(Kind.TEXT, "the experiment's name", attrs.NOTHING)
     type: str = _field(Kind.TEXT, "the experiment's type", "download")
     network: str | None = _field(Kind.TEXT, "tor, testnet or socks")
+    links: str | None = _field(Kind.TEXT, "the links of the private network, if it has any")
     tor: str | None = _field(Kind.TEXT, "the name of the tor that was measured")
     torversion: str | None = _field(Kind.TEXT, "its version")
     server: str | None = _field(Kind.TEXT, "the way to our server: public or onion")

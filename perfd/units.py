@@ -57,6 +57,26 @@ def parse_duration(text: str) -> float:
     return number * factor
 
 
+BIT_RATE_UNITS = {"bit": 1.0, "kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9}
+
+
+def parse_bit_rate(text: str) -> float:
+    """Bits per second; units bit/s, kbit/s, Mbit/s and Gbit/s (``/s`` may be left out). Raises ValueError."""
+    remedy = "a rate is a number with bit/s, kbit/s, Mbit/s or Gbit/s, such as 20 Mbit/s"
+    number, unit = _split(text.strip().removesuffix("/s"), remedy)
+    if unit not in BIT_RATE_UNITS:
+        raise ValueError(f"unknown unit {unit!r}; {remedy}")
+    return number * BIT_RATE_UNITS[unit]
+
+
+def parse_percentage(text: str) -> float:
+    """A share, 0 to 1, of what is given in per cent. Raises ValueError."""
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,9})?)\s*%", text.strip(), re.ASCII)
+    if match is None or float(match[1]) > 100:
+        raise ValueError(f"{text.strip()!r} is not a percentage such as 0.1 %")
+    return float(match[1]) / 100
+
+
 def _split(text: str, remedy: str) -> tuple[float, str]:
     match = _QUANTITY.fullmatch(text)
     if match is None:

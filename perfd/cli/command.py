@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from perfd import __version__
 from perfd.cli import analyze, compare, completion, daemon, data, records
 from perfd.cli.arguments import argument, config_option, display, display_options
+from perfd.cli.networks import add_link_options, add_use_options, networks_in, networks_to_start
 from perfd.cli.output import complain, say, standard_streams
 from perfd.cli.privileges import User
 from perfd.config import Config, ConfigError, load_config
 from perfd.config.kinds import KINDS
 from perfd.config.reader import NETWORKS, host_label
 from perfd.config.section import suggestion
+from perfd.config.testnet import TestnetConfig
 from perfd.config.values import (
     Address,
     address,
@@ -297,6 +299,7 @@ def _add_measure(commands: _Commands) -> None:
     )
     parser.add_argument("--count", type=argument(_count), default=5, metavar="N", help="how many (default 5)")
     parser.add_argument("--network", choices=NETWORKS, help="default: as in perfd.conf, or testnet without one")
+    add_use_options(parser)
     parser.add_argument("--json", action="store_true", help="a JSON object per line instead of the table")
     config_option(parser)
     parser.set_defaults(command=_measure, after_mistakes="; nothing was started")
@@ -320,7 +323,12 @@ def _measure(options: argparse.Namespace) -> int:
     named = {name: getattr(options, name) for name in ("type", "size", "timeout", "tor", "server", "url")}
     given = {name: value for name, value in named.items() if value is not None} | dict(options.option)
     wanted = MeasureOptions(
-        experiment=options.experiment, options=given, count=options.count, network=options.network
+        experiment=options.experiment,
+        options=given,
+        count=options.count,
+        network=options.network,
+        testnet=options.testnet,
+        keep=options.keep,
     )
     return measure(path, wanted, as_json=options.json)
 
@@ -354,6 +362,7 @@ def _add_proxy(commands: _Commands) -> None:
         help="the control port of a running tor",
     )
     ways.add_argument("--network", choices=NETWORKS, help="default: as in perfd.conf, or testnet without one")
+    add_use_options(parser)
     passwords = parser.add_mutually_exclusive_group()
     passwords.add_argument(
         "--control-password",
@@ -382,7 +391,18 @@ def _proxy(options: argparse.Namespace) -> int:
     path = None if is_default and not options.config.exists() else options.config
     if options.control_password is not None and options.control is None:
         raise ConfigError(["perfd proxy: --control-password is only used with --control"])
-    names = ("listen", "socks", "control", "control_password", "network", "tor", "optimistic", "log")
+    names = (
+        "listen",
+        "socks",
+        "control",
+        "control_password",
+        "network",
+        "tor",
+        "optimistic",
+        "log",
+        "testnet",
+        "keep",
+    )
     return proxy(path, ProxyOptions(**{name: getattr(options, name) for name in names}))
 
 
@@ -405,6 +425,8 @@ def _add_testnet(commands: _Commands) -> None:
         action = actions.add_parser(name, help=text)
         action.add_argument("directory", type=Path, metavar="DIR", help="its keys, data and logs")
         action.add_argument("--tor", default="tor", metavar="BINARY", help="the tor to run (default: tor)")
+        if name == "start":
+            add_link_options(action)
         if name == "status":
             action.add_argument("--json", action="store_true", help="as JSON")
         action.set_defaults(command=_testnet, action=name, json=False)
@@ -413,7 +435,12 @@ def _add_testnet(commands: _Commands) -> None:
 def _testnet(options: argparse.Namespace) -> int:
     from perfd.cli.testnet import run
 
-    return run(options.action, options.directory, options.tor, as_json=options.json)
+    wanted: dict[Path, TestnetConfig | None]
+    if options.action == "start":
+        wanted = dict(networks_to_start(options))
+    else:
+        wanted = dict.fromkeys(networks_in(options.directory))
+    return run(options.action, wanted, options.tor, as_json=options.json)
 
 
 def _checked(read: Callable[[str], Any]) -> Callable[[str], str]:

@@ -18,7 +18,16 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
 from perfd.cli.foreground import Interruption, run_reactor
-from perfd.cli.standalone import FREE_PORT, NotReadyError, default_path, own_instance, patience, prepare
+from perfd.cli.networks import overrides as using
+from perfd.cli.standalone import (
+    FREE_PORT,
+    NotReadyError,
+    default_path,
+    own_instance,
+    patience,
+    prepare,
+    private_network,
+)
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
 from perfd.config.kinds import kind_of
@@ -47,6 +56,8 @@ class MeasureOptions:
     options: Mapping[str, str]
     count: int
     network: str | None
+    testnet: Path | None = None  # the directory of a private network
+    keep: str | None = None  # for how long one that was started stays when nobody uses it
 
 
 def measure(path: Path | None, wanted: MeasureOptions, *, as_json: bool) -> int:
@@ -88,15 +99,16 @@ def _prepared(path: Path | None, wanted: MeasureOptions) -> Config:
     overrides: dict[str, Mapping[str, str]] = {f"experiment:{name}": options}
     if _is_large(options.get("size", "")):
         overrides["server"] = {"max-size": options["size"]}
+    overrides |= using(wanted.testnet, wanted.keep)
     if wanted.network is not None:
-        overrides["perfd"] = {"network": wanted.network}
+        overrides["perfd"] = {**overrides.get("perfd", {}), "network": wanted.network}
     if path is None:
         # The public network needs the address of this machine, which only a perfd.conf can tell.
         config = parse_config("", default_path(), overrides, name)
     else:
         config = load_config(path, overrides, name)
     directory = config.directory / "measure"
-    config = attrs.evolve(config, directory=directory, testnet=directory / "testnet")
+    config = attrs.evolve(config, directory=directory, testnet=private_network(config, wanted.testnet, directory))
     used = {
         *config.experiments[0].tors,
         *([config.server.onion_tor] if "onion" in config.experiments[0].servers else []),

@@ -16,8 +16,17 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
 
 from perfd.cli.foreground import run_reactor
+from perfd.cli.networks import overrides as using
 from perfd.cli.output import complain
-from perfd.cli.standalone import FREE_PORT, NotReadyError, default_path, own_instance, patience, prepare
+from perfd.cli.standalone import (
+    FREE_PORT,
+    NotReadyError,
+    default_path,
+    own_instance,
+    patience,
+    prepare,
+    private_network,
+)
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
 from perfd.config.values import Address, SOCKSAddress
@@ -46,6 +55,8 @@ class ProxyOptions:
     tor: str
     optimistic: bool
     log: str  # a file, to be added to; - is standard output
+    testnet: Path | None = None  # the directory of a private network
+    keep: str | None = None  # for how long one that was started stays when nobody uses it
 
 
 @attrs.frozen
@@ -161,7 +172,8 @@ def _way(reactor: Reactor, path: Path | None, wanted: ProxyOptions) -> Iterator[
 
 def _prepared(path: Path | None, wanted: ProxyOptions) -> Config:
     """The configuration for this one tor, in a directory of its own, so that a running daemon is left alone."""
-    config = parse_config("", default_path()) if path is None else load_config(path)
+    changes = using(wanted.testnet, wanted.keep)
+    config = parse_config("", default_path(), changes) if path is None else load_config(path, changes)
     network = wanted.network or config.network
     names = ["default"] if network == "socks" else [tor.name for tor in config.tors]
     if wanted.tor not in names:
@@ -171,7 +183,7 @@ def _prepared(path: Path | None, wanted: ProxyOptions) -> Config:
         config,
         network=network,
         directory=directory,
-        testnet=directory / "testnet",
+        testnet=private_network(config, wanted.testnet, directory),
         experiments=(),
         tors=tuple(tor for tor in config.tors if tor.name == wanted.tor and network != "socks"),
         server=attrs.evolve(config.server, listen=FREE_PORT, public_address=FREE_PORT, page_ports=()),

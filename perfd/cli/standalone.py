@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -18,6 +18,7 @@ from perfd.config.values import Address
 from perfd.instance import Instance, InstanceError, InstanceLock
 from perfd.preflight import check_machine
 from perfd.tor.testnet import network as testnet
+from perfd.tor.testnet.relays import TestnetError
 
 FREE_PORT = Address("127.0.0.1", 0)
 
@@ -55,6 +56,20 @@ def own_instance(config: Config) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def private_network(config: Config, wanted: Path | None, directory: Path) -> Path:
+    """The private network to use: the one that is ``wanted``, else the configured one if it was left running.
+
+    Else it is one of the command's own in ``directory``. A network with an owner is that daemon's alone.
+    """
+    if wanted is not None:
+        return wanted.absolute()
+    with suppress(TestnetError):
+        status = testnet.network_status(config.testnet)
+        if status.running and status.state is not None and status.state.owner is None:
+            return config.testnet
+    return directory / "testnet"
 
 
 def patience(config: Config) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +13,42 @@ from twisted.internet.defer import CancelledError
 from perfd.cli.foreground import Interruption, run_reactor
 from perfd.cli.output import complain, say
 from perfd.cli.terminal import Progress
+from perfd.config.testnet import TestnetConfig
 from perfd.processes.programs import ProgramMissingError
 from perfd.reactor import installed_reactor
 from perfd.tor.testnet.network import NetworkStatus, Testnet, network_status
 from perfd.tor.testnet.relays import TestnetError
 
 
-def run(action: str, directory: Path, tor_binary: str, *, as_json: bool) -> int:
-    """Do ``action`` with the network in ``directory``; the exit code."""
+def run(action: str, networks: Mapping[Path, TestnetConfig | None], tor_binary: str, *, as_json: bool) -> int:
+    """Do ``action`` with the networks in these directories, one after the other; the worst exit code."""
     reactor = installed_reactor()
     codes: list[int] = []
 
     async def main(_: Interruption) -> None:
-        codes.append(await actions[action]())
+        for directory, config in networks.items():
+            codes.append(await actions[action](directory, config or TestnetConfig()))
 
-    async def start() -> int:
+    async def start(directory: Path, config: TestnetConfig) -> int:
+        testnet = Testnet(directory, tor_binary, config=config)
         with Progress("starting the private network") as progress:
-            started = await Testnet(directory, tor_binary).start(
+            started = await testnet.start(
                 reactor, progress=lambda done, total, step: progress.update(step, done, total)
             )
         say(f"the private network in {directory} {'runs' if started else 'already runs'}")
+        if testnet.links:
+            say(f"its links: {testnet.links}")
         say("a tor uses it with these lines in its torrc:")
-        for line in Testnet(directory).client_options:
+        for line in testnet.client_options:
             say(f"  {line}")
         return 0
 
-    async def stop() -> int:
+    async def stop(directory: Path, _: TestnetConfig) -> int:
         stopped = await Testnet(directory, tor_binary).stop(reactor)
         say(f"the private network in {directory} {'has stopped' if stopped else 'did not run'}")
         return 0
 
-    async def status() -> int:
+    async def status(directory: Path, _: TestnetConfig) -> int:
         state = network_status(directory)
         sys.stdout.write((json.dumps(_as_dict(state)) if as_json else _in_words(state)) + "\n")
         return 0 if state.ready else 1
@@ -53,8 +59,9 @@ def run(action: str, directory: Path, tor_binary: str, *, as_json: bool) -> int:
     except (TestnetError, ProgramMissingError) as error:
         complain(str(error))
     except CancelledError:
+        directory = list(networks)[len(codes)]
         complain(f"interrupted; perfd testnet status {directory} says what runs")
-    return codes[0] if codes else 1
+    return max(codes) if len(codes) == len(networks) else 1
 
 
 def _as_dict(status: NetworkStatus) -> dict[str, Any]:
@@ -62,6 +69,7 @@ def _as_dict(status: NetworkStatus) -> dict[str, Any]:
     return {
         "directory": str(status.directory),
         "ready": status.ready,
+        "links": status.state.links if status.state is not None else None,
         "relays": [
             {"nickname": relay.nickname, "or_port": relay.or_port, "pid": pid}
             for relay, pid in zip(relays, status.pids, strict=True)
@@ -75,6 +83,9 @@ def _in_words(status: NetworkStatus) -> str:
         return f"there is no private network in {status.directory}"
     summary = "works" if status.ready else "does not run" if status.stopped else "runs, but is not ready"
     lines = [f"the private network in {status.directory} {summary}"]
+    if status.state.links is not None:
+        process = f"pid {status.links_pid}" if status.links_pid else "not running"
+        lines.append(f"  links: {status.state.links}, {process}")
     for relay, pid in zip(status.state.relays, status.pids, strict=True):
         lines.append(f"  {relay.nickname}: port {relay.or_port}, {f'pid {pid}' if pid else 'not running'}")
     return "\n".join(lines)

@@ -20,6 +20,7 @@ from perfd.config.kinds import Context
 from perfd.config.records import NO_TOR, BrowserConfig, Config, ServerConfig, TorConfig
 from perfd.config.section import ConfigError, Section, Setting, suggestion
 from perfd.config.syntax import read_sections
+from perfd.config.testnet import read_testnet
 from perfd.config.values import (
     NAME,
     GuardPolicy,
@@ -133,6 +134,7 @@ class _Reader:
             network=network,
             socks_proxy=perfd.get("socks-proxy", socks_address, None),
             testnet=directory / perfd.get("testnet", nonempty, "testnet"),
+            private_network=read_testnet(self._section("testnet"), directory),
             database=perfd.get("database", database_url, "sqlite:///perfd.sqlite"),
             keep_logs=perfd.get("keep-logs", whole_days, "14 d"),
             keep=perfd.get("keep", whole_days, None),
@@ -206,7 +208,7 @@ class _Reader:
         return Section(self._path, name, values, self._problems, given, self.settings)
 
     def _check_section_names(self) -> None:
-        plain = ("perfd", "server", "tor", "browser")
+        plain = ("perfd", "server", "testnet", "tor", "browser")
         kinds = ("tor", "browser", "experiment", "comparison")
         for section in self._sections:
             kind, colon, name = section.partition(":")

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from perfd.config.testnet import TestnetConfig
 from perfd.config.values import Address, Arm, GuardPolicy, SOCKSAddress
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -143,6 +144,7 @@ class Config:
     network: str
     socks_proxy: SOCKSAddress | None
     testnet: Path
+    private_network: TestnetConfig
     database: str
     keep_logs: int  # days
     keep: int | None  # days of measurements; None: for ever

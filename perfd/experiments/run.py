@@ -39,6 +39,7 @@ class Setup:
     type: str
     source: str
     network: str
+    links: Callable[[], str | None] = lambda: None  # what the private network's links are like now
     source_address: str | None  # this machine's public IP address, if that is known
     server: WayToServer
     size: int
@@ -65,6 +66,7 @@ class Setup:
             experiment=self.name,
             type=self.type,
             network=self.network,
+            links=self.links(),
             tor=self.tor.name,
             torversion=self.tor.version,
             transport=self.tor.transport,

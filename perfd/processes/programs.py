@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -73,7 +73,12 @@ class Finished:
 
 
 async def run_program(
-    reactor: Reactor, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0
+    reactor: Reactor,
+    argv: Sequence[str],
+    *,
+    stdin: bytes = b"",
+    timeout: float = 60.0,
+    environment: Mapping[str, str] | None = None,
 ) -> Finished:
     """Run a program to its end without blocking the reactor; kill it after ``timeout`` seconds. Raises
     ``OSError``.
@@ -84,7 +89,9 @@ async def run_program(
         output.extend(data)
         del output[:-MOST_OUTPUT]
 
-    child = Child.spawn(reactor, argv, on_data=keep, lines_of=(), stdin=[stdin] if stdin else [])
+    child = Child.spawn(
+        reactor, argv, environment=environment, on_data=keep, lines_of=(), stdin=[stdin] if stdin else []
+    )
     try:
         code = await child.finish(timeout)
     except TimeoutError:
@@ -128,7 +135,8 @@ def _is_tor_of(pid: int, torrcs: set[str]) -> bool:
     """Whether the process is a tor of one of ``torrcs``, and this user's.
 
     Its command line must be one by which Perfd starts a tor: ``PROGRAM --defaults-torrc FILE -f TORRC ...``, or
-    ``tor -f TORRC ...``. An editor of the torrc or ``tail -f`` is none, nor is what another user started.
+    ``tor -f TORRC ...``; or a program of Perfd's own for a network: ``PYTHON -m perfd... -f FILE``. An editor of
+    the torrc or ``tail -f`` is none, nor is what another user started.
     """
     if not has_proc():
         return is_alive(pid) and any(_is_in_use(Path(torrc).parent) for torrc in torrcs)
@@ -137,9 +145,10 @@ def _is_tor_of(pid: int, torrcs: set[str]) -> bool:
     if not torrcs.intersection(arguments[place + 1 : place + 2]):
         return False
     before = arguments[:place]
-    if before[-2:-1] != ["--defaults-torrc"] and not any(
-        os.path.basename(each).startswith("tor") for each in before
-    ):
+    is_launched = before[-2:-1] == ["--defaults-torrc"] or (
+        before[-2:-1] == ["-m"] and before[-1].startswith("perfd.")
+    )
+    if not is_launched and not any(os.path.basename(each).startswith("tor") for each in before):
         return False
     try:
         return os.stat(f"/proc/{pid}").st_uid == os.geteuid()

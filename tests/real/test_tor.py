@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
+from perfd.config.testnet import TestnetConfig
 from perfd.processes.programs import command_line, find_processes, find_program, run_program
 from perfd.tor.launch import TorOptions, TorService
 from perfd.tor.testnet.network import Testnet, network_status
@@ -48,6 +49,7 @@ DAEMON = """
 import os, sys
 from pathlib import Path
 from twisted.internet import reactor
+from perfd.config.testnet import TestnetConfig
 from perfd.tor.launch import TorOptions, TorService
 from perfd.tor.testnet.network import Testnet
 from perfd.tor.testnet.service import TestnetService
@@ -55,7 +57,7 @@ kind, directory, torrc = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 if kind == "tor":
     service = TorService(reactor, TorOptions(name="default", data_directory=directory, torrc=torrc))
 else:
-    service = TestnetService(reactor, Testnet(directory, authorities=1, exits=1, owner=os.getpid))
+    service = TestnetService(reactor, Testnet(directory, config=TestnetConfig(relays=2), owner=os.getpid))
 service.startService()
 reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
 reactor.run()
@@ -279,7 +281,7 @@ class NetworkTests(DaemonCase):
 
     async def test_no_consensus(self) -> None:
         """A consensus that does not come in time: the error names a relay, its log and its last message."""
-        network = Testnet(self.directory / "network", authorities=1, exits=1)
+        network = Testnet(self.directory / "network", config=TestnetConfig(relays=2))
         with self.assertRaises(TestnetError) as raised:
             await network.start(reactor, deadline=1.0)
         self.assertRegex(
@@ -291,7 +293,7 @@ class NetworkTests(DaemonCase):
     async def test_restart(self) -> None:
         """Keys are kept; a port that is taken leads to new ones; a relay that ended is started again."""
         directory = self.directory / "network"
-        network = Testnet(directory, authorities=1, exits=1)
+        network = Testnet(directory, config=TestnetConfig(relays=2))
         starting = Deferred.fromCoroutine(network.start(reactor))
         await until(lambda: network_status(directory).running)
         starting.cancel()

@@ -22,10 +22,11 @@ import attrs
 from twisted.internet.task import deferLater
 
 from perfd.clock import Clock
+from perfd.config.testnet import DEFAULT_RELAYS, TestnetConfig, nicknames
 from perfd.processes.programs import end_processes, recorded_process
 from perfd.reactor import Reactor
 from perfd.tor.files import make_private
-from perfd.tor.testnet import relays
+from perfd.tor.testnet import link_process, relays, users
 from perfd.tor.testnet.consensus import Consensus, read_consensus
 from perfd.tor.testnet.relay_programs import (
     PortTakenError,
@@ -35,11 +36,15 @@ from perfd.tor.testnet.relay_programs import (
     how_it_ended,
 )
 from perfd.tor.testnet.relays import State, TestnetError
+from perfd.tor.testnet.weights import drawn_weights
 from perfd.whole import is_scratch
 
 DEADLINE = 60.0
 """Seconds in which a start must have led to a consensus."""
 
+DEFAULT = TestnetConfig()
+
+_MORE_TIME = 2.0  # seconds for each relay beyond the usual ones
 _POLL = 0.2
 
 # The authorities vote 1 s into every interval of 5 s (wall clock), and publish 4 s later. Relays that come up just
@@ -50,6 +55,10 @@ _GOOD_TIME_TO_START = 3.0  # seconds into the interval, until its end
 
 class _InUseError(TestnetError):
     """Another process starts, stops or owns the network."""
+
+
+class LinksEndedError(TestnetError):
+    """The process of the links is gone, without which no relay is reached."""
 
 
 class NetworkEndedError(TestnetError):
@@ -65,16 +74,22 @@ class NetworkStatus:
     pids: tuple[int | None, ...] = ()  # for each relay of the state
     informed: tuple[bool, ...] = ()  # for each relay: it knows all others, and can tell clients of them
     consensus: Consensus | None = None
+    links_pid: int | None = None
 
     @property
     def running(self) -> bool:
         """Whether every relay runs."""
-        return bool(self.pids) and None not in self.pids
+        return bool(self.pids) and None not in self.pids and not self.lacks_links
+
+    @property
+    def lacks_links(self) -> bool:
+        """Whether it has links whose process is gone."""
+        return self.state is not None and self.state.links is not None and self.links_pid is None
 
     @property
     def stopped(self) -> bool:
         """Whether no relay runs."""
-        return not any(self.pids)
+        return not any(self.pids) and self.links_pid is None
 
     @property
     def ready(self) -> bool:
@@ -95,16 +110,18 @@ def network_status(directory: Path) -> NetworkStatus:
         consensus = read_consensus(relay.directory)
         if consensus is not None and (latest is None or consensus.valid_after > latest.valid_after):
             latest = consensus
-    return NetworkStatus(directory, state, tuple(pids), tuple(informed), latest)
+    return NetworkStatus(directory, state, tuple(pids), tuple(informed), latest, link_process.running(directory))
 
 
 class Testnet:
     """The private network in ``directory``.
 
-    ``owner`` tells, when asked at the start, the process with which the relays end (``os.getpid``; not asked
-    earlier, since a daemon forks before it starts); None lets them run until ``stop``. One process at a time
-    starts, stops or owns a network: it holds a lock on the directory. A network without an owner may be used by
-    several processes; each of them replaces relays that ended, and none ends it but with ``stop``.
+    ``config`` is how it is made, if it does not run already; one with ``keep`` has no owner, but is stopped so long
+    after its last user has gone. ``owner`` tells, when asked at the start, the process with which the relays end
+    (``os.getpid``; not asked earlier, since a daemon forks before it starts); None lets them run until ``stop``.
+    One process at a time starts, stops or owns a network: it holds a lock on the directory. A network without an
+    owner may be used by several processes; each of them replaces relays that ended, and none ends it but with
+    ``stop``.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
@@ -114,22 +131,32 @@ class Testnet:
         directory: Path,
         tor_binary: str = "tor",
         *,
-        authorities: int = 3,
-        exits: int = 3,
+        config: TestnetConfig = DEFAULT,
         owner: Callable[[], int] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.directory = directory.resolve()
         self._tor_binary = tor_binary
-        self._authorities = authorities
-        self._exits = exits
-        self._owner = owner
+        self._config = config
+        self._owner = owner if config.keep is None else None
         self._clock = clock or Clock()
         self._lock_file: IO[str] | None = None
+        self._use: IO[str] | None = None
 
     def status(self) -> NetworkStatus:
         """The state of the network now. Raises ``TestnetError``."""
         return network_status(self.directory)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it stays for a while after who started it."""
+        return self._config.keep is not None
+
+    @property
+    def links(self) -> str | None:
+        """What the links are like, as LINKS of a record; None if there are none. Raises ``TestnetError``."""
+        state = State.load(self.directory)
+        return None if state is None else state.links
 
     @property
     def client_options(self) -> tuple[str, ...]:
@@ -147,6 +174,7 @@ class Testnet:
         Leftovers of a crashed run are ended first. On failure nothing that was started is left running, and
         ``TestnetError`` names the relay, its log file and its last message.
         """
+        deadline += _MORE_TIME * max(0, self._config.relays - DEFAULT_RELAYS)
         until = self._clock.monotonic() + deadline
         programs = RelayPrograms.find(reactor, self._tor_binary, self._clock)
         self._make_directory()
@@ -154,19 +182,22 @@ class Testnet:
         ours = False
         try:
             status = self.status()
-            ours = status.stopped or status.state is None or status.state.owner is not None
+            ours = status.state is None or status.stopped or status.lacks_links or status.state.owner is not None
             if ours:
                 await self._start_anew(reactor, programs, progress, until)
             else:
+                self._use = users.begin_use(self.directory)
                 for _ in range(status.pids.count(None)):
                     await self.restart_dead_relay(reactor)
                 self._unlock()  # others may use it as well
             await self._wait_until_ready(reactor, progress, until, deadline)
+            await self._keep_or_not(reactor, is_new=ours)
         except BaseException as error:
             try:
                 if ours:
                     await self._end_relays(reactor)
             finally:
+                self.release()
                 self._unlock()
             if isinstance(error, OSError):
                 raise TestnetError(f"the private network in {self.directory} cannot be started: {error}") from None
@@ -175,12 +206,36 @@ class Testnet:
             self._unlock()
         return ours
 
+    async def _keep_or_not(self, reactor: Reactor, *, is_new: bool) -> None:
+        """Begin to use it, and have it stopped some time after its users, or not."""
+        self._use = self._use or users.begin_use(self.directory)
+        if self._config.keep is not None and (is_new or users.kept_for(self.directory) is not None):
+            await users.keep(reactor, self.directory, self._config.keep)
+        elif self._owner is None:
+            users.keep_on(self.directory)
+
+    def release(self) -> None:
+        """Use it no more."""
+        if self._use is not None:
+            self._use.close()
+            self._use = None
+
+    async def end_unused(self, reactor: Reactor) -> bool:
+        """End it if nobody uses it: whoever comes now waits for a start of its own. Raises ``TestnetError``."""
+        self._lock()
+        try:
+            return not users.is_used(self.directory) and await self._end_relays(reactor)
+        finally:
+            self._unlock()
+
     async def stop(self, reactor: Reactor) -> bool:
         """End all relays and return when they are gone; False if none ran. Raises ``TestnetError``."""
         if not self.directory.is_dir():
             return False
+        self.release()
         self._lock()
         try:
+            users.keep_on(self.directory)
             return await self._end_relays(reactor)
         finally:
             self._unlock()
@@ -191,7 +246,10 @@ class Testnet:
         None also if another process is about to do the same. Raises ``TestnetError`` if that fails, and
         ``NetworkEndedError`` if it is not ours, and nothing of it is left, or it was another's who is gone.
         """
-        if not dead_relays(State.load(self.directory)):
+        state = State.load(self.directory)
+        if state is not None and state.links is not None and link_process.running(self.directory) is None:
+            raise LinksEndedError("its links ended")
+        if not dead_relays(state):
             return None
         locked_before = self._lock_file is not None
         try:
@@ -206,7 +264,9 @@ class Testnet:
             if not locked_before and (state.owner is not None or len(dead) == len(state.relays)):
                 raise NetworkEndedError(f"the private network in {self.directory} was stopped")
             ended = how_it_ended(dead[0])
-            await RelayPrograms.find(reactor, self._tor_binary, self._clock).start(dead[0], state.owner)
+            await RelayPrograms.find(reactor, self._tor_binary, self._clock).start(
+                dead[0], state.owner, self.directory
+            )
             return ended
         finally:
             if not locked_before:
@@ -252,13 +312,24 @@ class Testnet:
     ) -> None:
         previous = State.load(self.directory)
         await self._end_relays(reactor)
+        config = self._config
+        names = nicknames(config.relays)
+        mode = link_process.choose_mode(config)
         for attempts_left in (1, 0):
-            state = relays.plan(self.directory, self._authorities, self._exits, previous)
-            owner = self._owner() if self._owner is not None else None
-            state = await programs.prepare(self.directory, State(state.relays, owner=owner))
+            state = relays.plan(self.directory, names, previous, link_process.places(mode, self.directory))
+            state = attrs.evolve(
+                state,
+                owner=self._owner() if self._owner is not None else None,
+                links=link_process.described(mode, config),
+                weights=drawn_weights(names, config.seed) if config.seed is not None else (),
+            )
+            state = await programs.prepare(self.directory, state)
+            if mode is not None:
+                progress(0, len(names) + 2, f"the links are started ({mode})")
+                await link_process.start(reactor, self.directory, state, config, mode)
             await deferLater(reactor, _until_good_time(self._clock.wall()))
             try:
-                await programs.start_all(state, progress)
+                await programs.start_all(self.directory, state, progress)
             except PortTakenError:
                 if not attempts_left or self._clock.monotonic() > until:
                     raise
@@ -280,6 +351,8 @@ class Testnet:
             for relay, pid in zip(status.state.relays, status.pids, strict=True):
                 if pid is None:
                     raise TestnetError(how_it_ended(relay))
+            if status.lacks_links:
+                raise TestnetError("the process of the links ended")
             steps = len(status.pids) + 2
             if status.ready:
                 progress(steps, steps, "all relays know each other")
@@ -296,7 +369,8 @@ class Testnet:
         if state is None:
             return False
         try:
-            return await end_processes(reactor, [relay.torrc for relay in state.relays]) > 0
+            ended = await end_processes(reactor, [relay.torrc for relay in state.relays])
+            return ended + await end_processes(reactor, [link_process.plan_file(self.directory)]) > 0
         except OSError as error:
             raise TestnetError(f"the relays in {self.directory} could not be stopped: {error}") from None
 

@@ -15,7 +15,7 @@ from perfd.processes.programs import ProgramMissingError, find_program, recorded
 from perfd.reactor import Reactor
 from perfd.tor.files import make_private, write_whole
 from perfd.tor.messages import last_words
-from perfd.tor.testnet import relays
+from perfd.tor.testnet import link_process, relays, weights
 from perfd.tor.testnet.relays import Relay, State, TestnetError
 
 _POLL = 0.02
@@ -58,14 +58,19 @@ class RelayPrograms:
         for relay in state.relays:
             relays.clear(relay)
         await _all(self._make_keys(relay) for relay in state.authorities)
+        others = [relay for relay in state.relays if not relay.authority] if state.weights else []
+        await _all(self._make_identity(relay) for relay in others)
         lines = tuple(relays.dir_authority_line(relay) for relay in state.authorities)
         state = attrs.evolve(state, dir_authorities=lines)
+        if state.weights:
+            weights.write_weights(state, self.clock.wall())
+        votes = weights.votes(state) if state.weights else relays.Votes()
         for relay in state.relays:
-            write_whole(relay.torrc, relays.torrc(relay, state.client_options))
+            write_whole(relay.torrc, relays.torrc(relay, state.client_options, votes))
         state.save(directory)
         return state
 
-    async def start_all(self, state: State, progress: ProgressReport) -> None:
+    async def start_all(self, directory: Path, state: State, progress: ProgressReport) -> None:
         """Start the relays of ``state`` at the same time. Raises the first error, when all have started or failed.
 
         Two steps of the network's start are left afterwards.
@@ -74,18 +79,20 @@ class RelayPrograms:
 
         async def start(relay: Relay) -> None:
             nonlocal started
-            await self.start(relay, state.owner)
+            await self.start(relay, state.owner, directory)
             started += 1
             progress(started, len(state.relays) + 2, f"{relay.nickname} started")
 
         await _all(start(relay) for relay in state.relays)
 
-    async def start(self, relay: Relay, owner: int | None) -> None:
+    async def start(self, relay: Relay, owner: int | None, directory: Path) -> None:
         """Start a relay that ends with the process ``owner``, and return when it runs.
 
         Raises ``PortTakenError``, and ``TestnetError`` for all other reasons.
         """
         argv = [self.tor, "--defaults-torrc", str(relay.torrc) + "-defaults", "-f", str(relay.torrc)]
+        if relay.address != relays.LOOPBACK:
+            argv = [*link_process.enter(directory, relay.nickname), *argv]
         if owner is not None:
             argv += ["--__OwningControllerProcess", str(owner)]
         finished = await run_program(self.reactor, argv)
@@ -107,9 +114,12 @@ class RelayPrograms:
             argv += ["-i", str(identity), "-s", str(authority.keys / "authority_signing_key")]
             argv += ["-c", str(authority.keys / "authority_certificate")]
             await self._run(argv, stdin=b"perfd\n")
-        argv = [self.tor, "--list-fingerprint", "-f", str(authority.torrc), "--ignore-missing-torrc"]
-        argv += ["--DataDirectory", str(authority.directory), "--Nickname", authority.nickname]
-        await self._run([*argv, "--ORPort", f"127.0.0.1:{authority.or_port}"])
+        await self._make_identity(authority)
+
+    async def _make_identity(self, relay: Relay) -> None:
+        argv = [self.tor, "--list-fingerprint", "-f", str(relay.torrc), "--ignore-missing-torrc"]
+        argv += ["--DataDirectory", str(relay.directory), "--Nickname", relay.nickname]
+        await self._run([*argv, "--ORPort", f"{relays.LOOPBACK}:{relay.or_port}"])
 
     async def _run(self, argv: list[str], stdin: bytes = b"") -> None:
         finished = await run_program(self.reactor, argv, stdin=stdin)

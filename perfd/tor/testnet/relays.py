@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ _STATE_VERSION = 1
 
 _ONE_MONTH = 30 * 86400
 
+LOOPBACK = "127.0.0.1"
+
 CLIENT_OPTIONS = (
     "TestingTorNetwork 1",
     "PathsNeededToBuildCircuits 0.67",
@@ -33,7 +35,6 @@ CLIENT_OPTIONS = (
 """What every tor of the network needs, a client too, besides the ``DirAuthority`` lines."""
 
 _RELAY_OPTIONS = (
-    "Address 127.0.0.1",
     "AssumeReachable 1",
     "SocksPort 0",
     # Countries mean nothing on loopback, and their tables take 40 MB in every relay.
@@ -57,18 +58,19 @@ _AUTHORITY_OPTIONS = (
     "V3AuthDistDelay 2",
     "V3AuthNIntervalsValid 2",
     "TestingAuthDirTimeToLearnReachability 0",
-    "TestingDirAuthVoteExit *",
-    "TestingDirAuthVoteGuard *",
     "TestingDirAuthVoteHSDir *",
     "TestingMinExitFlagThreshold 0",
     "ExitPolicy reject *:*",
 )
 
-_EXIT_OPTIONS = (
-    "ExitRelay 1",
+_NO_AUTHORITY_OPTIONS = (
     # Seconds after the start. Asked before the first consensus exists, they would ask again only much later, and
     # a client that takes one of them for its directory would wait as long.
     "TestingServerConsensusDownloadInitialDelay 7",
+)
+
+_EXIT_OPTIONS = (
+    "ExitRelay 1",
     "ExitPolicyRejectPrivate 0",
     "ExitPolicy accept *:*",
     "IPv6Exit 1",  # our server may listen on ::1
@@ -89,10 +91,18 @@ class Relay:
     authority: bool
     or_port: int
     dir_port: int | None = None
+    address: str = LOOPBACK
+    behind: int | None = None  # where tor itself listens, if ``or_port`` is that of a proxy in front of it
+    outgoing: int | None = None  # the port of the proxy by which it connects to others, if there is one
 
     @property
     def nickname(self) -> str:
         return self.directory.name
+
+    @property
+    def role(self) -> str:
+        """What it is for: auth, guard, middle or exit."""
+        return self.nickname.rstrip("0123456789")
 
     @property
     def torrc(self) -> Path:
@@ -107,12 +117,17 @@ class Relay:
         return self.directory / PID_FILE
 
     @property
+    def bandwidths(self) -> Path:
+        """Where an authority reads the weights of relays."""
+        return self.directory / "bandwidths"
+
+    @property
     def keys(self) -> Path:
         return self.directory / "keys"
 
     @property
     def ports(self) -> list[int]:
-        return [self.or_port] if self.dir_port is None else [self.or_port, self.dir_port]
+        return [port for port in (self.or_port, self.dir_port, self.behind, self.outgoing) if port is not None]
 
     def last_message(self) -> str:
         """The last message in the relay's log, without its time."""
@@ -127,6 +142,8 @@ class State:
     relays: tuple[Relay, ...]
     dir_authorities: tuple[str, ...] = ()  # torrc lines
     owner: int | None = None  # the process with which the relays end; None: they outlive everyone
+    links: str | None = None  # what the links are like, as LINKS of a record; None: there are none
+    weights: tuple[int, ...] = ()  # consensus weights of the relays; none: all the same
 
     @property
     def authorities(self) -> list[Relay]:
@@ -134,7 +151,7 @@ class State:
 
     @property
     def exits(self) -> list[Relay]:
-        return [relay for relay in self.relays if not relay.authority]
+        return [relay for relay in self.relays if relay.role == "exit"]
 
     @property
     def client_options(self) -> tuple[str, ...]:
@@ -145,6 +162,8 @@ class State:
         data = {
             "version": _STATE_VERSION,
             "owner": self.owner,
+            "links": self.links,
+            "weights": self.weights,
             "dir_authorities": self.dir_authorities,
             "relays": [
                 {
@@ -152,6 +171,9 @@ class State:
                     "authority": relay.authority,
                     "or_port": relay.or_port,
                     "dir_port": relay.dir_port,
+                    "address": relay.address,
+                    "behind": relay.behind,
+                    "outgoing": relay.outgoing,
                 }
                 for relay in self.relays
             ],
@@ -183,11 +205,15 @@ class State:
                 authority=bool(relay["authority"]),
                 or_port=int(relay["or_port"]),
                 dir_port=None if relay["dir_port"] is None else int(relay["dir_port"]),
+                address=str(relay.get("address", LOOPBACK)),
+                behind=relay.get("behind"),
+                outgoing=relay.get("outgoing"),
             )
             for relay in data["relays"]
         )
         owner = None if data["owner"] is None else int(data["owner"])
-        return cls(relays, tuple(map(str, data["dir_authorities"])), owner)
+        links, weights = data.get("links"), tuple(map(int, data.get("weights", ())))
+        return cls(relays, tuple(map(str, data["dir_authorities"])), owner, links, weights)
 
 
 def _nickname(name: str) -> str:
@@ -206,25 +232,45 @@ def knows_all(relay: Relay, state: State) -> bool:
     )
 
 
-def plan(directory: Path, authorities: int, exits: int, previous: State | None) -> State:
+@attrs.frozen
+class Places:
+    """Where relays are: all on loopback, each behind a proxy there, or each at an address of its own."""
+
+    has_proxies: bool = False
+    subnet: str | None = None  # three bytes of their addresses, whose first one is this machine's
+
+    def address(self, number: int) -> str:
+        """The address of a relay."""
+        return LOOPBACK if self.subnet is None else f"{self.subnet}.{number + 2}"
+
+    def fits(self, number: int, relay: Relay) -> bool:
+        """Whether a relay of an earlier start is at the place that it would get."""
+        has_proxies = relay.behind is not None and relay.outgoing is not None
+        return relay.address == self.address(number) and has_proxies == self.has_proxies
+
+
+def plan(directory: Path, names: Sequence[str], previous: State | None, places: Places = Places()) -> State:
     """The relays of a network to be started: with the ports of ``previous`` if all are free, else new ones."""
-    names = [f"auth{n + 1}" for n in range(authorities)] + [f"exit{n + 1}" for n in range(exits)]
-    if previous is not None and [relay.nickname for relay in previous.relays] == names:
+    if previous is not None and [relay.nickname for relay in previous.relays] == list(names):
         used = [port for relay in previous.relays for port in relay.ports]
-        if len(set(used)) == len(used) and all(map(_is_free, used)):
+        fit = all(places.fits(number, relay) for number, relay in enumerate(previous.relays))
+        if fit and len(set(used)) == len(used) and all(map(_is_free, used)):
             return State(previous.relays)
-    ports = iter(free_ports(2 * authorities + exits))
-    return State(
-        tuple(
-            Relay(
-                directory=directory / name,
-                authority=index < authorities,
-                or_port=next(ports),
-                dir_port=next(ports) if index < authorities else None,
-            )
-            for index, name in enumerate(names)
+    ports = iter(free_ports(4 * len(names)))
+    found = []
+    for number, name in enumerate(names):
+        authority = name.startswith("auth")
+        relay = Relay(
+            directory=directory / name,
+            authority=authority,
+            or_port=next(ports),
+            dir_port=next(ports) if authority else None,
+            address=places.address(number),
+            behind=next(ports) if places.has_proxies else None,
+            outgoing=next(ports) if places.has_proxies else None,
         )
-    )
+        found.append(relay)
+    return State(tuple(found))
 
 
 def free_ports(count: int) -> list[int]:
@@ -261,8 +307,16 @@ def clear(relay: Relay) -> None:
                 path.unlink()
 
 
-def torrc(relay: Relay, client_options: Iterable[str]) -> str:
-    """The relay's whole torrc."""
+@attrs.frozen
+class Votes:
+    """The fingerprints of the relays that authorities vote to be guards and exits; * are all."""
+
+    guards: tuple[str, ...] = ("*",)
+    exits: tuple[str, ...] = ("*",)
+
+
+def torrc(relay: Relay, client_options: Iterable[str], votes: Votes = Votes()) -> str:
+    """The relay's whole torrc; ``votes`` are an authority's."""
     lines = [
         "# Written by Perfd at each start of the private network.",
         f"Nickname {relay.nickname}",
@@ -271,15 +325,44 @@ def torrc(relay: Relay, client_options: Iterable[str]) -> str:
         # Voting repeats every few seconds for as long as the network runs; its notices would fill the disk.
         "Log " + quoted(f"[~circ,~dir,~dirserv]notice [circ,dir,dirserv]warn file {relay.log}"),
         "RunAsDaemon 1",
-        f"ORPort 127.0.0.1:{relay.or_port}",
+        f"Address {relay.address}",
+        *_or_ports(relay),
         *client_options,
         *_RELAY_OPTIONS,
     ]
+    if relay.outgoing is not None:
+        lines.append(f"TCPProxy haproxy {relay.address}:{relay.outgoing}")
     if relay.authority:
-        lines += [f"DirPort 127.0.0.1:{relay.dir_port}", *_AUTHORITY_OPTIONS]
+        lines += [f"DirPort {relay.address}:{relay.dir_port}", *_AUTHORITY_OPTIONS]
+        lines += [
+            f"TestingDirAuthVoteExit {','.join(votes.exits)}",
+            f"TestingDirAuthVoteGuard {','.join(votes.guards)}",
+        ]
+        if votes != Votes():
+            lines += ["TestingDirAuthVoteExitIsStrict 1", "TestingDirAuthVoteGuardIsStrict 1"]
+        if relay.bandwidths.exists():
+            lines.append(f"V3BandwidthsFile {quoted(relay.bandwidths)}")
     else:
-        lines += _EXIT_OPTIONS
+        lines += _NO_AUTHORITY_OPTIONS
+        lines += _EXIT_OPTIONS if relay.role == "exit" else ["ExitPolicy reject *:*"]
     return "\n".join(lines) + "\n"
+
+
+def _or_ports(relay: Relay) -> list[str]:
+    if relay.behind is None:
+        return [f"ORPort {relay.address}:{relay.or_port}"]
+    return [
+        f"ORPort {relay.address}:{relay.behind} NoAdvertise",
+        f"ORPort {relay.address}:{relay.or_port} NoListen",
+    ]
+
+
+def fingerprint(relay: Relay) -> str:
+    """The relay's identity, 40 digits, once its keys exist. Raises ``TestnetError``."""
+    words = (relay.directory / "fingerprint").read_text(encoding="ascii").split()
+    if len(words) != 2:
+        raise TestnetError(f"the keys in {relay.keys} are damaged: remove {relay.directory}")
+    return words[1]
 
 
 def certificate_is_usable(relay: Relay, now: float) -> bool:
@@ -297,10 +380,9 @@ def dir_authority_line(relay: Relay) -> str:
     """The ``DirAuthority`` line of an authority whose keys exist. Raises ``TestnetError``."""
     certificate = (relay.keys / "authority_certificate").read_text(encoding="ascii")
     identity = re.search(r"^fingerprint ([0-9A-F]{40})$", certificate, re.MULTILINE)
-    words = (relay.directory / "fingerprint").read_text(encoding="ascii").split()
-    if identity is None or len(words) != 2:
+    if identity is None:
         raise TestnetError(f"the keys in {relay.keys} are damaged: remove {relay.directory}")
     return (
         f"DirAuthority {relay.nickname} orport={relay.or_port} v3ident={identity[1]}"
-        f" 127.0.0.1:{relay.dir_port} {words[1]}"
+        f" {relay.address}:{relay.dir_port} {fingerprint(relay)}"
     )

@@ -7,7 +7,7 @@ from twisted.internet.task import deferLater
 from perfd.clock import Clock
 from perfd.reactor import Reactor
 from perfd.tor.supervision import SupervisedService
-from perfd.tor.testnet.network import NetworkEndedError, Testnet
+from perfd.tor.testnet.network import LinksEndedError, NetworkEndedError, Testnet
 from perfd.tor.testnet.relays import TestnetError
 
 CHECK_INTERVAL = 5.0
@@ -32,6 +32,11 @@ class TestnetService(SupervisedService):
         """The torrc lines with which a tor client uses the network. Only valid while ready."""
         return self._testnet.client_options
 
+    @property
+    def links(self) -> str | None:
+        """What the links of the network are like; None if it has none. Only valid while ready."""
+        return self._testnet.links
+
     async def _run(self) -> str:
         began = self._clock.monotonic()
         try:
@@ -51,9 +56,12 @@ class TestnetService(SupervisedService):
                 await self._check()
         except NetworkEndedError:
             return "was stopped by somebody else"
+        except LinksEndedError:
+            return "lost its links"
         finally:
-            # One that was found running belongs to others too.
-            if started:
+            self._testnet.release()
+            # One that was found running, or is to be kept, belongs to others too.
+            if started and not self._testnet.is_kept:
                 await self._testnet.stop(self._reactor)
 
     def _progressed(self, done: int, steps: int, what: str) -> None:
@@ -63,7 +71,7 @@ class TestnetService(SupervisedService):
         """Replace a relay that is gone. The others carry on meanwhile, so a failure costs nothing but itself."""
         try:
             ended = await self._testnet.restart_dead_relay(self._reactor)
-        except NetworkEndedError:
+        except (NetworkEndedError, LinksEndedError):
             raise
         except TestnetError as error:
             self._log.warn("the private network lacks a relay: {error}", error=error)

@@ -23,6 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from perfd.clock import Clock
+from perfd.config.testnet import TestnetConfig, nicknames
 from perfd.processes import programs
 from perfd.processes.programs import (
     ProgramMissingError,
@@ -116,7 +117,7 @@ class PlanTests(DirectoryTestCase):
 
     def test_first(self) -> None:
         """A new network has different ports for everything."""
-        state = relays.plan(self.directory, 3, 2, None)
+        state = relays.plan(self.directory, nicknames(5), None)
         self.assertEqual([relay.nickname for relay in state.relays], ["auth1", "auth2", "auth3", "exit1", "exit2"])
         ports = [port for relay in state.relays for port in relay.ports]
         self.assertEqual(len(ports), 8)
@@ -125,23 +126,23 @@ class PlanTests(DirectoryTestCase):
 
     def test_kept(self) -> None:
         """Ports that are free still are used again."""
-        first = relays.plan(self.directory, 1, 1, None)
-        self.assertEqual(relays.plan(self.directory, 1, 1, first).relays, first.relays)
+        first = relays.plan(self.directory, nicknames(2), None)
+        self.assertEqual(relays.plan(self.directory, nicknames(2), first).relays, first.relays)
 
     def test_taken(self) -> None:
         """If one port is taken meanwhile, all are chosen anew."""
-        first = relays.plan(self.directory, 1, 1, None)
+        first = relays.plan(self.directory, nicknames(2), None)
         with socket.socket() as other:
             other.bind(("127.0.0.1", first.relays[1].or_port))
             other.listen()
-            second = relays.plan(self.directory, 1, 1, first)
+            second = relays.plan(self.directory, nicknames(2), first)
         self.assertEqual([relay.nickname for relay in second.relays], ["auth1", "exit1"])
         self.assertNotIn(first.relays[1].or_port, [port for relay in second.relays for port in relay.ports])
 
     def test_other_size(self) -> None:
         """A network of another size is planned anew."""
-        first = relays.plan(self.directory, 1, 1, None)
-        self.assertEqual(len(relays.plan(self.directory, 1, 2, first).relays), 3)
+        first = relays.plan(self.directory, nicknames(2), None)
+        self.assertEqual(len(relays.plan(self.directory, nicknames(3), first).relays), 3)
 
 
 class StateTests(DirectoryTestCase):
@@ -149,7 +150,7 @@ class StateTests(DirectoryTestCase):
 
     def test_round_trip(self) -> None:
         """What was saved is loaded."""
-        planned = relays.plan(self.directory, 2, 1, None)
+        planned = relays.plan(self.directory, nicknames(3), None)
         state = State(planned.relays, ("DirAuthority a", "DirAuthority b"), owner=42)
         state.save(self.directory)
         self.assertEqual(State.load(self.directory), state)
@@ -170,7 +171,7 @@ class StateTests(DirectoryTestCase):
 
     def test_damaged(self) -> None:
         """A file that is damaged, or would lead out of the directory, is an error that names it."""
-        state = relays.plan(self.directory, 1, 0, None)
+        state = relays.plan(self.directory, ["auth1"], None)
         state.save(self.directory)
         path = self.directory / "testnet.json"
         good = json.loads(path.read_text())
@@ -443,7 +444,7 @@ class FakeTorTestCase(TestCase):
     def make(self, owner: Callable[[], int] | None = None) -> Testnet:
         """A network whose clock stands at a good time to start."""
         clock = Clock(wall=lambda: 1_795_435_204.0, monotonic=time.monotonic)
-        return Testnet(self.network, authorities=1, exits=1, owner=owner, clock=clock)
+        return Testnet(self.network, config=TestnetConfig(relays=2), owner=owner, clock=clock)
 
     async def start(self, testnet: Testnet, deadline: float = 20.0) -> bool:
         return await testnet.start(reactor, progress=lambda *step: self.progress.append(step), deadline=deadline)

@@ -1,0 +1,108 @@
+"""What command lines say of private networks: how one is made, where the one to use is, and how long it is kept."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from perfd.cli.arguments import argument, count
+from perfd.config.section import ConfigError, Section
+from perfd.config.testnet import DEFAULT_KEEP, LINKS, PRESETS, TestnetConfig, read_testnet
+from perfd.config.values import positive
+from perfd.units import parse_duration
+
+MOST_NETWORKS = 99
+
+_OPTIONS = (
+    ("preset", "NAME", f"{', '.join(PRESETS)}: values for what follows"),
+    ("relays", "N", "how many, such as 6 (default), 8 or 20; more than six have weights, guards and middles"),
+    ("delay", "TIME", "one way, of the link of each relay, such as 25ms"),
+    ("jitter", "TIME", "how much longer or shorter that may be, such as 5ms"),
+    ("rate", "RATE", "of each link, in each direction, such as 20Mbit/s"),
+    ("loss", "SHARE", "of the packets on each link, such as 0.1%%; only with netns"),
+    ("links", "|".join(LINKS), "a proxy before each relay, or a network namespace for each (as root)"),
+    ("links-file", "FILE", "links of single relays: an INI file with a section for each"),
+    ("seed", "N", "of what is drawn: weights, jitter, loss"),
+    ("keep", "TIME", "stop it when nobody has used it for so long"),
+)
+
+
+def add_link_options(parser: argparse.ArgumentParser) -> None:
+    """Add how the network is made: the options of ``[testnet]``, and how many networks."""
+    for name, metavar, text in _OPTIONS:
+        parser.add_argument(f"--{name}", metavar=metavar, help=text)
+    parser.add_argument(
+        "--networks",
+        type=argument(_networks),
+        metavar="N",
+        help="so many networks, in DIR/network1 and so on, each with the next seed",
+    )
+
+
+def _networks(text: str) -> int:
+    number = count(text)
+    if number > MOST_NETWORKS:
+        raise ValueError(f"must be at most {MOST_NETWORKS}")
+    return number
+
+
+def networks_to_start(options: argparse.Namespace) -> Iterator[tuple[Path, TestnetConfig]]:
+    """The directory of each network, and how it is made. Raises ConfigError."""
+    names = [name for name, _, _ in _OPTIONS]
+    given = {name: getattr(options, name.replace("-", "_")) for name in names}
+    values = {name: value for name, value in given.items() if value is not None}
+    problems: list[str] = []
+    section = Section(Path("perfd testnet"), "testnet", values, problems, values)
+    config = read_testnet(section, Path())
+    if problems:
+        raise ConfigError(problems)
+    if options.networks is None:
+        yield options.directory, config
+        return
+    first = 1 if config.seed is None else config.seed
+    for number in range(options.networks):
+        yield options.directory / f"network{number + 1}", attrs.evolve(config, seed=first + number)
+
+
+def networks_in(directory: Path) -> list[Path]:
+    """The networks that were started with ``directory``: itself, or those in it."""
+    several = [directory / f"network{number + 1}" for number in range(MOST_NETWORKS)]
+    return [each for each in several if each.is_dir()] or [directory]
+
+
+def add_use_options(parser: argparse.ArgumentParser, network: Callable[..., Any] | None = None) -> None:
+    """Add which private network is used, and how long it is kept."""
+    parser.add_argument(
+        "--testnet",
+        type=Path,
+        metavar="DIR",
+        help="the private network in DIR, as of `perfd testnet start DIR`; started if it does not run",
+    )
+    parser.add_argument(
+        "--keep",
+        nargs="?",
+        const=DEFAULT_KEEP,
+        type=argument(_duration),
+        metavar="TIME",
+        help=f"leave a private network that was started running until it was not used for so long "
+        f"(default: {DEFAULT_KEEP}), so that the next start takes a second or two",
+    )
+
+
+def _duration(text: str) -> str:
+    positive(parse_duration)(text)
+    return text
+
+
+def overrides(testnet: Path | None, keep: str | None) -> dict[str, Mapping[str, str]]:
+    """What these options change of perfd.conf, by section."""
+    found: dict[str, Mapping[str, str]] = {}
+    if testnet is not None:
+        found["perfd"] = {"network": "testnet", "testnet": str(testnet.absolute())}
+    if keep is not None:
+        found["testnet"] = {"keep": keep}
+    return found

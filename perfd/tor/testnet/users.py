@@ -1,0 +1,63 @@
+"""Who uses a private network that has no owner, and for how long it is kept when nobody does any more.
+
+Each user holds a shared lock on a file, which the system takes back however the user ends. A network that is to be
+kept for a while has a process that looks whether there is one: ``keeper``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+from typing import IO
+
+from perfd.processes.child import module_command, module_environment
+from perfd.processes.programs import run_program
+from perfd.reactor import Reactor
+from perfd.tor.files import write_whole
+from perfd.tor.testnet.relays import TestnetError
+
+KEEPER = "perfd.tor.testnet.keeper"
+
+_USERS = "users"
+_KEEP = "keep"
+
+
+def begin_use(directory: Path) -> IO[str]:
+    """Use the network in ``directory`` until the file that this returns is closed. Raises OSError."""
+    file = (directory / _USERS).open("a", encoding="ascii")
+    fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
+def is_used(directory: Path) -> bool:
+    """Whether somebody uses it."""
+    try:
+        with (directory / _USERS).open("a", encoding="ascii") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def kept_for(directory: Path) -> float | None:
+    """For how many seconds it is kept when nobody uses it; None: until it is stopped."""
+    try:
+        return float((directory / _KEEP).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def keep_on(directory: Path) -> None:
+    """Keep it until it is stopped. Raises OSError."""
+    (directory / _KEEP).unlink(missing_ok=True)
+
+
+async def keep(reactor: Reactor, directory: Path, seconds: float) -> None:
+    """Have it stopped when nobody has used it for so long. Raises OSError and ``TestnetError``."""
+    write_whole(directory / _KEEP, f"{seconds!r}\n")
+    argv = module_command(KEEPER, str(directory))
+    finished = await run_program(reactor, argv, environment=module_environment())
+    if finished.code != 0:
+        raise TestnetError(f"what is to stop the private network did not start: {finished.output.strip()}")
