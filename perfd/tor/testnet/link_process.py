@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from perfd.config.testnet import TestnetConfig
-from perfd.processes.child import module_command, module_environment
+from perfd.processes.modules import module_command, module_environment
 from perfd.processes.programs import find_program, recorded_process, run_program
 from perfd.reactor import Reactor
 from perfd.tor.files import make_private

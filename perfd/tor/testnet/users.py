@@ -10,7 +10,7 @@ import fcntl
 from pathlib import Path
 from typing import IO
 
-from perfd.processes.child import module_command, module_environment
+from perfd.processes.modules import module_command, module_environment
 from perfd.processes.programs import run_program
 from perfd.reactor import Reactor
 from perfd.tor.files import write_whole
