@@ -138,7 +138,7 @@ def _report(config: Config, wanted: Filter, progress: Progress) -> Report:
 
     make = RunReader().run
     with StoreReader(database_path(config.database, config.directory)) as reader:
-        notes = _left_out(reader, wanted)
+        notes = [*_left_out(reader, wanted), *_held_up(reader, wanted)]
         total = reader.count(wanted)
 
         def told() -> Iterator[Run]:
@@ -159,6 +159,16 @@ def _left_out(reader: StoreReader, wanted: Filter) -> list[str]:
     if count == kept:
         return []
     return [f"{count - kept:,} of {count:,} measurements of the period were left out by the filters."]
+
+
+def _held_up(reader: StoreReader, wanted: Filter) -> list[str]:
+    """Whether Perfd's own trouble is in the times."""
+    import attrs  # noqa: PLC0415
+
+    count = reader.count(attrs.evolve(wanted, heldup=True)) if wanted.heldup is None else 0
+    if not count:
+        return []
+    return [f"During {count:,} of them Perfd itself was held up, which bends stamps; --heldup no leaves them out."]
 
 
 def _draw(found: Report, charts: Charts, directory: Path, form: str) -> None:

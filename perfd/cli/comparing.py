@@ -72,7 +72,7 @@ def compare_stored(
     with StoreReader(path) as reader, Progress("reading", 2.0) as progress:
         for name, side in zip("AB", (a, b), strict=True):
             progress.update(name)
-            runs.append([*reader.values(FIELDS, _filter({**common, **side}))])
+            runs.append([*reader.values((*FIELDS, "HELDUP"), _filter({**common, **side}))])
             progress.update(f"{name}: {len(runs[-1])} measurements")
     found = strata(runs[0], runs[1], {"filesize" if name == "size" else name for name in (*a, *b)})
     design = Design(
@@ -108,6 +108,8 @@ def _warnings(found: Strata, runs: Sequence[Run]) -> list[str]:
         warnings.append(f"{found.left_out} of {len(runs)} measurements have no counterpart, and are left out")
     if found.not_counted:
         warnings.append(f"{found.not_counted} skipped or cancelled measurements are left out")
+    if held_up := sum(run["HELDUP"] is not None for run in runs):
+        warnings.append(f"during {held_up} measurements Perfd itself was held up; --heldup no leaves them out")
     if len(kinds := kinds_in(runs)) > 1:
         warnings.append(f"several types of experiment are put together: {', '.join(kinds)}")
     return warnings

@@ -20,6 +20,7 @@ _MIDDLE = "json_extract(path, '$[1]') = ?"
 _EXIT = "json_extract(path, '$[#-1]') = ?"
 _ANYWHERE = "instr(path, ?) > 0"
 
+_HELD_UP = "(json_extract(extra, '$.HELDUP') IS NOT NULL) = ?"
 _FILTERED = "COALESCE(json_extract(extra, '$.FILTEREDOUT'), 0) = ?"
 _RARE_OUTCOME = "outcome <> 'ok' AND outcome = ?"  # so that SQLite takes the index of what is not ok
 COMPARISON = "json_extract(extra, '$.COMPARISON') = ?"
@@ -69,6 +70,7 @@ class Filter(Window):
     exit: str | None = None  # the last hop
     relay: str | None = None  # at any place
     series: str | None = None  # the id of a series: its requests
+    heldup: bool | None = None  # False: without runs during which Perfd itself was held up; True: only those
     filtered: bool | None = None  # False: without what filters of OnionPerf's have left out; True: only that
     comparison: str | None = None  # the name of the comparison that they were made for
     requests: bool = True  # False: without the requests of series
@@ -95,6 +97,8 @@ class Filter(Window):
             found |= {"id > ?": f"{self.series}-", "id < ?": f"{self.series}."}
         relays = {_MIDDLE: self.middle, _EXIT: self.exit, _ANYWHERE: self.relay}
         found |= {condition: relay for condition, relay in relays.items() if relay is not None}
+        if self.heldup is not None:
+            found[_HELD_UP] = int(self.heldup)
         if self.filtered is not None:
             found[_FILTERED] = int(self.filtered)
         if self.outcome not in (None, Outcome.OK):

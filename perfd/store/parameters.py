@@ -173,6 +173,12 @@ RESULTS = (
         _read_flag,
         {"type": "string", "enum": ["no", "yes"]},
     ),
+    Parameter(
+        "heldup",
+        "those during which Perfd itself was held up (`HELDUP`): `no` is without them, `yes` them alone",
+        _read_flag,
+        {"type": "string", "enum": ["no", "yes"]},
+    ),
     _text(
         "series", "the id of a series, for its requests, which are left out unless they or their type are asked for"
     ),

@@ -198,3 +198,10 @@ def test_periods() -> None:
 def test_wrong_usage(stored: Stored) -> None:
     code, _, err = stored.perfd("analyze", "7d", "--since", "1h")
     assert (code, err) == (2, "perfd: analyze: give PERIOD, or --since and --until\n")
+
+
+def test_held_up(stored: Stored) -> None:
+    """That Perfd itself was held up is said, and those runs can be left out."""
+    stored.add([run(n, extra={"HELDUP": 0.2} if n == 1 else {}) for n in range(3)])
+    assert "During 1 of them Perfd itself was held up" in str(analyzed(stored)["notes"])
+    assert "held up" not in str(analyzed(stored, "--heldup", "no")["notes"])
