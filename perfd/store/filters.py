@@ -15,15 +15,21 @@ Cursor = tuple[float, str]
 
 _size = optional(and_(ge(0), le(2**63 - 1)))
 
+
+def key_in_extra(key: str) -> str:
+    """The SQL of a key of the kind's own; NULL where SQLite cannot read the JSON: a number may not be finite."""
+    return f"json_extract(CASE WHEN json_valid(extra) THEN extra END, '$.{key}')"
+
+
 # A path is a JSON array of fingerprints.
 _MIDDLE = "json_extract(path, '$[1]') = ?"
 _EXIT = "json_extract(path, '$[#-1]') = ?"
 _ANYWHERE = "instr(path, ?) > 0"
 
-_HELD_UP = "(json_extract(extra, '$.HELDUP') IS NOT NULL) = ?"
-_FILTERED = "COALESCE(json_extract(extra, '$.FILTEREDOUT'), 0) = ?"
+_HELD_UP = f"({key_in_extra('HELDUP')} IS NOT NULL) = ?"
+_FILTERED = f"COALESCE({key_in_extra('FILTEREDOUT')}, 0) = ?"
 _RARE_OUTCOME = "outcome <> 'ok' AND outcome = ?"  # so that SQLite takes the index of what is not ok
-COMPARISON = "json_extract(extra, '$.COMPARISON') = ?"
+COMPARISON = f"{key_in_extra('COMPARISON')} = ?"
 _REASON = "? IN (failure_local, failure_remote)"
 
 

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from perfd.record import Circuit, Document, Measurement, StoredComparison, Stream, TorEvent
 from perfd.store.database import QueryTooLongError, clear_errors
 from perfd.store.filters import COMPARISON as _COMPARISON
-from perfd.store.filters import Filter, TorFilter, Window
+from perfd.store.filters import Filter, TorFilter, Window, key_in_extra
 from perfd.store.rows import CIRCUITS, COMPARISONS, DOCUMENTS, EVENTS, MEASUREMENTS, STREAMS, Table, quoted
 from perfd.store.schema import load_upgrades, open_readonly
 from perfd.store.worker import Worker
@@ -165,7 +165,7 @@ class StoreReader:
 
     def last_block(self, comparison: str) -> int | None:
         """The last block of a comparison that has a measurement; None if there is none."""
-        sql = f"SELECT MAX(json_extract(extra, '$.BLOCK')) FROM {MEASUREMENTS.name} WHERE {_COMPARISON}"
+        sql = f"SELECT MAX({key_in_extra('BLOCK')}) FROM {MEASUREMENTS.name} WHERE {_COMPARISON}"
         (found,) = self._query(sql, (comparison,))[0]
         return None if found is None else int(found)
 
@@ -217,13 +217,13 @@ def _where(table: Table[Any], wanted: Window) -> tuple[str, list[Any]]:
 
 def _field(name: str) -> str:
     """A field of the record, or in capitals a key of its ``extra``, in SQL."""
-    return f"json_extract(extra, '$.{name}')" if name.isupper() else quoted(name)
+    return key_in_extra(name) if name.isupper() else quoted(name)
 
 
 def _place(field: attrs.Attribute[Any]) -> str:
     """Where the value of a variant's field is in a row."""
     key = field.metadata.get("key")
-    return quoted(field.name) if key is None else f"json_extract(extra, '$.{key}')"
+    return quoted(field.name) if key is None else key_in_extra(str(key))
 
 
 _RUNS = " AND ".join(
@@ -237,7 +237,7 @@ _OF_SLOTS = f"{_RUNS} AND source = ? AND slot IS NOT NULL"
 
 # The run that started last may have waited for its turn, and slots after its own been skipped meanwhile.
 _LAST_SLOT = f"""
-    SELECT MAX(COALESCE(json_extract(extra, '$.UNTIL'), slot)) FROM {_OF_SLOTS}
+    SELECT MAX(COALESCE({key_in_extra("UNTIL")}, slot)) FROM {_OF_SLOTS}
         AND start >= (SELECT MIN(slot, start) FROM {_OF_SLOTS} ORDER BY start DESC LIMIT 1)
 """
 

@@ -10,5 +10,7 @@ CREATE TABLE comparisons (
     design TEXT NOT NULL -- its arms and what decides (JSON object)
 );
 
-CREATE INDEX measurements_by_comparison ON measurements (json_extract(extra, '$.COMPARISON'), start)
-    WHERE json_extract(extra, '$.COMPARISON') IS NOT NULL;
+-- A number that is not finite makes JSON that SQLite does not read.
+CREATE INDEX measurements_by_comparison
+    ON measurements (json_extract(CASE WHEN json_valid(extra) THEN extra END, '$.COMPARISON'), start)
+    WHERE json_extract(CASE WHEN json_valid(extra) THEN extra END, '$.COMPARISON') IS NOT NULL;

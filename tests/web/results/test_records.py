@@ -92,7 +92,7 @@ class FilterTests(ResultsCase):
                 )
         message = self.fails(get("/results?size=x&colour=red&limit=1&since="), 400)
         self.assertEqual(len(message.split("; ")), 4)  # the unknown one has two parts
-        self.assertIn("colour: unknown; there are after, errorcode, exit, experiment", message)
+        self.assertIn("colour: unknown; there are after, comparison, errorcode, exit, experiment", message)
         self.fails(get("/events?experiment=a"), 400)
         self.fails(get("/results/x?limit=1"), 400)
         self.assertEqual(self.reader.queries, 0)
