@@ -1,6 +1,6 @@
 """The database: writing a million measurements, reading one day of them as JSON, and what a day adds to the disk.
 
-The floor of writing is plain SQLite that inserts ready-made rows into the same tables, alternating.
+The floor of writing is plain SQLite that inserts ready-made rows into the same tables.
 Run from the checkout: python -m bench.store
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -19,7 +18,7 @@ from typing import Any
 
 import attrs
 
-from bench.compare import median_interval
+from bench.compare import Comparison, median_interval
 from bench.verdict import verdict
 from perfd.formats.imported import measurement_id
 from perfd.logfile.line import render
@@ -34,6 +33,10 @@ from tests.support.strategies import typical
 
 BATCHES, SLOTS = 200, 4000
 """200 times what the default set measures in 4,000 slots of five minutes (two weeks): a million measurements."""
+
+BLOCKS = 20
+UPGRADES = 3
+"""How often each; one takes a minute."""
 
 DAY = 86400.0
 SLOTS_A_DAY = 288
@@ -73,21 +76,25 @@ def seconds(function: Callable[[], object]) -> tuple[float, float]:
 
 
 def fill(path: Path) -> None:
-    """Make the database and print how fast that was."""
-    ours, floor = [], []
+    """Make the database and print how fast that was, in blocks of ours and the floor in random order."""
+    comparison = Comparison("insert_many", "floor")
+    batches = iter(range(BATCHES))
     with closing(open_database(path)) as connection:
         prepare_for_bulk(connection)
-        for n in range(BATCHES):
-            batch = runs(range(n * SLOTS, (n + 1) * SLOTS))
-            if n % 4:
-                ours.append(seconds(partial(insert_many, connection, batch)))
-            else:
-                rows = list(map(MEASUREMENTS.row, batch))
-                floor.append(seconds(partial(insert_rows, connection, MEASUREMENTS, rows)))
-    wall, processor = (statistics.fmean(taken) / len(batch) for taken in zip(*ours, strict=True))
-    least = statistics.fmean(taken for taken, _ in floor) / len(batch)
+        for _ in range(BLOCKS):
+            for way in comparison.block(BATCHES // BLOCKS // 2):
+                n = next(batches)
+                batch = runs(range(n * SLOTS, (n + 1) * SLOTS))
+                if way == "insert_many":
+                    work = partial(insert_many, connection, batch)
+                else:
+                    work = partial(insert_rows, connection, MEASUREMENTS, list(map(MEASUREMENTS.row, batch)))
+                wall, processor = seconds(work)
+                comparison.add(way, wall=wall / len(batch), processor=processor / len(batch))
+    wall, processor = (comparison.median(name, "insert_many") for name in ("wall", "processor"))
     print(f"insert_many, thousand measurements/s: {0.001 / wall:.3g} (an import must reach 20, reading included)")
-    print(f"  a second of processor time: {0.001 / processor:.3g}; insert_many / floor: {least / wall:.3g}")
+    ratio = comparison.ratio("wall", "insert_many", "floor")
+    print(f"  a second of processor time: {0.001 / processor:.3g}; time / floor: {ratio}")
 
 
 def insert_rows(connection: sqlite3.Connection, table: Table[Any], rows: Iterable[Row]) -> None:
@@ -178,18 +185,36 @@ def add_a_day(path: Path) -> None:
 
 def upgrade(path: Path) -> None:
     """Print how long the upgrade from the version of 0.1.0 takes, beside plain SQLite that copies the file."""
-    with closing(open_database(path)) as connection:
-        for index in ("outcome", "errorcode", "guard"):
-            connection.execute(f"DROP INDEX measurements_by_{index}")
-        for column in ("suspect", "filtered_out", "current_guards"):
-            connection.execute(f"ALTER TABLE circuits DROP COLUMN {column}")
-        connection.execute("DROP TABLE documents")
-        connection.execute("PRAGMA user_version = 3")
-        copied, _ = seconds(partial(connection.execute, f"VACUUM INTO '{path}.copy'"))
-    path.with_name(f"{path.name}.copy").unlink()
-    taken, _ = seconds(lambda: open_database(path).close())
-    print(f"upgrade of a million measurements from version 3, its copy included, s: {taken:.3g}")
-    print(f"  plain SQLite copies the file in, s: {copied:.3g}; upgrade / copy: {taken / copied:.3g}")
+    comparison = Comparison("upgrade", "copy")
+    for way in comparison.block(UPGRADES):
+        with closing(open_database(path)) as connection:
+            _downgrade(connection)
+            if way == "copy":
+                taken, _ = seconds(partial(connection.execute, f"VACUUM INTO '{path}.copy'"))
+                path.with_name(f"{path.name}.copy").unlink()
+        if way == "upgrade":
+            taken, _ = seconds(lambda: open_database(path).close())
+        comparison.add(way, wall=taken)
+    found = comparison.median("wall", "upgrade")
+    print(f"upgrade of a million measurements from version 3, its copy included, s: {found:.3g}")
+    ratio = comparison.ratio("wall", "upgrade", "copy")
+    print(f"  plain SQLite copies the file in, s: {comparison.median('wall', 'copy'):.3g}; time / copy: {ratio}")
+
+
+def _downgrade(connection: sqlite3.Connection) -> None:
+    """Take away all that came after version 3."""
+    for index in ("outcome", "errorcode", "guard", "comparison"):
+        connection.execute(f"DROP INDEX IF EXISTS measurements_by_{index}")
+    columns = {
+        "circuits": ("suspect", "filtered_out", "current_guards"),
+        "measurements": ("links",),
+    }
+    for table, names in columns.items():
+        for name in names:
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+    for table in ("documents", "comparisons"):
+        connection.execute(f"DROP TABLE {table}")
+    connection.execute("PRAGMA user_version = 3")
 
 
 def main() -> None:

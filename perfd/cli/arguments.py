@@ -110,6 +110,14 @@ def guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
     return run
 
 
+def pair(text: str) -> tuple[str, str]:
+    """The name and the value of ``OPTION=VALUE``."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ValueError(f"{text!r} is not OPTION=VALUE")
+    return name.strip(), value.strip()
+
+
 def count(text: str) -> int:
     """A number from 1."""
     if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) == 0:

@@ -18,6 +18,7 @@ from perfd.cli.arguments import (
     display_options,
     filter_options,
     guarded,
+    pair,
 )
 from perfd.cli.output import complain
 from perfd.cli.times import parse_time
@@ -83,7 +84,7 @@ def _add_lab_options(parser: argparse.ArgumentParser) -> None:
         *("-o", "--option"),
         action="append",
         default=[],
-        type=argument(_pair),
+        type=argument(pair),
         metavar="OPTION=VALUE",
         help="any option of the experiment of both arms, as in perfd.conf",
     )
@@ -111,13 +112,6 @@ def _add_lab_options(parser: argparse.ArgumentParser) -> None:
     lab.add_argument(
         "--records", type=Path, metavar="FILE", help="also write all measurements, a JSON object per line"
     )
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"{text!r} is not OPTION=VALUE")
-    return name.strip(), value.strip()
 
 
 def _block_size(text: str) -> int:

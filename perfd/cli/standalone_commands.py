@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfd.cli.arguments import argument, config_option
+from perfd.cli.arguments import argument, config_option, pair
 from perfd.cli.networks import add_link_options, add_use_options, networks_in, networks_to_start
 from perfd.config import ConfigError
 from perfd.config.kinds import KINDS
@@ -61,7 +61,7 @@ def _add_measure(commands: _Commands) -> None:
         parser.add_argument(f"--{name}", metavar=metavar, type=argument(_checked(read)), help=text)
     parser.add_argument(
         *("-o", "--option"),
-        type=argument(_pair),
+        type=argument(pair),
         action="append",
         default=[],
         metavar="OPTION=VALUE",
@@ -221,13 +221,6 @@ def _checked(read: Callable[[str], Any]) -> Callable[[str], str]:
         return text
 
     return check
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise ValueError(f"{text!r} is not OPTION=VALUE")
-    return name.strip(), value.strip()
 
 
 def _count(text: str) -> int:

@@ -109,12 +109,13 @@ class Request(server.Request):
 
         A proxy says for whom it asks, or speaks HTTP/1.0 as nginx does if nothing else is said.
         """
-        passed_on = self.clientproto != b"HTTP/1.1" or any(map(self.requestHeaders.hasHeader, FORWARDED))
-        return self.channel.is_local and not passed_on
+        if not self.channel.is_local or self.clientproto != b"HTTP/1.1":
+            return False
+        return not any(map(self.requestHeaders.hasHeader, FORWARDED))
 
     def _admit(self, resource: object) -> None:
         """Raises WebError if there are too many strangers, and this is one."""
-        vital = self.is_local and isinstance(resource, Described) and resource.is_vital
+        vital = isinstance(resource, Described) and resource.is_vital and self.is_local
         if not vital and not self.channel.site.admit(self.channel, ours=self.served is not None):
             raise WebError(503, TOO_MANY)
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.instance import SOCKS_CONFIG, TestInstance
 
 ARMS = ("--arm", "plain=", "--arm", "same=", "--size", "20KiB", "--seed", "7", "--block-size", "4")
+
+
+ARM_NAMES = ("plain", "same")
+
+
+def took(row: dict[str, Any]) -> float:
+    """Seconds from the start to the last byte."""
+    return float((row["datacomplete"] or math.inf) - row["start"])
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +34,9 @@ def test_injected(instance: TestInstance, tmp_path: Path) -> None:
     records = tmp_path / "records.jsonl"
     options = ("--inject", "100%", "--blocks", "10", "--until-decided", "--margin", "10%", "--json")
     done = instance.perfd("compare", *ARMS, *options, "--records", str(records))
-    assert done.returncode in (
-        0,
-        3,
-        4,
-    )  # what is found depends on how busy the machine is, done.stdout + done.stderr
+    # What is concluded depends on how busy the machine is; that B is slowed down does not, see below.
+    assert done.returncode in (0, 3, 4), done.stdout + done.stderr
     found = json.loads(done.stdout)
-    assert found["primary"]["low"] <= found["primary"]["high"]
     assert (found["design"]["seed"], found["design"]["looks"]) == (7, 5)
     assert found["blocks"] == 2 * found["design"]["look"]
     assert "pilot: 6 blocks and one to warm up took" in done.stderr
@@ -38,6 +45,9 @@ def test_injected(instance: TestInstance, tmp_path: Path) -> None:
     assert {row["arm"] for row in rows} == {"plain", "same"}
     assert len(rows) == 8 * (7 + found["blocks"])
     assert sorted({row["block"] for row in rows}) == list(range(-7, found["blocks"]))
+    fastest = {arm: min(took(row) for row in rows if row["arm"] == arm and row["block"] >= 0) for arm in ARM_NAMES}
+    delay = float(re.findall(r"slowed down by ([0-9.]+) ms", done.stderr)[0]) / 1e3
+    assert fastest["same"] - fastest["plain"] > delay / 2
 
 
 def test_all_blocks(instance: TestInstance) -> None:

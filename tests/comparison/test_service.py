@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from perfd.comparison.design import DesignError, check_comparison
+from perfd.comparison.service import Overlaps
 from perfd.config import Config, ConfigError, parse_config
 from perfd.record import Outcome
 from perfd.store.filters import Filter
 from perfd.store.reader import StoreReader
 from tests.support.instance import SOCKS_CONFIG, TestInstance, wait_for
+from tests.support.strategies import typical
 
 COMPARISON = """
 [comparison:eager]
@@ -146,3 +148,16 @@ def test_designs_that_cannot_answer(arms: str, options: str, message: str) -> No
     (comparison,) = read(f"[comparison:c]\narms =\n  {arms}\nexperiment = fast\n{options}\n").comparisons
     with pytest.raises(DesignError, match=message):
         check_comparison(comparison, ())
+
+
+def test_overlaps() -> None:
+    """What measured at the same time is told; the comparison itself, and what came before or after, is not."""
+    overlaps = Overlaps(lambda: ())
+    for n, name in enumerate(("before", "within", "after", "eager")):
+        start = typical(0).start + (n - 1) * 10
+        overlaps.record(typical(n, experiment=name, start=start, end=start + 5))
+    start = typical(0).start
+    overlaps.record(typical(9, experiment="long", start=start - 100, end=start + 100))
+    overlaps.record(typical(8, experiment="skipped", start=start, end=None))
+    assert overlaps.during("eager", start + 1, start + 2) == {"within", "long"}
+    assert overlaps.during("eager", start - 5, start) == {"long"}

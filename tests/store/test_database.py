@@ -10,7 +10,7 @@ from unittest import mock
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd.record import FIELDS, Circuit, Measurement, Stream
+from perfd.record import FIELDS, Circuit, Stream
 from perfd.store.database import (
     DatabaseURLError,
     NoDatabaseError,
@@ -23,7 +23,7 @@ from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, MEASUREMENTS, STREAMS, TABLES, Table
 from perfd.store.schema import check_database, load_upgrades, open_database, open_readonly
 from perfd.store.writer import insert_many
-from tests.support.store import StoreCase
+from tests.support.store import StoreCase, insert_old
 from tests.support.strategies import typical
 
 
@@ -106,17 +106,6 @@ class SchemaTests(StoreCase):
         self.assertEqual(values, ["wal", 1, 1, 5000])
 
 
-def insert_old(old: sqlite3.Connection, measurement: Measurement) -> None:
-    """Insert a measurement into a database that may lack columns of this version, with what it has."""
-    there = {row[1] for row in old.execute("PRAGMA table_info(measurements)")}
-    row = dict(zip(MEASUREMENTS.columns, MEASUREMENTS.row(measurement), strict=True))
-    assert all(value is None for name, value in row.items() if name not in there)
-    names = ", ".join(f'"{name}"' for name in row if name in there)
-    values = [value for name, value in row.items() if name in there]
-    with old:
-        old.execute(f"INSERT INTO measurements ({names}) VALUES ({', '.join('?' * len(values))})", values)
-
-
 class UpgradeTests(StoreCase):
     """From each version to this one."""
 
@@ -129,7 +118,7 @@ class UpgradeTests(StoreCase):
             self.path = self.path.with_name(f"old-{version}.sqlite")
             with closing(open_database(self.path, upgrades[:version])) as old:
                 self.assertEqual(old.execute("PRAGMA user_version").fetchone(), (version,))
-                insert_old(old, typical())
+                insert_old(old, [typical()])
                 before = dump(old)
             self.assertEqual(dump(self.open()), fresh)
             with StoreReader(self.path) as reader:

@@ -22,9 +22,9 @@ from perfd.store import schema
 from perfd.store.database import StoreError
 from perfd.store.filters import Filter
 from perfd.store.reader import StoreReader
-from perfd.store.rows import MEASUREMENTS
 from perfd.store.schema import load_upgrades, open_database
 from tests.support.places import CHECKOUT
+from tests.support.store import insert_old
 from tests.support.strategies import typical
 
 FIRST = 3
@@ -34,13 +34,7 @@ FIRST = 3
 def make_old(path: Path, measurements: list[Any]) -> sqlite3.Connection:
     """A database as 0.1.0 left it."""
     connection = open_database(path, load_upgrades()[:FIRST])
-    there = {row[1] for row in connection.execute("PRAGMA table_info(measurements)")}
-    kept = [n for n, name in enumerate(MEASUREMENTS.columns) if name in there]
-    names = ", ".join(f'"{MEASUREMENTS.columns[n]}"' for n in kept)
-    rows = ([row[n] for n in kept] for row in map(MEASUREMENTS.row, measurements))
-    connection.execute("BEGIN")
-    connection.executemany(f"INSERT INTO measurements ({names}) VALUES ({', '.join('?' * len(kept))})", rows)
-    connection.execute("COMMIT")
+    insert_old(connection, measurements)
     return connection
 
 

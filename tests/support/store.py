@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.record import Circuit, Measurement, Stream
+from perfd.store.database import transaction
 from perfd.store.reader import StoreReader
+from perfd.store.rows import MEASUREMENTS
 from perfd.store.schema import open_database
 from perfd.store.writer import StoreSink, insert_many
 from tests.support.strategies import typical
@@ -42,6 +44,20 @@ class StoreCase(SynchronousTestCase):
         reader = StoreReader(self.path)
         self.addCleanup(reader.close)
         return reader
+
+
+def insert_old(old: sqlite3.Connection, measurements: Iterable[Measurement]) -> None:
+    """Insert measurements into a database that may lack columns of this version, with what it has."""
+    there = {row[1] for row in old.execute("PRAGMA table_info(measurements)")}
+    kept = [n for n, name in enumerate(MEASUREMENTS.columns) if name in there]
+    rows = [MEASUREMENTS.row(measurement) for measurement in measurements]
+    assert all(value is None for row in rows for n, value in enumerate(row) if n not in kept)
+    names = ", ".join(f'"{MEASUREMENTS.columns[n]}"' for n in kept)
+    with transaction(old):
+        old.executemany(
+            f"INSERT INTO measurements ({names}) VALUES ({', '.join('?' * len(kept))})",
+            ([row[n] for n in kept] for row in rows),
+        )
 
 
 def checkpoint(path: Path) -> None:
