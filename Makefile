@@ -1,5 +1,6 @@
 # make run   set up everything and measure Tor on the private network of this machine (Ctrl-C stops it)
 # make test  set up everything and run lint, types and all tests
+# make test-long  the same, also the tests that take long, and more examples of each property
 # make test-r run the example in R of docs/formats.md
 # make bench set up everything and print speed and memory as ratios against peers
 # make campaign N=300 SEED=1  set up everything, injects so many faults into instances, and checks what must hold
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_TOOLS := $(VENV)/.installed-tools
 
-.PHONY: man run test lint types unit bench picture setup tools clean packages-run packages-test packages-r packages-bench
+.PHONY: man run test test-long lint types unit bench picture setup tools clean packages-run packages-test packages-r packages-bench
 
 run: packages-run setup
 	$(BIN)/perfd run --config perfd.conf
@@ -28,7 +29,11 @@ types: tools
 	$(BIN)/mypy
 
 unit: tools geckodriver
-	$(BIN)/python -m pytest -n 3 --dist loadgroup
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not long"
+
+# All tests, also those that are marked as long, and more examples of each property. About half an hour.
+test-long: packages-test tools geckodriver
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n 3 --dist loadgroup
 
 # The example in R of docs/formats.md.
 test-r: packages-r tools

@@ -345,6 +345,7 @@ class ChildTests(SynchronousTestCase):
         self.reactor.advance(20)
         self.assertEqual(self.ended(loading), (Outcome.TIMEOUT, Error.TIMEOUT))
 
+    @pytest.mark.long
     def test_busy_page(self) -> None:
         """A page that hangs in a browser that answers: ok if it had loaded, without FULLYLOADED; else a timeout."""
         asking, loaded = {"event": "asking", "loaded": False}, {"event": "loaded", "page": PAGE}

@@ -10,6 +10,7 @@ import pytest
 from tests.campaign.run import main
 
 
+@pytest.mark.long
 def test_campaign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Three faults, a kill among them, without a tor: it recovers from each, and nothing is violated."""
     results = tmp_path / "results.json"

@@ -365,6 +365,7 @@ class ExportTests(SynchronousTestCase):
         self.assertIn("socket is a socket, which cannot be written to", err)
         self.assertTrue(place.is_socket())
 
+    @pytest.mark.long
     def test_names_of_standard_output(self) -> None:
         """Whatever it is called; also a file that is appended to, of which nothing is lost."""
         target = self.place / "all.txt"

@@ -17,6 +17,7 @@ from pathlib import Path
 from unittest import mock
 
 import attrs
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.cli import import_readers, importing
@@ -201,6 +202,7 @@ class ImportTests(SynchronousTestCase):
         _, err = self.imports(self.files, code=1)
         self.assertIn("no files", err)
 
+    @pytest.mark.long
     def test_killed_and_continued(self) -> None:
         """kill -9 in the middle loses nothing that was written, and the same command does the rest."""
         tpf(self.files, 120, 200)

@@ -12,6 +12,7 @@ from tests.support.instance import TestInstance
 pytestmark = pytest.mark.tor
 
 
+@pytest.mark.long
 def test_injected_in_the_lab(tmp_path: Path) -> None:
     """Arms with other options of tor share data directories; B is slowed down as well, which is found."""
     instance = TestInstance(tmp_path, "[perfd]\nsource = lab\n")

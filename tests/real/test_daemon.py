@@ -185,6 +185,7 @@ def test_hung_tor(instance: TestInstance, testnet: Any) -> None:
     wait_for_success(instance)
 
 
+@pytest.mark.long
 def test_hung_tor_is_replaced(instance: TestInstance) -> None:
     """A tor that hangs for good is noticed and replaced within a minute; the slots meanwhile say so."""
     instance.wait_for_measurements(1, experiment="small", outcome=Outcome.OK)

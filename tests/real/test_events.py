@@ -137,6 +137,7 @@ class Events(WithEvents):
 class RealGuards(WithEvents):
     """Guards that a real tor uses."""
 
+    @pytest.mark.long
     async def test_given_ones(self) -> None:
         """All circuits begin with one of the given guards, from the first one on."""
         wanted = self.fingerprints[-3:]
@@ -155,6 +156,7 @@ class RealGuards(WithEvents):
         states = guard_states(await service.protocol.get_info_raw("entry-guards"))
         self.assertLessEqual(set(states.values()), {"never-connected"})
 
+    @pytest.mark.long
     async def test_chosen_by_ratio(self) -> None:
         """Three guards are chosen by what they advertise, and the next circuits use these."""
         guards = self.guards("fastratio")
@@ -165,6 +167,7 @@ class RealGuards(WithEvents):
         fields = await self.fields(service, "user")
         self.assertIn(fields["guard"].removeprefix("$"), guards.choice.fingerprints)
 
+    @pytest.mark.long
     async def test_dropped(self) -> None:
         """DROPGUARDS and DROPTIMEOUTS are understood, and no run after them has a circuit of before."""
         service = self.tor(self.guards("default", drop_every=8.0))

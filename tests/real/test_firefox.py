@@ -132,6 +132,7 @@ class BadPageTests(BrowserTestCase):
         self.assertEqual((await self.load(url=url)).errorcode, Error.TLS)
         await secure.stopListening()
 
+    @pytest.mark.long
     async def test_deadlines(self) -> None:
         """Whatever hangs is ended at the deadline, and what was seen until then is told."""
         await self.load()

@@ -42,6 +42,7 @@ react(main)
 class EndTests(BrowserTestCase):
     """A browser that ends is told, and costs one load at most."""
 
+    @pytest.mark.long
     async def test_crash_and_kill(self) -> None:
         """A page's crashed process and a killed Firefox have error codes; the next load has a new Firefox."""
         crashing = self.start("/hung-image")
@@ -69,6 +70,7 @@ class EndTests(BrowserTestCase):
         self.assertEqual((await self.load()).outcome, Outcome.OK)
         self.assertNotEqual(self.main_process(), idle)
 
+    @pytest.mark.long
     async def test_stopped(self) -> None:
         """A Firefox that hangs is told from a page that does, and killed."""
         hanging = self.start("/hang", timeout=2)
@@ -80,6 +82,7 @@ class EndTests(BrowserTestCase):
         await self.until(lambda: not self.profiles())
         self.assertFalse(Path(f"/proc/{stopped}").exists())
 
+    @pytest.mark.long
     async def test_cancelled(self) -> None:
         """A cancelled load ends at once, at the start of its browser as well as later; nothing of it stays."""
         starting = self.start("/")
@@ -122,6 +125,7 @@ class FreshTests(BrowserTestCase):
 
     options = {"warm": False}
 
+    @pytest.mark.long
     async def test_fresh_process(self) -> None:
         """No process is used twice; a given profile is copied; a warm process is replaced when it is old."""
         template = self.directory.with_name("template")

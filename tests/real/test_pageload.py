@@ -185,6 +185,7 @@ class TestLoads:
     What is killed belongs to one tor and browser, while the other ones get on with the bad pages.
     """
 
+    @pytest.mark.long
     def test_optimistic(self, instance: TestInstance) -> None:
         """Pairs over a tor without Conflux: the optimistic load could use it, and asks before tor's reply."""
         wait_for(lambda: pairs(instance), "a pair of loads", ENOUGH)
@@ -196,6 +197,7 @@ class TestLoads:
             assert optimistic.datarequest < optimistic.response  # type: ignore[operator]
         assert "cannot help" not in instance.log.read_text(encoding="utf-8")
 
+    @pytest.mark.long
     def test_disturbed(self, instance: TestInstance, site: PageSite) -> None:
         """kill -9 of tor, kill -9 and SIGSTOP of Firefox during a load: each is a record, then loads work again."""
         (tor,) = processes_in(instance.directory / "tor" / "plain")
@@ -259,6 +261,7 @@ class TestLoads:
         assert len(entries) == m.extra["REQUESTS"]
         assert instance.get(f"/results/{m.id}/screenshot")[0] == 200
 
+    @pytest.mark.long
     def test_bad_pages(self, instance: TestInstance, site: PageSite) -> None:
         """Each ends as a record with its own error code, whatever it does."""
         for name, (path, timeout, (outcome, errors, status)) in PAGES.items():
@@ -333,6 +336,7 @@ def test_measure(site: PageSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert record["extra"]["REQUESTS"] == 6
 
 
+@pytest.mark.long
 def test_no_firefox(tmp_path: Path) -> None:
     """Without Firefox nothing is started, and what to install is said."""
     config = "[perfd]\nnetwork = socks\n[browser]\nbinary = {binary}\n[experiment:page]\ntype = pageload\n"

@@ -35,6 +35,7 @@ timeout = 14 s
 """
 
 
+@pytest.mark.long
 def test_page_loads(tmp_path: Path) -> None:
     """What each Firefox leaves to PID 1 is reaped; nothing is left at the end."""
     instance = TestInstance(tmp_path, CONFIG)

@@ -94,6 +94,7 @@ def test_tor_killed_in_a_run(directory: Path, testnet: Any) -> None:
     instance.perfd("stop")
 
 
+@pytest.mark.long
 @pytest.mark.tor
 def test_control_connection_cut(directory: Path, testnet: Any) -> None:
     """An attached tor whose control connection is cut is attached to again, and events flow again."""
@@ -115,6 +116,7 @@ def test_control_connection_cut(directory: Path, testnet: Any) -> None:
         assert tor.poll() is None  # it is not ours to stop
 
 
+@pytest.mark.long
 def test_wall_clock_steps(directory: Path) -> None:
     """The wall clock is stepped by an hour both ways: no duration is harmed, and every slot is recorded."""
     clock = SteppedClock(directory)

@@ -178,6 +178,7 @@ timeout = 25 s
 """
 
 
+@pytest.mark.long
 @pytest.mark.tor
 def test_tor_and_firefox(unit: Unit) -> None:
     """What the unit closes, neither tor nor a Firefox with its sandbox need; nothing is left when it stops."""

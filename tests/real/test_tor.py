@@ -256,6 +256,7 @@ class DaemonTests(DaemonCase):
         self.assertEqual(find_processes(relays), [])
 
 
+@pytest.mark.long
 def test_daemonized_testnet(tmp_path: Path) -> None:
     """The relays belong to the daemon itself, not to the process that twistd forked it from, and end with it."""
     instance = TestInstance(tmp_path, INSTANCE)
@@ -290,6 +291,7 @@ class NetworkTests(DaemonCase):
         )
         self.assertTrue(network.status().stopped)
 
+    @pytest.mark.long
     async def test_restart(self) -> None:
         """Keys are kept; a port that is taken leads to new ones; a relay that ended is started again."""
         directory = self.directory / "network"
