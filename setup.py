@@ -70,7 +70,7 @@ setup(
     package_dir={"": "."},
     packages=[*find_packages(include=["perfd", "perfd.*"]), "twisted.plugins"],
     data_files=DATA_FILES,
-    package_data={"perfd": ["py.typed", "store/schema/*.sql", "templates/*", "charts/*.css"]},
+    package_data={"perfd": ["py.typed", "store/schema/*.sql", "templates/*", "charts/*.css", "pages/*.css"]},
     install_requires=[
         "Twisted>=24.7",
         "txtorcon>=24.8",

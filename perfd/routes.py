@@ -8,12 +8,15 @@ from typing import Any
 
 from perfd.clock import Clock
 from perfd.daemon.upkeep import archive
+from perfd.pages.layout import STYLE_PATH
 from perfd.store.page_files import DIRECTORY as PAGE_FILES
 from perfd.web.request import Described
 from perfd.web.results.answers import PublicDatabase
 from perfd.web.results.archive import ArchivePages
 from perfd.web.results.openapi import OpenApi
+from perfd.web.results.overview import Overview, PageOnly
 from perfd.web.results.pages import HealthPage, MetricsPage
+from perfd.web.results.people import Robots, StyleSheet
 from perfd.web.results.records import result_resources
 from perfd.web.targets.echo import Echo
 from perfd.web.targets.page import CanonicalPage
@@ -35,17 +38,35 @@ def measured(max_size: int, clock: Clock, rate: StrangersRate | None = None) -> 
 
 
 def read(
-    database: PublicDatabase, directory: Path, health: Callable[[], dict[str, Any]], metrics: Callable[[], bytes]
+    database: PublicDatabase,
+    directory: Path,
+    health: Callable[[], dict[str, Any]],
+    metrics: Callable[[], bytes],
+    *,
+    is_indexed: bool = False,
 ) -> dict[str, Described]:
     """What people and programs read of a daemon: its results, from the instance in ``directory``, and its state.
 
-    ``health`` gives the report, ``metrics`` the exposition.
+    ``health`` gives the report, ``metrics`` the exposition; ``is_indexed``: search engines may have its pages.
     """
+    pages = {} if database.people is None else _of_people(database, is_indexed=is_indexed)
     return {
+        **pages,
         **result_resources(database, directory / PAGE_FILES),
         "archive": ArchivePages(directory / archive.DIRECTORY, database, lambda: archive.listing(())),
         "health": HealthPage(health, database.access),
         "metrics": MetricsPage(metrics, database.access),
+    }
+
+
+def _of_people(database: PublicDatabase, *, is_indexed: bool) -> dict[str, Described]:
+    """The pages that are no records, and what all pages need."""
+    return {
+        "": Overview(database),
+        "about": PageOnly(database, "about", "What this instance is, and how it measures"),
+        "status": PageOnly(database, "status", "How Perfd goes on, and what it is to do"),
+        STYLE_PATH[1:]: StyleSheet(),
+        "robots.txt": Robots(is_indexed),
     }
 
 

@@ -37,11 +37,13 @@ from perfd.daemon.order import OrderedServices, StartError
 from perfd.daemon.reload import Reloads
 from perfd.daemon.schedules import Schedules
 from perfd.daemon.sinks import EventFanOut, FanOut
+from perfd.daemon.state import daemon_state
 from perfd.daemon.upkeep.daily import DailyService
 from perfd.daemon.upkeep.work import Work
 from perfd.instance import FAILED, READY, Instance, ReloadReport, umask
 from perfd.laboratory import Laboratory
 from perfd.logfile.line import LogSink
+from perfd.pages.process import PagesProcess
 from perfd.preflight import check_machine
 from perfd.processes.orphans import Orphans
 from perfd.processes.signals import end_on_hangup
@@ -57,6 +59,7 @@ from perfd.tor.events.listener import ControlEvents
 from perfd.tor.launch import TorService
 from perfd.variant import Variant
 from perfd.web.results.answers import MOST_SECONDS, Access, PublicDatabase
+from perfd.web.results.people import People
 
 
 class Perfd(OrderedServices):
@@ -83,10 +86,16 @@ class Perfd(OrderedServices):
             clock, config.source, __version__, database=lambda: store.status, log=lambda: log.status
         )
         metrics = Metrics(config.source, __version__, lambda: store.status.pending)
-        sinks = FanOut({"log": LogSink(), "database": store, "health": health, "metrics": metrics})
+        made_pages = PagesProcess(reactor, database)
+        people = People(
+            made_pages, lambda: daemon_state(self._config, health.report(), clock.wall()), clock.monotonic
+        )
+        sinks = FanOut({"log": LogSink(), "database": store, "health": health, "metrics": metrics, "pages": people})
         self._access = Access(config.server.results, reader.call)
-        public = PublicDatabase(strangers, self._access, local=reader)
-        pages = routes.read(public, config.directory, health.report, metrics.exposition)
+        public = PublicDatabase(strangers, self._access, local=reader, people=people)
+        pages = routes.read(
+            public, config.directory, health.report, metrics.exposition, is_indexed=config.server.is_indexed
+        )
         material = MaterialWriter(reactor, config.directory / LOAD_FILES)
         events = EventFanOut({"database": store})
         self._laboratory = laboratory = Laboratory(reactor, clock, config, pages, events, material)
@@ -119,6 +128,7 @@ class Perfd(OrderedServices):
             self._notifications,
             StoreService(reactor, store, (reader, strangers), self._ready, self._give_up),
             HealthHistory(reactor, health, partial(read_history, reader)),
+            made_pages,
             laboratory,
             self._schedules,
             *comparisons,

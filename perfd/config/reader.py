@@ -42,6 +42,7 @@ from perfd.config.values import (
     transport_of,
     whole_days,
     whole_number,
+    words,
     yes_or_no,
 )
 from perfd.units import format_size, parse_duration, parse_size
@@ -239,6 +240,10 @@ class _Reader:
             onion_tor=section.get("onion-tor", a_name, "default"),
             single_onion=section.get("single-onion", yes_or_no, "no"),
             onion_auth=section.get("onion-auth", yes_or_no, "no"),
+            title=section.get("title", words(60), "Tor performance"),
+            description=section.get("description", words(500), ""),
+            contact=section.get("contact", words(200), ""),
+            is_indexed=section.get("robots", one_of(("none", "index")), "none") == "index",
         )
         if config.max_size > LARGEST_SIZE:
             section.problem("max-size", f"must be at most {format_size(LARGEST_SIZE)}")

@@ -32,6 +32,10 @@ class ServerConfig:
     onion_tor: str  # the tor that publishes the server as an onion service
     single_onion: bool
     onion_auth: bool  # only our own tors are let in
+    title: str  # of the pages for people
+    description: str  # what is measured here, in a sentence or two; may be empty
+    contact: str  # of the operator; may be empty
+    is_indexed: bool  # search engines may have the pages
 
 
 @attrs.frozen(kw_only=True)

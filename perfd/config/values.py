@@ -129,6 +129,18 @@ def one_of(words: tuple[str, ...]) -> Callable[[str], str]:
     return read
 
 
+def words(most: int) -> Callable[[str], str]:
+    """Text of at most so many characters, its lines put together."""
+
+    def read(text: str) -> str:
+        found = " ".join(text.split())
+        if len(found) > most:
+            raise ValueError(f"has {len(found)} characters; there is room for {most}")
+        return found
+
+    return read
+
+
 def several_of(words: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
     """One or more of ``words``, with commas between."""
 

@@ -123,6 +123,11 @@ class Child(ProcessProtocol):
         words = self.lines[-1].strip() if self.lines and code > 0 else ""
         return f"{describe_exit(code)}: {words}" if words else describe_exit(code)
 
+    def write(self, data: bytes) -> None:
+        """Write to its standard input, which ``hold_stdin`` keeps open; nothing if it has ended."""
+        if self.exit_code is None:
+            self.transport.write(data)
+
     def signal(self, name: str) -> None:
         """Send the signal ``name`` (without SIG), if there is still a process."""
         if self.exit_code is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from statistics import median
 
-from perfd.analysis.periods import DAY, divided, periods, width
+from perfd.analysis.periods import DAY, MOST, divided, periods, width
 from perfd.charts.axes import Axis, Scale, covering
 from perfd.charts.build import cdf, over_time
 from perfd.charts.model import (
@@ -65,7 +65,7 @@ def of_experiment(groups: Sequence[Group], marks: Sequence[Mark]) -> Iterator[Ch
         prefix = slug(groups[0].experiment) + (f".{part + 1}" if part else "")
         for measure in MEASURES:
             yield from _distributions(prefix, some, measure)
-            yield from _over_time(prefix, some, measure, marks)
+            yield from over_time_of(prefix, some, measure, marks)
         yield from _failures(prefix, some, marks)
         yield from _hops(prefix, some)
         yield from _round_trips(prefix, some)
@@ -101,9 +101,12 @@ def _distributions(prefix: str, groups: Sequence[Group], measure: Measure) -> It
         yield cdf(f"{name}.tail", f"{title}: the slowest", many, label=measure.label, unit=measure.unit, tail=True)
 
 
-def _over_time(prefix: str, groups: Sequence[Group], measure: Measure, marks: Sequence[Mark]) -> Iterator[Chart]:
+def over_time_of(
+    prefix: str, groups: Sequence[Group], measure: Measure, marks: Sequence[Mark] = (), *, most: int = MOST
+) -> Iterator[Chart]:
+    """Medians and quartiles of ``measure`` over time, a line for each group; nothing of less than two periods."""
     lines = []
-    length = _length(groups)
+    length = _length(groups, most)
     for n, group in enumerate(groups):
         pairs = [(r.start, v) for r in group.runs if r.is_ok and (v := measure.value(r)) is not None]
         if not pairs:
@@ -255,9 +258,9 @@ def _relay_bars(name: str, what: str, shown: Sequence[RelayFinding], of: Sequenc
     )
 
 
-def _length(groups: Sequence[Group]) -> float:
-    """Of the periods of charts over time: the same for all variants."""
-    return max(width([r.start for r in group.runs]) for group in groups)
+def _length(groups: Sequence[Group], most: int = MOST) -> float:
+    """Of the periods of charts over time, at most so many: the same for all variants."""
+    return max(width([r.start for r in group.runs], most) for group in groups)
 
 
 def _period(groups: Sequence[Group], length: float) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -107,7 +108,7 @@ class StoreReader:
         where, values = _where(MEASUREMENTS, wanted)
         places = ", ".join(map(_field, fields))
         sql = f"SELECT {places} FROM {MEASUREMENTS.name}{where} ORDER BY start, id"
-        with clear_errors(self._path):
+        with clear_errors(self._path), _clear_interrupt():
             yield from self._connection.execute(sql, values)
 
     def count(self, wanted: Filter = ALL) -> int:
@@ -188,13 +189,19 @@ class StoreReader:
         return table.record(rows[0]) if rows else None
 
     def _query(self, sql: str, values: Any) -> list[Any]:
-        with clear_errors(self._path):
-            try:
-                return self._connection.execute(sql, values).fetchall()
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-                    raise QueryTooLongError("the query takes too long; narrow it with since and until") from None
-                raise
+        with clear_errors(self._path), _clear_interrupt():
+            return self._connection.execute(sql, values).fetchall()
+
+
+@contextmanager
+def _clear_interrupt() -> Iterator[None]:
+    """Raise QueryTooLongError when the progress handler has ended a query."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            raise QueryTooLongError("the query takes too long; narrow it with since and until") from None
+        raise
 
 
 def _where(table: Table[Any], wanted: Window) -> tuple[str, list[Any]]:

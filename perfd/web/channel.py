@@ -57,6 +57,7 @@ class Limits(Protocol):
     head_timeout: float
     idle_timeout: float
     is_far: bool  # the clients are not on this machine, though the connections are
+    has_pages: bool  # for people
 
     def opened(self, channel: Channel) -> None:
         """``channel`` has a connection."""

@@ -18,6 +18,7 @@ Content = Mapping[str, Schema | None]
 
 JSON = "application/json"
 TEXT = "text/plain"
+HTML = "text/html"
 BYTES = "application/octet-stream"
 
 STRING = {"type": "string"}

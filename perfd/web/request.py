@@ -7,7 +7,9 @@ stamps, and is answered also where strangers are not.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from io import BytesIO
 
 from twisted.internet.interfaces import IConsumer
@@ -16,6 +18,9 @@ from twisted.web import http, server
 from twisted.web.error import UnsupportedMethod
 from twisted.web.resource import IResource, Resource
 
+from perfd.pages.layout import error_document as error_page
+from perfd.pages.layout import policy
+from perfd.store.parameters import Parameter
 from perfd.web.channel import Channel
 from perfd.web.description import Route
 from perfd.web.errors import SERVER, WebError, error_document
@@ -34,6 +39,11 @@ FORWARDED = (
 """By these a reverse proxy says for whom it asks (RFC 7239; RFC 9110, section 7.6.3)."""
 
 _ID_HEADER = b"X-Perfd-Measurement"
+
+FORMAT = Parameter(
+    "format", "`html` or `json`, whatever Accept says", str, {"type": "string", "enum": ["html", "json"]}
+)
+"""An argument of all that people can read too."""
 
 
 def json_body(request: http.Request, document: object) -> bytes:
@@ -104,6 +114,17 @@ class Request(server.Request):
             self.served.exact = is_exact(self.channel.socket)
 
     @property
+    def wants_page(self) -> bool:
+        """Whether the client is somebody's browser, which takes HTML rather than JSON."""
+        if not self.channel.site.has_pages:
+            return False
+        asked = (self.args or {}).get(b"format", [b""])[-1]
+        if asked in (b"html", b"json"):
+            return bool(asked == b"html")
+        accepted = self.header(b"accept").lower()
+        return _weight(accepted, "text/html") > max(_weight(accepted, "application/json"), 0)
+
+    @property
     def is_local(self) -> bool:
         """Whether it is from a program of this machine, and not from one here that passes on what others ask.
 
@@ -158,7 +179,14 @@ class Request(server.Request):
         self.setResponseCode(error.status)
         for name, value in error.headers.items():
             self.setHeader(name, value)
-        self.respond(json_body(self, error_document(error.status, error.message)))
+        self.respond(self._error_body(error))
+
+    def _error_body(self, error: WebError) -> bytes:
+        if not self.wants_page:
+            return json_body(self, error_document(error.status, error.message))
+        self.setHeader(b"Content-Type", b"text/html; charset=utf-8")
+        self.setHeader(b"Content-Security-Policy", policy().encode())
+        return error_page(error.status, HTTPStatus(error.status).phrase, error.message)
 
     def respond(self, body: bytes) -> None:
         """Send ``body`` as the whole response.
@@ -209,3 +237,13 @@ class BodyResource(Described):
         Called when the head is complete. Raises WebError to refuse the body.
         """
         raise NotImplementedError
+
+
+def _weight(accepted: str, media_type: str) -> float:
+    """How much an Accept header, in lower case, wants this very type (RFC 9110, section 12.5.1); 0: not at all."""
+    for wanted in accepted.split(","):
+        name, *parameters = (part.strip() for part in wanted.split(";"))
+        if name == media_type:
+            weights = (re.fullmatch(r"q\s*=\s*([01](?:\.[0-9]{0,3})?)", each) for each in parameters)
+            return next((float(weight[1]) for weight in weights if weight), 1.0)
+    return 0.0

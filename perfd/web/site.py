@@ -15,10 +15,11 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.web import http, server
-from twisted.web.resource import IResource
+from twisted.web.resource import IResource, Resource
 
 from perfd import __version__
 from perfd.descriptors import RESERVED
+from perfd.pages.layout import STYLE_PATH
 from perfd.web.channel import Channel
 from perfd.web.connections import Connections
 from perfd.web.description import JSON, STRING, Response, Route, array_of, object_of
@@ -43,14 +44,23 @@ class Root(Node):
         return super().getChild(path, request) if path else self
 
     def render_GET(self, request: Request) -> bytes:
-        names = sorted(name.decode() for name in self.children if not name.startswith(b"."))
-        return json_body(request, {"perfd": __version__, "resources": [f"/{name}" for name in names]})
+        return json_body(request, resources(self))
+
+
+def resources(root: Resource) -> dict[str, Any]:
+    """What there is below the root of a site, ready for JSON; what is hidden is an alias."""
+    names = sorted(name.decode() for name in root.children if name and not name.startswith(b"."))
+    return {"perfd": __version__, "resources": [f"/{name}" for name in names]}
+
+
+RESOURCES = object_of({"perfd": STRING, "resources": array_of(STRING)})
+"""The schema of ``resources``."""
 
 
 def describe_site(children: Mapping[str, Described]) -> Iterator[Route]:
     """All routes of a site that has ``children``."""
-    names = object_of({"perfd": STRING, "resources": array_of(STRING)})
-    yield Route("/", "What there is", {200: Response({JSON: names})})
+    if "" not in children:
+        yield Route("/", "What there is", {200: Response({JSON: RESOURCES})})
     for name, child in children.items():
         yield from child.describe(f"/{name}")
 
@@ -83,6 +93,11 @@ class Site(server.Site):
         self._connections = Connections(max_connections)
         self._channels: set[Channel] = set()
         self._sweeping: IDelayedCall | None = None
+
+    @property
+    def has_pages(self) -> bool:
+        """Whether there are pages for people; all of them have the same stylesheet."""
+        return STYLE_PATH[1:].encode() in self.resource.children
 
     def admit(self, channel: Channel, *, ours: bool) -> bool:
         return self._connections.admit(channel, ours=ours)

@@ -12,10 +12,17 @@ from perfd.web.results.answers import Access, PublicDatabase
 from perfd.web.results.openapi import OpenApi
 
 
+class Nobody:
+    """Answers no browser."""
+
+    async def answer(self, *_: object) -> None:
+        raise NotImplementedError
+
+
 def all_routes(max_size: int) -> dict[str, Described]:
     """What is under ``/``. Its database cannot be asked."""
     unread: Any = None
-    read = routes.read(PublicDatabase(unread, Access("all")), Path("nowhere"), dict, bytes)
+    read = routes.read(PublicDatabase(unread, Access("all"), people=Nobody()), Path("nowhere"), dict, bytes)
     return routes.of_site({**routes.measured(max_size, Clock()), **read}, None, lambda: ())
 
 

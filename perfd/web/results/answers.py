@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -15,11 +15,13 @@ from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 
 from perfd.processes.peers import is_of_tor
+from perfd.record import EMPTY
 from perfd.store.database import QueryTooLongError, StoreError
 from perfd.store.parameters import Parameter
 from perfd.store.reader import StoreReader
+from perfd.web.description import HTML, Content
 from perfd.web.errors import WebError
-from perfd.web.request import Node, Request
+from perfd.web.request import FORMAT, Node, Request
 from perfd.web.results.parameters import read_arguments
 
 MOST_ANSWERS = 32
@@ -32,6 +34,16 @@ MOST_SECONDS = 2.0
 """How long a stranger's query may take; the next page is another one."""
 
 T = TypeVar("T")
+
+
+class People(Protocol):
+    """Answers browsers."""
+
+    async def answer(
+        self, request: Request, name: str, parameters: Sequence[Parameter], fixed: Mapping[str, Any] = EMPTY
+    ) -> None:
+        """Send the page ``name``; ``fixed`` are arguments that the path gives. Raises WebError."""
+
 
 Call = Callable[[Callable[[], bool]], Deferred[bool]]
 """Runs a function in another thread."""
@@ -94,13 +106,17 @@ class AnswerLimit:
 
 @attrs.frozen
 class PublicDatabase:
-    """The database as strangers meet it. This machine has a ``local`` reader and places of its own."""
+    """The database as strangers meet it. This machine has a ``local`` reader and places of its own.
+
+    ``people`` answers browsers; None: they get what programs get.
+    """
 
     reader: Reader
     access: Access
     limit: AnswerLimit = attrs.Factory(AnswerLimit)
     local: Reader | None = None  # None: the same
     local_limit: AnswerLimit = attrs.Factory(lambda: AnswerLimit(MOST_LOCAL))
+    people: People | None = None
 
     def reader_for(self, request: Request) -> Reader:
         """Who reads for this client."""
@@ -112,9 +128,22 @@ class PublicDatabase:
 
 
 class Answer(Node):
-    """A resource whose answer comes from the database. The query may have ``parameters`` and no others."""
+    """A resource whose answer comes from the database. The query may have ``parameters`` and no others.
+
+    A browser gets the ``page`` of that name, for which the path has given the arguments ``fixed_for_page``.
+    """
 
     parameters: Sequence[Parameter] = ()
+    page: str | None = None
+    page_parameters: Sequence[Parameter] | None = None  # None: the same
+
+    @property
+    def fixed_for_page(self) -> Mapping[str, Any]:
+        return EMPTY
+
+    @property
+    def has_page(self) -> bool:
+        return self.page is not None and self.database.people is not None
 
     def __init__(self, database: PublicDatabase) -> None:
         super().__init__()
@@ -124,14 +153,43 @@ class Answer(Node):
         return answer_later(request, self._in_its_place(request))
 
     async def _in_its_place(self, request: Request) -> None:
-        await self.database.access.check(request)
+        await self.check(request)
+        people, wants_page = self.database.people, request.wants_page
+        if self.has_page:
+            _take_format(request)
+            request.setHeader(b"Vary", b"Accept, Accept-Encoding")
+        if wants_page and people is not None and self.page is not None:
+            parameters = self.parameters if self.page_parameters is None else self.page_parameters
+            await people.answer(request, self.page, parameters, self.fixed_for_page)
+            return
         arguments = read_arguments(self.parameters, request)
         with self.database.limit_for(request).place():
             await self.answer(request, arguments)
 
+    async def check(self, request: Request) -> None:
+        """Raises WebError if the client may not read it."""
+        await self.database.access.check(request)
+
     def answer(self, request: Request, arguments: dict[str, Any]) -> Coroutine[Any, Any, None]:
         """Send the whole response. It is cancelled when the client goes away."""
         raise NotImplementedError
+
+
+def _take_format(request: Request) -> None:
+    """Take the argument off that ``wants_page`` has looked at. Raises WebError if it is none of its values."""
+    asked = request.args.pop(b"format", [b"json"])[-1]
+    if asked not in (b"html", b"json"):
+        raise WebError(400, f"format: {FORMAT.doc}")
+
+
+def page_content(answer: Answer) -> Content:
+    """What browsers get, for the description of a route."""
+    return {HTML: None} if answer.has_page else {}
+
+
+def page_parameters(answer: Answer) -> Sequence[Parameter]:
+    """What may be asked of any page, for the description of a route."""
+    return (FORMAT,) if answer.has_page else ()
 
 
 def answer_later(request: Request, answer: Coroutine[Any, Any, None]) -> int:

@@ -23,10 +23,10 @@ from perfd.store.filters import Window
 from perfd.store.parameters import DEFAULT_LIMIT, Parameter
 from perfd.store.reader import StoreReader
 from perfd.store.rows import Table
-from perfd.web.description import STRING, Readers, Response, Route
+from perfd.web.description import STRING, Content, Readers, Response, Route
 from perfd.web.errors import WebError
 from perfd.web.request import Described, Request
-from perfd.web.results.answers import Answer, PublicDatabase
+from perfd.web.results.answers import Answer, PublicDatabase, page_content, page_parameters
 from perfd.web.results.forms import Format
 from perfd.wire.pieces import send_in_pieces
 
@@ -161,7 +161,8 @@ class Sending(Generic[R]):
 class Listing(Answer, Generic[R]):
     """A resource that lists ``records``, with a child for each if they can be read one by one.
 
-    The client chooses among ``formats``; ``fixed`` are arguments that the path gives.
+    The client chooses among ``formats``; ``fixed`` are arguments that the path gives. One that ``is_for_people`` is
+    a page in browsers, and so is each of its records.
     """
 
     def __init__(
@@ -172,9 +173,12 @@ class Listing(Answer, Generic[R]):
         parameters: Sequence[Parameter],
         formats: Sequence[Format],
         fixed: Mapping[str, Any] = EMPTY,
+        *,
+        is_for_people: bool = False,
     ) -> None:
         super().__init__(database)
         self.parameters = parameters
+        self.page = records.name if is_for_people else None
         self._summary = summary
         self._records = records
         self._formats = formats
@@ -187,7 +191,10 @@ class Listing(Answer, Generic[R]):
 
     def describe(self, path: str) -> Iterator[Route]:
         records = self._records
-        lists = {each.media_type: each.list_schema(records.name, records.record) for each in self._formats}
+        lists: Content = {
+            **{each.media_type: each.list_schema(records.name, records.record) for each in self._formats},
+            **page_content(self),
+        }
         headers = {"ETag": "of a list that is one page"}
         if any(each.leaves_out for each in self._formats):
             headers[LEFT_OUT] = "what the format has no place for"
@@ -200,7 +207,7 @@ class Listing(Answer, Generic[R]):
             },
             errors=(400, 503),  # 400: arguments that nobody knows are refused, never ignored
             readers=Readers.RESULTS,
-            in_query=self.parameters,
+            in_query=(*self.parameters, *page_parameters(self)),
         )
         if self.has_children:
             record_id = Parameter("id", f"the {records.singular}'s id", str, STRING)
@@ -216,7 +223,9 @@ class Listing(Answer, Generic[R]):
 
     def one(self, record_id: str) -> Described:
         """The resource of one record."""
-        return One(self.database, self._records, self._formats, record_id)
+        one = One(self.database, self._records, self._formats, record_id)
+        one.page = self._records.singular if self.page is not None else None
+        return one
 
     async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
         form = chosen(self._formats, request).for_query(arguments)
@@ -251,17 +260,25 @@ class One(Answer, Generic[R]):
         self._id = record_id
 
     def describe(self, path: str) -> Iterator[Route]:
-        content = {each.media_type: each.one_schema(self._records.record) for each in self._formats}
+        content: Content = {
+            **{each.media_type: each.one_schema(self._records.record) for each in self._formats},
+            **page_content(self),
+        }
         yield Route(
             path,
             f"One {self._records.singular}",
             {200: Response(content)},
             errors=(400, 404, 503),
             readers=Readers.RESULTS,
+            in_query=page_parameters(self),
         )
         for name, child in self.children.items():
             assert isinstance(child, Described)
             yield from child.describe(f"{path}/{name.decode()}")
+
+    @property
+    def fixed_for_page(self) -> Mapping[str, Any]:
+        return {"id": self._id}
 
     async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
         read = self._records.one

@@ -8,8 +8,8 @@ from typing import Any
 
 from perfd import __version__
 from perfd.store.parameters import Parameter
-from perfd.web.description import JSON, STRING, Content, Readers, Response, Route, object_of
-from perfd.web.request import Described, Node, Request
+from perfd.web.description import HTML, JSON, STRING, Content, Readers, Response, Route, object_of
+from perfd.web.request import FORMAT, Described, Node, Request
 from perfd.web.results.schemas import properties_of, records_in, reference
 from perfd.web.site import describe_site
 
@@ -78,9 +78,10 @@ def _operation(route: Route) -> dict[str, Any]:
         operation["requestBody"] = {"required": False, "content": _content(route.body)}
     # Who may not read is refused everywhere alike, so no route has to say it.
     errors = {*route.errors} if route.readers is Readers.ALL else {*route.errors, 403}
+    told = {JSON: _ERROR, **({HTML: None} if FORMAT in route.in_query else {})}
     operation["responses"] = {
         **{str(status): _response(response) for status, response in route.responses.items()},
-        **{str(status): _response(Response({JSON: _ERROR}, _ERRORS[status])) for status in sorted(errors)},
+        **{str(status): _response(Response(told, _ERRORS[status])) for status in sorted(errors)},
     }
     return operation
 

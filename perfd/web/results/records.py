@@ -59,13 +59,28 @@ def result_resources(database: PublicDatabase, load_files: Path | None = None) -
         "results": Results(database, load_files),
         **{f"results{suffix}": _in_one_format(database, form) for suffix, form in by_suffix().items()},
         "circuits": Listing(
-            database, "Tor's circuits, the newest first", CIRCUIT_RECORDS, parameters.CIRCUITS, (AS_JSON,)
+            database,
+            "Tor's circuits, the newest first",
+            CIRCUIT_RECORDS,
+            parameters.CIRCUITS,
+            (AS_JSON,),
+            is_for_people=True,
         ),
         "streams": Listing(
-            database, "Tor's streams, the newest first", STREAM_RECORDS, parameters.STREAMS, (AS_JSON,)
+            database,
+            "Tor's streams, the newest first",
+            STREAM_RECORDS,
+            parameters.STREAMS,
+            (AS_JSON,),
+            is_for_people=True,
         ),
         "events": Listing(
-            database, "Other events of tor, the newest first", EVENT_RECORDS, parameters.EVENTS, (AS_JSON,)
+            database,
+            "Other events of tor, the newest first",
+            EVENT_RECORDS,
+            parameters.EVENTS,
+            (AS_JSON,),
+            is_for_people=True,
         ),
     }
 
@@ -80,6 +95,7 @@ class Results(Listing[Measurement]):
             RESULTS,
             parameters.RESULTS,
             tuple(by_media_type().values()),
+            is_for_people=True,
         )
         self._load_files = load_files
 

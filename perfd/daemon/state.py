@@ -1,0 +1,58 @@
+"""What pages are told of the daemon: its health, and of perfd.conf what everybody may know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from perfd import __version__
+from perfd.config import Config
+from perfd.pages.records import DaemonState, Experiment
+from perfd.units import format_size
+
+
+def daemon_state(config: Config, health: Mapping[str, Any], now: float) -> DaemonState:
+    """The state at ``now`` (epoch); ``health`` is the report of /health."""
+    return DaemonState(
+        now=now,
+        source=config.source,
+        version=__version__,
+        network=config.network,
+        title=config.server.title,
+        description=config.server.description,
+        contact=config.server.contact,
+        health=health,
+        experiments=tuple(
+            Experiment(
+                name=each.name,
+                type=each.type,
+                size=each.size,
+                interval=each.interval,
+                timeout=each.timeout,
+                tors=each.tors,
+                servers=each.servers,
+            )
+            for each in config.experiments
+        ),
+        comparisons=tuple(each.name for each in config.comparisons),
+        settings=dict(_settings(config)),
+    )
+
+
+def _settings(config: Config) -> list[tuple[str, str]]:
+    server = config.server
+    rate = "no bound" if server.max_rate is None else f"{format_size(server.max_rate)} a second"
+    return [
+        ("Who may read results", {"all": "everybody", "local": "this machine", "none": "nobody"}[server.results]),
+        ("Largest download", format_size(server.max_size)),
+        ("What strangers get of random bytes", rate),
+        ("Connections at a time", f"{server.max_connections:,}"),
+        ("Measurements are kept", _days(config.keep)),
+        ("Circuits, streams and events are kept", _days(config.keep_events)),
+        ("HAR files and pictures are kept", _days(config.keep_har)),
+        ("Documents for others", "published for each day" if config.archive else "not published"),
+    ]
+
+
+def _days(count: int | None) -> str:
+    return "for ever" if count is None else f"{count:,} days"

@@ -1,0 +1,1 @@
+"""Pages for people: HTML of what the database and the daemon know, without script and without SVG."""

@@ -1,0 +1,51 @@
+"""The process that makes pages: ``python -m perfd.pages.child DATABASE VERSION``.
+
+It reads requests on standard input, each a pickle behind its length, and writes answers to standard output, each a
+head in JSON behind its length, then the page and the page in gzip. Only Perfd itself writes to it. When standard
+input ends, so does this process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import struct
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+LENGTH = struct.Struct("!I")
+"""What stands before each request and each head."""
+
+
+def main(arguments: list[str]) -> int:
+    """Make pages until nobody asks any more; ``arguments`` are the database and the version of its schema."""
+    os.nice(10)  # before the imports below: measurements come first
+    from perfd.pages.make import make  # noqa: PLC0415
+
+    database, version = Path(arguments[0]), int(arguments[1])
+    while (given := _read(sys.stdin.buffer)) is not None:
+        made = make(pickle.loads(given), database, version)
+        head = {
+            "status": made.status,
+            "policy": made.policy,
+            "refresh": made.refresh,
+            "sizes": [len(made.body), len(made.packed)],
+        }
+        text = json.dumps(head).encode()
+        sys.stdout.buffer.write(b"".join((LENGTH.pack(len(text)), text, made.body, made.packed)))
+        sys.stdout.buffer.flush()
+    return 0
+
+
+def _read(source: BinaryIO) -> bytes | None:
+    head = source.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return None
+    (size,) = LENGTH.unpack(head)
+    return source.read(size)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

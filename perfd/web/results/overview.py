@@ -1,0 +1,59 @@
+"""``/`` and the other pages that are no records: for programs they are what there is, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from perfd.store.parameters import Parameter
+from perfd.web.description import HTML, JSON, Readers, Response, Route
+from perfd.web.errors import WebError
+from perfd.web.request import FORMAT, Request, json_body
+from perfd.web.results.answers import Answer, PublicDatabase, page_content, page_parameters
+from perfd.web.site import RESOURCES, resources
+
+
+class Overview(Answer):
+    """``/``: how Perfd goes on; for programs, what there is."""
+
+    page = "overview"
+
+    def describe(self, path: str) -> Iterator[Route]:
+        yield Route(
+            path,
+            "What there is; for browsers, how Perfd goes on",
+            {200: Response({JSON: RESOURCES, **page_content(self)}), 304: Response()},
+            errors=(400, 503),
+            in_query=page_parameters(self),
+        )
+
+    async def check(self, request: Request) -> None:
+        """What there is may be known to everybody."""
+        if request.wants_page:
+            await super().check(request)
+
+    async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
+        request.respond(json_body(request, resources(request.channel.site.resource)))
+
+
+class PageOnly(Answer):
+    """A page for people; programs have the records that it is made of."""
+
+    def __init__(self, database: PublicDatabase, page: str, summary: str, *parameters: Parameter) -> None:
+        super().__init__(database)
+        self.page = page
+        self.parameters = parameters
+        self._summary = summary
+
+    def describe(self, path: str) -> Iterator[Route]:
+        yield Route(
+            path,
+            self._summary,
+            {200: Response({HTML: None}), 304: Response()},
+            errors=(400, 404, 503),
+            readers=Readers.RESULTS,
+            in_query=(*self.parameters, FORMAT),
+        )
+
+    async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
+        raise WebError(404, "this is a page for people; ask with ?format=html")

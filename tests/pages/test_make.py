@@ -1,0 +1,268 @@
+"""All pages, made of a real database: hostile texts, nothing at all, much of it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfd.charts.html import digest
+from perfd.pages.make import PAGES, make
+from perfd.pages.records import Made, PageRequest, View
+from perfd.record import Attach, Circuit, Event, Hop, Measurement, Outcome, Stream, TorEvent
+from perfd.store.filters import Filter
+from perfd.store.parameters import RESULTS
+from perfd.store.rows import CIRCUITS, EVENTS, STREAMS
+from perfd.store.schema import open_database
+from perfd.store.writer import insert_many
+from tests.support.pages import NOW, Document, state, variant
+from tests.support.strategies import TEXTS, measurements, typical
+
+HOSTILE = "<script>alert('1')</script>&\"\x00é" + "w" * 200
+RELAY = "$" + "A" * 40
+ID = "0" * 31 + "1"
+CIRCUIT = "circuit-1"
+
+
+def asked(name: str, view: View | None = None, **arguments: Any) -> PageRequest:
+    """A request for a page; its path is that of its name."""
+    given_view = view or View(f"/{name}")
+    return PageRequest(name=name, view=given_view, arguments=arguments, state=state(), seconds=20.0)
+
+
+def arguments_of(name: str) -> Mapping[str, Any]:
+    return {"measurement": {"id": ID}, "circuit": {"id": CIRCUIT}}.get(name, {})
+
+
+def filled(path: Path, *found: Measurement) -> Path:
+    """A database with these measurements, and a circuit, a stream and an event that are hostile."""
+    with closing(open_database(path)) as connection:
+        insert_many(connection, found)
+        hop = Hop(RELAY, HOSTILE[:60], NOW - 9)
+        circuit = Circuit(
+            id=CIRCUIT,
+            source="example",
+            tor="default",
+            circ_id=7,
+            launch=NOW - 10,
+            built=NOW - 8,
+            status="BUILT",
+            path=(hop, attrs.evolve(hop, built=NOW - 8)),
+            failure_local=HOSTILE,
+            events=(Event(NOW - 9, HOSTILE),),
+        )
+        stream = Stream(
+            id="stream-1",
+            source="example",
+            tor="default",
+            stream_id=3,
+            new=NOW - 7,
+            status="CLOSED",
+            target=HOSTILE,
+            measurement=ID,
+            circuit=CIRCUIT,
+            attaches=(Attach(7, NOW - 7),),
+            events=(Event(NOW - 7, HOSTILE),),
+        )
+        event = TorEvent(NOW - 6, "example", "default", HOSTILE[:40], HOSTILE)
+        with connection:
+            for table, record in ((CIRCUITS, circuit), (STREAMS, stream), (EVENTS, event)):
+                connection.execute(table.insert, table.row(record))  # type: ignore[attr-defined, arg-type]
+    return path
+
+
+def recent(n: int, **changes: Any) -> Measurement:
+    """The n-th run before now, five minutes apart."""
+    plain = typical(0)
+    shift = NOW - 300.0 * (n + 1) - plain.start
+    times = {
+        name: value + shift
+        for name, value in attrs.asdict(plain, recurse=False).items()
+        if isinstance(value, float) and value > 1e8
+    }
+    perc = {n: at + shift for n, at in plain.dataperc.items()}
+    return attrs.evolve(plain, **{**times, "dataperc": perc, "partial": {}, "id": f"{n:032x}", **changes})
+
+
+def hostile(n: int) -> Measurement:
+    """One whose texts are all hostile."""
+    return recent(
+        n,
+        experiment=HOSTILE,
+        tor=HOSTILE,
+        outcome=Outcome.FAILED,
+        errorcode=HOSTILE[:50],
+        reason=HOSTILE,
+        path=(RELAY, RELAY),
+        extra={"PATHNICKNAMES": HOSTILE.replace(",", "") + ",b", "NOTE": HOSTILE},
+    )
+
+
+def document(made: Made) -> Document:
+    """A page that is as all must be: strict, allowed by its own policy, and the same when it is unpacked."""
+    assert gzip.decompress(made.packed) == made.body
+    found = Document(made.body.decode())
+    assert found.all("html")[0]["lang"] == "en"
+    assert len(found.all("h1")) == 1
+    assert found.all("title") == [{}]
+    if found.style:
+        assert digest(found.style) in made.policy
+    assert "unsafe" not in made.policy
+    assert made.policy.startswith("default-src 'none'")
+    for attributes in found.all("a") + found.all("link"):
+        assert not attributes["href"].startswith(("http:", "//", "javascript:"))
+    return found
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_hostile_texts(tmp_path: Path, name: str) -> None:
+    """Whatever texts there are show as texts."""
+    path = filled(tmp_path / "db.sqlite", hostile(1), recent(2))
+    told = state([HOSTILE, "download-50k"], title=HOSTILE, contact=HOSTILE, description=HOSTILE, source=HOSTILE)
+    told.health["tors"][0].update(state=HOSTILE, healthy=False)
+    request = attrs.evolve(asked(name, **arguments_of(name)), state=told)
+    made = make(request, path)
+    assert made.status == 200
+    found = document(made)
+    assert b"<script" not in made.body
+    assert "alert('1')" in found.text
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_there(tmp_path: Path, name: str) -> None:
+    """An empty database, and none at all."""
+    path = tmp_path / "db.sqlite"
+    request = attrs.evolve(asked(name, **arguments_of(name)), state=state([]))
+    made = make(request, path)
+    assert made.status == 503
+    assert "Nothing was measured yet" in document(made).text
+    open_database(path).close()
+    made = make(request, path)
+    assert made.status == (404 if arguments_of(name) else 200)
+    document(made)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_other_databases(tmp_path: Path, name: str) -> None:
+    """What is no database, and a query that takes too long."""
+    (tmp_path / "none.sqlite").write_bytes(b"x" * 5000)
+    assert make(asked(name, **arguments_of(name)), tmp_path / "none.sqlite").status == 503
+
+
+def test_too_long(tmp_path: Path) -> None:
+    """A reader who may only read for so long is told to ask for less."""
+    path = filled(tmp_path / "db.sqlite", *(recent(n) for n in range(2000)))
+    made = make(attrs.evolve(asked("overview"), seconds=0.0), path)
+    assert made.status == 503
+    assert "takes too long" in document(made).text
+
+
+def test_overview(tmp_path: Path) -> None:
+    """The medians are those of the runs, the strip has what happened, and what went wrong is told."""
+    found = [recent(n) for n in range(2000)]
+    found[5] = recent(5, outcome=Outcome.TIMEOUT, datacomplete=None, errorcode="PERFD/STALL", reason="it hung")
+    path = filled(tmp_path / "db.sqlite", *found)
+    page = document(make(asked("overview"), path))
+    took = (found[0].datacomplete or 0) - found[0].start
+    assert f"{took:.3g} s" in page.text
+    assert "The one experiment is healthy." in page.text
+    assert "PERFD/STALL it hung" in page.text
+    (strip,) = (each for each in page.all("div") if each.get("class") == "outcomes")
+    assert strip["aria-label"].endswith(": 287 ok, 1 timeout")
+    parts = [each for each in page.all("i") if each.get("title", "").endswith("timeout")]
+    assert [(each["class"], each["title"]) for each in parts] == [("timeout", "5 ok, 1 timeout")]
+    assert [each["id"] for each in page.all("figure")] == ["overview.first-byte.time", "overview.throughput.time"]
+
+
+def test_summary(tmp_path: Path) -> None:
+    """The sentence says what is wrong, and since when."""
+    path = filled(tmp_path / "db.sqlite", recent(1))
+    told = state(["a", "b", "c"])
+    told.health["experiments"][1].update(healthy=False, variants=[variant(healthy=False, last=NOW - 2400)])
+    told.health["experiments"][2].update(healthy=False, variants=[variant(healthy=False, last=None)])
+    told.health["tors"][0].update(healthy=False, state="not reachable")
+    told.health["database"] = "no room"
+    page = document(make(attrs.evolve(asked("overview"), state=told), path))
+    said = "1 of 3 experiments healthy; b has had no success for 40 min, and 1 more. Tor default is not reachable."
+    assert f"{said} The database: no room." in page.text
+
+
+def test_measurement(tmp_path: Path) -> None:
+    """Its steps, its relays, what tor told, its neighbours, and all of the record."""
+    path = filled(tmp_path / "db.sqlite", recent(0), recent(1), recent(2))
+    page = document(make(asked("measurement", id=ID), path))
+    assert "alert('1')" in page.text  # what tor told of its stream
+    hrefs = [each["href"] for each in page.all("a")]
+    assert {f"/results/{2:032x}", f"/results/{0:032x}"} <= set(hrefs)
+    (text,) = [text for text in page.texts if text.startswith("{\n")]
+    assert json.loads(text) == json.loads(json.dumps(recent(1).as_dict()))
+    rows = [each["aria-label"] for each in page.all("div") if each.get("class") == "track"]
+    assert any(row.startswith("payload: ") for row in rows)
+
+
+def test_lists(tmp_path: Path) -> None:
+    """Filters stay in the form and in the links, pages follow each other without repeating or leaving out."""
+    path = filled(tmp_path / "db.sqlite", *(recent(n, experiment="a" if n % 2 else "b") for n in range(250)))
+    seen: list[str] = []
+    view = View("/results", {"experiment": "a"}, "dark")
+    arguments: dict[str, Any] = {"experiment": "a"}
+    read = {parameter.name: parameter.read for parameter in RESULTS}
+    for _ in range(3):
+        made = make(PageRequest(name="results", view=view, arguments=arguments, state=state()), path)
+        page = document(made)
+        hrefs = [each["href"] for each in page.all("a")]
+        seen += [href for href in hrefs if href.startswith("/results/")]
+        older = re.search(r"after=([0-9.]+)%2C([0-9a-f]+)[^\"]*\">Older ones", made.body.decode())
+        if older:
+            after = ",".join(older.groups())
+            view = attrs.evolve(view, arguments={"experiment": "a", "after": after})
+            arguments = {"experiment": "a", "after": read["after"](after)}
+    assert [href.partition("?")[0] for href in seen] == [f"/results/{n:032x}" for n in range(1, 250, 2)]
+    assert all(href.endswith("theme=dark") for href in seen)
+    assert not older
+    assert {"name": "experiment", "value": "a"} in page.all("input")
+    assert {"type": "hidden", "name": "theme", "value": "dark"} in page.all("input")
+    assert page.all("html")[0]["data-theme"] == "dark"
+
+
+def test_many_experiments(tmp_path: Path) -> None:
+    """Fifty of them, with long names, are still a short page."""
+    names = [f"experiment-{n}-{'x' * 200}" for n in range(50)]
+    path = filled(
+        tmp_path / "db.sqlite", *(recent(n * 50 + k, experiment=e) for n, e in enumerate(names) for k in range(9))
+    )
+    made = make(attrs.evolve(asked("overview"), state=state(names)), path)
+    assert len(document(made).all("tr")) > 50
+    assert len(made.packed) < 30 * 1024
+
+
+@given(
+    st.lists(
+        measurements(extra=st.dictionaries(st.sampled_from(["PATHNICKNAMES", "LOAD", "BLOCK"]), TEXTS)), max_size=3
+    )
+)
+def test_any_measurement(tmp_path_factory: pytest.TempPathFactory, found: list[Measurement]) -> None:
+    """Whatever is stored has a page."""
+    path = tmp_path_factory.mktemp("any") / "db.sqlite"
+    with closing(open_database(path)) as connection:
+        insert_many(connection, found)
+    for each in found:
+        assert make(asked("measurement", id=each.id), path).status == 200
+    assert make(attrs.evolve(asked("overview"), state=state(["a"], now=NOW)), path).status == 200
+    assert make(asked("results"), path).status == 200
+
+
+def test_filter_of_results_is_that_of_programs() -> None:
+    """Requests of series are left out of the table too, unless they are asked for."""
+    window = PAGES["results"].__self__.window  # type: ignore[attr-defined]
+    assert window() == Filter(requests=False)
+    assert window(series="x") == Filter(series="x", requests=True)
