@@ -9,12 +9,13 @@ from typing import Any
 from perfd.clock import Clock
 from perfd.daemon.upkeep import archive
 from perfd.pages.layout import STYLE_PATH
+from perfd.pages.periods import PERIOD
 from perfd.store.page_files import DIRECTORY as PAGE_FILES
 from perfd.web.request import Described
 from perfd.web.results.answers import PublicDatabase
 from perfd.web.results.archive import ArchivePages
 from perfd.web.results.openapi import OpenApi
-from perfd.web.results.overview import Overview, PageOnly
+from perfd.web.results.overview import Overview, PageOnly, PagesBelow
 from perfd.web.results.pages import HealthPage, MetricsPage
 from perfd.web.results.people import Robots, StyleSheet
 from perfd.web.results.records import result_resources
@@ -64,6 +65,10 @@ def _of_people(database: PublicDatabase, *, is_indexed: bool) -> dict[str, Descr
     return {
         "": Overview(database),
         "about": PageOnly(database, "about", "What this instance is, and how it measures"),
+        "experiments": PagesBelow(database, "experiment", "How an experiment went over a period", PERIOD),
+        "compare": PagesBelow(database, "comparison", "What a comparison of the daemon says by now"),
+        "relays": PageOnly(database, "relays", "Relays that are slow, or fail, more often than others", PERIOD),
+        "onion": PageOnly(database, "onion", "Which step on the way to the onion service takes how long", PERIOD),
         "status": PageOnly(database, "status", "How Perfd goes on, and what it is to do"),
         STYLE_PATH[1:]: StyleSheet(),
         "robots.txt": Robots(is_indexed),

@@ -15,7 +15,14 @@ POINTS = 160
 
 
 def cdf(
-    name: str, title: str, samples: Mapping[str, Sequence[float]], *, label: str, unit: str, tail: bool = False
+    name: str,
+    title: str,
+    samples: Mapping[str, Sequence[float]],
+    *,
+    label: str,
+    unit: str,
+    tail: bool = False,
+    points: int = POINTS,
 ) -> LineChart:
     """The distribution function of each sample that has values, with the band of Dvoretzky, Kiefer and Wolfowitz.
 
@@ -31,16 +38,16 @@ def cdf(
             continue
         most = max(most, len(sample))
         reach += [finite[0], of_sorted(finite, 1 if tail else 0.99)]
-        points = [
-            Point(x, share, *(found.band(x) if not tail else (None, None))) for x, share in found.steps(POINTS)
+        shown = [
+            Point(x, share, *(found.band(x) if not tail else (None, None))) for x, share in found.steps(points)
         ]
         if tail:
-            points += [Point(x, share) for x, share in _last(found.values, POINTS)]
-            points.sort(key=lambda point: (point.x, point.y))
+            shown += [Point(x, share) for x, share in _last(found.values, points)]
+            shown.sort(key=lambda point: (point.x, point.y))
         median = of_sorted(found.values, 0.5)
         told = f"median {number(median)} {unit}" if math.isfinite(median) else "most failed"
         line = f"{sample_name} ({told}, n = {len(sample):,})"
-        lines.append(Line(name=line, points=(Point(finite[0], 0.0), *points), tone=tone(place), stepped=True))
+        lines.append(Line(name=line, points=(Point(finite[0], 0.0), *shown), tone=tone(place), stepped=True))
     logarithmic = tail and reach and min(reach) > 0
     x = covering(reach, label, unit, Scale.LOGARITHMIC if logarithmic else Scale.LINEAR, zero=not logarithmic)
     y = Axis(label="runs", low=0.0, high=_tail_end(most), scale=Scale.TAIL) if tail else shares("runs")
@@ -48,8 +55,8 @@ def cdf(
         "Share of the runs that took at most so long." if unit == "s" else "Share of the runs with at most so much."
     )
     note += "" if tail else " The band holds the whole true curve with 95 % confidence."
-    shown = tuple(_clipped(line, x, y) for line in lines)
-    return LineChart(name=name, title=title, x=x, y=y, lines=shown, note=note, band="95 % band")
+    kept = tuple(_clipped(line, x, y) for line in lines)
+    return LineChart(name=name, title=title, x=x, y=y, lines=kept, note=note, band="95 % band")
 
 
 def _last(values: Sequence[float], count: int) -> list[tuple[float, float]]:

@@ -48,7 +48,7 @@ def document(title: str, lead: str, notes: Sequence[str], sections: Sequence[Sec
     sheet = Sheet()
     body = join(
         Markup("<section><h2>{}</h2>\n{}</section>\n").format(
-            section.heading, join(_content(content, sheet) for content in section.contents)
+            section.heading, join(part(content, sheet) for content in section.contents)
         )
         for section in sections
     )
@@ -66,7 +66,8 @@ def document(title: str, lead: str, notes: Sequence[str], sections: Sequence[Sec
     )
 
 
-def _content(content: Chart | Numbers | str, sheet: Sheet) -> Markup:
+def part(content: Chart | Numbers | str, sheet: Sheet) -> Markup:
+    """A part of a section; the shapes of charts are added to ``sheet``."""
     if isinstance(content, str):
         return Markup("<p>{}</p>\n").format(content)
     if isinstance(content, Numbers):

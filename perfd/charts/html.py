@@ -72,18 +72,18 @@ def digest(style: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}"
 
 
-def figure(chart: Chart, sheet: Sheet) -> Markup:
-    """A chart with its title, its legend and its numbers as a table. Its shapes are added to ``sheet``."""
+def figure(chart: Chart, sheet: Sheet, most_numbers: int = MOST_NUMBERS) -> Markup:
+    """A chart with its title, its legend and so many of its numbers; its shapes are added to ``sheet``."""
     note = Markup("<p>{}</p>").format(chart.note) if chart.note else ""
     return Markup('<figure class="chart" id="{}"><figcaption>{}</figcaption>{}{}{}</figure>\n').format(
-        chart.name, chart.title, note, _body(chart, sheet), numbers(chart.table)
+        chart.name, chart.title, note, _body(chart, sheet), numbers(chart.table, most_numbers)
     )
 
 
-def numbers(table: Table) -> Markup:
-    """A table that is closed until it is asked for."""
+def numbers(table: Table, most: int = MOST_NUMBERS) -> Markup:
+    """A table that is closed until it is asked for, of at most so many rows."""
     head = join(Markup('<th scope="col">{}</th>').format(heading) for heading in table.headings)
-    shown = table.rows[:MOST_NUMBERS]
+    shown = table.rows[:most]
     rows = join(
         Markup("<tr>{}</tr>").format(join(Markup("<td>{}</td>").format(_cell(cell)) for cell in row))
         for row in shown

@@ -17,7 +17,7 @@ from perfd.cli.tables import Column, Display, Table
 from perfd.cli.terminal import Progress
 from perfd.comparison import words
 from perfd.comparison.conclusion import NOT_SLOWER, SLOWER, UNDECIDED, Conclusion, Design, TooLittleError, conclude
-from perfd.comparison.made import conclude_made
+from perfd.comparison.made import MADE_FIELDS, conclude_made
 from perfd.comparison.page import page
 from perfd.comparison.stored import FIELDS, Run, Strata, kinds_in, strata
 from perfd.config import Config, ConfigError
@@ -91,10 +91,8 @@ def compare_made(config: Config, name: str) -> Conclusion:
         stored = reader.comparison(name)
         if stored is None:
             raise TooLittleError(f"no comparison {name} was begun here")
-        fields = (*FIELDS, "BLOCK", "ARM", "OVERLAP")
-        runs = reader.values(fields, Filter(comparison=name, requests=False, oldest_first=True))
-    design = json.loads(stored.design)
-    return conclude_made(stored, design, runs)
+        runs = reader.values(MADE_FIELDS, Filter(comparison=name, requests=False, oldest_first=True))
+    return conclude_made(stored, runs)
 
 
 def _filter(values: Mapping[str, Any]) -> Filter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from perfd.analysis.sequential import LOOKS, confidence_sequence_margin, group_s
 from perfd.comparison.conclusion import Conclusion, Design, TooLittleError, conclude
 from perfd.comparison.design import looks_of
 from perfd.comparison.metrics import COUNTED, METRICS
+from perfd.comparison.stored import FIELDS
 from perfd.record import StoredComparison
 
 TUNED_FOR = 200
@@ -22,8 +24,13 @@ LEAST_BLOCKS = 10
 Run = Mapping[str, Any]
 
 
-def conclude_made(stored: StoredComparison, design: Mapping[str, Any], runs: Sequence[Run]) -> Conclusion:
-    """What ``runs`` say, whose BLOCK and ARM are known. Raises TooLittleError."""
+MADE_FIELDS = (*FIELDS, "BLOCK", "ARM", "OVERLAP")
+"""What must be known of each run."""
+
+
+def conclude_made(stored: StoredComparison, runs: Sequence[Run]) -> Conclusion:
+    """What ``runs`` say, in the order of time. Raises TooLittleError."""
+    design = json.loads(stored.design)
     a, b = (arm[0] for arm in design["arms"])
     by_block: dict[int, tuple[list[Run], list[Run]]] = {}
     last = max((run["BLOCK"] for run in runs), default=-1)

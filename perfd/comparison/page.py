@@ -18,14 +18,19 @@ FARTHEST = 10.0
 def page(conclusion: Conclusion) -> str:
     """The whole document."""
     a, b = conclusion.design.a, conclusion.design.b
+    return document(f"{a} and {b}", words.sentence(conclusion), conclusion.warnings, sections(conclusion))
+
+
+def sections(conclusion: Conclusion) -> tuple[Section, ...]:
+    """What it says, apart from its sentence and its warnings."""
+    a, b = conclusion.design.a, conclusion.design.b
     effects = [each for each in (conclusion.primary, *conclusion.others) if _is_shown(each)]
     answer: list[Bars | Numbers | str] = [_chart(conclusion, effects)] if effects else []
     answer += _numbers("Metrics", words.HEADINGS, words.metric_rows(conclusion))
     answer.append(words.failure_text(conclusion))
     answer += _numbers("Deciles of the primary metric", words.DECILES, words.decile_rows(conclusion))
     design = Section("How it was compared", (f"A is {a}, B is {b}.", words.design_text(conclusion)))
-    sections = (Section("Differences", tuple(answer)), design)
-    return document(f"{a} and {b}", words.sentence(conclusion), conclusion.warnings, sections)
+    return Section("Differences", tuple(answer)), design
 
 
 def _is_shown(effect: Effect) -> bool:

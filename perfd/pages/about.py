@@ -8,8 +8,8 @@ from perfd.pages import elements
 from perfd.pages.elements import Heading, Text
 from perfd.pages.layout import Page
 from perfd.pages.overview import REFRESH, parts_of_perfd
-from perfd.pages.records import DaemonState, PageRequest
-from perfd.pages.words import clipped, epoch, summary
+from perfd.pages.records import DaemonState, PageRequest, View
+from perfd.pages.words import clipped, epoch, experiment_path, summary
 from perfd.store.reader import StoreReader
 from perfd.units import format_duration, format_size
 
@@ -61,7 +61,7 @@ def about(reader: StoreReader, request: PageRequest) -> Page:
     parts = [
         elements.facts(who),
         elements.section("How it measures", [elements.paragraph(HOW)]),
-        elements.section("What is measured", [_experiments(state)]),
+        elements.section("What is measured", [_experiments(state, view)]),
         elements.section("What words mean", [elements.facts(terms)]),
         elements.section("Download", [data]),
         elements.section("Cite", [elements.paragraph(cite)]),
@@ -71,22 +71,22 @@ def about(reader: StoreReader, request: PageRequest) -> Page:
 
 def status(reader: StoreReader, request: PageRequest) -> Page:
     """Versions, schedule, what may be told of the configuration."""
-    state = request.state
+    state, view = request.state, request.view
     parts = [
         parts_of_perfd(state),
-        elements.section("Schedule", [_experiments(state)]),
+        elements.section("Schedule", [_experiments(state, view)]),
         elements.section("Limits", [elements.facts(state.settings.items())]),
     ]
     return Page("Status", summary(state), parts, refresh=REFRESH)
 
 
-def _experiments(state: DaemonState) -> Markup:
+def _experiments(state: DaemonState, view: View) -> Markup:
     if not state.experiments:
         return elements.paragraph("No experiment is configured.")
     due = {each["name"]: epoch(each["next_slot"]) for each in state.health["experiments"]}
     rows = [
         (
-            clipped(each.name),
+            elements.link(view.link(experiment_path(each.name)), clipped(each.name)),
             each.type,
             format_size(each.size) if each.size else "",
             format_duration(each.interval),

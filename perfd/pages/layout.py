@@ -22,6 +22,8 @@ STYLE_PATH = "/style.css"
 PLACES = (
     ("/", "Overview"),
     ("/results", "Results"),
+    ("/relays", "Relays"),
+    ("/onion", "Onion"),
     ("/circuits", "Circuits"),
     ("/streams", "Streams"),
     ("/events", "Events"),

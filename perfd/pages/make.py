@@ -8,11 +8,14 @@ from pathlib import Path
 
 from perfd.pages.about import about, status
 from perfd.pages.circuit import circuit
+from perfd.pages.comparisons import comparison
+from perfd.pages.experiment import experiment
 from perfd.pages.layout import Page, made
 from perfd.pages.lists import LISTS
 from perfd.pages.measurement import measurement
 from perfd.pages.overview import overview
 from perfd.pages.records import Made, PageError, PageRequest
+from perfd.pages.relays import onion_page, relay_page
 from perfd.store.database import NoDatabaseError, QueryTooLongError, StoreError
 from perfd.store.reader import StoreReader
 
@@ -21,6 +24,10 @@ PAGES: Mapping[str, Callable[[StoreReader, PageRequest], Page]] = {
     **LISTS,
     "measurement": measurement,
     "circuit": circuit,
+    "experiment": experiment,
+    "relays": relay_page,
+    "onion": onion_page,
+    "comparison": comparison,
     "about": about,
     "status": status,
 }

@@ -16,7 +16,7 @@ from perfd.pages.elements import Heading, Text
 from perfd.pages.explained import explained
 from perfd.pages.layout import Page
 from perfd.pages.records import PageError, PageRequest, View
-from perfd.pages.words import clipped
+from perfd.pages.words import clipped, experiment_path
 from perfd.record import FIELDS, Circuit, Kind, Measurement, Outcome, Stream
 from perfd.reports.figures import ONION, PAGE, STEPS
 from perfd.store.filters import Filter
@@ -85,7 +85,7 @@ def _facts(m: Measurement, view: View) -> Markup:
         pairs.append(("Perfd itself was held up", f"{m.extra['HELDUP']} s"))
     if "COUNT" in m.extra:
         pairs.append(("Covers", f"{m.slots:,} slots"))
-    pairs.append(("Experiment", elements.link(view.link("/results", {"experiment": m.experiment}), m.experiment)))
+    pairs.append(("Experiment", elements.link(view.link(experiment_path(m.experiment)), m.experiment)))
     return elements.facts(pairs)
 
 

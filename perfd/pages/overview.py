@@ -9,14 +9,14 @@ from markupsafe import Markup
 
 from perfd.analysis.periods import DAY
 from perfd.charts.axes import Axis
-from perfd.charts.html import Sheet, figure
-from perfd.charts.model import Chart
+from perfd.charts.html import Sheet
 from perfd.pages import elements
+from perfd.pages.drawn import charts_of
 from perfd.pages.elements import Heading, Text
 from perfd.pages.histories import STRIP, History, Last, read_histories
 from perfd.pages.layout import Page
 from perfd.pages.records import DaemonState, PageRequest, View
-from perfd.pages.words import clipped, epoch, summary, with_unit
+from perfd.pages.words import clipped, epoch, experiment_path, summary, with_unit
 from perfd.record import Outcome
 from perfd.store.filters import Filter
 from perfd.store.reader import StoreReader
@@ -49,13 +49,9 @@ def overview(reader: StoreReader, request: PageRequest) -> Page:
     sheet = Sheet()
     parts = [_variants(found.histories, state, view, sheet)]
     if found.charts:
-        parts.append(elements.section("The last seven days", [_charts(found.charts, sheet)]))
+        parts.append(elements.section("The last seven days", [charts_of(found.charts, sheet)]))
     parts += [_troubles(reader, state, view), _next(state, view), parts_of_perfd(state)]
     return Page("Overview", summary(state), parts, sheet, REFRESH, _next_run(state))
-
-
-def _charts(charts: Sequence[Chart], sheet: Sheet) -> Markup:
-    return Markup('<div class="charts">{}</div>').format(Markup("").join(figure(each, sheet) for each in charts))
 
 
 def _variants(histories: Sequence[History], state: DaemonState, view: View, sheet: Sheet) -> Markup:
@@ -93,7 +89,7 @@ def _row(history: History, name: str, state: DaemonState, view: View, sheet: She
     told: Text = Markup("{}<br><span class='soft'>{}</span>").format(median or "-", history.measure.label)
     success = elements.ago(state.now - history.last_success) if history.last_success is not None else "never"
     return (
-        elements.link(view.link("/results", {"experiment": history.experiment}), clipped(name)),
+        elements.link(view.link(experiment_path(history.experiment)), clipped(name)),
         _last(history.last, state, view),
         told,
         elements.bullet(history.day_median, history.band, _axis(history), sheet),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from perfd.charts.axes import number
 from perfd.pages import elements
@@ -21,6 +22,11 @@ def clipped(text: str, most: int = MOST_TEXT) -> str:
 def with_unit(value: float | None, unit: str) -> str:
     """Three digits and the unit; empty if there is no value."""
     return "" if value is None else f"{number(value)} {unit}".strip()
+
+
+def experiment_path(name: str) -> str:
+    """The path of an experiment's page."""
+    return f"/experiments/{quote(name, safe='')}"
 
 
 def epoch(text: str | None) -> float | None:

@@ -10,7 +10,7 @@ from statistics import median
 
 from perfd.analysis.periods import DAY, MOST, divided, periods, width
 from perfd.charts.axes import Axis, Scale, covering
-from perfd.charts.build import cdf, over_time
+from perfd.charts.build import POINTS, cdf, over_time
 from perfd.charts.model import (
     Bar,
     Bars,
@@ -59,17 +59,22 @@ STEPS = (
 PAGE = (("first paint", "FIRSTCONTENTFULPAINT"), ("load", "LOAD"), ("fully loaded", "FULLYLOADED"))
 
 
-def of_experiment(groups: Sequence[Group], marks: Sequence[Mark]) -> Iterator[Chart]:
-    """The charts of the variants of one experiment, for as much of it as there are values."""
+def of_experiment(
+    groups: Sequence[Group], marks: Sequence[Mark], *, points: int = POINTS, most: int = MOST
+) -> Iterator[Chart]:
+    """The charts of the variants of one experiment, for as much of it as there are values.
+
+    A distribution has at most so many ``points``, a line over time so many periods (``most``).
+    """
     for part, some in enumerate(groups[n : n + LINES] for n in range(0, len(groups), LINES)):
         prefix = slug(groups[0].experiment) + (f".{part + 1}" if part else "")
         for measure in MEASURES:
-            yield from _distributions(prefix, some, measure)
-            yield from over_time_of(prefix, some, measure, marks)
-        yield from _failures(prefix, some, marks)
-        yield from _hops(prefix, some)
-        yield from _round_trips(prefix, some)
-        yield from _pages(prefix, some)
+            yield from _distributions(prefix, some, measure, points)
+            yield from over_time_of(prefix, some, measure, marks, most=most)
+        yield from _failures(prefix, some, marks, most)
+        yield from _hops(prefix, some, points)
+        yield from _round_trips(prefix, some, points)
+        yield from _pages(prefix, some, points)
         for n, group in enumerate(some[:MOST_WATERFALLS]):
             yield from _waterfall(f"{prefix}.steps-{n + 1}", "Where the time goes", STEPS, group)
             yield from _waterfall(f"{prefix}.onion-{n + 1}", "On the way to the onion service", ONION, group)
@@ -89,16 +94,24 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "experiment"
 
 
-def _distributions(prefix: str, groups: Sequence[Group], measure: Measure) -> Iterator[Chart]:
+def _distributions(prefix: str, groups: Sequence[Group], measure: Measure, points: int) -> Iterator[Chart]:
     samples = {group.name: sample for group in groups if (sample := group.sample(measure))}
     if not samples:
         return
     name = f"{prefix}.{measure.name}"
     title = measure.label.capitalize()
-    yield cdf(f"{name}.cdf", title, samples, label=measure.label, unit=measure.unit)
+    yield cdf(f"{name}.cdf", title, samples, label=measure.label, unit=measure.unit, points=points)
     many = {group: sample for group, sample in samples.items() if len(sample) >= FEWEST_OF_TAIL}
     if many and measure.unit == "s":
-        yield cdf(f"{name}.tail", f"{title}: the slowest", many, label=measure.label, unit=measure.unit, tail=True)
+        yield cdf(
+            f"{name}.tail",
+            f"{title}: the slowest",
+            many,
+            label=measure.label,
+            unit=measure.unit,
+            tail=True,
+            points=points,
+        )
 
 
 def over_time_of(
@@ -129,13 +142,13 @@ def over_time_of(
         )
 
 
-def _failures(prefix: str, groups: Sequence[Group], marks: Sequence[Mark]) -> Iterator[Chart]:
+def _failures(prefix: str, groups: Sequence[Group], marks: Sequence[Mark], most: int) -> Iterator[Chart]:
     counts = Counter(r.errorcode or r.outcome for group in groups for r in group.runs if r.has_failed)
     if not counts:
         return
     codes = [code for code, _ in counts.most_common(MOST_CODES)]
     has_others = len(counts) > len(codes)
-    length = _length(groups)
+    length = _length(groups, most)
     run = ((r.start, r) for group in groups for r in group.runs if r.is_ok or r.has_failed)
     columns = []
     for start, runs in sorted(divided(run, length).items()):
@@ -157,33 +170,54 @@ def _failures(prefix: str, groups: Sequence[Group], marks: Sequence[Mark]) -> It
     )
 
 
-def _hops(prefix: str, groups: Sequence[Group]) -> Iterator[Chart]:
+def _hops(prefix: str, groups: Sequence[Group], points: int) -> Iterator[Chart]:
     hops: dict[str, list[float]] = {}
     for group in groups:
         for r in group.runs:
             for n, seconds in enumerate(r.hops[:4]):
                 hops.setdefault(f"hop {n + 1}", []).append(seconds)
     if hops:
-        yield cdf(f"{prefix}.hops", "Build time of each hop", hops, label="time since the hop before", unit="s")
+        yield cdf(
+            f"{prefix}.hops",
+            "Build time of each hop",
+            hops,
+            label="time since the hop before",
+            unit="s",
+            points=points,
+        )
 
 
-def _round_trips(prefix: str, groups: Sequence[Group]) -> Iterator[Chart]:
+def _round_trips(prefix: str, groups: Sequence[Group], points: int) -> Iterator[Chart]:
     runs = [r for group in groups for r in group.runs if r.is_ok]
     phases = {
         "idle": [r.rtt_idle for r in runs if r.rtt_idle is not None],
         "loaded": [r.rtt_load for r in runs if r.rtt_load is not None],
     }
     if any(phases.values()):
-        yield cdf(f"{prefix}.rtt", "Round-trip time, idle and loaded", phases, label="median of a run", unit="s")
+        yield cdf(
+            f"{prefix}.rtt",
+            "Round-trip time, idle and loaded",
+            phases,
+            label="median of a run",
+            unit="s",
+            points=points,
+        )
     ways = {
         "to the server": [s for r in runs if (s := r.between("datarequest", "serverrequest")) is not None],
         "back": [s for r in runs if (s := r.between("serverresponse", "dataresponse")) is not None],
     }
     if any(ways.values()):
-        yield cdf(f"{prefix}.ways", "The way there and the way back", ways, label="request, first byte", unit="s")
+        yield cdf(
+            f"{prefix}.ways",
+            "The way there and the way back",
+            ways,
+            label="request, first byte",
+            unit="s",
+            points=points,
+        )
 
 
-def _pages(prefix: str, groups: Sequence[Group]) -> Iterator[Chart]:
+def _pages(prefix: str, groups: Sequence[Group], points: int) -> Iterator[Chart]:
     for words, key in PAGE:
         samples = {
             group.name: [s for r in group.runs if r.is_ok and (s := r.times.get(key)) is not None]

@@ -18,10 +18,20 @@ from hypothesis import strategies as st
 from perfd.charts.html import digest
 from perfd.pages.make import PAGES, make
 from perfd.pages.records import Made, PageRequest, View
-from perfd.record import Attach, Circuit, Event, Hop, Measurement, Outcome, Stream, TorEvent
+from perfd.record import (
+    Attach,
+    Circuit,
+    Event,
+    Hop,
+    Measurement,
+    Outcome,
+    StoredComparison,
+    Stream,
+    TorEvent,
+)
 from perfd.store.filters import Filter
 from perfd.store.parameters import RESULTS
-from perfd.store.rows import CIRCUITS, EVENTS, STREAMS
+from perfd.store.rows import CIRCUITS, COMPARISONS, EVENTS, STREAMS
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
 from tests.support.pages import NOW, Document, state, variant
@@ -33,14 +43,14 @@ ID = "0" * 31 + "1"
 CIRCUIT = "circuit-1"
 
 
-def asked(name: str, view: View | None = None, **arguments: Any) -> PageRequest:
+def asked(page: str, /, **arguments: Any) -> PageRequest:
     """A request for a page; its path is that of its name."""
-    given_view = view or View(f"/{name}")
-    return PageRequest(name=name, view=given_view, arguments=arguments, state=state(), seconds=20.0)
+    return PageRequest(name=page, view=View(f"/{page}"), arguments=arguments, state=state(), seconds=20.0)
 
 
 def arguments_of(name: str) -> Mapping[str, Any]:
-    return {"measurement": {"id": ID}, "circuit": {"id": CIRCUIT}}.get(name, {})
+    of_one = {"measurement": {"id": ID}, "circuit": {"id": CIRCUIT}}
+    return {**of_one, "experiment": {"name": HOSTILE}, "comparison": {"name": HOSTILE}}.get(name, {})
 
 
 def filled(path: Path, *found: Measurement) -> Path:
@@ -74,8 +84,16 @@ def filled(path: Path, *found: Measurement) -> Path:
             events=(Event(NOW - 7, HOSTILE),),
         )
         event = TorEvent(NOW - 6, "example", "default", HOSTILE[:40], HOSTILE)
+        design = {
+            "arms": [[HOSTILE, HOSTILE, None, {}], ["b", "", None, {}]],
+            "block": 6,
+            "blocks": None,
+            "primary": "complete",
+            "margin": 0.03,
+        }
+        made = StoredComparison(id=HOSTILE, source="example", begun=NOW, seed=5, design=json.dumps(design))
         with connection:
-            for table, record in ((CIRCUITS, circuit), (STREAMS, stream), (EVENTS, event)):
+            for table, record in ((CIRCUITS, circuit), (STREAMS, stream), (EVENTS, event), (COMPARISONS, made)):
                 connection.execute(table.insert, table.row(record))  # type: ignore[attr-defined, arg-type]
     return path
 
@@ -181,6 +199,48 @@ def test_overview(tmp_path: Path) -> None:
     parts = [each for each in page.all("i") if each.get("title", "").endswith("timeout")]
     assert [(each["class"], each["title"]) for each in parts] == [("timeout", "5 ok, 1 timeout")]
     assert [each["id"] for each in page.all("figure")] == ["overview.first-byte.time", "overview.throughput.time"]
+
+
+def test_experiment(tmp_path: Path) -> None:
+    """Its numbers are those of the runs of the period; each way of measuring has its own row."""
+    found = [recent(n, tor="alpha" if n % 2 else "beta") for n in range(400)]
+    found[4] = recent(4, tor="beta", outcome=Outcome.FAILED, errorcode="TOR/TIMEOUT", datacomplete=None)
+    path = filled(tmp_path / "db.sqlite", *found)
+    page = document(make(asked("experiment", name="download-50k", period="day"), path))
+    assert "288 runs in the last day, of which 1 failed: 0.347 % (0.00879 to 1.92)." in page.text
+    assert "download-50k [alpha] 144 0 (0 %)" in page.text
+    assert "download-50k [beta] 144 1 (0.694 %)" in page.text
+    assert "/results?experiment=download-50k&errorcode=TOR%2FTIMEOUT" in [each["href"] for each in page.all("a")]
+    names = {each["id"] for each in page.all("figure")}
+    assert {"download-50k.complete.cdf", "download-50k.failures", "download-50k.hops"} <= names
+    assert len(make(asked("experiment", name="download-50k", period="week"), path).packed) < 100 * 1024
+
+
+def test_relays(tmp_path: Path) -> None:
+    """The one that is slow is found, and no other."""
+    relays = [f"${n:040X}" for n in range(12)]
+    found = []
+    for n in range(600):
+        path = (relays[n % 4], relays[4 + n % 3], relays[7 + n % 5])
+        plain = recent(n, path=path, extra={})
+        slower = 3.0 + n / 1000 if path[0] == relays[1] and n * 7919 % 101 < 40 else n * 31 % 10 / 100
+        found.append(attrs.evolve(plain, datacomplete=(plain.datacomplete or 0) + slower))
+    page = document(make(asked("relays", period="week"), filled(tmp_path / "db.sqlite", *found)))
+    assert page.text.count("1 relays at their places are slow more often") == 1
+    assert f"/results?guard=%24{1:040X}" in [each["href"] for each in page.all("a")]
+
+
+def test_onion(tmp_path: Path) -> None:
+    """The median of each step, and its share of the whole."""
+    steps = ("HSDESCREQUESTED", "HSDESCRECEIVED", "HSRENDBUILT", "HSRENDESTABLISHED", "HSINTROACK", "HSRENDJOINED")
+    found = []
+    for n in range(20):
+        plain = recent(n, server="onion")
+        times = {key: plain.start + 0.01 + 0.05 * k for k, key in enumerate(steps)}
+        found.append(attrs.evolve(plain, extra=times))
+    page = document(make(asked("onion"), filled(tmp_path / "db.sqlite", *found)))
+    assert "descriptor 0.05 s 0.05 to 0.05 s" in page.text
+    assert "in 20 runs of the last month" in page.text
 
 
 def test_summary(tmp_path: Path) -> None:

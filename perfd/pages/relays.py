@@ -1,0 +1,128 @@
+"""``/relays``: which relays are slow, or fail, more often than the others; ``/onion``: which step hurts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from markupsafe import Markup
+
+from perfd.analysis.quantiles import quartiles
+from perfd.charts.axes import number
+from perfd.charts.html import Sheet
+from perfd.pages import elements
+from perfd.pages.drawn import charts_of
+from perfd.pages.elements import Heading, Text
+from perfd.pages.layout import Page
+from perfd.pages.periods import choice, runs_of
+from perfd.pages.records import PageRequest, View
+from perfd.pages.words import clipped
+from perfd.reports.figures import ONION, of_experiment, of_relays
+from perfd.reports.groups import Group, grouped
+from perfd.reports.relays import RelayFinding, relays
+from perfd.store.reader import StoreReader
+
+USUAL = "month"
+MOST_ROWS = 60
+CERTAIN = 0.05
+
+HEADINGS = (
+    *(Heading("Relay"), Heading("Place"), Heading("Runs", number=True), Heading("Share", number=True)),
+    *(Heading("95 % interval", number=True), Heading("q", number=True), Heading("Weight", number=True, minor=True)),
+)
+STEPS = (
+    Heading("Step"),
+    Heading("Median", number=True),
+    Heading("Half of them", number=True),
+    Heading("Share", number=True),
+)
+
+
+def relay_page(reader: StoreReader, request: PageRequest) -> Page:
+    """Relays by guard, middle and exit, with intervals."""
+    period, view = request.arguments.get("period", USUAL), request.view
+    groups = grouped(run for run in runs_of(reader, request.state.now, period) if run.path)
+    found = relays(groups)
+    sheet = Sheet()
+    parts = [choice(view, period), charts_of(of_relays(found), sheet)]
+    for heading, findings in (("Slow runs", found.slow), ("Failed runs", found.failing)):
+        shown = [finding for finding in findings if finding.found.hits][:MOST_ROWS]
+        if shown:
+            rows = [_relay(finding, view) for finding in shown]
+            parts.append(elements.section(heading, [elements.table(heading, HEADINGS, rows)]))
+    if not found.slow and not found.failing:
+        parts.append(elements.paragraph("Too few runs: of a relay something is said from five runs on."))
+    parts.append(elements.paragraph(HOW, "soft"))
+    return Page("Relays", _relays_lead(found.slow, found.failing), parts, sheet)
+
+
+HOW = (
+    "A run is slow that takes longer than 90 % of those of its kind. Share is that of the runs over a relay which "
+    "were slow, or failed. q is the share of findings that chance alone would give up to this row (Benjamini and "
+    "Hochberg): below 0.05 a relay is worth a look. A relay is not at fault because it stands here: its neighbours "
+    "on circuits, its load and the network between play a part."
+)
+
+
+def _relays_lead(slow: Sequence[RelayFinding], failing: Sequence[RelayFinding]) -> str:
+    certain = [sum(finding.found.q < CERTAIN for finding in findings) for findings in (slow, failing)]
+    if not slow and not failing:
+        return "No relay has enough runs yet."
+    slower = f"{certain[0]} relays at their places are slow more often than chance explains"
+    return f"{slower}, and {certain[1]} fail more often."
+
+
+def _relay(finding: RelayFinding, view: View) -> Sequence[Text]:
+    found = finding.found
+    name = clipped(finding.nickname or finding.fingerprint[:9], 24)
+    weight = f"{int(finding.weight):,}" if finding.weight.isdigit() else finding.weight
+    interval = f"{number(100 * found.low)} to {number(100 * found.high)} %"
+    q: Text = Markup("<strong>{}</strong>").format(number(found.q)) if found.q < CERTAIN else number(found.q)
+    address = view.link("/results", {finding.place: finding.fingerprint})
+    return (
+        elements.link(address, name),
+        finding.place,
+        f"{found.count:,}",
+        f"{number(100 * found.share)} %",
+        interval,
+        q,
+        weight,
+    )
+
+
+def onion_page(reader: StoreReader, request: PageRequest) -> Page:
+    """The steps on the way to the onion service."""
+    period = request.arguments.get("period", USUAL)
+    groups = grouped(runs_of(reader, request.state.now, period, server="onion"))
+    sheet = Sheet()
+    parts = [choice(request.view, period)]
+    for group in groups:
+        rows = list(_steps(group))
+        if rows:
+            parts.append(elements.section(clipped(group.name), [elements.table(group.name, STEPS, rows)]))
+    charts = [
+        chart
+        for group in groups
+        for chart in of_experiment([group], ())
+        if ".onion-" in chart.name or ".failures" in chart.name
+    ]
+    seen = {chart.name: chart for chart in charts}
+    parts.append(charts_of(seen.values(), sheet))
+    runs = sum(len(group.runs) for group in groups)
+    lead = f"Where the time goes on the way to the onion service, in {runs:,} runs of the last {period}."
+    if not runs:
+        lead = f"No run to an onion service in the last {period}; experiments with server = onion make them."
+    return Page("Onion service", lead, parts, sheet)
+
+
+def _steps(group: Group) -> Iterator[Sequence[Text]]:
+    """Median, quartiles and share of the whole time of each step."""
+    done = [run for run in group.runs if run.is_ok]
+    times = {
+        words: [took for run in done if (took := run.between(first, last)) is not None and took >= 0]
+        for words, first, last in ONION
+    }
+    known = {words: quartiles(values) for words, values in times.items() if values}
+    whole = sum(middle for _, middle, _ in known.values())
+    for words, (low, middle, high) in known.items():
+        share = f"{100 * middle / whole:.0f} %" if whole else ""
+        yield (words, f"{number(middle)} s", f"{number(low)} to {number(high)} s", share)
