@@ -72,7 +72,7 @@ setup(
     data_files=DATA_FILES,
     package_data={"perfd": ["py.typed", "store/schema/*.sql", "templates/*", "charts/*.css", "pages/*.css"]},
     install_requires=[
-        "Twisted>=24.7",
+        "Twisted[tls]>=24.7",
         "txtorcon>=24.8",
         "argcomplete>=3.1",
         "attrs>=24.1",
@@ -80,6 +80,8 @@ setup(
         "markupsafe>=2.1",
         "rich>=13.7",
         "prometheus_client>=0.20",
+        "pyOpenSSL>=24.3",
+        "service_identity>=24.1",
         "wsproto>=1.2",
     ],
     extras_require=EXTRAS,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import product
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredLock
@@ -24,7 +25,8 @@ from perfd.daemon.hold_ups import HoldUps
 from perfd.daemon.order import OrderedServices, ParallelServices, finish
 from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, MeasuredPage, NoUse
 from perfd.experiments.run import Setup, TorExperiment
-from perfd.experiments.transfer import authority, ip_address
+from perfd.experiments.target import Targets
+from perfd.experiments.transfer import ip_address
 from perfd.experiments.types import make_experiment, make_page_load
 from perfd.experiments.ways import (
     MeasuredTor,
@@ -32,6 +34,7 @@ from perfd.experiments.ways import (
     OnionAddress,
     PublicAddress,
     WayIn,
+    authority,
     elsewhere,
 )
 from perfd.instance import Instance
@@ -96,6 +99,7 @@ class Laboratory(OrderedServices):
         self._leaving: list[MeasuredBrowser] = []
         self._material = material
         self._no_use = NoUse()
+        self._targets = Targets(reactor, clock)
         self._direct_turn = DeferredLock()  # measurements without Tor do not disturb each other either
 
     @property
@@ -119,18 +123,15 @@ class Laboratory(OrderedServices):
 
     def experiments(self, config: ExperimentConfig) -> list[TorExperiment]:
         """The variants of an experiment: one for each of its tors, ways to the server, and browsers."""
+        ways = self._ways(config)
         if config.browsers:
-            return [
-                self._page_load(config, tor, server, browser)
-                for tor in config.tors
-                for server in config.servers
-                for browser in config.browsers
-            ]
-        return [
-            make_experiment(config, self._setup(config, tor, self._servers[server]))
-            for tor in config.tors
-            for server in config.servers
-        ]
+            return [self._page_load(config, *each) for each in product(config.tors, ways, config.browsers)]
+        return [make_experiment(config, self._setup(config, *each)) for each in product(config.tors, ways)]
+
+    def _ways(self, config: ExperimentConfig) -> Sequence[WayToServer]:
+        if config.url is not None:
+            return [elsewhere(config.url)]
+        return [self._servers[server] for server in config.servers]
 
     def lacks(self, config: ExperimentConfig) -> str | None:
         """What is not there for an experiment, in words; None if it can be measured.
@@ -176,8 +177,7 @@ class Laboratory(OrderedServices):
         address = self._config.server.public_address
         return PublicAddress(address.host, address.port, self._public.web)
 
-    def _page_load(self, config: ExperimentConfig, tor: str, server: str, browser: str) -> TorExperiment:
-        way = self._servers[server] if config.url is None else elsewhere(config.url)
+    def _page_load(self, config: ExperimentConfig, tor: str, way: WayToServer, browser: str) -> TorExperiment:
         measured = self._measured_browser(browser)
         size = page_size(config.options["page"]) if config.url is None else 0
         setup = attrs.evolve(self._setup(config, tor, BrowsedWay(way, measured)), size=size)
@@ -215,11 +215,12 @@ class Laboratory(OrderedServices):
             links=self._links,
             source_address=ip_address(self._config.server.public_address.host),
             server=server,
+            target=self._targets.target(config.target, self._config.contact),
             size=config.size,
             timeout=config.timeout,
             fresh_circuits=config.fresh_circuits,
             skip_until_cbt=config.skip_until_cbt,
-            fresh_descriptor=config.fresh_descriptor and server.name == "onion",
+            fresh_descriptor=config.fresh_descriptor and server.name != "public",
             tor=ways[tor],
             stamps=self._stamps,
             clock=self._clock,

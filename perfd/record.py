@@ -52,7 +52,7 @@ class Error:
     RESET = "PERFD/RESET"  # the connection was reset
     SHORT = "PERFD/SHORT"  # complete response, but fewer payload bytes than asked for
     LONG = "PERFD/LONG"  # more payload bytes than asked for
-    STATUS = "PERFD/STATUS"  # the HTTP status was not 200; it is in ``status``
+    STATUS = "PERFD/STATUS"  # the HTTP status was not 200, or none that was expected; it is in ``status``
     HTTP = "PERFD/HTTP"  # the response was not HTTP
     STOPPED = "PERFD/STOPPED"  # Perfd was stopped during the run
     NOTREADY = "PERFD/NOTREADY"  # skipped: tor was not ready
@@ -63,8 +63,8 @@ class Error:
     PAGE = "PERFD/PAGE"  # the page could not be loaded: the browser showed an error page, or something else
     DOWNLOAD = "PERFD/DOWNLOAD"  # the address led to a download, not to a page
     REDIRECTS = "PERFD/REDIRECTS"  # too many redirects
-    TLS = "PERFD/TLS"  # the server's certificate was not accepted
-    DIGEST = "PERFD/DIGEST"  # what the server received is not what was sent
+    TLS = "PERFD/TLS"  # the server's certificate was not accepted, or TLS could not be agreed on
+    DIGEST = "PERFD/DIGEST"  # what came is not what was sent, or not what was expected
     LATE = "PERFD/LATE"  # skipped: the process was held up past the slot
     DOWN = "PERFD/DOWN"  # skipped: Perfd did not run
     INTERNAL = "PERFD/INTERNAL"  # an error in Perfd itself; please report it
@@ -124,8 +124,8 @@ class Measurement:
     links: str | None = _field(Kind.TEXT, "the links of the private network, if it has any")
     tor: str | None = _field(Kind.TEXT, "the name of the tor that was measured")
     torversion: str | None = _field(Kind.TEXT, "its version")
-    server: str | None = _field(Kind.TEXT, "the way to our server: public or onion")
-    filesize: int = _field(Kind.INT, "the payload asked for, in bytes", attrs.NOTHING)
+    server: str | None = _field(Kind.TEXT, "the way to our server: public or onion; url: it is not ours")
+    filesize: int = _field(Kind.INT, "the payload asked for, in bytes; 0: of any size", attrs.NOTHING)
     # How it ended.
     outcome: Outcome = _field(Kind.TEXT, "ok, failed, timeout, skipped or cancelled", attrs.NOTHING)
     errorcode: str | None = _field(Kind.TEXT, "what went wrong, as TOR/... or PERFD/...")

@@ -37,6 +37,10 @@ class Variant:
         metadata={"key": "OPTIMISTIC", "doc": "as the record's OPTIMISTIC, if it has that"},
     )
 
+    url: str | None = attrs.field(
+        default=None, converter=_text, metadata={"key": "URL", "doc": "of what is fetched from elsewhere"}
+    )
+
     @classmethod
     def of(cls, m: Measurement) -> Self:
         """That of a measurement."""

@@ -17,7 +17,7 @@ def test_of_records() -> None:
     m = typical(tor="a", server="onion", extra={"BROWSER": 5, "OPTIMISTIC": 1})
     assert Variant.of(m) == Variant("a", "onion", "5", 1)
     assert Variant.of(typical(tor=None, server=None, extra={"OPTIMISTIC": "x"})) == Variant(None, None)
-    assert COLUMNS == ("tor", "server", "browser", "optimistic")
+    assert COLUMNS == ("tor", "server", "browser", "optimistic", "url")
 
 
 def test_names() -> None:
@@ -35,7 +35,7 @@ def test_a_further_field(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert found["histories"] == [0, 1]
     for page, outcome in (("light", "ok"), ("heavy", "failed")):
-        assert f'outcome="{outcome}",page="{page}",server="public",tor="default"}} 1.0' in found["metrics"]
+        assert f'outcome="{outcome}",page="{page}",server="public",tor="default",url=""}} 1.0' in found["metrics"]
     assert found["health"] == [["light", 0], ["heavy", 1]]
     assert [line.split(":")[0] for line in found["status"]] == ["download-50k [light]", "download-50k [heavy]"]
     assert found["summary"] == "light"

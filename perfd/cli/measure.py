@@ -181,7 +181,10 @@ class TablePrinter:
         self.measurements: list[Measurement] = []
         self.rounds = 0
         experiment = config.experiments[0]
-        ways = ", ".join((*experiment.tors, *(way for way in experiment.servers if way != "public")))
+        servers = (
+            [way for way in experiment.servers if way != "public"] if experiment.url is None else [experiment.url]
+        )
+        ways = ", ".join((*experiment.tors, *servers))
         what = f"{experiment.type} {format_size(experiment.size)}" if experiment.size else experiment.type
         self._several = len(experiment.tors) * len(experiment.servers) * len(experiment.browsers) > 1
         self._title = f"{rounds} x {what} over {ways}, network {config.network}"

@@ -56,7 +56,7 @@ def _add_measure(commands: _Commands) -> None:
         ("timeout", "TIME", positive(parse_duration), "of each (default 1min)"),
         ("tor", "NAME,...", names, "the tors of perfd.conf to measure; none: without Tor"),
         ("server", "WAY,...", names, "public (default), onion or both"),
-        ("url", "URL", nonempty, "the page, for type pageload"),
+        ("url", "URL", nonempty, "what to fetch instead of what our own server has; any address, onion too"),
     ):
         parser.add_argument(f"--{name}", metavar=metavar, type=argument(_checked(read)), help=text)
     parser.add_argument(

@@ -4,7 +4,8 @@
 stamped once, by the first statement of ``Client.dataReceived``: all that is derived from a read has that stamp. It
 is the time at which the kernel got the last packet of the read (`perfd.wire.arrival`), as far as it tells;
 DATARESPONSE is that of the first packet.
-There are no redirects, no decompression, no pool and no buffering. Network trouble is a result, never an exception.
+A redirect is an ending like others. There is no decompression, no pool and no buffering. Network trouble is a
+result, never an exception.
 """
 
 from __future__ import annotations
@@ -16,17 +17,27 @@ from typing import Any, NamedTuple
 import attrs
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, IStreamClientEndpoint, ITCPTransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IHandshakeListener,
+    IProtocol,
+    IReactorTime,
+    IStreamClientEndpoint,
+    ITCPTransport,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from perfd import __version__
+from perfd.client.expected import Expected, ForeignResponse
 from perfd.client.response import TOKEN, Response, ResponseError
+from perfd.client.tls import TLS_ERRORS, Session, TLSServer, under_tls, words
 from perfd.clock import Phase, Timeline
 from perfd.record import EMPTY, Error, Outcome
 from perfd.wire.arrival import StampedSocket, arrival, first_arrival, is_exact, stamp_arrivals
-from perfd.wire.delivery import deliver
+from perfd.wire.delivery import deliver, flush
 from perfd.wire.marks import Marks
 from perfd.wire.meter import Meter
 
@@ -62,6 +73,8 @@ class Exchange:
     writebytes: int | None = None
     readbytes: int | None = None
     payloadbytes: int | None = None
+    location: str | None = None  # where a redirect leads
+    session: Session | None = None  # of TLS
     exact: bool | None = None  # the kernel stamped all that arrived; None: nothing did
     local: IAddress | None = None  # our end of the connection
     remote: IAddress | None = None  # its other end: the SOCKS port, or the server
@@ -106,6 +119,8 @@ def classify(failure: Failure) -> Ending:
     ``code`` is an error of the SOCKS proxy.
     """
     value = failure.value
+    if isinstance(value, TLS_ERRORS):
+        return Ending(Outcome.FAILED, Error.TLS, words(value))
     reason = " ".join(str(value).split()) or type(value).__name__
     errorcode = getattr(value, "errorcode", None)
     if isinstance(errorcode, str):
@@ -118,16 +133,20 @@ def classify(failure: Failure) -> Ending:
     return Ending(Outcome.FAILED, Error.INTERNAL, f"{type(value).__name__}: {reason}")
 
 
+@implementer(IHandshakeListener)
 class Client(Protocol):
     """One exchange on one connection, from before the connection is made until the exchange has ended.
 
-    Here is what every exchange has; a subclass says what it sends and what it makes of what comes back.
+    Here is what every exchange has; a subclass says what it sends and what it makes of what comes back. The
+    endpoint of a ``tls`` server is one that starts TLS; the request waits until its handshake is over.
     """
 
-    transport: Any  # None, then an ITCPTransport
+    transport: Any  # None, then an ITCPTransport, or TLS over one
     _log = Logger()
 
-    def __init__(self, request: bytes, response: Response, timeline: Timeline) -> None:
+    def __init__(
+        self, request: bytes, response: Response, timeline: Timeline, tls: TLSServer | None = None
+    ) -> None:
         self.request = request
         self.response = response
         self.timeline = timeline
@@ -137,6 +156,8 @@ class Client(Protocol):
         self._read = 0
         self._socket: StampedSocket | None = None
         self.meter: Meter | None = None
+        self._tls = tls
+        self._session: Session | None = None
         self.ended: Deferred[Any] = Deferred(lambda _: self.stop())
 
     async def exchange(self, reactor: IReactorTime, endpoint: IStreamClientEndpoint, timeout: float) -> Any:
@@ -157,18 +178,41 @@ class Client(Protocol):
         if self.ended.called:
             self.transport.abortConnection()
             return
-        self._socket = stamp_arrivals(self.transport, self.timeline.now)
+        carrier = under_tls(self.transport)
+        self._socket = stamp_arrivals(carrier, self.timeline.now)
         self._expect_first()
-        self.transport.bufferSize = _READ_SIZE
+        carrier.bufferSize = _READ_SIZE
         self._addresses = self.transport.getHost(), self.transport.getPeer()
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)  # the body does not wait until the head is acknowledged
-        self.meter = Meter(self.transport, self.timeline.now, self.took)
+        if ITCPTransport.providedBy(carrier):
+            carrier.setTcpNoDelay(True)  # the body does not wait until the head is acknowledged
+        if self._tls is None:
+            self._begin()
+        else:
+            self._session = Session(begun=self.timeline.now())
+
+    def handshakeCompleted(self) -> None:
+        """TLS is agreed on; the certificate's chain is in order, but whose it is is yet to be seen."""
+        if self.ended.called or self._tls is None or self._session is None:
+            return
+        connection = self.transport.getHandle()
+        try:
+            self._tls.verify(connection)
+        except TLS_ERRORS as error:
+            self.end(Ending(Outcome.FAILED, Error.TLS, words(error)))
+            return
+        self._session = self._session.completed(connection, self.timeline.now())
+        self._expect_first()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.meter = Meter(under_tls(self.transport), self.timeline.now, self.took)
         self.send()
 
     def send(self) -> None:
         """Hand over the request."""
         deliver(self.transport, self.request)
+        if self._tls is not None:
+            flush(under_tls(self.transport))
 
     def took(self, count: int, stamp: float, left: int) -> None:
         """The socket took ``count`` bytes at ``stamp``. See `Meter`."""
@@ -259,7 +303,8 @@ class Client(Protocol):
 
     def progress(self) -> str:
         """How far it got, in words."""
-        return f"{self.response.payload} of {self.response.expect} bytes"
+        total = self.response.total
+        return f"{self.response.payload} bytes" if total is None else f"{self.response.payload} of {total} bytes"
 
     def end(self, ending: Ending) -> None:
         """Report how it ended and close the connection, orderly only if all is well."""
@@ -271,6 +316,7 @@ class Client(Protocol):
                 self._connecting.cancel()
         elif ending.outcome is Outcome.OK:
             self.transport.loseConnection()
+            under_tls(self.transport).loseConnection()  # TLS would wait until the server says goodbye as well
         else:
             self.transport.abortConnection()
 
@@ -287,6 +333,8 @@ class Client(Protocol):
             "writebytes": len(self.request) if connected else None,
             "readbytes": self._read if connected else None,
             "payloadbytes": self.response.payload if connected else None,
+            "location": getattr(self.response, "location", None),
+            "session": self._session,
             "exact": is_exact(self._socket) if self._read else None,
             "local": local,
             "remote": remote,
@@ -296,14 +344,17 @@ class Client(Protocol):
 class _Download(Client):
     """A request without a body, and the progress of what comes back."""
 
-    def __init__(self, request: bytes, expect: int, timeline: Timeline) -> None:
-        super().__init__(request, Response(expect), timeline)
-        self._marks = Marks(expect)
+    _marks: Marks | None = None  # while the size of the payload is not known
 
     def taken(self) -> None:
-        self._marks.reached(self.response.payload, self.last_read)
+        if self._marks is None and self.response.has_head:
+            self._marks = Marks(self.response.total)
+        if self._marks is not None:
+            self._marks.reached(self.response.payload, self.last_read)
 
     def result(self, account: dict[str, Any]) -> Exchange:
+        if self._marks is None:
+            return Exchange(**account)
         epoch = self.timeline.anchor.epoch
         return Exchange(
             **account,
@@ -317,17 +368,20 @@ def fetch(
     endpoint: IStreamClientEndpoint,
     request: bytes,
     *,
-    expect: int,
+    expect: int | Expected,
     timeline: Timeline,
     timeout: float,
+    tls: TLSServer | None = None,
 ) -> Awaitable[Exchange]:
     """Send ``request`` over a fresh connection to ``endpoint`` and measure the response.
 
-    The response must be a plain HTTP/1.1 response with status 200 and ``expect`` bytes of payload. ``timeline``
+    The response must be a plain HTTP/1.1 response with status 200 and ``expect`` bytes of payload, or what is
+    `Expected` of another server. ``timeline``
     gets DATAREQUEST when the socket is given the request, DATARESPONSE with the first byte that comes
     back, and DATACOMPLETE with the read that ended the payload (also of a complete response that is too
-    short). The one deadline is ``timeout`` seconds after the timeline's START.
+    short). The one deadline is ``timeout`` seconds after the timeline's START. ``tls`` is as in `Client`.
 
     Never raises for what the network does. Cancelling it closes the connection and gives the outcome ``cancelled``.
     """
-    return _Download(request, expect, timeline).exchange(reactor, endpoint, timeout)
+    response = ForeignResponse(expect) if isinstance(expect, Expected) else Response(expect)
+    return _Download(request, response, timeline, tls).exchange(reactor, endpoint, timeout)

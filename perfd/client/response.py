@@ -31,8 +31,8 @@ class Response:
     response is there, ``continued`` once the server has said that it wants the request's body.
     """
 
-    def __init__(self, expect: int) -> None:
-        self.expect = expect
+    def __init__(self, expect: int | None) -> None:
+        self.expect = expect  # None: any number
         self.status: int | None = None
         self.payload = 0  # bytes of the body so far, of a response with status 200
         self.ended = False
@@ -40,6 +40,16 @@ class Response:
         self._head: bytearray | None = bytearray()  # None: the head is complete
         self._head_room = HEAD_LIMIT
         self._length: int | None = None  # Content-Length; None: the body ends with the connection
+
+    @property
+    def total(self) -> int | None:
+        """The bytes that the payload will have; None as long as that is not known."""
+        return self.expect
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the head is complete."""
+        return self._head is None
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises `ResponseError`; progress up to there is kept."""
@@ -67,7 +77,7 @@ class Response:
         if self._length is not None and self.payload >= self._length:
             self.payload = self._length  # what follows the response on its connection is not payload
             self._end()
-        elif self.payload > self.expect:
+        elif self.expect is not None and self.payload > self.expect:
             raise ResponseError(Error.LONG, f"more than the {self.expect} bytes that were asked for")
 
     def _feed_head(self, head: bytearray, data: bytes) -> bytes | None:
@@ -104,16 +114,24 @@ class Response:
             self.continued |= status == 100
             return status
         self.status = status
-        if status != 200:
-            raise ResponseError(Error.STATUS, f"HTTP status {status}")
+        self._check_status(status)
         for line in lines:
             name, colon, value = line.partition(b":")
             if not colon or not TOKEN.fullmatch(name):
                 raise ResponseError(Error.HTTP, f"{line[:64]!r} is not an HTTP header")
             self._read_header(name.lower(), value.strip(b" \t"))
-        if self._length is not None and self._length > self.expect:
-            raise ResponseError(Error.LONG, f"Content-Length is {self._length}, {self.expect} bytes asked for")
+        self._check_head()
         return status
+
+    def _check_status(self, status: int) -> None:
+        """The status was read. Raises `ResponseError` if it is not the right one."""
+        if status != 200:
+            raise ResponseError(Error.STATUS, f"HTTP status {status}")
+
+    def _check_head(self) -> None:
+        """All headers were read. Raises `ResponseError` if they say already that it is not the right response."""
+        if self._length is not None and self.expect is not None and self._length > self.expect:
+            raise ResponseError(Error.LONG, f"Content-Length is {self._length}, {self.expect} bytes asked for")
 
     def _read_header(self, name: bytes, value: bytes) -> None:
         if name == b"content-length":

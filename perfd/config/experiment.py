@@ -8,6 +8,7 @@ from typing import Any
 from perfd.config.kinds import KINDS, Context
 from perfd.config.records import NO_TOR, ExperimentConfig
 from perfd.config.section import Section
+from perfd.config.target import check_target, is_onion, read_target
 from perfd.config.values import names, one_of, positive, several_of, yes_or_no
 from perfd.units import format_duration, format_size, parse_duration
 
@@ -24,10 +25,13 @@ def read_experiment(section: Section, name: str, context: Context) -> Experiment
     options: dict[str, Any] = {
         option.attribute: section.get(option.name, option.read, option.default) for option in kind.options
     }
+    target = read_target(section, options) if kind.has_target else None
+    size = options.pop("size", 0)
     config = ExperimentConfig(
         name=name,
         type=kind.name,
-        size=options.pop("size", 0),
+        size=size if target is None else target.size or 0,
+        target=target,
         interval=interval,
         offset=section.get("offset", parse_duration, "0 s"),
         timeout=section.get("timeout", positive(parse_duration), format_duration(max(1.0, interval - 5.0))),
@@ -40,7 +44,9 @@ def read_experiment(section: Section, name: str, context: Context) -> Experiment
     )
     _check_schedule(section, config)
     _check_ways(section, config, context)
-    if config.size > context.max_size:
+    if target is not None:
+        check_target(section, target, interval)
+    elif config.size > context.max_size:
         section.problem("size", f"larger than max-size of [server], which is {format_size(context.max_size)}")
     for check in kind.checks:
         check(section, config, context)
@@ -66,12 +72,14 @@ def _check_schedule(section: Section, config: ExperimentConfig) -> None:
 
 def _check_ways(section: Section, config: ExperimentConfig, context: Context) -> None:
     """Whether the tors are there and lead to the servers."""
-    if context.network == "socks" and "onion" in config.servers:
+    ours = config.url is None
+    onion = "onion" in config.servers if ours else is_onion(config.url or "")
+    if context.network == "socks" and onion and ours:
         section.problem("server", "there are no onion services with network = socks")
-    if NO_TOR in config.tors and "onion" in config.servers:
+    if NO_TOR in config.tors and onion:
         section.problem("tor", "an onion service cannot be reached with tor = none")
-    if config.fresh_descriptor and "onion" not in config.servers:
-        section.problem("fresh-descriptor", "only used with server = onion")
+    if config.fresh_descriptor and not onion:
+        section.problem("fresh-descriptor", "only used with server = onion, or with the url of an onion service")
     for tor in config.tors:
         if tor not in (*context.tors, NO_TOR):
             there = ", ".join(sorted((*context.tors, NO_TOR)))

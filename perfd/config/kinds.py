@@ -13,6 +13,7 @@ import attrs
 from perfd.config.options import OPTIMISTIC, Option, number, size, web_address
 from perfd.config.records import NO_TOR, ExperimentConfig
 from perfd.config.section import Section
+from perfd.config.target import TARGET
 from perfd.config.values import names, one_of, positive, whole_number, yes_or_no
 from perfd.units import parse_duration
 
@@ -62,13 +63,17 @@ class Kind:
     is_timed: bool = False  # how long it takes says how fast the way was, and is not configured
     has_speed: bool = True  # its payload goes as fast as it can
     is_sent: bool = False  # the payload goes to the server, whose stamps DATAPERCn are
+    has_target: bool = False  # it can fetch from elsewhere: ``TARGET`` is among its options
     is_archived: bool = False  # what Torperf measured, so that files for its readers have it
 
 
 def _check_parallel(section: Section, config: ExperimentConfig, context: Context) -> None:
     if config.options["streams"] > MOST_STREAMS:
         section.problem("parallel", f"must be at most {MOST_STREAMS}")
-    _check_connections(section, "parallel", config.options["streams"], context)
+    if config.target is None:
+        _check_connections(section, "parallel", config.options["streams"], context)
+    elif config.options["streams"] > 1 and config.target.pause:
+        section.problem("parallel", "with url it needs pause = 0 s: say so only if the server's operator agrees")
 
 
 def _check_connections(section: Section, option: str, at_once: int, context: Context) -> None:
@@ -86,7 +91,7 @@ def _check_series(section: Section, config: ExperimentConfig, context: Context) 
     requests, stagger = config.options["requests"], config.options["stagger"]
     if requests > MOST_REQUESTS:
         section.problem("requests", f"must be at most {MOST_REQUESTS}")
-    if stagger is not None:  # else they are one after the other
+    if stagger is not None and config.target is None:  # else they are one after the other
         _check_connections(section, "requests", requests, context)
     if config.options["groups"] > requests:
         section.problem("groups", "must be at most as many as there are requests")
@@ -130,10 +135,21 @@ DOWNLOAD = Kind(
         Option(
             "parallel-circuits", _is_one, "one", "over one circuit, or over one for each of them", "one_circuit"
         ),
+        *TARGET,
     ),
     checks=(_check_parallel, _check_optimistic),
-    highlights=("OPTIMISTIC", "PARALLEL", "THROUGHPUT", "JAIN", "HSRENDJOINED", "FRESHDESCRIPTOR"),
+    highlights=(
+        "OPTIMISTIC",
+        "PARALLEL",
+        "THROUGHPUT",
+        "JAIN",
+        "REDIRECTEDTO",
+        "TLSDONE",
+        "HSRENDJOINED",
+        "FRESHDESCRIPTOR",
+    ),
     is_timed=True,
+    has_target=True,
     is_archived=True,
 )
 
@@ -167,10 +183,12 @@ SERIES = Kind(
         Option("requests", positive(whole_number), "10", "how many requests"),
         Option("groups", positive(whole_number), "1", "in how many isolation groups, in turn"),
         Option("stagger", parse_duration, None, "seconds from one to the next; not given: one after the other"),
+        *TARGET,
     ),
     checks=(_check_series,),
     highlights=("REQUESTSOK", "CIRCUITS", "REUSED", "CIRCUITWAITMEDIAN", "FAILURES"),
     parts=(REQUEST,),
+    has_target=True,
 )
 
 RTT = Kind(

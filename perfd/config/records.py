@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from perfd.config.target import TargetConfig
 from perfd.config.testnet import TestnetConfig
 from perfd.config.values import Address, Arm, GuardPolicy, SOCKSAddress
 
@@ -95,6 +96,7 @@ class ExperimentConfig:
     fresh_descriptor: bool = False
     options: Mapping[str, Any] = EMPTY
     """Those of its kind, by ``Option.attribute``: what a run of it is made with."""
+    target: TargetConfig | None = None  # what is fetched from elsewhere
 
     @property
     def browsers(self) -> tuple[str, ...]:
@@ -104,8 +106,8 @@ class ExperimentConfig:
 
     @property
     def url(self) -> str | None:
-        """A page elsewhere, which is loaded instead of anything from our own server."""
-        url: str | None = self.options.get("url")
+        """What is elsewhere, and is loaded instead of anything from our own server."""
+        url: str | None = self.options.get("url") if self.target is None else self.target.url
         return url
 
 
@@ -157,6 +159,7 @@ class Config:
     archive: bool
     user: str | None  # whom a daemon that root starts becomes
     group: str | None
+    contact: str | None  # how the operators of other servers reach ours; it is sent to them
     server: ServerConfig
     tors: tuple[TorConfig, ...]
     browsers: tuple[BrowserConfig, ...]

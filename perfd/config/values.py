@@ -221,6 +221,13 @@ def nonempty(text: str) -> str:
     return text
 
 
+def contact(text: str) -> str:
+    """How to reach an operator: a mail or web address, as it stands in requests."""
+    if not re.fullmatch(r"[\x21-\x27\x2a-\x7e]{1,200}", text):
+        raise ValueError(f"{text!r} is not one word, such as a mail address or https://example.org/perfd")
+    return text
+
+
 def whole_number(text: str) -> int:
     """A number of things."""
     if not text.isascii() or not text.isdigit() or len(text) > 9:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import attrs
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -49,6 +49,12 @@ class Metrics:
         self._complete = self._histogram(
             "perfd_complete_seconds", "From START to the last byte of the payload, of successes."
         )
+        self._certificate = Gauge(
+            "perfd_certificate_end_timestamp_seconds",
+            "When the certificate of a server that is measured with TLS is not valid any more, as last seen.",
+            VARIANT,
+            registry=self._registry,
+        )
         self._states = _States(source, version, pending)
         self._registry.register(self._states)
 
@@ -86,6 +92,8 @@ class Metrics:
         self._measurements.labels(*labels, m.outcome.value).inc(m.slots)
         if m.outcome is Outcome.SKIPPED:
             self._skipped.labels(*labels, m.errorcode or "").inc(m.slots)
+        if isinstance(certificate_end := m.extra.get("CERTIFICATEEND"), float):
+            self._certificate.labels(*labels).set(certificate_end)
         if m.outcome is not Outcome.OK or not kind_of(m.type).is_timed:
             return
         for histogram, end in ((self._first_byte, m.dataresponse), (self._complete, m.datacomplete)):

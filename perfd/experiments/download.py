@@ -1,11 +1,11 @@
-"""``type = download``: fetch SIZE random bytes back from our own server through a tor."""
+"""``type = download``: fetch SIZE random bytes back from our own server through a tor, or a URL from elsewhere."""
 
 from __future__ import annotations
 
 import attrs
 
 from perfd.experiments.run import Extra, Record, Run, Setup
-from perfd.experiments.transfer import Transfer
+from perfd.experiments.visit import make_transfer
 from perfd.record import EMPTY, Outcome
 
 
@@ -19,7 +19,7 @@ class DownloadRun(Run):
         self._optimistic = optimistic
 
     async def exchange(self) -> bool:
-        self._transfer = Transfer(self.setup, self.id, self.user, optimistic=self._optimistic)
+        self._transfer = make_transfer(self.setup, self.id, self.user, optimistic=self._optimistic)
         exchange = await self._transfer.fetch(self.setup.size, self.setup.timeout)
         return exchange.outcome is not Outcome.CANCELLED
 

@@ -15,6 +15,7 @@ import attrs
 from perfd.clock import stamped_by
 from perfd.experiments.run import STAMPS, Extra, Record, Run, Setup, together
 from perfd.experiments.transfer import Transfer
+from perfd.experiments.visit import Visit, make_transfer
 from perfd.record import EMPTY, Measurement, Outcome
 
 FIRSTS = ("start", "socket", "connect", "negotiate", "request", "response", "datarequest", "dataresponse")
@@ -55,11 +56,11 @@ class ParallelRun(Run):
             extra[STAMPS] = by
         self.record(attrs.evolve(combined(parts), id=self.id, extra=extra))
 
-    def _transfer(self, number: int) -> Transfer:
+    def _transfer(self, number: int) -> Transfer | Visit:
         user = self.user
         if not self._one_circuit:
             user += f"-{number}"
-        return Transfer(self.setup, f"{self.id}-{number}", user, optimistic=self._optimistic)
+        return make_transfer(self.setup, f"{self.id}-{number}", user, optimistic=self._optimistic)
 
 
 def combined(parts: Sequence[Measurement]) -> Measurement:

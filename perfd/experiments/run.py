@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError, DeferredLock, FirstError, ens
 from twisted.internet.interfaces import IReactorTime
 
 from perfd.clock import Clock
+from perfd.experiments.target import Target
 from perfd.experiments.ways import WayIn
 from perfd.interfaces import HoldUps, ServerStamps, WayToServer
 from perfd.record import EMPTY, Error, Measurement, Outcome, new_id
@@ -42,6 +43,7 @@ class Setup:
     links: Callable[[], str | None] = lambda: None  # what the private network's links are like now
     source_address: str | None  # this machine's public IP address, if that is known
     server: WayToServer
+    target: Target | None = None  # what is measured elsewhere; ``server`` is where that is
     size: int
     timeout: float
     fresh_circuits: bool = True

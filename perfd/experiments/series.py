@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 
 from perfd.experiments.run import Extra, Record, Run, Setup, together
 from perfd.experiments.transfer import Transfer
+from perfd.experiments.visit import Visit, make_transfer
 from perfd.record import EMPTY, REQUEST, Attach, Error, Measurement, Outcome
 from perfd.tor.events.join import Joined
 
@@ -43,7 +44,7 @@ class SeriesRun(Run):
         self._requests = requests
         self._groups = groups
         self._stagger = stagger
-        self._transfers: dict[int, Transfer] = {}
+        self._transfers: dict[int, Transfer | Visit] = {}
         self._parts: dict[
             int, Deferred[Measurement]
         ] = {}  # records, which are given out as soon as they are complete
@@ -82,7 +83,7 @@ class SeriesRun(Run):
         if remaining <= 0:
             return
         user = f"{self.user}-g{number % self._groups}"
-        self._transfers[number] = transfer = Transfer(self.setup, f"{self.id}-{number:04}", user)
+        self._transfers[number] = transfer = make_transfer(self.setup, f"{self.id}-{number:04}", user)
         exchange = await transfer.fetch(self.setup.size, remaining)
         if exchange.outcome is Outcome.CANCELLED:
             self._stopped = True
@@ -96,6 +97,8 @@ class SeriesRun(Run):
 
     async def _result(self, number: int) -> Measurement:
         extra: dict[str, Any] = {"SERIES": self.id, "REQUESTNUMBER": number, "GROUP": number % self._groups}
+        if self.setup.target is not None:
+            extra |= self.setup.target.keys
         transfer = self._transfers.get(number)
         if transfer is None:  # its time never came, and still it has a record
             return attrs.evolve(

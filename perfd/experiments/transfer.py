@@ -10,12 +10,15 @@ import attrs
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 
+from perfd.client.expected import Expected
 from perfd.client.fetch import Exchange, fetch, get_request
 from perfd.clock import Timeline, stamped_by
 from perfd.experiments.run import STAMPS, Extra, Setup
-from perfd.experiments.ways import NoTor
-from perfd.interfaces import ServerTimes, WayToServer
+from perfd.experiments.target import Request
+from perfd.experiments.ways import NoTor, authority
+from perfd.interfaces import ServerTimes
 from perfd.record import EMPTY, Measurement, Outcome, new_id, phase_times
+from perfd.socks.tls import TLSWrapClientEndpoint
 from perfd.tor.events.join import UNANNOUNCED, Join, Joined, error_fields, is_vague, tor_fields
 
 
@@ -23,9 +26,18 @@ class Transfer:
     """One request over a connection of its own: its stamps, how it ended, and what tor tells about it.
 
     ``measurement`` is the id under which the server and the tor know it; ``user`` the name of its isolation.
+    ``foreign`` is a request to somebody else's server, which hears nothing of the id.
     """
 
-    def __init__(self, setup: Setup, measurement: str, user: str, *, optimistic: bool = False) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        measurement: str,
+        user: str,
+        *,
+        optimistic: bool = False,
+        foreign: Request | None = None,
+    ) -> None:
         self.setup = setup
         self.measurement = measurement
         self.timeline = Timeline(setup.clock)
@@ -33,7 +45,9 @@ class Transfer:
         self.held_up: Extra = EMPTY
         self.joined: Joined | None = None
         self.served: ServerTimes | None = None  # what our server stamped, once it was asked
-        self.host, self.port = setup.server.host, setup.server.port
+        self._foreign = foreign
+        way = setup.server if foreign is None else foreign.way
+        self.host, self.port = way.host, way.port
         self._begun = setup.begun(measurement, None)
         # The id of a part can be told from that of another one, and the far end of Tor sees it: so it gets a name
         # that cannot be guessed.
@@ -45,9 +59,10 @@ class Transfer:
         self._end: float | None = None
 
     def begin(self) -> IStreamClientEndpoint:
-        """The way to our server, to be connected once; the server looks out for the request from now on."""
-        self.setup.stamps.expect(self._token)
-        return self.setup.tor.endpoint(
+        """The way to the server, to be connected once; ours looks out for the request from now on."""
+        if self._foreign is None:
+            self.setup.stamps.expect(self._token)
+        endpoint = self.setup.tor.endpoint(
             self.host,
             self.port,
             self._user,
@@ -55,6 +70,9 @@ class Transfer:
             connected=self._connected,
             optimistic=self._optimistic,
         )
+        if self._foreign is None or self._foreign.tls is None:
+            return endpoint
+        return TLSWrapClientEndpoint(self._foreign.tls, endpoint, self.setup.reactor)
 
     def end(self, exchange: Exchange) -> Exchange:
         """What was done over the connection is over."""
@@ -81,10 +99,24 @@ class Transfer:
             await fetch(reactor, endpoint, request, expect=size, timeline=self.timeline, timeout=timeout)
         )
 
+    async def fetch_foreign(self, expected: Expected, timeout: float) -> Exchange:
+        """Make the request to somebody else's server, within ``timeout`` seconds."""
+        assert self._foreign is not None
+        exchange = await fetch(
+            self.setup.reactor,
+            self.begin(),
+            self._foreign.head,
+            expect=expected,
+            timeline=self.timeline,
+            timeout=timeout,
+            tls=self._foreign.tls,
+        )
+        return self.end(exchange)
+
     async def result(self, slot: float | None) -> Measurement:
         """All that is known of it. Waits a little for tor's last words.
 
-        ``extra`` holds STAMPS, and what tor tells about the way to an onion service.
+        ``extra`` holds STAMPS, what was agreed on for TLS, and what tor tells about the way to an onion service.
         """
         exchange = self.exchange
         assert exchange is not None
@@ -106,7 +138,7 @@ class Transfer:
             serverrequest=self._epoch(served.request),
             serverresponse=self._epoch(served.response),
             servercomplete=self._epoch(served.complete),
-            extra=_stamps(exchange, served),
+            extra={**_stamps(exchange, served), **self._tls_keys(exchange)},
         )
         return found if joined is None else self._as_tor_tells(found, joined)
 
@@ -148,6 +180,19 @@ class Transfer:
         except CancelledError:
             return None  # Perfd stops, and the measurement itself is complete
 
+    def _tls_keys(self, exchange: Exchange) -> Extra:
+        session = exchange.session
+        if session is None:
+            return EMPTY
+        keys = {
+            "TLSSTART": self._epoch(session.begun),
+            "TLSDONE": self._epoch(session.done),
+            "TLSVERSION": session.version,
+            "TLSCIPHER": session.cipher,
+            "CERTIFICATEEND": session.certificate_end,
+        }
+        return {key: value for key, value in keys.items() if value is not None}
+
     def _epoch(self, stamp: float | None) -> float | None:
         return None if stamp is None else self.timeline.anchor.epoch(stamp)
 
@@ -156,12 +201,6 @@ def _stamps(exchange: Exchange, served: ServerTimes) -> Extra:
     """STAMPS: by whom the arrivals at both ends were stamped, as far as there were any."""
     by = stamped_by([exchange.exact, None if served.request is None else served.exact])
     return EMPTY if by is None else {STAMPS: by}
-
-
-def authority(server: WayToServer) -> str:
-    """A server as the Host header and URLs name it."""
-    host = f"[{server.host}]" if ":" in server.host else server.host
-    return f"{host}:{server.port}"
 
 
 def _progress(exchange: Exchange) -> dict[str, Any]:

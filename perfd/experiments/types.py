@@ -15,6 +15,7 @@ from perfd.experiments.series import SeriesRun
 from perfd.experiments.upload import UploadRun
 from perfd.experiments.ways import NoTor
 from perfd.proxy import MeasuringProxy
+from perfd.record import EMPTY
 
 Make = Callable[[ExperimentConfig, Setup], TorExperiment]
 """Makes what runs the experiment of a configuration."""
@@ -48,11 +49,11 @@ def make_page_load(
 def make_downloads(config: ExperimentConfig, setup: Setup) -> TorExperiment:
     """What runs the downloads of ``config``: in pairs, in parallel, or as they come."""
     ways = (None,) if isinstance(setup.tor, NoTor) else _ways(config)  # without Tor there is nothing to save
-    return TorExperiment(setup, [_downloads(config, optimistic) for optimistic in ways])
+    return TorExperiment(setup, [_downloads(config, setup, optimistic) for optimistic in ways])
 
 
-def _downloads(config: ExperimentConfig, optimistic: bool | None) -> Alternative:
-    known = _optimistic(optimistic)
+def _downloads(config: ExperimentConfig, setup: Setup, optimistic: bool | None) -> Alternative:
+    known = {**_target(setup), **_optimistic(optimistic)}
     streams, one_circuit = config.options["streams"], config.options["one_circuit"]
     if streams == 1:
         return Alternative(partial(DownloadRun, optimistic=bool(optimistic)), known)
@@ -73,9 +74,14 @@ def _optimistic(optimistic: bool | None) -> dict[str, int]:
     return {} if optimistic is None else {"OPTIMISTIC": int(optimistic)}
 
 
+def _target(setup: Setup) -> Extra:
+    """What a record says about a target elsewhere."""
+    return EMPTY if setup.target is None else setup.target.keys
+
+
 def runs_of(run: Callable[..., Run]) -> Make:
     """For a kind whose ``run`` takes just the options of the kind."""
-    return lambda config, setup: TorExperiment(setup, [Alternative(partial(run, **config.options))])
+    return lambda config, setup: TorExperiment(setup, [Alternative(partial(run, **config.options), _target(setup))])
 
 
 MAKERS: dict[str, Make] = {

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from perfd.clock import Phase, Timeline
 from perfd.config.records import NO_TOR
-from perfd.interfaces import Tor
+from perfd.interfaces import Tor, WayToServer
 from perfd.record import Error
 from perfd.socks import Hooks
 from perfd.tor.events.listener import ControlEvents
@@ -200,7 +200,7 @@ class OnionAddress:
 
 @attrs.frozen
 class Elsewhere:
-    """In the place of a way to our server, for pages that are not ours."""
+    """In the place of a way to our server, for what is not ours."""
 
     name: str = attrs.field(default="url", init=False)
     not_ready: None = attrs.field(default=None, init=False)
@@ -209,6 +209,15 @@ class Elsewhere:
 
 
 def elsewhere(url: str) -> Elsewhere:
-    """Where the page ``url`` is."""
+    """Where ``url`` is; its host as DNS has names."""
     parts = urlsplit(url)
-    return Elsewhere(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+    host = parts.hostname or ""
+    if ":" not in host and not host.isascii():
+        host = host.encode("idna").decode("ascii")
+    return Elsewhere(host, parts.port or (443 if parts.scheme == "https" else 80))
+
+
+def authority(server: WayToServer) -> str:
+    """A server as the Host header and URLs name it."""
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return f"{host}:{server.port}"

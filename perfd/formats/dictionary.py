@@ -58,6 +58,15 @@ HSRENDJOINED time - the service came to the rendezvous point
 HSINTROS int - circuits to introduction points that were tried
 HSRENDS int - circuits to rendezvous points that were tried
 FRESHDESCRIPTOR bool - tor had forgotten its descriptors before
+URL text - what was fetched from elsewhere, as configured
+METHOD text - HEAD, if that was the method
+REDIRECTS int - redirects that were followed
+REDIRECTED time - the request began to which the last of them led
+TLSSTART time - the TLS handshake began
+TLSDONE time - it was over, and the server's certificate accepted
+TLSVERSION text - the version of TLS that was agreed on
+TLSCIPHER text - the cipher suite
+CERTIFICATEEND time - the end of the certificate's validity
 UPLOADBYTES int B bytes of the body that the server received
 UPLOADFIRST time - the server read the first byte of the body
 UPLOADLAST time - the server read the last byte of the body

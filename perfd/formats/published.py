@@ -19,8 +19,10 @@ TOO_LARGE = "runs of 2 GiB and more"
 
 
 def is_plain(measurement: Measurement) -> bool:
-    """Whether it was a single download through Tor: not in parallel, not with optimistic data."""
-    if not kind_of(measurement.type).is_archived or measurement.tor == "none":
+    """Whether it was a single download through Tor: from our own server, not in parallel, not with
+    optimistic data.
+    """
+    if not kind_of(measurement.type).is_archived or measurement.tor == "none" or "URL" in measurement.extra:
         return False
     return "PARALLEL" not in measurement.extra and measurement.extra.get("OPTIMISTIC") != 1
 

@@ -6,13 +6,16 @@ from perfd.record import DECILES, PARTIALS
 
 
 class Marks:
-    """When each DATAPERCn and PARTIALn of ``expect`` bytes was reached, as monotonic stamps."""
+    """When each DATAPERCn and PARTIALn of ``expect`` bytes was reached, as monotonic stamps.
 
-    def __init__(self, expect: int) -> None:
+    ``expect`` None: nobody knows how many there will be, so there is no DATAPERCn.
+    """
+
+    def __init__(self, expect: int | None) -> None:
         self.dataperc: dict[int, float] = {}
         self.partial: dict[int, float] = {}
         steps = [(max(1, -(-expect * n // 100)), self.dataperc, n) for n in DECILES if expect]
-        steps += [(n, self.partial, n) for n in PARTIALS if n <= expect]
+        steps += [(n, self.partial, n) for n in PARTIALS if expect is None or n <= expect]
         self._steps = sorted(steps, key=lambda step: step[0], reverse=True)
 
     def reached(self, payload: int, stamp: float) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from perfd.config import Config, ConfigError, ExperimentConfig, load_config, parse_config
 from perfd.config.kinds import KINDS
+from perfd.config.target import TARGET, TargetConfig
 from perfd.config.values import Address, socks_address
 from tests.support.places import CHECKOUT
 
@@ -221,9 +222,14 @@ def defaults(kind: str, **changes: Any) -> ExperimentConfig:
     own: dict[str, Any] = {
         option.attribute: None if option.default is None else option.read(option.default)
         for option in KINDS[kind].options
-        if option.name != "size"
+        if option.name != "size" and option not in (TARGET if KINDS[kind].has_target else ())
     }
-    assert set(changes) <= set(values) | own.keys() | {"fresh_circuits", "skip_until_cbt", "fresh_descriptor"}
+    assert set(changes) <= set(values) | own.keys() | {
+        "fresh_circuits",
+        "skip_until_cbt",
+        "fresh_descriptor",
+        "target",
+    }
     options = {name: changes.pop(name, value) for name, value in own.items()}
     return ExperimentConfig(name="a", type=kind, **values | changes, options=options)
 
@@ -271,6 +277,27 @@ def defaults(kind: str, **changes: Any) -> ExperimentConfig:
             ),
         ),
         ("type = pageload\npage = heavy", defaults("pageload", size=0, page="heavy")),
+        ("url = http://a/b", defaults("download", size=0, target=TargetConfig(url="http://a/b"))),
+        (
+            f"type = series\nurl = https://{'a' * 56}.onion/\nsize = 1 KiB\nfresh-descriptor = yes\nredirects = 3\n"
+            f"expect-status = 200, 206\nexpect-digest = sha256:{'AB' * 32}\nsize-limit = 2 KiB\ninsecure = yes\n"
+            "pause = 5 s",
+            defaults(
+                "series",
+                size=1024,
+                fresh_descriptor=True,
+                target=TargetConfig(
+                    url=f"https://{'a' * 56}.onion/",
+                    redirects=3,
+                    statuses=(200, 206),
+                    size=1024,
+                    digest="ab" * 32,
+                    size_limit=2048,
+                    insecure=True,
+                    pause=5.0,
+                ),
+            ),
+        ),
     ],
 )
 def test_experiments(text: str, expected: ExperimentConfig) -> None:
@@ -339,7 +366,27 @@ def test_experiments(text: str, expected: ExperimentConfig) -> None:
         ("type = series\nexpect-continue = yes", "expect-continue: only used with type = upload"),
         ("rate = 3", "rate: only used with type = rtt"),
         ("duration = 3 s", "duration: only used with type = rtt"),
-        ("url = http://a/", "url: only used with type = pageload"),
+        ("type = upload\nurl = http://a/", "url: only used with type = download or series or pageload"),
+        ("method = HEAD", "method: only used with url"),
+        ("redirects = 2", "redirects: only used with url"),
+        ("url = http://a/\nmethod = POST", "method: 'POST' is not one of GET, HEAD"),
+        ("url = ftp://a/", "url: 'ftp://a/' is not an address like https://example.org/"),
+        ("url = http://me:secret@a/", "url: user names and passwords are not taken here"),
+        ("url = http://short.onion/", "url: short.onion is no address of a v3 onion service"),
+        ("url = http://a/\nredirects = 21", "redirects: must be at most 20"),
+        ("url = http://a/\nexpect-status = 200, ok", "expect-status: '200, ok' is not a list of statuses"),
+        ("url = http://a/\nexpect-status = 100", "expect-status: '100' is not a list of statuses"),
+        ("url = http://a/\nexpect-digest = 12ab", "expect-digest: '12ab' is not a SHA-256"),
+        (f"url = http://a/\nmethod = HEAD\nexpect-digest = {'0' * 64}", "expect-digest: there is no payload"),
+        ("url = http://a/\nserver = public", "server: cannot be given together with url"),
+        ("url = http://a/\nsize = 65 MiB", "size: larger than size-limit"),
+        ("url = http://a/\ninterval = 9 s", "interval: must be at least 10 s with url"),
+        ("url = http://a/\nparallel = 2", "parallel: with url it needs pause = 0 s"),
+        (
+            "url = http://a/\nfresh-descriptor = yes",
+            "fresh-descriptor: only used with server = onion, or with the url",
+        ),
+        (f"url = http://{'a' * 56}.onion/\ntor = none", "tor: an onion service cannot be reached with tor = none"),
         ("type = pageload\nsize = 1 KiB", "size: only used with type = download or upload or series or rtt"),
         ("paralel = 3", "paralel: unknown option; did you mean 'parallel'?"),
     ],

@@ -18,7 +18,14 @@ from tests.support.strategies import typical
 from tests.support.tors import SomeTor
 from tests.support.web_client import SiteTestCase, get
 
-WAY = {"experiment": "download-50k", "tor": "default", "server": "public", "browser": "", "optimistic": ""}
+WAY = {
+    "experiment": "download-50k",
+    "tor": "default",
+    "server": "public",
+    "browser": "",
+    "optimistic": "",
+    "url": "",
+}
 """The labels of a typical measurement."""
 
 
@@ -106,6 +113,15 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(self.value("perfd_first_byte_seconds_bucket", **WAY, le="0.2"), 0)
         self.assertEqual(self.value("perfd_first_byte_seconds_bucket", **WAY, le="0.3"), 2)
         self.assertEqual(self.value("perfd_complete_seconds_sum", **WAY), 4)
+
+    def test_certificates(self) -> None:
+        """The end of the certificate of each target, as it was seen last; none where there is none."""
+        self.metrics.record(typical())
+        for end in (1.7e9, 1.8e9):
+            self.metrics.record(typical(extra={"URL": "https://a/", "CERTIFICATEEND": end}, outcome=Outcome.FAILED))
+        name = "perfd_certificate_end_timestamp_seconds"
+        self.assertEqual(self.value(name, **WAY | {"url": "https://a/"}), 1.8e9)
+        self.assertIsNone(self.value(name, **WAY))
 
     def test_types(self) -> None:
         """Types whose durations are configured have no histograms, whether watched or recorded."""

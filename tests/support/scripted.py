@@ -21,8 +21,9 @@ from perfd.clock import Clock, Phase, Timeline
 from perfd.config import parse_config
 from perfd.daemon.sinks import MemorySink
 from perfd.experiments.run import Setup, TorExperiment
+from perfd.experiments.target import Targets
 from perfd.experiments.types import make_experiment
-from perfd.experiments.ways import NoWay
+from perfd.experiments.ways import NoWay, elsewhere
 from perfd.record import Attach, Measurement, Stream
 from perfd.tor.events.join import Joined
 from perfd.web.stamps import ServerStamps
@@ -63,6 +64,7 @@ class Connection:
         self.protocol: Any = None
         self._timeline = timeline
         self._connected = connected
+        self.place: tuple[str, int] | None = None  # where it leads
         self._connecting: Deferred[Any] = Deferred(self._cancel)
 
     def connect(self, factory: IProtocolFactory) -> Deferred[Any]:
@@ -88,7 +90,11 @@ class Connection:
 
     def respond(self, size: int) -> None:
         """The whole response to a download of ``size`` bytes."""
-        self.receive(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        self.respond_with(bytes(size))
+
+    def respond_with(self, payload: bytes) -> None:
+        """The whole response with a payload."""
+        self.receive(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(payload) + payload)
 
     def lose(self, reason: Exception | None = None) -> None:
         self.protocol.connectionLost(Failure(reason or ConnectionDone()))
@@ -163,6 +169,7 @@ class ScriptedTor:
             return NoWay(self.not_ready or "tor default was lost")
         connection = Connection(len(self.connections), user, timeline, connected, optimistic=optimistic)
         connection.events = self.events
+        connection.place = (host, port)
         self.connections.append(connection)
         return connection
 
@@ -206,6 +213,7 @@ class Bench:
         self.stamps = ServerStamps(self.reactor.seconds)
         self.parts = MemorySink()
         self.hold_ups = ScriptedHoldUps()
+        self.targets = Targets(self.reactor, self.clock)
 
     def setup(self, **changes: Any) -> Setup:
         values: dict[str, Any] = {
@@ -229,7 +237,12 @@ class Bench:
         """The experiment that perfd.conf would give with ``options``."""
         text = f"[perfd]\nnetwork = socks\n[experiment:x]\n{options}"
         (config,) = parse_config(text, Path("perfd.conf")).experiments
-        values = {"type": config.type, "size": config.size, "timeout": config.timeout}
+        values: dict[str, Any] = {"type": config.type, "size": config.size, "timeout": config.timeout}
+        if config.url is not None:
+            values |= {
+                "server": elsewhere(config.url),
+                "target": self.targets.target(config.target, "me@example.org"),
+            }
         return make_experiment(config, self.setup(**{**values, **changes}))
 
     def run(self, experiment: Any, slot: float | None = None) -> Deferred[Measurement]:

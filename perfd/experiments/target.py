@@ -1,0 +1,114 @@
+"""What is measured elsewhere: the requests for a URL, and how long its host is left alone between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote, urljoin, urlsplit
+
+import attrs
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from perfd import __version__
+from perfd.client.expected import Expected
+from perfd.client.fetch import request_head
+from perfd.client.tls import TLSServer, Trust
+from perfd.clock import Clock
+from perfd.config.target import TargetConfig, a_target
+from perfd.experiments.ways import Elsewhere, authority, elsewhere
+
+MOST_HOSTS = 10_000
+
+_PLAIN = "/?%:@!$&'()*+,;=~[]"
+"""What stands for itself in a path or query (RFC 3986, 3.3), what was quoted already, and what servers take."""
+
+
+class Pauses:
+    """When each host was last asked for something, by all experiments together."""
+
+    def __init__(self, reactor: IReactorTime, clock: Clock) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self._next: dict[str, float] = {}  # by when the host may be asked again, monotonic
+
+    async def wait(self, host: str, pause: float) -> None:
+        """Return when ``host`` may be asked; whoever asks next waits ``pause`` seconds more."""
+        now = self._clock.monotonic()
+        if len(self._next) > MOST_HOSTS:
+            self._next = {name: at for name, at in self._next.items() if at > now}
+        begin = max(now, self._next.get(host, now))
+        self._next[host] = begin + pause
+        if begin > now:
+            await deferLater(self._reactor, begin - now)
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """A request for one URL: the way there, its bytes, and with https whom TLS is to find."""
+
+    way: Elsewhere
+    head: bytes
+    tls: TLSServer | None
+
+
+@attrs.frozen
+class Target:
+    """What ``config`` says is to be fetched. Each request tells its operator the ``contact`` of ours."""
+
+    config: TargetConfig
+    pauses: Pauses
+    trust: Trust
+    contact: str | None = None
+
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """The keys that all records of it have."""
+        method = {} if self.config.method == "GET" else {"METHOD": self.config.method}
+        return {"URL": self.config.url, **method}
+
+    @property
+    def expected(self) -> Expected:
+        return Expected(
+            most=self.config.size_limit,
+            size=self.config.size,
+            statuses=self.config.statuses,
+            digest=self.config.digest,
+            is_head=self.config.method == "HEAD",
+        )
+
+    def request(self, url: str) -> Request:
+        """The request for ``url``, the target's own or one that redirects led to."""
+        parts, way = urlsplit(url), elsewhere(url)
+        is_default = way.port == (443 if parts.scheme == "https" else 80)
+        host = authority(way)
+        path = quote(parts.path or "/", safe=_PLAIN) + (f"?{quote(parts.query, safe=_PLAIN)}" * bool(parts.query))
+        agent = f"perfd/{__version__}" + (f" (+{self.contact})" if self.contact else "")
+        return Request(
+            way=way,
+            head=request_head(
+                self.config.method,
+                host.rpartition(":")[0] if is_default else host,
+                path,
+                {"User-Agent": agent},
+            ),
+            tls=TLSServer(way.host, self.trust) if parts.scheme == "https" else None,
+        )
+
+
+class Targets:
+    """The targets of all experiments, which leave the hosts alone together."""
+
+    def __init__(self, reactor: IReactorTime, clock: Clock) -> None:
+        self._pauses = Pauses(reactor, clock)
+        self._trusts = {insecure: Trust(insecure=insecure) for insecure in (False, True)}
+
+    def target(self, config: TargetConfig | None, contact: str | None) -> Target | None:
+        """The target of an experiment, if it has one."""
+        return None if config is None else Target(config, self._pauses, self._trusts[config.insecure], contact)
+
+
+def redirected(url: str, location: str) -> str:
+    """Where ``location`` leads from ``url`` (RFC 9110, 10.2.2). Raises ValueError if that is no web address."""
+    parts = urlsplit(urljoin(url, location))
+    path, query = quote(parts.path, safe=_PLAIN), quote(parts.query, safe=_PLAIN)
+    return a_target(parts._replace(path=path, query=query, fragment="").geturl())
