@@ -19,24 +19,16 @@ from perfd import routes
 from perfd.browser.make import make_browser
 from perfd.clock import Clock
 from perfd.config import BrowserConfig, Config, ExperimentConfig, TorConfig
-from perfd.config.records import NO_TOR
+from perfd.config.records import ELSEWHERE, NO_TOR
 from perfd.config.values import Address, GuardPolicy, SOCKSAddress
 from perfd.daemon.hold_ups import HoldUps
 from perfd.daemon.order import OrderedServices, ParallelServices, finish
 from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, MeasuredPage, NoUse
 from perfd.experiments.run import Setup, TorExperiment
-from perfd.experiments.target import Targets
+from perfd.experiments.target import Targets, is_onion, onion_clients, onion_keys
 from perfd.experiments.transfer import ip_address
 from perfd.experiments.types import make_experiment, make_page_load
-from perfd.experiments.ways import (
-    MeasuredTor,
-    NoTor,
-    OnionAddress,
-    PublicAddress,
-    WayIn,
-    authority,
-    elsewhere,
-)
+from perfd.experiments.ways import MeasuredTor, NoTor, OnionAddress, PublicAddress, WayIn, authority, elsewhere
 from perfd.instance import Instance
 from perfd.interfaces import Tor, WayToServer
 from perfd.proxy import MeasuringProxy
@@ -94,6 +86,7 @@ class Laboratory(OrderedServices):
             self._onion = self._make_onion()
         self._testnet: TestnetService | None = None
         self._ports = LocalPorts(clock)  # of all tors together
+        self._begun_with = self._all_experiments
         self._tors = self._make_tors()
         self._browsers: dict[str, MeasuredBrowser] = {}
         self._leaving: list[MeasuredBrowser] = []
@@ -129,8 +122,8 @@ class Laboratory(OrderedServices):
         return [make_experiment(config, self._setup(config, *each)) for each in product(config.tors, ways)]
 
     def _ways(self, config: ExperimentConfig) -> Sequence[WayToServer]:
-        if config.url is not None:
-            return [elsewhere(config.url)]
+        if config.servers == (ELSEWHERE,):
+            return elsewhere(config)
         return [self._servers[server] for server in config.servers]
 
     def lacks(self, config: ExperimentConfig) -> str | None:
@@ -141,6 +134,8 @@ class Laboratory(OrderedServices):
         for tor in config.tors:
             if tor != NO_TOR and tor not in self._tors:
                 return f"needs the tor {tor}, which was not launched"
+            if not onion_keys([config], tor).items() <= onion_keys(self._begun_with, tor).items():
+                return f"needs keys to onion services, which the tor {tor} was not given"
         if "onion" in config.servers and "onion" not in self._servers:
             return "needs the onion service, which was not started"
         if config.browsers and config.url is None and not self._is_page_served:
@@ -215,12 +210,12 @@ class Laboratory(OrderedServices):
             links=self._links,
             source_address=ip_address(self._config.server.public_address.host),
             server=server,
-            target=self._targets.target(config.target, self._config.contact),
+            target=self._targets.target(server, self._config.contact),
             size=config.size,
             timeout=config.timeout,
             fresh_circuits=config.fresh_circuits,
             skip_until_cbt=config.skip_until_cbt,
-            fresh_descriptor=config.fresh_descriptor and server.name != "public",
+            fresh_descriptor=config.fresh_descriptor and is_onion(server),
             tor=ways[tor],
             stamps=self._stamps,
             clock=self._clock,
@@ -328,8 +323,10 @@ class Laboratory(OrderedServices):
         service.subscribe(events.connected, events.disconnected)
         if self._publishes(tor.name):
             service.subscribe(self._onion.connected, self._onion.disconnected)
+        clients = onion_clients(self._all_experiments, tor.name)
         if self._config.server.onion_auth and self._is_onion_wanted():
-            client = OnionClient(self._onion, self._client_key, tor=tor.name)
+            clients.append(OnionClient(self._onion, self._client_key, tor=tor.name))
+        for client in clients:
             service.subscribe(client.connected, client.disconnected)
         # Guards and experiments take turns on the tor, since a change of guards ends circuits.
         turn = DeferredLock()

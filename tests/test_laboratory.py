@@ -79,6 +79,23 @@ class LaboratoryTests(SynchronousTestCase):
         self.assertIn("the onion service", self.lacks(found, "tor = a\nserver = onion") or "")
         self.assertIn("page-ports", self.lacks(found, "tor = a\ntype = pageload") or "")
 
+    def test_targets(self) -> None:
+        """An experiment runs once for each address of a list; tors get keys when they start, and not later."""
+        onions = [f"http://{letter * 56}.onion/" for letter in "ab"]
+        (self.directory / "list").write_text("# two\nhttp://example.org/x\n\n" + "\n".join(onions))
+        (self.directory / "keys").write_text(f"{'a' * 56}:descriptor:x25519:{'A' * 52}\n")
+        more = "[experiment:targets]\nurls = list\nonion-key = keys\ntor = a\nfresh-descriptor = yes\n"
+        found = self.laboratory(more)
+        runs = found.experiments(self.config(more).experiments[-1])
+        targets = [each.setup.target for each in runs if each.setup.target is not None]
+        self.assertEqual([target.config.url for target in targets], ["http://example.org/x", *onions])
+        self.assertEqual([target.config.onion_key for target in targets], [None, "A" * 43 + "=", None])
+        self.assertEqual([each.setup.fresh_descriptor for each in runs], [False, True, True])
+        known = f"tor = a\nurl = {onions[0]}\nonion-key = keys"
+        self.assertIsNone(self.lacks(found, known))
+        (self.directory / "keys").write_text(f"descriptor:x25519:{'B' * 52}\n")
+        self.assertIn("keys to onion services", self.lacks(found, known) or "")
+
     def test_has(self) -> None:
         """What is there from the start is there for others."""
         more = "[experiment:page]\ntype = pageload\ntor = a\n[experiment:onion]\nserver = onion\ntor = b\n"

@@ -181,12 +181,12 @@ class TablePrinter:
         self.measurements: list[Measurement] = []
         self.rounds = 0
         experiment = config.experiments[0]
-        servers = (
-            [way for way in experiment.servers if way != "public"] if experiment.url is None else [experiment.url]
-        )
+        urls = [experiment.url] if experiment.url is not None else [each.url for each in experiment.targets]
+        servers = urls or [way for way in experiment.servers if way != "public"]
         ways = ", ".join((*experiment.tors, *servers))
         what = f"{experiment.type} {format_size(experiment.size)}" if experiment.size else experiment.type
-        self._several = len(experiment.tors) * len(experiment.servers) * len(experiment.browsers) > 1
+        several = (experiment.tors, experiment.targets or experiment.servers, experiment.browsers)
+        self._several = any(len(each) > 1 for each in several)
         self._title = f"{rounds} x {what} over {ways}, network {config.network}"
         self._console = Console(highlight=False)
         self._live: Live | None = None
@@ -235,7 +235,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _details(m: Measurement, *, named: bool) -> str:
-    ways = [word for word in (m.tor, m.server) if word] if named else []
+    ways = [str(word) for word in (m.tor, m.extra.get("URL", m.server)) if word] if named else []
     return " ".join(filter(None, (*ways, *highlights(m), m.errorcode, m.reason)))
 
 

@@ -18,7 +18,7 @@ from perfd.comparison.metrics import COUNTED, METRICS
 
 Run = Mapping[str, Any]
 
-HELD_EQUAL = ("experiment", "type", "filesize", "server", "tor")
+HELD_EQUAL = ("experiment", "type", "filesize", "server", "URL", "tor")
 """What is the same for all runs of a stratum, unless the sets are to differ in it."""
 
 FIELDS = tuple(dict.fromkeys(("start", "outcome", *HELD_EQUAL, *(f for m in METRICS.values() for f in m.fields))))

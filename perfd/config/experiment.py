@@ -6,9 +6,9 @@ from types import MappingProxyType
 from typing import Any
 
 from perfd.config.kinds import KINDS, Context
-from perfd.config.records import NO_TOR, ExperimentConfig
+from perfd.config.records import ELSEWHERE, NO_TOR, ExperimentConfig
 from perfd.config.section import Section
-from perfd.config.target import check_target, is_onion, read_target
+from perfd.config.target import check_targets, onion_in, read_targets
 from perfd.config.values import names, one_of, positive, several_of, yes_or_no
 from perfd.units import format_duration, format_size, parse_duration
 
@@ -25,18 +25,20 @@ def read_experiment(section: Section, name: str, context: Context) -> Experiment
     options: dict[str, Any] = {
         option.attribute: section.get(option.name, option.read, option.default) for option in kind.options
     }
-    target = read_target(section, options) if kind.has_target else None
+    targets = read_targets(section, options, context.directory) if kind.has_target else ()
+    is_elsewhere = bool(targets) or options.get("url") is not None
     size = options.pop("size", 0)
+    servers = section.get("server", several_of(SERVERS), "public")
     config = ExperimentConfig(
         name=name,
         type=kind.name,
-        size=size if target is None else target.size or 0,
-        target=target,
+        size=size if not targets else targets[0].size or 0,
+        targets=targets,
         interval=interval,
         offset=section.get("offset", parse_duration, "0 s"),
         timeout=section.get("timeout", positive(parse_duration), format_duration(max(1.0, interval - 5.0))),
         tors=section.get("tor", names, "default"),
-        servers=section.get("server", several_of(SERVERS), "public"),
+        servers=(ELSEWHERE,) if is_elsewhere else servers,
         fresh_circuits=section.get("circuit", one_of(CIRCUITS), "fresh") == "fresh",
         skip_until_cbt=section.get("skip-until-cbt", yes_or_no, "no"),
         fresh_descriptor=section.get("fresh-descriptor", yes_or_no, "no"),
@@ -44,8 +46,8 @@ def read_experiment(section: Section, name: str, context: Context) -> Experiment
     )
     _check_schedule(section, config)
     _check_ways(section, config, context)
-    if target is not None:
-        check_target(section, target, interval)
+    if targets:
+        check_targets(section, targets, interval)
     elif config.size > context.max_size:
         section.problem("size", f"larger than max-size of [server], which is {format_size(context.max_size)}")
     for check in kind.checks:
@@ -72,9 +74,9 @@ def _check_schedule(section: Section, config: ExperimentConfig) -> None:
 
 def _check_ways(section: Section, config: ExperimentConfig, context: Context) -> None:
     """Whether the tors are there and lead to the servers."""
-    ours = config.url is None
-    onion = "onion" in config.servers if ours else is_onion(config.url or "")
-    if context.network == "socks" and onion and ours:
+    urls = [*(each.url for each in config.targets), *filter(None, [config.url])]
+    onion = "onion" in config.servers or any(onion_in(url) for url in urls)
+    if context.network == "socks" and "onion" in config.servers:
         section.problem("server", "there are no onion services with network = socks")
     if NO_TOR in config.tors and onion:
         section.problem("tor", "an onion service cannot be reached with tor = none")

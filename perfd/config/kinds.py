@@ -7,6 +7,7 @@ A new kind is one ``Kind`` in ``KINDS``, the module in ``perfd/experiments/`` th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 import attrs
 
@@ -32,6 +33,7 @@ class Context:
     network: str
     tors: Collection[str]
     browsers: Collection[str]
+    directory: Path  # of perfd.conf
     single_onion_tor: str | None  # the tor that can carry no measurement
 
 
@@ -70,9 +72,9 @@ class Kind:
 def _check_parallel(section: Section, config: ExperimentConfig, context: Context) -> None:
     if config.options["streams"] > MOST_STREAMS:
         section.problem("parallel", f"must be at most {MOST_STREAMS}")
-    if config.target is None:
+    if not config.targets:
         _check_connections(section, "parallel", config.options["streams"], context)
-    elif config.options["streams"] > 1 and config.target.pause:
+    elif config.options["streams"] > 1 and config.targets[0].pause:
         section.problem("parallel", "with url it needs pause = 0 s: say so only if the server's operator agrees")
 
 
@@ -91,7 +93,7 @@ def _check_series(section: Section, config: ExperimentConfig, context: Context) 
     requests, stagger = config.options["requests"], config.options["stagger"]
     if requests > MOST_REQUESTS:
         section.problem("requests", f"must be at most {MOST_REQUESTS}")
-    if stagger is not None and config.target is None:  # else they are one after the other
+    if stagger is not None and not config.targets:  # else they are one after the other
         _check_connections(section, "requests", requests, context)
     if config.options["groups"] > requests:
         section.problem("groups", "must be at most as many as there are requests")

@@ -127,6 +127,7 @@ class _Reader:
             network=network,
             tors={"default"} if network == "socks" else {tor.name for tor in tors},
             browsers={browser.name for browser in browsers},
+            directory=directory,
             single_onion_tor=server.onion_tor if server.single_onion else None,
         )
         config = Config(
@@ -341,7 +342,7 @@ class _Reader:
 
     def _check_reachable(self, config: Config) -> None:
         address = config.server.public_address
-        used = [each for each in config.experiments if "public" in each.servers and each.url is None]
+        used = [each for each in config.experiments if "public" in each.servers]
         public = not config.experiments or any(set(each.tors) != {NO_TOR} for each in used)
         if config.network == "tor" and address.is_loopback and public and not self._problems:
             self._problems.append(

@@ -15,6 +15,9 @@ from perfd.config.values import Address, Arm, GuardPolicy, SOCKSAddress
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
+ELSEWHERE = "url"
+"""In the place of a way to our server, for what is not ours."""
+
 NO_TOR = "none"
 """The name that stands for no tor at all: a direct connection, the baseline."""
 
@@ -96,7 +99,7 @@ class ExperimentConfig:
     fresh_descriptor: bool = False
     options: Mapping[str, Any] = EMPTY
     """Those of its kind, by ``Option.attribute``: what a run of it is made with."""
-    target: TargetConfig | None = None  # what is fetched from elsewhere
+    targets: tuple[TargetConfig, ...] = ()  # what is fetched from elsewhere, in turn; it is measured once for each
 
     @property
     def browsers(self) -> tuple[str, ...]:
@@ -106,8 +109,8 @@ class ExperimentConfig:
 
     @property
     def url(self) -> str | None:
-        """What is elsewhere, and is loaded instead of anything from our own server."""
-        url: str | None = self.options.get("url") if self.target is None else self.target.url
+        """A page elsewhere, which is loaded instead of anything from our own server."""
+        url: str | None = self.options.get("url")
         return url
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
 
 from perfd.config.options import Option, web_address
 from perfd.config.section import Section
-from perfd.config.values import one_of, positive, whole_number, yes_or_no
+from perfd.config.values import nonempty, one_of, positive, whole_number, yes_or_no
 from perfd.units import parse_duration, parse_size
+
+T = TypeVar("T")
 
 METHODS = ("GET", "HEAD")
 
@@ -21,8 +26,11 @@ MOST_REDIRECTS = 20
 LEAST_INTERVAL = 10.0
 """Seconds between two slots of an experiment that asks the servers of others."""
 
+MOST_TARGETS = 1000
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_ONION = re.compile(r"(?:.+\.)?[a-z2-7]{56}\.onion", re.DOTALL)
+_ONION = re.compile(r"(?:.+\.)?([a-z2-7]{56})\.onion", re.DOTALL)
+_ONION_KEY = re.compile(r"(?:([a-z2-7]{56}):)?descriptor:x25519:([A-Z2-7]{52})")
 
 
 @attrs.frozen(kw_only=True)
@@ -38,15 +46,20 @@ class TargetConfig:
     size_limit: int = 64 * 2**20
     insecure: bool = False
     pause: float = 1.0  # seconds from one request to a host to the next one
+    onion_key: str | None = attrs.field(
+        default=None, repr=False
+    )  # x25519 in base64, as ONION_CLIENT_AUTH_ADD has it
 
     @property
-    def is_onion(self) -> bool:
-        return is_onion(self.url)
+    def onion(self) -> str | None:
+        """The address of its onion service, without ``.onion``; None if it is none."""
+        return onion_in(self.url)
 
 
-def is_onion(url: str) -> bool:
-    """Whether the URL is one of a v3 onion service."""
-    return _ONION.fullmatch(urlsplit(url).hostname or "") is not None
+def onion_in(url: str) -> str | None:
+    """The address of the v3 onion service, without ``.onion``, that the URL is one of; None if it is none."""
+    match = _ONION.fullmatch(urlsplit(url).hostname or "")
+    return None if match is None else match[1]
 
 
 def a_target(text: str) -> str:
@@ -81,10 +94,47 @@ def redirects(text: str) -> int:
     return count
 
 
-URL_OPTION = Option("url", a_target, None, "a file elsewhere instead, over http or https, public or onion")
+def onion_keys(text: str) -> Mapping[str | None, str]:
+    """The keys of a file as ClientOnionAuthDir has it, in base64: by the service's address, or None for any."""
+    found: dict[str | None, str] = {}
+    for line in _lines(text):
+        match = _ONION_KEY.fullmatch(line)
+        if match is None:
+            raise ValueError("a line is not ADDRESS:descriptor:x25519:KEY")
+        found[match[1]] = base64.b64encode(base64.b32decode(match[2] + "====")).decode("ascii")
+    if not found:
+        raise ValueError("there is no key in it")
+    return found
+
+
+def urls(text: str) -> tuple[str, ...]:
+    """The URLs of a list, one a line."""
+    found = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        for url in _lines(line):
+            try:
+                found.append(a_target(url))
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from None
+    if not 0 < len(found) <= MOST_TARGETS:
+        raise ValueError(f"it has {len(found)} addresses, and must have from 1 to {MOST_TARGETS}")
+    return tuple(dict.fromkeys(found))
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines that are neither empty nor comments."""
+    lines = (line.strip() for line in text.splitlines())
+    return (line for line in lines if line and not line.startswith("#"))
+
+
+URL = Option("url", a_target, None, "a file elsewhere instead, over http or https, public or onion")
+URLS = Option("urls", nonempty, None, "a file with such addresses, one a line; the experiment runs once for each")
+ONION_KEY = Option("onion-key", nonempty, None, "with url: a file with keys to onion services, as tor has them")
 
 TARGET = (
-    URL_OPTION,
+    URL,
+    URLS,
+    ONION_KEY,
     Option("method", one_of(METHODS), "GET", "with url: GET, or HEAD, which has no payload"),
     Option("redirects", redirects, "0", "with url: how many redirects are followed"),
     Option("expect-status", statuses, "200", "with url: the statuses that are right", "statuses"),
@@ -96,25 +146,56 @@ TARGET = (
 """The options of all kinds that can fetch from elsewhere; ``size``, if it is given, is what is expected."""
 
 
-def read_target(section: Section, options: dict[str, Any]) -> TargetConfig | None:
-    """The target, of the ``options`` of an experiment, which lose what belongs to it; None: our own server."""
-    found: Mapping[str, Any] = {each.attribute: options.pop(each.attribute) for each in TARGET}
-    if found["url"] is None:
+def read_targets(section: Section, options: dict[str, Any], directory: Path) -> tuple[TargetConfig, ...]:
+    """The targets, of the ``options`` of an experiment, which lose what belongs to them; none: our own server.
+
+    Files are relative to ``directory``.
+    """
+    found: dict[str, Any] = {each.attribute: options.pop(each.attribute) for each in TARGET}
+    url, listed, key_file = (found.pop(each.attribute) for each in (URL, URLS, ONION_KEY))
+    if url is None and listed is None:
         for option in TARGET:
-            if option.name in section and option is not URL_OPTION:
+            if option.name in section and option not in (URL, URLS):
                 section.problem(option.name, "only used with url")
-        return None
+        return ()
+    if url is not None and listed is not None:
+        section.problem(URLS.name, "cannot be given together with url")
+    addresses = (url,) if url is not None else _read(section, URLS, directory / listed, urls) or ()
+    keys = {} if key_file is None else _read(section, ONION_KEY, directory / key_file, onion_keys)
     size = options["size"] if "size" in section else None
-    return TargetConfig(size=size, **found)
+    targets = [TargetConfig(url=each, size=size, **found) for each in addresses]
+    if keys is None:  # which was told
+        return tuple(targets)
+    targets = [
+        attrs.evolve(each, onion_key=keys.get(each.onion, keys.get(None))) if each.onion is not None else each
+        for each in targets
+    ]
+    if keys and all(each.onion_key is None for each in targets):
+        section.problem(ONION_KEY.name, f"{key_file!r} has no key for the onion services of url")
+    return tuple(targets)
 
 
-def check_target(section: Section, target: TargetConfig, interval: float) -> None:
-    """Whether its options go together, and are no burden to whom it belongs."""
+def _read(section: Section, option: Option, path: Path, read: Callable[[str], T]) -> T | None:
+    """What ``read`` makes of a file; None if that cannot be, which the section is told."""
+    try:
+        return read(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        section.problem(option.name, f"{path.name!r}: {getattr(error, 'strerror', None) or error}")
+        return None
+
+
+def check_targets(section: Section, targets: Sequence[TargetConfig], interval: float) -> None:
+    """Whether their options go together, and are no burden to whom they belong."""
     if "server" in section:
         section.problem("server", "cannot be given together with url")
+    target = targets[0]  # all but the addresses is the same
     if target.size is not None and target.size > target.size_limit and target.method == "GET":
         section.problem("size", "larger than size-limit")
     if target.method == "HEAD" and target.digest is not None:
         section.problem("expect-digest", "there is no payload with method = HEAD")
     if interval < LEAST_INTERVAL:
         section.problem("interval", f"must be at least {LEAST_INTERVAL:g} s with url, as the server is not ours")
+    hosts = Counter(urlsplit(each.url).hostname for each in targets)
+    most = max(hosts.values())
+    if most * target.pause > interval:
+        section.problem("pause", f"{most} addresses of one host, with the pause between them, outlast the interval")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import quote, urljoin, urlsplit
 
 import attrs
@@ -14,8 +14,11 @@ from perfd.client.expected import Expected
 from perfd.client.fetch import request_head
 from perfd.client.tls import TLSServer, Trust
 from perfd.clock import Clock
+from perfd.config.records import ELSEWHERE, ExperimentConfig
 from perfd.config.target import TargetConfig, a_target
-from perfd.experiments.ways import Elsewhere, authority, elsewhere
+from perfd.experiments.ways import Elsewhere, authority
+from perfd.interfaces import WayToServer
+from perfd.tor.onion_client import ForeignService, GivenKey, OnionClient
 
 MOST_HOSTS = 10_000
 
@@ -78,7 +81,7 @@ class Target:
 
     def request(self, url: str) -> Request:
         """The request for ``url``, the target's own or one that redirects led to."""
-        parts, way = urlsplit(url), elsewhere(url)
+        parts, way = urlsplit(url), Elsewhere.of(url)
         is_default = way.port == (443 if parts.scheme == "https" else 80)
         host = authority(way)
         path = quote(parts.path or "/", safe=_PLAIN) + (f"?{quote(parts.query, safe=_PLAIN)}" * bool(parts.query))
@@ -95,6 +98,23 @@ class Target:
         )
 
 
+def is_onion(way: WayToServer) -> bool:
+    """Whether it leads over an onion service. The address of our own is not known from the start."""
+    return way.name == "onion" or (way.name == ELSEWHERE and way.host.endswith(".onion"))
+
+
+def onion_keys(experiments: Iterable[ExperimentConfig], tor: str) -> Mapping[str, str]:
+    """The keys that ``tor`` needs for the onion services that it is to reach: in base64, by their addresses."""
+    targets = (target for each in experiments if tor in each.tors for target in each.targets)
+    return {target.onion: target.onion_key for target in targets if target.onion and target.onion_key}
+
+
+def onion_clients(experiments: Iterable[ExperimentConfig], tor: str) -> list[OnionClient]:
+    """What gives ``tor`` these keys."""
+    keys = onion_keys(experiments, tor).items()
+    return [OnionClient(ForeignService(address), GivenKey(key), tor=tor) for address, key in keys]
+
+
 class Targets:
     """The targets of all experiments, which leave the hosts alone together."""
 
@@ -102,8 +122,9 @@ class Targets:
         self._pauses = Pauses(reactor, clock)
         self._trusts = {insecure: Trust(insecure=insecure) for insecure in (False, True)}
 
-    def target(self, config: TargetConfig | None, contact: str | None) -> Target | None:
-        """The target of an experiment, if it has one."""
+    def target(self, way: WayToServer, contact: str | None) -> Target | None:
+        """The target that is reached by ``way``, if it is one that leads elsewhere."""
+        config = way.target if isinstance(way, Elsewhere) else None
         return None if config is None else Target(config, self._pauses, self._trusts[config.insecure], contact)
 
 

@@ -14,7 +14,8 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from perfd.clock import Phase, Timeline
-from perfd.config.records import NO_TOR
+from perfd.config.records import ELSEWHERE, NO_TOR, ExperimentConfig
+from perfd.config.target import TargetConfig
 from perfd.interfaces import Tor, WayToServer
 from perfd.record import Error
 from perfd.socks import Hooks
@@ -200,21 +201,29 @@ class OnionAddress:
 
 @attrs.frozen
 class Elsewhere:
-    """In the place of a way to our server, for what is not ours."""
+    """In the place of a way to our server, for what is not ours: a ``target``, or a page (None)."""
 
-    name: str = attrs.field(default="url", init=False)
+    name: str = attrs.field(default=ELSEWHERE, init=False)
     not_ready: None = attrs.field(default=None, init=False)
-    host: str
+    host: str  # as DNS has names
     port: int
+    target: TargetConfig | None = None
+
+    @classmethod
+    def of(cls, url: str, target: TargetConfig | None = None) -> Elsewhere:
+        """Where ``url`` is."""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if not host.isascii():
+            host = host.encode("idna").decode("ascii")
+        return cls(host, parts.port or (443 if parts.scheme == "https" else 80), target)
 
 
-def elsewhere(url: str) -> Elsewhere:
-    """Where ``url`` is; its host as DNS has names."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if ":" not in host and not host.isascii():
-        host = host.encode("idna").decode("ascii")
-    return Elsewhere(host, parts.port or (443 if parts.scheme == "https" else 80))
+def elsewhere(config: ExperimentConfig) -> list[Elsewhere]:
+    """Where all is that an experiment measures elsewhere."""
+    if config.url is not None:
+        return [Elsewhere.of(config.url)]
+    return [Elsewhere.of(target.url, target) for target in config.targets]
 
 
 def authority(server: WayToServer) -> str:

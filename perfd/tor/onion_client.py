@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+import attrs
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -56,10 +57,36 @@ class ClientKey:
         return X25519PrivateKey.from_private_bytes(base64.b32decode(match[1] + "===="))
 
 
+@attrs.frozen
+class GivenKey:
+    """A client's key that somebody else's service gave us."""
+
+    private: str = attrs.field(repr=False)  # base64
+
+
+class PrivateKey(Protocol):
+    """A client's key to an onion service."""
+
+    @property
+    def private(self) -> str:
+        """As ONION_CLIENT_AUTH_ADD takes it. Raises ``OnionError`` and ``OSError`` if it cannot be had."""
+
+
 class NamedService(Protocol):
     """An onion service whose address becomes known."""
 
-    def watch(self, named: Callable[[str], None]) -> None: ...
+    def watch(self, named: Callable[[str], None]) -> None:
+        """Call ``named`` with the address, without ``.onion``, as soon as that is known."""
+
+
+@attrs.frozen
+class ForeignService:
+    """An onion service that is not ours."""
+
+    address: str
+
+    def watch(self, named: Callable[[str], None]) -> None:
+        named(self.address)
 
 
 class OnionClient:
@@ -70,7 +97,7 @@ class OnionClient:
 
     _log = Logger()
 
-    def __init__(self, service: NamedService, key: ClientKey, *, tor: str) -> None:
+    def __init__(self, service: NamedService, key: PrivateKey, *, tor: str) -> None:
         self._key = key
         self._tor = tor
         self._protocol: TorControlProtocol | None = None

@@ -13,7 +13,6 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import reactor as global_reactor
@@ -30,7 +29,7 @@ from perfd.client.tls import TLSServer, Trust
 from perfd.clock import Clock, Phase, Timeline
 from perfd.record import Error, Outcome
 from perfd.socks.tls import TLSWrapClientEndpoint
-from tests.support.certificates import CERTIFICATE
+from tests.support.certificates import CERTIFICATE, pem
 
 PAYLOAD = bytes(range(250)) * 20
 DIGEST = hashlib.sha256(PAYLOAD).hexdigest()
@@ -157,7 +156,7 @@ def trusted() -> Iterator[Trust]:
     """A machine whose one authority is that of the tests' certificate."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "authorities.pem"
-        path.write_bytes(CERTIFICATE.original.to_cryptography().public_bytes(serialization.Encoding.PEM))
+        path.write_bytes(pem(CERTIFICATE))
         with patch.dict("os.environ", {"SSL_CERT_FILE": str(path)}):
             yield Trust()
 

@@ -228,7 +228,7 @@ def defaults(kind: str, **changes: Any) -> ExperimentConfig:
         "fresh_circuits",
         "skip_until_cbt",
         "fresh_descriptor",
-        "target",
+        "targets",
     }
     options = {name: changes.pop(name, value) for name, value in own.items()}
     return ExperimentConfig(name="a", type=kind, **values | changes, options=options)
@@ -268,6 +268,7 @@ def defaults(kind: str, **changes: Any) -> ExperimentConfig:
             defaults(
                 "pageload",
                 size=0,
+                servers=("url",),
                 url="https://example.org/a?b",
                 browsers=("default", "tb"),
                 quiet=5.0,
@@ -277,7 +278,10 @@ def defaults(kind: str, **changes: Any) -> ExperimentConfig:
             ),
         ),
         ("type = pageload\npage = heavy", defaults("pageload", size=0, page="heavy")),
-        ("url = http://a/b", defaults("download", size=0, target=TargetConfig(url="http://a/b"))),
+        (
+            "url = http://a/b",
+            defaults("download", size=0, servers=("url",), targets=(TargetConfig(url="http://a/b"),)),
+        ),
         (
             f"type = series\nurl = https://{'a' * 56}.onion/\nsize = 1 KiB\nfresh-descriptor = yes\nredirects = 3\n"
             f"expect-status = 200, 206\nexpect-digest = sha256:{'AB' * 32}\nsize-limit = 2 KiB\ninsecure = yes\n"
@@ -286,15 +290,18 @@ def defaults(kind: str, **changes: Any) -> ExperimentConfig:
                 "series",
                 size=1024,
                 fresh_descriptor=True,
-                target=TargetConfig(
-                    url=f"https://{'a' * 56}.onion/",
-                    redirects=3,
-                    statuses=(200, 206),
-                    size=1024,
-                    digest="ab" * 32,
-                    size_limit=2048,
-                    insecure=True,
-                    pause=5.0,
+                servers=("url",),
+                targets=(
+                    TargetConfig(
+                        url=f"https://{'a' * 56}.onion/",
+                        redirects=3,
+                        statuses=(200, 206),
+                        size=1024,
+                        digest="ab" * 32,
+                        size_limit=2048,
+                        insecure=True,
+                        pause=5.0,
+                    ),
                 ),
             ),
         ),
@@ -369,6 +376,9 @@ def test_experiments(text: str, expected: ExperimentConfig) -> None:
         ("type = upload\nurl = http://a/", "url: only used with type = download or series or pageload"),
         ("method = HEAD", "method: only used with url"),
         ("redirects = 2", "redirects: only used with url"),
+        ("onion-key = x", "onion-key: only used with url"),
+        ("urls = none.txt", "urls: 'none.txt': No such file or directory"),
+        ("url = http://a/\nonion-key = none", "onion-key: 'none': No such file or directory"),
         ("url = http://a/\nmethod = POST", "method: 'POST' is not one of GET, HEAD"),
         ("url = ftp://a/", "url: 'ftp://a/' is not an address like https://example.org/"),
         ("url = http://me:secret@a/", "url: user names and passwords are not taken here"),

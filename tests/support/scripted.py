@@ -238,11 +238,8 @@ class Bench:
         text = f"[perfd]\nnetwork = socks\n[experiment:x]\n{options}"
         (config,) = parse_config(text, Path("perfd.conf")).experiments
         values: dict[str, Any] = {"type": config.type, "size": config.size, "timeout": config.timeout}
-        if config.url is not None:
-            values |= {
-                "server": elsewhere(config.url),
-                "target": self.targets.target(config.target, "me@example.org"),
-            }
+        for way in elsewhere(config):
+            values |= {"server": way, "target": self.targets.target(way, "me@example.org")}
         return make_experiment(config, self.setup(**{**values, **changes}))
 
     def run(self, experiment: Any, slot: float | None = None) -> Deferred[Measurement]:
