@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import attrs
 
@@ -27,6 +27,11 @@ LEAST_INTERVAL = 10.0
 """Seconds between two slots of an experiment that asks the servers of others."""
 
 MOST_TARGETS = 1000
+
+LONGEST_URL = 500
+
+_PLAIN = "/?%:@!$&'()*+,;=~[]"
+"""What stands for itself in a path or query (RFC 3986, 3.3), what was quoted already, and what servers take."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ONION = re.compile(r"(?:.+\.)?([a-z2-7]{56})\.onion", re.DOTALL)
@@ -62,12 +67,20 @@ def onion_in(url: str) -> str | None:
     return None if match is None else match[1]
 
 
-def a_target(text: str) -> str:
-    """The URL of something to fetch. Raises ValueError."""
-    host = (urlsplit(web_address(text)).hostname or "").removesuffix(".")
+def a_target(text: str, longest: int = LONGEST_URL) -> str:
+    """The URL of something to fetch, as requests have it: in ASCII, and without a fragment. Raises ValueError."""
+    parts = urlsplit(web_address(text))
+    host = (parts.hostname or "").removesuffix(".")
     if host.endswith(".onion") and not _ONION.fullmatch(host):
         raise ValueError(f"{host} is no address of a v3 onion service: they have 56 letters and digits")
-    return text
+    netloc = parts.netloc
+    if not netloc.isascii():
+        netloc = host.encode("idna").decode("ascii") + (f":{parts.port}" if parts.port else "")
+    path, query = quote(parts.path, safe=_PLAIN), quote(parts.query, safe=_PLAIN)
+    url = parts._replace(netloc=netloc, path=path, query=query, fragment="").geturl()
+    if len(url) > longest:
+        raise ValueError(f"must have at most {longest} characters")
+    return url
 
 
 def a_digest(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
@@ -22,8 +22,7 @@ from perfd.tor.onion_client import ForeignService, GivenKey, OnionClient
 
 MOST_HOSTS = 10_000
 
-_PLAIN = "/?%:@!$&'()*+,;=~[]"
-"""What stands for itself in a path or query (RFC 3986, 3.3), what was quoted already, and what servers take."""
+LONGEST_REDIRECT = 4000  # characters of an address
 
 
 class Pauses:
@@ -84,7 +83,7 @@ class Target:
         parts, way = urlsplit(url), Elsewhere.of(url)
         is_default = way.port == (443 if parts.scheme == "https" else 80)
         host = authority(way)
-        path = quote(parts.path or "/", safe=_PLAIN) + (f"?{quote(parts.query, safe=_PLAIN)}" * bool(parts.query))
+        path = (parts.path or "/") + f"?{parts.query}" * bool(parts.query)
         agent = f"perfd/{__version__}" + (f" (+{self.contact})" if self.contact else "")
         return Request(
             way=way,
@@ -130,6 +129,4 @@ class Targets:
 
 def redirected(url: str, location: str) -> str:
     """Where ``location`` leads from ``url`` (RFC 9110, 10.2.2). Raises ValueError if that is no web address."""
-    parts = urlsplit(urljoin(url, location))
-    path, query = quote(parts.path, safe=_PLAIN), quote(parts.query, safe=_PLAIN)
-    return a_target(parts._replace(path=path, query=query, fragment="").geturl())
+    return a_target(urljoin(url, location.replace(" ", "%20")), LONGEST_REDIRECT)

@@ -205,7 +205,7 @@ class Elsewhere:
 
     name: str = attrs.field(default=ELSEWHERE, init=False)
     not_ready: None = attrs.field(default=None, init=False)
-    host: str  # as DNS has names
+    host: str
     port: int
     target: TargetConfig | None = None
 
@@ -213,10 +213,7 @@ class Elsewhere:
     def of(cls, url: str, target: TargetConfig | None = None) -> Elsewhere:
         """Where ``url`` is."""
         parts = urlsplit(url)
-        host = parts.hostname or ""
-        if not host.isascii():
-            host = host.encode("idna").decode("ascii")
-        return cls(host, parts.port or (443 if parts.scheme == "https" else 80), target)
+        return cls(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), target)
 
 
 def elsewhere(config: ExperimentConfig) -> list[Elsewhere]:

@@ -58,7 +58,7 @@ HSRENDJOINED time - the service came to the rendezvous point
 HSINTROS int - circuits to introduction points that were tried
 HSRENDS int - circuits to rendezvous points that were tried
 FRESHDESCRIPTOR bool - tor had forgotten its descriptors before
-URL text - what was fetched from elsewhere, as configured
+URL text - what was fetched from elsewhere
 METHOD text - HEAD, if that was the method
 REDIRECTS int - redirects that were followed
 REDIRECTED time - the request began to which the last of them led

@@ -29,6 +29,7 @@ _ANYWHERE = "instr(path, ?) > 0"
 _HELD_UP = f"({key_in_extra('HELDUP')} IS NOT NULL) = ?"
 _FILTERED = f"COALESCE({key_in_extra('FILTEREDOUT')}, 0) = ?"
 _RARE_OUTCOME = "outcome <> 'ok' AND outcome = ?"  # so that SQLite takes the index of what is not ok
+URL = f"{key_in_extra('URL')} = ?"
 COMPARISON = f"{key_in_extra('COMPARISON')} = ?"
 _REASON = "? IN (failure_local, failure_remote)"
 
@@ -71,6 +72,7 @@ class Filter(Window):
     errorcode: str | None = None
     tor: str | None = None
     server: str | None = None
+    url: str | None = None  # what was fetched from elsewhere
     guard: str | None = None  # relays by their fingerprints, with $ in front, as paths have them
     middle: str | None = None
     exit: str | None = None  # the last hop
@@ -111,6 +113,8 @@ class Filter(Window):
             found[_RARE_OUTCOME] = self.outcome.value
         if self.comparison is not None:
             found[COMPARISON] = self.comparison
+        if self.url is not None:
+            found[URL] = self.url
         if not self.requests:
             found["type <> ?"] = REQUEST
         return found

@@ -40,6 +40,7 @@ _TIME = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?([Zz]|[+-][0-9]{2}:[0-9]{2})?)?"
 )
 _FINGERPRINT = r"\$?[0-9A-Fa-f]{40}"
+_URL = r"[!-~]{1,500}"
 _CURSOR = r"[0-9]{1,12}(\.[0-9]{1,40})?,[A-Za-z0-9_-]{1,64}"
 
 
@@ -73,6 +74,12 @@ def _read_relay(text: str) -> str:
     if not re.fullmatch(_FINGERPRINT, text):
         raise ValueError(f"{text[:50]!r} is no fingerprint of a relay: 40 hexadecimal digits")
     return f"${text[-40:].upper()}"
+
+
+def _read_url(text: str) -> str:
+    if not re.fullmatch(_URL, text):
+        raise ValueError("must have 1 to 500 characters of ASCII, and no spaces")
+    return text
 
 
 def _read_flag(text: str) -> bool:
@@ -161,7 +168,13 @@ RESULTS = (
     ),
     _text("errorcode", "the error code, such as TOR/END/MISC or PERFD/TIMEOUT"),
     TOR,
-    _text("server", "the way to our server: public or onion"),
+    _text("server", "the way to our server: public or onion; url: what is not ours"),
+    Parameter(
+        "url",
+        "what was fetched from elsewhere, as `URL` has it",
+        _read_url,
+        {"type": "string", "pattern": f"^{_URL}$"},
+    ),
     _relay("guard", "the first relay of its circuit"),
     _relay("middle", "the second one"),
     _relay("exit", "the last one"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from perfd.config import ConfigError, parse_config
-from perfd.config.target import MOST_TARGETS, onion_in, onion_keys, urls
+from perfd.config.target import MOST_TARGETS, a_target, onion_in, onion_keys, urls
 
 ONION = "b" * 56
 KEY = "descriptor:x25519:" + "A" * 52
@@ -33,6 +33,20 @@ def test_keys() -> None:
         with pytest.raises(ValueError, match=problem) as caught:
             onion_keys(text)
         assert "secret" not in str(caught.value)
+
+
+def test_addresses() -> None:
+    """They are kept as requests have them: in ASCII, quoted once, without a fragment."""
+    for text, url in (
+        ("http://example.org", "http://example.org"),
+        ("https://example.org:8443/a%20b?c=d&e#part", "https://example.org:8443/a%20b?c=d&e"),
+        ("http://bücher.example:81/ä?ö", "http://xn--bcher-kva.example:81/%C3%A4?%C3%B6"),
+        ("http://[::1]:80/", "http://[::1]:80/"),
+    ):
+        assert a_target(text) == url
+        assert a_target(url) == url
+    with pytest.raises(ValueError, match="at most 500"):
+        a_target("http://a/" + "x" * 500)
 
 
 def test_onion_addresses() -> None:

@@ -44,7 +44,7 @@ class ReaderTests(StoreCase):
             typical(1, source="other"),
             typical(2, experiment="upload"),
             typical(3, type="upload"),
-            typical(4, filesize=1048576),
+            typical(4, filesize=1048576, extra={"URL": "http://a/"}),
             typical(5, outcome=Outcome.TIMEOUT),
         )
         for wanted, expected in (
@@ -54,6 +54,7 @@ class ReaderTests(StoreCase):
             (Filter(experiment="upload"), [2]),
             (Filter(type="upload"), [3]),
             (Filter(size=1048576), [4]),
+            (Filter(url="http://a/"), [4]),
             (Filter(outcome=Outcome.TIMEOUT), [5]),
             (Filter(since=typical(2).start), [5, 4, 3, 2]),
             (Filter(until=typical(2).start), [1, 0]),
