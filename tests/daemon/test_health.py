@@ -126,6 +126,7 @@ class ReportTests(HealthCase):
                                 "server": "public",
                                 "browser": None,
                                 "optimistic": None,
+                                "url": None,
                                 "healthy": True,
                                 "last_success": "2023-11-14T22:13:20Z",
                                 "last_outcome": "skipped",
