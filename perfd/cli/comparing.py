@@ -46,6 +46,9 @@ OBSERVATIONAL = (
 RANKS = {"p": 1, "median B": 2, "median A": 2, "runs": 3}
 """The columns of the metrics that are left out first where there is no room."""
 
+_FIELDS = {"size": "filesize", "url": "URL"}
+"""What some filters are called in strata."""
+
 
 def conclude_with(compare: Callable[[], Conclusion], showing: Showing) -> int:
     """Show what ``compare`` concludes; the exit code says what was decided."""
@@ -74,7 +77,7 @@ def compare_stored(
             progress.update(name)
             runs.append([*reader.values((*FIELDS, "HELDUP"), _filter({**common, **side}))])
             progress.update(f"{name}: {len(runs[-1])} measurements")
-    found = strata(runs[0], runs[1], {"filesize" if name == "size" else name for name in (*a, *b)})
+    found = strata(runs[0], runs[1], {_FIELDS.get(name, name) for name in (*a, *b)})
     design = Design(
         a=_label(a), b=_label(b), primary=showing.primary, margin=showing.margin, seed=None, text=found.text
     )

@@ -32,6 +32,7 @@ from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
 from perfd.config.kinds import kind_of
 from perfd.config.reader import DEFAULT_MAX_SIZE
+from perfd.config.records import ELSEWHERE
 from perfd.daemon.order import StartError
 from perfd.experiments.highlights import highlights
 from perfd.instance import InstanceError
@@ -235,7 +236,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _details(m: Measurement, *, named: bool) -> str:
-    ways = [str(word) for word in (m.tor, m.extra.get("URL", m.server)) if word] if named else []
+    ways = [word for word in (m.tor, m.server) if word and word != ELSEWHERE] if named else []
     return " ".join(filter(None, (*ways, *highlights(m), m.errorcode, m.reason)))
 
 

@@ -141,6 +141,7 @@ DOWNLOAD = Kind(
     ),
     checks=(_check_parallel, _check_optimistic),
     highlights=(
+        "URL",
         "OPTIMISTIC",
         "PARALLEL",
         "THROUGHPUT",
@@ -188,7 +189,7 @@ SERIES = Kind(
         *TARGET,
     ),
     checks=(_check_series,),
-    highlights=("REQUESTSOK", "CIRCUITS", "REUSED", "CIRCUITWAITMEDIAN", "FAILURES"),
+    highlights=("URL", "REQUESTSOK", "CIRCUITS", "REUSED", "CIRCUITWAITMEDIAN", "FAILURES"),
     parts=(REQUEST,),
     has_target=True,
 )

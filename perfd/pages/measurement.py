@@ -76,7 +76,11 @@ def _facts(m: Measurement, view: View) -> Markup:
             )
         )
     tor = " ".join(filter(None, (variant.tor, m.torversion)))
-    pairs += [("Tor", tor or "none"), ("Network", m.network or "not known"), ("Server", m.server or "not known")]
+    pairs += [
+        ("Tor", tor or "none"),
+        ("Network", m.network or "not known"),
+        ("Server", str(m.extra.get("URL") or m.server or "not known")),
+    ]
     if m.status is not None:
         pairs.append(("HTTP status", str(m.status)))
     if m.links:

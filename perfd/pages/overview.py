@@ -41,7 +41,7 @@ def overview(reader: StoreReader, request: PageRequest) -> Page:
     """The page. Raises QueryTooLongError, StoreError and sqlite3.Error."""
     state, view = request.state, request.view
     wanted = [
-        (experiment["name"], Variant(**{column: each[column] for column in COLUMNS}))
+        (experiment["name"], Variant(**{column: each.get(column) for column in COLUMNS}))
         for experiment in state.health["experiments"]
         for each in experiment["variants"]
     ]

@@ -51,6 +51,7 @@ STEPS = (
     ("connect to SOCKS", "socket", "connect"),
     ("SOCKS methods", "connect", "negotiate"),
     ("circuit and stream", "request", "response"),
+    ("TLS", "TLSSTART", "TLSDONE"),
     ("request to server", "datarequest", "serverrequest"),
     ("server", "serverrequest", "serverresponse"),
     ("first byte back", "serverresponse", "dataresponse"),

@@ -21,14 +21,15 @@ ONION_STEPS = (
     "HSRENDJOINED",
 )
 PAGE_STEPS = ("FIRSTCONTENTFULPAINT", "LOAD", "FULLYLOADED")
-TIMES = (*STEPS, *SERVER_STEPS, *ONION_STEPS, *PAGE_STEPS)
+TLS_STEPS = ("TLSSTART", "TLSDONE")
+TIMES = (*STEPS, *SERVER_STEPS, *TLS_STEPS, *ONION_STEPS, *PAGE_STEPS)
 """Times of a record that reports look at; in capitals those that are keys of its ``extra``."""
 
 _VARIANT = tuple(field.metadata.get("key", field.name) for field in attrs.fields(Variant))
 
 FIELDS = (
-    *("start", "id", "source", "experiment", "type", "filesize", "outcome", "errorcode", "COUNT", "guard"),
-    *("dataperc", "path", "buildtimes", "RTTIDLEMEDIAN", "RTTLOADMEDIAN", "PATHNICKNAMES", "PATHWEIGHTS"),
+    *("start", "id", "source", "experiment", "type", "filesize", "payloadbytes", "outcome", "errorcode", "COUNT"),
+    *("guard", "dataperc", "path", "buildtimes", "RTTIDLEMEDIAN", "RTTLOADMEDIAN", "PATHNICKNAMES", "PATHWEIGHTS"),
     *_VARIANT,
     *TIMES,
 )
@@ -110,7 +111,7 @@ class RunReader:
             guard=values["guard"] and intern(values["guard"]),
             variant=self._variant(tuple(values[name] for name in _VARIANT)),
             first_payload=None if "0" not in reached else reached["0"] - start,
-            throughput=throughput(values["filesize"], reached),
+            throughput=throughput(values["filesize"] or values["payloadbytes"] or 0, reached),
             path=self._path(values["path"]),
             nicknames=_words(values["PATHNICKNAMES"]),
             weights=_words(values["PATHWEIGHTS"]),
@@ -140,7 +141,7 @@ def throughput(filesize: int, reached: Mapping[str, float]) -> float | None:
     DATAPERC50, and 8.388608 Mbit by DATAPERC100 - DATAPERC80. ``reached`` is the record's DATAPERC.
     """
     first, share = ("80", 0.2) if filesize == 5 * MIB else ("50", 0.5)
-    if first not in reached or "100" not in reached:
+    if not filesize or first not in reached or "100" not in reached:
         return None
     took = reached["100"] - reached[first]
     return float(filesize * share * 8 / 1e6 / took) if took > 0 else None
