@@ -37,6 +37,7 @@ def add_commands(commands: _Commands) -> None:
     _add_import(commands)
     _add_results(commands)
     _add_backup(commands)
+    _add_summarize(commands)
 
 
 def _add_export(commands: _Commands) -> None:
@@ -169,6 +170,25 @@ def _add_backup(commands: _Commands) -> None:
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("directory", type=Path, metavar="DIR", help="new, or without an instance")
     parser.set_defaults(command=guarded(_restore))
+
+
+def _add_summarize(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "summarize",
+        help="bring the hourly summaries up to date that pages are made of",
+        description="Summarizes the hours whose measurements have changed. The daemon does it once a day, and "
+        "whenever pages are read; after an import of many measurements this makes the next page quick.",
+        epilog="example: perfd summarize --rebuild",
+    )
+    config_option(parser)
+    parser.add_argument("--rebuild", action="store_true", help="forget all summaries, and make them anew")
+    parser.set_defaults(command=guarded(_summarize))
+
+
+def _summarize(options: argparse.Namespace) -> int:
+    from perfd.cli.summaries import summarize_hours  # noqa: PLC0415
+
+    return summarize_hours(load_config(options.config), anew=options.rebuild)
 
 
 def _backup(options: argparse.Namespace) -> int:

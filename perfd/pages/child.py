@@ -2,7 +2,8 @@
 
 It reads requests on standard input, each a pickle behind its length, and writes answers to standard output, each a
 head in JSON behind its length, then the page and the page in gzip. Only Perfd itself writes to it. When standard
-input ends, so does this process.
+input ends, so does this process. Between two pages it summarizes some hours that are stale, so that the next one
+is made sooner.
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sqlite3
 import struct
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
+
+OK = 200
 
 LENGTH = struct.Struct("!I")
 """What stands before each request and each head."""
@@ -23,6 +29,8 @@ def main(arguments: list[str]) -> int:
     """Make pages until nobody asks any more; ``arguments`` are the database and the version of its schema."""
     os.nice(10)  # before the imports below: measurements come first
     from perfd.pages.make import make  # noqa: PLC0415
+    from perfd.store.database import StoreError  # noqa: PLC0415
+    from perfd.summaries.kept import AT_ONCE, summarize  # noqa: PLC0415
 
     database, version = Path(arguments[0]), int(arguments[1])
     while (given := _read(sys.stdin.buffer)) is not None:
@@ -36,6 +44,9 @@ def main(arguments: list[str]) -> int:
         text = json.dumps(head).encode()
         sys.stdout.buffer.write(b"".join((LENGTH.pack(len(text)), text, made.body, made.packed)))
         sys.stdout.buffer.flush()
+        if made.status == OK:
+            with suppress(StoreError, sqlite3.Error):  # a disk that is full, a database that is only read
+                summarize(database, time.time(), AT_ONCE)
     return 0
 
 

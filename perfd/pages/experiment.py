@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
+import attrs
 from markupsafe import Markup
 
 from perfd.analysis.proportion import exact_interval
 from perfd.charts.axes import number
 from perfd.charts.html import Sheet
+from perfd.charts.model import Chart
 from perfd.pages import elements
 from perfd.pages.drawn import PERIODS, POINTS, charts_of
 from perfd.pages.elements import Heading, Text
+from perfd.pages.histories import MOST_COMPUTED
 from perfd.pages.layout import Page
+from perfd.pages.periods import PERIODS as SECONDS
 from perfd.pages.periods import USUAL, choice, runs_of
 from perfd.pages.records import Experiment, PageError, PageRequest, View
+from perfd.pages.summarized import charts_of_ways, ways
 from perfd.pages.words import clipped, with_unit
 from perfd.reports.figures import of_experiment
-from perfd.reports.groups import MEASURES, Group, grouped
-from perfd.reports.groups import percentiles as percentiles_of
+from perfd.reports.groups import MEASURES, grouped, percentiles
 from perfd.store.reader import StoreReader
+from perfd.summaries.kept import read_hours
 from perfd.units import format_duration, format_size
 
 REFRESH = 300
@@ -33,36 +39,92 @@ HEADINGS = (
 MOST_ERRORS = 6
 
 
+LONG = ("month", "year")
+"""Periods of which hours are read, and not each run."""
+
+
+@attrs.frozen(kw_only=True)
+class _Row:
+    """A way of measuring."""
+
+    name: str
+    done: int  # runs that were made
+    errors: Counter[str]  # those of them that failed, by error code
+    values: Sequence[Sequence[float]]  # of each of MEASURES, sorted
+
+    @property
+    def failed(self) -> int:
+        return self.errors.total()
+
+
+@attrs.frozen
+class _Found:
+    rows: Sequence[_Row]
+    charts: Iterable[Chart]
+
+
 def experiment(reader: StoreReader, request: PageRequest) -> Page:
     """The page. Raises PageError if there is nothing of that name."""
     name, state, view = request.arguments["name"], request.state, request.view
     period = request.arguments.get("period", USUAL)
     configured = next((each for each in state.experiments if each.name == name), None)
-    groups = grouped(runs_of(reader, state.now, period, experiment=name))
-    if not groups and configured is None:
+    found = _summed(reader, state.now, period, name) if period in LONG else _each(reader, state.now, period, name)
+    if not found.rows and configured is None:
         raise PageError(404, f"No experiment {name[:100]!r} was measured in this {period}, and none is configured.")
     sheet = Sheet()
     parts = [choice(view, period)]
     if configured is not None:
         parts.append(_facts(configured))
-    if groups:
-        parts.append(elements.table("Each way of measuring", HEADINGS, [_row(group) for group in groups]))
-        parts += _errors(groups, name, view)
-        parts.append(charts_of(of_experiment(groups, (), points=POINTS, most=PERIODS), sheet))
+    if found.rows:
+        parts.append(elements.table("Each way of measuring", HEADINGS, [_cells(row) for row in found.rows]))
+        parts += _errors(found.rows, name, view)
+        parts.append(charts_of(found.charts, sheet))
     else:
         parts.append(elements.paragraph(f"Nothing was measured in this {period}."))
     parts.append(elements.paragraph(elements.link(view.link("/results", {"experiment": name}), "All its results")))
-    return Page(clipped(name), _lead(groups, period), parts, sheet, REFRESH)
+    return Page(clipped(name), _lead(found.rows, period), parts, sheet, REFRESH)
 
 
-def _lead(groups: Sequence[Group], period: str) -> str:
-    done = sum(group.outcomes["ok"] for group in groups)
-    failed = sum(group.outcomes["failed"] + group.outcomes["timeout"] for group in groups)
-    if not done + failed:
+def _each(reader: StoreReader, now: float, period: str, name: str) -> _Found:
+    """All that the runs of a short period say."""
+    groups = grouped(runs_of(reader, now, period, experiment=name))
+    charts = of_experiment(groups, (), points=POINTS, most=PERIODS) if groups else ()
+    rows = [
+        _Row(
+            name=group.name,
+            done=group.outcomes["ok"] + group.outcomes["failed"] + group.outcomes["timeout"],
+            errors=Counter(run.errorcode or run.outcome for run in group.runs if run.has_failed),
+            values=[group.values(measure) for measure in MEASURES],
+        )
+        for group in groups
+    ]
+    return _Found(rows, charts)
+
+
+def _summed(reader: StoreReader, now: float, period: str, name: str) -> _Found:
+    """What the hours of a long period say."""
+    since = now - SECONDS[period]
+    found = ways(read_hours(reader, since, now, name, most_computed=MOST_COMPUTED))
+    charts = charts_of_ways(found, since, now, POINTS, PERIODS) if found else ()
+    rows = [
+        _Row(
+            name=way.name,
+            done=way.done,
+            errors=way.errors,
+            values=[way.values(measure.name) for measure in MEASURES],
+        )
+        for way in found
+    ]
+    return _Found(rows, charts)
+
+
+def _lead(rows: Sequence[_Row], period: str) -> str:
+    done, failed = sum(row.done for row in rows), sum(row.failed for row in rows)
+    if not done:
         return f"No run in the last {period}."
-    low, high = exact_interval(failed, done + failed)
-    share = f"{number(100 * failed / (done + failed))} % ({number(100 * low)} to {number(100 * high)})"
-    return f"{done + failed:,} runs in the last {period}, of which {failed:,} failed: {share}."
+    low, high = exact_interval(failed, done)
+    share = f"{number(100 * failed / done)} % ({number(100 * low)} to {number(100 * high)})"
+    return f"{done:,} runs in the last {period}, of which {failed:,} failed: {share}."
 
 
 def _facts(configured: Experiment) -> Markup:
@@ -79,29 +141,24 @@ def _facts(configured: Experiment) -> Markup:
     )
 
 
-def _row(group: Group) -> Sequence[Text]:
-    values = [percentiles_of(group.values(measure)) for measure in MEASURES]
+def _cells(row: _Row) -> Sequence[Text]:
+    values = [percentiles(each) for each in row.values]
     medians = [with_unit(v["p50"], m.unit) if v else "" for v, m in zip(values, MEASURES, strict=True)]
     complete = values[1]
     half = f"{number(complete['p25'])} to {number(complete['p75'])} s" if complete else ""
-    failed = group.outcomes["failed"] + group.outcomes["timeout"]
-    done = failed + group.outcomes["ok"]
-    share = f"{failed:,} ({number(100 * failed / done)} %)" if done else ""
-    return (clipped(group.name), f"{done:,}", share, *medians, half)
+    share = f"{row.failed:,} ({number(100 * row.failed / row.done)} %)" if row.done else ""
+    return (clipped(row.name), f"{row.done:,}", share, *medians, half)
 
 
-def _errors(groups: Sequence[Group], name: str, view: View) -> list[Markup]:
-    """What did not end well, by error code; also what was not run."""
-    counts: dict[str, int] = {}
-    for group in groups:
-        for code, count in group.errors.items():
-            counts[code] = counts.get(code, 0) + count
-    if not counts:
-        return []
+def _errors(rows: Sequence[_Row], name: str, view: View) -> list[Markup]:
+    """What failed, by error code."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts.update(row.errors)
     links = [
         Markup("{} ({:,})").format(
             elements.link(view.link("/results", {"experiment": name, "errorcode": code}), code), count
         )
-        for code, count in sorted(counts.items(), key=lambda each: -each[1])[:MOST_ERRORS]
+        for code, count in counts.most_common(MOST_ERRORS)
     ]
-    return [elements.paragraph(Markup("Did not end well: {}").format(Markup(", ").join(links)))]
+    return [elements.paragraph(Markup("Failed: {}").format(Markup(", ").join(links)))] if links else []

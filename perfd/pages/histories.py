@@ -10,12 +10,14 @@ import attrs
 from perfd.analysis.periods import DAY
 from perfd.analysis.quantiles import quartiles
 from perfd.charts.model import Chart
+from perfd.pages.summarized import Way, over_time_of_ways, ways
 from perfd.record import Outcome
-from perfd.reports.figures import LINES, over_time_of
-from perfd.reports.groups import MEASURES, Group, Measure, grouped
-from perfd.reports.runs import FIELDS, Run, RunReader
+from perfd.reports.figures import LINES
+from perfd.reports.groups import MEASURES, Measure
 from perfd.store.filters import Filter
 from perfd.store.reader import StoreReader
+from perfd.summaries.hour import Hour
+from perfd.summaries.kept import read_hours
 from perfd.variant import Variant
 
 STRIP = 48
@@ -25,23 +27,31 @@ BAND = 28 * DAY
 """What is usual is what happened in so many seconds before."""
 
 CHARTED = 7 * DAY
+MOST_COMPUTED = 24 * 14
+"""Hours that are computed where there is no summary yet; older ones are left out until there is."""
+
 PERIODS = 45
 """Of a line of the last days; many make the page long."""
 
 _VARIANT = tuple(field.metadata.get("key", field.name) for field in attrs.fields(Variant))
-_USUAL = ("experiment", *_VARIANT, "start", "datacomplete", "LOAD", "RTTIDLEMEDIAN")
+_LIGHT = (
+    *("experiment", "id", "start", "outcome", "errorcode", "COUNT", "datacomplete", "LOAD", "RTTIDLEMEDIAN"),
+    *_VARIANT,
+)
 
 _WORST = (Outcome.FAILED, Outcome.TIMEOUT, Outcome.SKIPPED, Outcome.CANCELLED, Outcome.OK)
 
 
 @attrs.frozen
 class Last:
-    """The last run of a variant."""
+    """A run of a variant."""
 
     id: str
     start: float
     outcome: str
     errorcode: str | None
+    slots: int = 1
+    value: float | None = None  # of its measure, if it went well
 
 
 @attrs.frozen(kw_only=True)
@@ -72,53 +82,50 @@ class Histories:
 
 def read_histories(reader: StoreReader, wanted: Sequence[tuple[str, Variant]], now: float) -> Histories:
     """How each of the ``wanted`` variants of experiments went on until ``now``."""
-    usual = _usual(reader, now)
-    read, known = RunReader(), set(wanted)
-    rows = reader.rows(FIELDS, Filter(since=now - CHARTED, until=now, requests=False))
-    recent = [run for run in map(read.run, rows) if (run.experiment, run.variant) in known]
-    by_variant: dict[tuple[str, Variant], list[Run]] = {}
-    for run in recent:
-        by_variant.setdefault((run.experiment, run.variant), []).append(run)
-    found = [history(*one, by_variant.get(one, ()), usual.get(one, ()), now) for one in wanted]
-    return Histories(found, list(_charts(grouped(recent))))
+    known = set(wanted)
+    hours: dict[tuple[str, Variant], list[Hour]] = {one: [] for one in wanted}
+    for hour in read_hours(reader, now - BAND, now, most_computed=MOST_COMPUTED):
+        if (hour.experiment, hour.variant) in known:
+            hours[hour.experiment, hour.variant].append(hour)
+    day = _day(reader, now)
+    found = [history(*one, hours[one], day.get(one, ()), now) for one in wanted]
+    charted = [hour for some in hours.values() for hour in some if hour.start >= now - CHARTED]
+    return Histories(found, list(_charts(ways(charted), now)))
 
 
-def _usual(reader: StoreReader, now: float) -> Mapping[tuple[str, Variant], Sequence[float]]:
-    """What successes of each variant took in 28 days, by its usual measure."""
-    found: dict[tuple[str, Variant], list[float]] = {}
-    variants: dict[tuple[object, ...], tuple[str, Variant]] = {}
-    for row in reader.rows(_USUAL, Filter(since=now - BAND, until=now, outcome=Outcome.OK, requests=False)):
-        key = row[: len(_VARIANT) + 1]
+def _day(reader: StoreReader, now: float) -> Mapping[tuple[str, Variant], Sequence[Last]]:
+    """What ended in the last 24 hours, by variant, in the order of time."""
+    found: dict[tuple[str, Variant], list[Last]] = {}
+    variants: dict[tuple[object, ...], Variant] = {}
+    for row in reader.rows(_LIGHT, Filter(since=now - DAY, until=now, requests=False)):
+        experiment, record_id, start, outcome, errorcode, slots, complete, load, idle, *variant = row
+        key = tuple(variant)
         if key not in variants:
-            variants[key] = (row[0], Variant(*row[1 : len(_VARIANT) + 1]))
-        start, complete, load, idle = row[len(_VARIANT) + 1 :]
-        at = load if load is not None else complete
-        value = idle if idle is not None else None if at is None else at - start
-        if value is not None:
-            found.setdefault(variants[key], []).append(float(value))
+            variants[key] = Variant(*variant)
+        ended = load if load is not None else complete
+        value = idle if idle is not None else None if ended is None else ended - start
+        last = Last(record_id, start, outcome, errorcode, slots or 1, value if outcome == "ok" else None)
+        found.setdefault((experiment, variants[key]), []).append(last)
     return found
 
 
-def history(experiment: str, variant: Variant, runs: Sequence[Run], usual: Sequence[float], now: float) -> History:
-    """That of one variant: its latest ``runs`` in the order of time, and what is ``usual`` of its measure."""
-    done = [run for run in runs if run.outcome != Outcome.CANCELLED.value]
-    if not done:
-        return History(experiment=experiment, variant=variant, measure=MEASURES[1])
-    measure = usual_measure(done[-1].type)
-    values = [(run.start, value) for run in done if run.is_ok and (value := measure.value(run)) is not None]
-    of_day = [value for start, value in values if start >= now - DAY]
-    today = [run for run in done if run.start >= now - DAY]
-    last = done[-1]
+def history(experiment: str, variant: Variant, hours: Sequence[Hour], day: Sequence[Last], now: float) -> History:
+    """That of one variant: its ``hours``, and what ended in the last ``day``, both in the order of time."""
+    measure = usual_measure(hours[-1].type) if hours else MEASURES[1]
+    usual = [value for hour in hours for value in hour.samples.get(measure.name, ())]
+    done = [run for run in day if run.outcome != Outcome.CANCELLED.value]
+    of_day = [run.value for run in done if run.value is not None]
+    successes = [hour.last_success for hour in hours if hour.last_success is not None]
     return History(
         experiment=experiment,
         variant=variant,
         measure=measure,
-        last=Last(last.id, last.start, last.outcome, last.errorcode),
-        last_success=max((run.start for run in done if run.is_ok), default=None),
+        last=done[-1] if done else None,
+        last_success=max(successes, default=None),
         day_median=quartiles(of_day)[1] if of_day else None,
         band=quartiles(usual) if usual else None,
-        counts=_counted(today),
-        strip=strip(today, now),
+        counts=_counted(done),
+        strip=strip(done, now),
     )
 
 
@@ -133,7 +140,7 @@ PRIMARY: Mapping[str, Measure] = {
 }
 
 
-def strip(runs: Iterable[Run], now: float) -> tuple[tuple[str | None, str], ...]:
+def strip(runs: Iterable[Last], now: float) -> tuple[tuple[str | None, str], ...]:
     """The worst of each part of the last 24 hours."""
     length = DAY / STRIP
     parts: list[Counter[str]] = [Counter() for _ in range(STRIP)]
@@ -156,13 +163,13 @@ def _ordered(counts: Mapping[str, int]) -> Mapping[str, int]:
     return {outcome.value: counts[outcome.value] for outcome in Outcome if counts.get(outcome.value)}
 
 
-def _counted(runs: Iterable[Run]) -> Mapping[str, int]:
+def _counted(runs: Iterable[Last]) -> Mapping[str, int]:
     counts: Counter[str] = Counter()
     for run in runs:
         counts[run.outcome] += run.slots
     return _ordered(counts)
 
 
-def _charts(groups: Sequence[Group]) -> Iterator[Chart]:
-    for measure in (MEASURES[0], MEASURES[2]) if groups else ():
-        yield from over_time_of("overview", groups[:LINES], measure, most=PERIODS)
+def _charts(charted: Sequence[Way], now: float) -> Iterator[Chart]:
+    for measure in (MEASURES[0], MEASURES[2]):
+        yield from over_time_of_ways("overview", charted[:LINES], measure, now - CHARTED, now, PERIODS)

@@ -23,7 +23,7 @@ from perfd.processes.modules import module_command, module_environment
 from perfd.reactor import Reactor
 from perfd.store.schema import load_upgrades
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 """Seconds that a page may take, the start of the process included; then it is ended."""
 
 IDLE = 600.0

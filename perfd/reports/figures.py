@@ -139,7 +139,7 @@ def over_time_of(
             unit=measure.unit,
             period=_period(groups, length),
             marks=marks,
-            note=f"Median and quartiles of each {_words(length)}; interrupted where nothing was measured.",
+            note=f"Median and quartiles of each {words_of(length)}; interrupted where nothing was measured.",
         )
 
 
@@ -162,7 +162,7 @@ def _failures(prefix: str, groups: Sequence[Group], marks: Sequence[Mark], most:
     yield Stacks(
         name=f"{prefix}.failures",
         title="Failures over time, by error code",
-        note=f"Share of the runs of each {_words(length)} that failed; what was skipped was not run.",
+        note=f"Share of the runs of each {words_of(length)} that failed; what was skipped was not run.",
         x=Axis(label="", low=first, high=last, scale=Scale.TIME),
         y=covering([sum(column.values) for column in columns], "failed", "", Scale.SHARE, zero=True),
         names=tuple(names),
@@ -303,7 +303,8 @@ def _period(groups: Sequence[Group], length: float) -> tuple[float, float]:
     return min(starts) // length * length, (max(starts) // length + 1) * length
 
 
-def _words(length: float) -> str:
+def words_of(length: float) -> str:
+    """A length of time as the name of a period."""
     for seconds, word in ((DAY, "day"), (3600.0, "hour"), (60.0, "minute")):
         if length >= seconds:
             return word if length == seconds else f"{length / seconds:g} {word}s"

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
@@ -107,15 +107,30 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
         if group is None:
             group = found[key] = Group(*key, run.type)
         group.runs.append(run)
-    by_experiment: dict[str, list[Group]] = {}
-    for group in found.values():
+    give_names(found.values())
+    return sorted(found.values(), key=lambda group: (group.experiment, group.name))
+
+
+class Named(Protocol):
+    """What is called by its experiment, and by that in which it differs from others."""
+
+    experiment: str
+    source: str
+    variant: Variant
+    filesize: int
+    name: str
+
+
+def give_names(groups: Iterable[Named]) -> None:
+    """Give each a name that tells it from all others."""
+    by_experiment: dict[str, list[Named]] = {}
+    for group in groups:
         by_experiment.setdefault(group.experiment, []).append(group)
-    for experiment, groups in by_experiment.items():
-        named = names(experiment, [group.variant for group in groups])
-        has_sizes = len({group.filesize for group in groups}) > 1
-        has_sources = len({group.source for group in groups}) > 1
-        for group in groups:
+    for experiment, some in by_experiment.items():
+        named = names(experiment, [group.variant for group in some])
+        has_sizes = len({group.filesize for group in some}) > 1
+        has_sources = len({group.source for group in some}) > 1
+        for group in some:
             size = [format_size(group.filesize)] if has_sizes else []
             source = [f"of {group.source}"] if has_sources else []
             group.name = " ".join([named[group.variant], *size, *source])
-    return sorted(found.values(), key=lambda group: (group.experiment, group.name))

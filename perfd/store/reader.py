@@ -16,6 +16,8 @@ from perfd.record import Circuit, Document, Measurement, StoredComparison, Strea
 from perfd.store.database import QueryTooLongError, clear_errors
 from perfd.store.filters import COMPARISON as _COMPARISON
 from perfd.store.filters import Filter, TorFilter, Window, key_in_extra
+from perfd.store.hours import SELECT as SELECT_HOURS
+from perfd.store.hours import stale_hours
 from perfd.store.rows import CIRCUITS, COMPARISONS, DOCUMENTS, EVENTS, MEASUREMENTS, STREAMS, Table, quoted
 from perfd.store.schema import load_upgrades, open_readonly
 from perfd.store.worker import Worker
@@ -105,11 +107,19 @@ class StoreReader:
 
     def rows(self, fields: Sequence[str], wanted: Filter = ALL) -> Iterator[tuple[Any, ...]]:
         """As ``values``, the bare values of one after the other; never all of them at once in memory."""
-        where, values = _where(MEASUREMENTS, wanted)
-        places = ", ".join(map(_field, fields))
-        sql = f"SELECT {places} FROM {MEASUREMENTS.name}{where} ORDER BY start, id"
         with clear_errors(self._path), _clear_interrupt():
-            yield from self._connection.execute(sql, values)
+            yield from rows_of(self._connection, fields, wanted)
+
+    def hours(self, first: int, last: int, experiment: str | None = None) -> list[tuple[Any, ...]]:
+        """The rows of the summaries of the hours from ``first`` to ``last``, stale ones too."""
+        if experiment is None:
+            return self._query(f"{SELECT_HOURS} ORDER BY hour", (first, last))
+        return self._query(f"{SELECT_HOURS} AND experiment = ? ORDER BY hour", (first, last, experiment))
+
+    def stale_hours(self, first: int, last: int) -> list[int]:
+        """Those of them that do not tell what is in the measurements, and hours that have no summary yet."""
+        with clear_errors(self._path), _clear_interrupt():
+            return stale_hours(self._connection, first, last)
 
     def count(self, wanted: Filter = ALL) -> int:
         """How many measurements there are; ``after`` and ``limit`` do not matter."""
@@ -191,6 +201,14 @@ class StoreReader:
     def _query(self, sql: str, values: Any) -> list[Any]:
         with clear_errors(self._path), _clear_interrupt():
             return self._connection.execute(sql, values).fetchall()
+
+
+def rows_of(connection: sqlite3.Connection, fields: Sequence[str], wanted: Filter) -> Iterator[tuple[Any, ...]]:
+    """As ``StoreReader.rows``, on a connection that may be in a transaction. Raises sqlite3.Error."""
+    where, values = _where(MEASUREMENTS, wanted)
+    places = ", ".join(map(_field, fields))
+    sql = f"SELECT {places} FROM {MEASUREMENTS.name}{where} ORDER BY start, id"
+    yield from connection.execute(sql, values)
 
 
 @contextmanager

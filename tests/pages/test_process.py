@@ -16,6 +16,7 @@ from twisted.trial.unittest import TestCase
 from perfd.pages.layout import STYLE_PATH
 from perfd.pages.process import MOST_WAITING, PagesProcess
 from perfd.pages.records import Made, PageError, PageRequest, View
+from perfd.store.reader import StoreReader
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
 from tests.support.pages import state
@@ -32,7 +33,7 @@ class ProcessTests(TestCase):
     timeout = 60
 
     def setUp(self) -> None:
-        path = Path(self.mktemp())
+        self.path = path = Path(self.mktemp())
         with closing(open_database(path)) as connection:
             insert_many(connection, [typical(1)])
         self.pages = PagesProcess(reactor, path)  # type: ignore[arg-type]
@@ -63,6 +64,15 @@ class ProcessTests(TestCase):
         self.assertRaises(ProcessLookupError, os.kill, pid, 0)
         with self.assertRaises(PageError):
             await self.ask(asked())
+
+    async def test_hours_are_summarized(self) -> None:
+        """Between two pages, so that the next is made sooner."""
+        with StoreReader(self.path) as reader:
+            self.assertEqual(len(reader.stale_hours(0, 2**40)), 1)
+        await self.ask(asked())
+        await self.ask(asked())  # not before it has done that
+        with StoreReader(self.path) as reader:
+            self.assertEqual(reader.stale_hours(0, 2**40), [])
 
     async def test_killed(self) -> None:
         """Who waits is told to ask again, and the next has another process."""

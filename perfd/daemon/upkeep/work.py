@@ -1,4 +1,4 @@
-"""What is done once a day: publishing the days that have finished, then deleting what is too old.
+"""What is done once a day: publishing the days that have finished, deleting what is too old, summarizing hours.
 
 It would hold up the measurements, so it is done by a child process, ``python -m perfd.daemon.upkeep.work``,
 which ``DailyService`` starts and gives its ``Work`` on standard input, as JSON: what the daemon was started
@@ -28,6 +28,7 @@ from perfd.store import page_files
 from perfd.store.database import NoDatabaseError, StoreError, database_path
 from perfd.store.reader import StoreReader
 from perfd.store.schema import open_database
+from perfd.summaries.kept import summarize
 
 
 @attrs.frozen(kw_only=True)
@@ -85,6 +86,12 @@ def run(work: Work, now: float, say: Callable[[str], object]) -> bool:
         _delete(work, now, say)
     except (StoreError, sqlite3.Error, OSError) as error:
         say(f"deleting old records failed: {error}")
+        return False
+    try:
+        if work.database.exists():
+            summarize(work.database, now)
+    except (StoreError, sqlite3.Error) as error:
+        say(f"summarizing hours failed: {error}")
         return False
     return is_done
 

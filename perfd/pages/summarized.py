@@ -1,0 +1,179 @@
+"""Charts of hours: of a long time, without reading each measurement."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from statistics import median
+
+import attrs
+
+from perfd.analysis.periods import WIDTHS, divided
+from perfd.analysis.quantiles import quartiles
+from perfd.charts.axes import Axis, Scale, covering
+from perfd.charts.build import cdf, over_time
+from perfd.charts.model import Chart, Column, HeatMap, Line, Point, Stacks, tone
+from perfd.reports.figures import LINES, MOST_CODES, WEEKDAYS, slug, words_of
+from perfd.reports.groups import MEASURES, Measure, give_names
+from perfd.summaries.hour import HOUR, Hour
+from perfd.variant import Variant
+
+
+@attrs.define
+class Way:
+    """The hours of one way of measuring. ``name`` tells it from the others."""
+
+    experiment: str
+    source: str
+    variant: Variant
+    filesize: int
+    type: str
+    name: str = ""
+    hours: list[Hour] = attrs.field(factory=list)
+
+    def values(self, measure: str) -> list[float]:
+        """All values of successes, sorted."""
+        return sorted(value for hour in self.hours for value in hour.samples.get(measure, ()))
+
+    @property
+    def done(self) -> int:
+        """Runs that were made."""
+        return sum(hour.done for hour in self.hours)
+
+    @property
+    def failed(self) -> int:
+        """Those of them that did not end well."""
+        return sum(hour.failed for hour in self.hours)
+
+    @property
+    def errors(self) -> Counter[str]:
+        """The same by error code."""
+        found: Counter[str] = Counter()
+        for hour in self.hours:
+            found.update(hour.errors)
+        return found
+
+
+def ways(hours: Iterable[Hour]) -> list[Way]:
+    """The hours by way of measuring, in the order of names."""
+    found: dict[tuple[object, ...], Way] = {}
+    for hour in hours:
+        if hour.key not in found:
+            found[hour.key] = Way(hour.experiment, hour.source, hour.variant, hour.filesize, hour.type)
+        found[hour.key].hours.append(hour)
+    give_names(found.values())
+    return sorted(found.values(), key=lambda way: (way.experiment, way.name))
+
+
+def charts_of_ways(all_ways: Sequence[Way], since: float, until: float, points: int, most: int) -> Iterator[Chart]:
+    """The charts of one experiment: distributions, lines over time, failures, and hour by weekday."""
+    shown = all_ways[:LINES]
+    prefix = slug(shown[0].experiment)
+    for measure in MEASURES:
+        yield from _distribution(prefix, shown, measure, points)
+        yield from over_time_of_ways(prefix, shown, measure, since, until, most)
+    yield from _failures(prefix, shown, since, until, most)
+    yield from _by_hour(prefix, shown[0])
+
+
+def over_time_of_ways(
+    prefix: str, shown: Sequence[Way], measure: Measure, since: float, until: float, most: int
+) -> Iterator[Chart]:
+    """Medians and quartiles over time, in at most so many periods of whole hours."""
+    length = _length(since, until, most)
+    lines = []
+    for n, way in enumerate(shown):
+        points = list(_points(way.hours, measure, since, until, length))
+        if any(point.y is not None for point in points):
+            lines.append(Line(name=way.name, points=tuple(points), tone=tone(n)))
+    if lines:
+        yield over_time(
+            f"{prefix}.{measure.name}.time",
+            f"{measure.label.capitalize()} over time",
+            lines,
+            label=measure.label,
+            unit=measure.unit,
+            period=(since, until),
+            note=f"Median and quartiles of each {words_of(length)}; interrupted where nothing was measured.",
+        )
+
+
+def _points(hours: Sequence[Hour], measure: Measure, since: float, until: float, length: float) -> Iterator[Point]:
+    found = divided(((hour.start, hour) for hour in hours), length)
+    start = since // length * length
+    while start < until:
+        values = [value for hour in found.get(start, ()) for value in hour.samples.get(measure.name, ())]
+        low, middle, high = quartiles(values) if values else (None, None, None)
+        yield Point(min(max(start + length / 2, since), until), middle, low, high)
+        start += length
+
+
+def _distribution(prefix: str, shown: Sequence[Way], measure: Measure, points: int) -> Iterator[Chart]:
+    samples = {}
+    for way in shown:
+        values = way.values(measure.name)
+        failed = way.failed if values and measure.counts_failures else 0
+        samples[way.name] = [*values, *[math.inf] * failed]
+    if any(samples.values()):
+        yield cdf(
+            f"{prefix}.{measure.name}.cdf",
+            measure.label.capitalize(),
+            samples,
+            label=measure.label,
+            unit=measure.unit,
+            points=points,
+        )
+
+
+def _failures(prefix: str, shown: Sequence[Way], since: float, until: float, most: int) -> Iterator[Chart]:
+    counts: Counter[str] = Counter()
+    for way in shown:
+        counts.update(way.errors)
+    if not counts:
+        return
+    codes = [code for code, _ in counts.most_common(MOST_CODES)]
+    has_others = len(counts) > len(codes)
+    length = _length(since, until, most)
+    columns = []
+    for start, hours in sorted(divided(((h.start, h) for way in shown for h in way.hours), length).items()):
+        done = sum(hour.done for hour in hours)
+        failed = [sum(hour.errors.get(code, 0) for hour in hours) for code in codes]
+        others = [sum(hour.failed for hour in hours) - sum(failed)] if has_others else []
+        if done:
+            columns.append(Column(start, start + length, tuple(count / done for count in (*failed, *others))))
+    yield Stacks(
+        name=f"{prefix}.failures",
+        title="Failures over time, by error code",
+        note=f"Share of the runs of each {words_of(length)} that failed; what was skipped was not run.",
+        x=Axis(label="", low=since // length * length, high=(until // length + 1) * length, scale=Scale.TIME),
+        y=covering([sum(column.values) for column in columns], "failed", "", Scale.SHARE, zero=True),
+        names=(*(f"{code} ({counts[code]:,})" for code in codes), *(["others"] if has_others else [])),
+        columns=tuple(columns),
+    )
+
+
+def _by_hour(prefix: str, way: Way) -> Iterator[Chart]:
+    cells: dict[tuple[int, int], list[float]] = {}
+    for hour in way.hours:
+        time = datetime.fromtimestamp(hour.start, UTC)
+        cells.setdefault((time.weekday(), time.hour), []).extend(hour.samples.get("first-byte", ()))
+    medians = {cell: median(values) for cell, values in cells.items() if values}
+    if len(medians) >= len(WEEKDAYS) * 24 // 2:
+        yield HeatMap(
+            name=f"{prefix}.hours",
+            title=f"By hour and weekday: {way.name}",
+            note="In UTC.",
+            columns=tuple(f"{hour:02}" for hour in range(24)),
+            rows=WEEKDAYS,
+            values=tuple(tuple(medians.get((day, hour)) for hour in range(24)) for day in range(len(WEEKDAYS))),
+            label="median time to first byte",
+            unit="s",
+        )
+
+
+def _length(since: float, until: float, most: int) -> float:
+    """Of a period: the shortest with at most so many, of whole hours."""
+    least = max(HOUR, (until - since) / most)
+    return next((each for each in WIDTHS if each >= least), WIDTHS[-1])
