@@ -15,6 +15,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from perfd.client.fetch import Ending, Exchange, classify, get_request
+from perfd.client.tls import Session, under_tls
 from perfd.clock import Phase, Timeline
 from perfd.record import Error, Outcome
 from perfd.wire.arrival import StampedSocket, arrival, is_exact, stamp_arrivals
@@ -42,6 +43,7 @@ class EchoClient(Protocol):
     """
 
     transport: Any  # None, then an ITCPTransport
+    _session: Session | None = None  # of TLS
 
     def __init__(self, reactor: IReactorTime, request: bytes, timeline: Timeline) -> None:
         self.samples: list[tuple[float, float]] = []
@@ -98,7 +100,7 @@ class EchoClient(Protocol):
     def expire(self) -> None:
         """The deadline has passed."""
         if self._status is None:
-            self._end(Ending(Outcome.TIMEOUT, Error.TIMEOUT, "no echo before the deadline"))
+            self._end(Ending(Outcome.TIMEOUT, Error.TIMEOUT, "no answer before the deadline"))
         else:
             self._end(
                 Ending(Outcome.TIMEOUT, Error.TIMEOUT, f"{self.lost} of {self.sent} exchanges before the deadline")
@@ -181,6 +183,7 @@ class EchoClient(Protocol):
                 writebytes=self._written if connected else None,
                 readbytes=self._read if connected else None,
                 payloadbytes=self._echoed if connected else None,
+                session=self._session,
                 exact=is_exact(self._socket) if self._read else None,
                 local=local,
                 remote=remote,
@@ -189,6 +192,10 @@ class EchoClient(Protocol):
         if not self.ready.called:
             self.ready.callback(None)
         if self.transport is not None:
-            (self.transport.loseConnection if ending.outcome is Outcome.OK else self.transport.abortConnection)()
+            if ending.outcome is Outcome.OK:
+                self.transport.loseConnection()
+                under_tls(self.transport).loseConnection()  # TLS would wait for the server
+            else:
+                self.transport.abortConnection()
         elif self._connecting is not None:
             self._connecting.cancel()

@@ -103,11 +103,17 @@ def _check_series(section: Section, config: ExperimentConfig, context: Context) 
 
 def _check_rtt(section: Section, config: ExperimentConfig, context: Context) -> None:
     rate, duration = config.options["rate"], config.options["duration"]
+    for target in config.targets[:1]:
+        if rate * target.pause > 1:
+            section.problem("rate", "more often than pause allows; with url, rate = 1 is usual")
+        for option in ("size", "method", "redirects", "expect-digest", "size-limit"):
+            if option in section:
+                section.problem(option, "not used by type = rtt with url, which repeats HEAD")
     if rate > HIGHEST_RATE:
         section.problem("rate", f"must be at most {HIGHEST_RATE:g} exchanges a second")
     if rate * duration > MOST_SAMPLES:
         section.problem("duration", f"rate x duration must be at most {MOST_SAMPLES}")
-    if 2 * duration >= config.timeout:
+    if (1 if config.targets else 2) * duration >= config.timeout:
         section.problem("duration", "both phases together must be shorter than the timeout")
 
 
@@ -202,10 +208,12 @@ RTT = Kind(
         size("5 MiB", "of each download that is the load, in bytes or with a unit"),
         Option("rate", number, "10", "exchanges a second"),
         Option("duration", positive(parse_duration), "10 s", "seconds of each of the two phases"),
+        *TARGET,
     ),
     checks=(_check_rtt,),
-    highlights=("RTTIDLEMEDIAN", "RTTLOADMEDIAN", "RTTLOST"),
+    highlights=("URL", "RTTIDLEMEDIAN", "RTTLOADMEDIAN", "RTTLOST"),
     has_speed=False,
+    has_target=True,
 )
 
 PAGELOAD = Kind(

@@ -1,4 +1,7 @@
-"""``type = rtt``: round-trip times on one circuit, idle and under the load of a download (bufferbloat)."""
+"""``type = rtt``: round-trip times on one circuit, idle and under the load of a download (bufferbloat).
+
+Elsewhere there is no load, and no ``/echo``: the times are those of HEAD requests.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ from twisted.internet.task import deferLater
 
 from perfd.client.echo import EchoClient, echo_request
 from perfd.client.fetch import Exchange
+from perfd.client.repeats import RepeatedRequests
 from perfd.clock import Phase
 from perfd.experiments.run import Extra, Record, Run, Setup
+from perfd.experiments.target import Request
 from perfd.experiments.transfer import Transfer
 from perfd.record import EMPTY, Outcome
 
@@ -45,12 +50,19 @@ class RTTRun(Run):
         self._interval = 1.0 / rate
         self._duration = duration
         self._loads: list[Transfer] = []
+        self._client: EchoClient | None = None
         self._idle_until: float | None = None  # monotonic; None: the whole run
 
     async def exchange(self) -> bool:
-        self._echo = Transfer(self.setup, self.id, self.user)
+        target = self.setup.target
+        request = None if target is None else target.request(target.config.url, "HEAD", keep=True)
+        stopped = None if target is None or request is None else await target.wait(request)
+        self._echo = Transfer(self.setup, self.id, self.user, foreign=request)
+        if stopped is not None:
+            self._echo.end(stopped)
+            return False
         self._deadline = self._echo.timeline.now() + self.setup.timeout
-        exchange = self._echo.end(await self._measure(self._echo.begin()))
+        exchange = self._echo.end(await self._measure(self._echo.begin(), request))
         return exchange.outcome is not Outcome.CANCELLED
 
     async def finish(self) -> None:
@@ -73,12 +85,9 @@ class RTTRun(Run):
             load.forget()
         self.record(attrs.evolve(found, extra=extra))
 
-    async def _measure(self, endpoint: IStreamClientEndpoint) -> Exchange:
-        """Both phases, over one connection."""
-        client = EchoClient(
-            self.setup.reactor, echo_request(self._echo.authority, self._echo.request_headers), self._echo.timeline
-        )
-        self._client = client
+    async def _measure(self, endpoint: IStreamClientEndpoint, request: Request | None) -> Exchange:
+        """All phases, over one connection."""
+        self._client = client = self._make_client(request)
         deadline = self.setup.reactor.callLater(self.setup.timeout, client.expire)
         phases = Deferred.fromCoroutine(self._phases(client))
         try:
@@ -91,6 +100,14 @@ class RTTRun(Run):
             if deadline.active():
                 deadline.cancel()
 
+    def _make_client(self, request: Request | None) -> EchoClient:
+        timeline, target = self._echo.timeline, self.setup.target
+        if request is None or target is None:
+            head = echo_request(self._echo.authority, self._echo.request_headers)
+            return EchoClient(self.setup.reactor, head, timeline)
+        statuses = target.config.statuses
+        return RepeatedRequests(self.setup.reactor, request.head, timeline, statuses, request.tls)
+
     async def _phases(self, client: EchoClient) -> None:
         with suppress(CancelledError):
             await client.ready
@@ -98,7 +115,8 @@ class RTTRun(Run):
                 return
             client.probe(self._interval)
             await deferLater(self.setup.reactor, self._duration)
-            await self._under_load()
+            if self.setup.target is None:
+                await self._under_load()
             client.pause()
             for _ in range(int(LAST_ECHO_WAIT / LOOK)):
                 if not client.lost:
@@ -121,7 +139,7 @@ class RTTRun(Run):
             finally:
                 if enough.active():
                     enough.cancel()
-            if self._client.ended.called:  # which had the download cancelled
+            if self._client is None or self._client.ended.called:  # which had the download cancelled
                 raise CancelledError
             if not _is_enough(exchange):
                 break
@@ -131,6 +149,8 @@ class RTTRun(Run):
 
         What was sent while the first download was still on its way to its first byte belongs to neither.
         """
+        if self._client is None:  # it was stopped before it began
+            return {}
         samples = self._client.samples
         loaded = self._loads[0].timeline.stamps.get(Phase.DATARESPONSE) if self._loads else None
         idle = [rtt for sent, rtt in samples if self._idle_until is None or sent < self._idle_until]

@@ -6,18 +6,20 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import urljoin, urlsplit
 
 import attrs
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from perfd import __version__
 from perfd.client.expected import Expected
-from perfd.client.fetch import request_head
+from perfd.client.fetch import Exchange, request_head
 from perfd.client.tls import TLSServer, Trust
 from perfd.clock import Clock
 from perfd.config.records import ELSEWHERE, ExperimentConfig
 from perfd.config.target import TargetConfig, a_target
 from perfd.experiments.ways import Elsewhere, authority
 from perfd.interfaces import WayToServer
+from perfd.record import Error, Outcome
 from perfd.tor.onion_client import ForeignService, GivenKey, OnionClient
 
 MOST_HOSTS = 10_000
@@ -78,8 +80,16 @@ class Target:
             is_head=self.config.method == "HEAD",
         )
 
-    def request(self, url: str) -> Request:
-        """The request for ``url``, the target's own or one that redirects led to."""
+    async def wait(self, request: Request) -> Exchange | None:
+        """Return when the request may be made. If that was cancelled, how it ended."""
+        try:
+            await self.pauses.wait(request.way.host, self.config.pause)
+        except CancelledError:
+            return Exchange(outcome=Outcome.CANCELLED, errorcode=Error.STOPPED, reason="stopped")
+        return None
+
+    def request(self, url: str, method: str | None = None, *, keep: bool = False) -> Request:
+        """The request for ``url``, the target's own or one that redirects led to; ``keep`` the connection open."""
         parts, way = urlsplit(url), Elsewhere.of(url)
         is_default = way.port == (443 if parts.scheme == "https" else 80)
         host = authority(way)
@@ -88,10 +98,10 @@ class Target:
         return Request(
             way=way,
             head=request_head(
-                self.config.method,
+                method or self.config.method,
                 host.rpartition(":")[0] if is_default else host,
                 path,
-                {"User-Agent": agent},
+                {"User-Agent": agent, **({"Connection": "keep-alive"} if keep else {})},
             ),
             tls=TLSServer(way.host, self.trust) if parts.scheme == "https" else None,
         )

@@ -7,13 +7,12 @@ as the first one was. The record's START is that of the first request, and all o
 from __future__ import annotations
 
 import attrs
-from twisted.internet.defer import CancelledError
 
 from perfd.client.fetch import Exchange
 from perfd.experiments.run import Extra, Setup
 from perfd.experiments.target import Target, redirected
 from perfd.experiments.transfer import Transfer
-from perfd.record import Error, Measurement, Outcome
+from perfd.record import Error, Measurement
 from perfd.tor.events.join import Joined
 
 
@@ -54,7 +53,7 @@ class Visit:
         monotonic = self._setup.clock.monotonic
         deadline: float | None = None
         while True:
-            stopped = await self._pause()
+            stopped = await self._target.wait(self._target.request(self._urls[-1]))
             deadline = monotonic() + timeout if deadline is None else deadline
             transfer = self._transfer()
             if stopped is not None:
@@ -77,15 +76,6 @@ class Visit:
         # All by the last one's look at the wall clock, so that no step of that clock is in between.
         began = last.timeline.anchor.epoch(self._transfers[0].timeline.anchor.monotonic)
         return attrs.evolve(found, start=began, extra={**keys, **found.extra})
-
-    async def _pause(self) -> Exchange | None:
-        """Wait until the host may be asked; if that was cancelled, how it ended."""
-        request = self._target.request(self._urls[-1])
-        try:
-            await self._target.pauses.wait(request.way.host, self._target.config.pause)
-        except CancelledError:
-            return Exchange(outcome=Outcome.CANCELLED, errorcode=Error.STOPPED, reason="stopped")
-        return None
 
     def _transfer(self) -> Transfer:
         request = self._target.request(self._urls[-1])

@@ -163,7 +163,7 @@ class ClientTests(SynchronousTestCase):
         """Before the server has switched, and after that; what comes later is nothing any more."""
         self.open()
         self.client.expire()
-        self.fails(Outcome.TIMEOUT, Error.TIMEOUT, "no echo before the deadline")
+        self.fails(Outcome.TIMEOUT, Error.TIMEOUT, "no answer before the deadline")
         self.endpoint.receive(HEAD)
         self.endpoint.lose()
         self.setUp()
@@ -342,7 +342,7 @@ class RunTests(ExperimentCase):
         self.reactor.advance(5.0)
         m = self.result(running)
         self.assertEqual(
-            (m.outcome, m.errorcode, m.reason), (Outcome.TIMEOUT, Error.TIMEOUT, "no echo before the deadline")
+            (m.outcome, m.errorcode, m.reason), (Outcome.TIMEOUT, Error.TIMEOUT, "no answer before the deadline")
         )
 
     def test_cancelled(self) -> None:

@@ -53,6 +53,14 @@ onion-key = key
 fresh-descriptor = yes
 interval = 10 s
 offset = 2 s
+[experiment:repeats]
+type = rtt
+url = https://127.0.0.1:{tls}/file
+rate = 4
+pause = 250 ms
+duration = 1 s
+interval = 10 s
+offset = 3 s
 """
 
 
@@ -72,6 +80,9 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, framed, "Transfer-Encoding: chunked")
         else:
             self.answer(200 if self.path == "/file" else 404, PAYLOAD)
+
+    def do_HEAD(self) -> None:
+        self.answer(200, b"")
 
     def answer(self, status: int, body: bytes, header: str = "X-A: b") -> None:
         self.send_response(status)
@@ -137,6 +148,7 @@ class Measured:
     onion: Measurement
     plain: Sequence[Measurement]
     secure: Measurement
+    repeats: Measurement
     port: int
     metrics: str
 
@@ -178,8 +190,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory, testnet: Any) -> Iterator
             (found,) = instance.wait_for_measurements(1, experiment="onion", outcome=Outcome.OK)[:1]
             plain = wait_for(lambda: latest_of_each(instance), "a run of each address")
             secure = instance.wait_for_measurements(1, experiment="secure", outcome=Outcome.OK)
+            repeats = instance.wait_for_measurements(1, experiment="repeats", outcome=Outcome.OK)
             _, metrics = instance.get("/metrics")
-            yield Measured(found, plain, secure[0], port, metrics.decode())
+            yield Measured(found, plain, secure[0], repeats[0], port, metrics.decode())
         finally:
             instance.perfd("stop")
             for pid in processes_in(directory):
@@ -228,3 +241,13 @@ def test_onion(measured: Measured) -> None:
     steps = [m.start, *(m.extra[key] for key in keys), m.response]
     assert steps == sorted(steps, key=float)
     assert m.extra["FRESHDESCRIPTOR"] == 1
+
+
+def test_round_trips(measured: Measured) -> None:
+    """Several answers over one connection with TLS."""
+    m = measured.repeats
+    count = m.extra["RTTIDLECOUNT"]
+    assert isinstance(count, int)
+    assert count > 1
+    assert (m.extra["RTTLOADCOUNT"], m.extra["TLSVERSION"], m.status) == (0, "TLSv1.3", 200)
+    assert m.circ_id is not None
