@@ -100,7 +100,7 @@ packages-run:
 	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor"
 
 packages-test:
-	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor curl:curl firefox-esr:firefox-esr"
+	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor curl:curl firefox-esr:firefox-esr promtool:prometheus"
 
 packages-r:
 	@$(MAKE) --no-print-directory need NEED="Rscript:r-base-core"

@@ -35,6 +35,11 @@ EXTRAS = {
 # Beside the package, under the prefix of the environment that a wheel is installed into.
 DATA_FILES = [
     ("share/perfd", ["perfd.tac", "perfd.conf", "init/perfd.service"]),
+    ("share/perfd/prometheus", ["perfd/templates/prometheus/perfd.rules.yml"]),
+    (
+        "share/perfd/grafana",
+        sorted(str(path.relative_to(HERE)) for path in HERE.glob("perfd/templates/grafana/*.json")),
+    ),
     ("share/doc/perfd", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"]),
     ("share/doc/perfd/docs", sorted(str(path.relative_to(HERE)) for path in HERE.glob("docs/*.[mp][dn]*"))),
 ]
@@ -70,7 +75,9 @@ setup(
     package_dir={"": "."},
     packages=[*find_packages(include=["perfd", "perfd.*"]), "twisted.plugins"],
     data_files=DATA_FILES,
-    package_data={"perfd": ["py.typed", "store/schema/*.sql", "templates/*", "charts/*.css", "pages/*.css"]},
+    package_data={
+        "perfd": ["py.typed", "store/schema/*.sql", "templates/*", "templates/*/*", "charts/*.css", "pages/*.css"]
+    },
     install_requires=[
         "Twisted[tls]>=24.7",
         "txtorcon>=24.8",

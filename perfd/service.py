@@ -28,6 +28,7 @@ from perfd.comparison.service import ComparisonService, Overlaps
 from perfd.config import Config, ConfigError, load_config
 from perfd.config.records import ComparisonConfig
 from perfd.daemon.changes import Changes, compare
+from perfd.daemon.disk import DiskService
 from perfd.daemon.downtime import Downtime
 from perfd.daemon.files import LockService, LogService, StoreService
 from perfd.daemon.health import Health, HealthHistory, iso
@@ -104,6 +105,9 @@ class Perfd(OrderedServices):
         metrics.watch_tors(list(laboratory.tors.values()), unparsed)
         metrics.watch_server(lambda: laboratory.sent)
         metrics.watch_hold_ups(lambda: laboratory.held_up)
+        metrics.watch_health(health.variants)
+        disk = DiskService(reactor, config.directory)
+        metrics.watch_disk(lambda: disk.room)
         self._schedules = Schedules(reactor, clock, sinks, health, metrics)
         for experiment in config.experiments:
             self._schedules.set(experiment, laboratory.experiments(experiment))
@@ -128,6 +132,7 @@ class Perfd(OrderedServices):
             self._notifications,
             StoreService(reactor, store, (reader, strangers), self._ready, self._give_up),
             HealthHistory(reactor, health, partial(read_history, reader)),
+            disk,
             made_pages,
             laboratory,
             self._schedules,

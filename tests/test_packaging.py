@@ -21,7 +21,11 @@ from tests.support.places import CHECKOUT
 SHARE = (
     *("share/perfd/perfd.tac", "share/perfd/perfd.service", "share/perfd/perfd.conf"),
     *("share/doc/perfd/README.md", "share/doc/perfd/LICENSE", "share/doc/perfd/docs/records.md"),
-    "share/doc/perfd/docs/terminal.png",
+    *(
+        "share/doc/perfd/docs/terminal.png",
+        "share/perfd/prometheus/perfd.rules.yml",
+        "share/perfd/grafana/fleet.json",
+    ),
 )
 CARRIED = ("perfd", "twisted", "docs", "init", "bench", "tests")
 

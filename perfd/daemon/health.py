@@ -10,7 +10,7 @@ A tor is unhealthy as soon as a try to start or reach it has failed, until it is
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -214,6 +214,13 @@ class Health:
         variant = experiment.variants.get(Variant.of(measurement))
         if variant is not None:
             variant.ended(measurement, self._clock.monotonic())
+
+    def variants(self) -> Iterator[tuple[str, VariantHealth, bool]]:
+        """Each variant with the name of its experiment, and whether it is healthy now."""
+        now = self._clock.monotonic()
+        for experiment in self._experiments.values():
+            for health in experiment.variants.values():
+                yield experiment.name, health, health.is_healthy(now)
 
     def report(self) -> dict[str, Any]:
         """The state of everything, ready for JSON; ``healthy`` sums it up."""

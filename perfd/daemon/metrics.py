@@ -10,6 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from perfd.config.kinds import kind_of
+from perfd.daemon.disk import Room
+from perfd.daemon.health import VariantHealth
 from perfd.interfaces import Tor
 from perfd.record import EMPTY, REQUEST, Measurement, Outcome
 from perfd.variant import COLUMNS, Variant
@@ -71,6 +73,14 @@ class Metrics:
         """Show for how long the reactor was held up."""
         self._states.held_up = seconds
 
+    def watch_health(self, variants: Callable[[], Iterable[tuple[str, VariantHealth, bool]]]) -> None:
+        """Show what ``Health.variants`` says of each."""
+        self._states.variants = variants
+
+    def watch_disk(self, room: Callable[[], Room | None]) -> None:
+        """Show how much room there is on the disk of the instance, while that is known."""
+        self._states.room = room
+
     def watch(self, experiment: str, kind: str, variants: Iterable[Variant]) -> None:
         """Show ``variants`` of ``experiment``, which is of the type ``kind``, from the start, with zeros.
 
@@ -122,6 +132,8 @@ class _States(Collector):
         self.unparsed: Mapping[str, Callable[[], int]] = {}
         self.sent: Callable[[], int] | None = None
         self.held_up: Callable[[], float] | None = None
+        self.variants: Callable[[], Iterable[tuple[str, VariantHealth, bool]]] = tuple
+        self.room: Callable[[], Room | None] = lambda: None
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
@@ -137,6 +149,36 @@ class _States(Collector):
                 "Time in which the reactor was held up for over 50 ms while something was measured.",
                 self.held_up(),
             )
+        yield from (*self._disk(), *self._health(), *self._tors())
+
+    def _disk(self) -> Iterator[Metric]:
+        free = GaugeMetricFamily(
+            "perfd_disk_free_bytes", "Room on the disk of the instance, as of the last minute."
+        )
+        size = GaugeMetricFamily("perfd_disk_size_bytes", "The size of the disk of the instance.")
+        room = self.room()
+        if room is not None:
+            free.add_metric([], room.free)
+            size.add_metric([], room.size)
+        yield from (free, size)
+
+    def _health(self) -> Iterator[Metric]:
+        healthy = GaugeMetricFamily(
+            "perfd_healthy", "0 if a variant had no success for three intervals, as in /health.", labels=VARIANT
+        )
+        success = GaugeMetricFamily(
+            "perfd_last_success_timestamp_seconds",
+            "When the last success ended, once there is one.",
+            labels=VARIANT,
+        )
+        for experiment, health, is_healthy in self.variants():
+            labels = _labels(experiment, health.variant)
+            healthy.add_metric(labels, is_healthy)
+            if health.last_success is not None:
+                success.add_metric(labels, health.last_success)
+        yield from (healthy, success)
+
+    def _tors(self) -> Iterator[Metric]:
         ready = GaugeMetricFamily("perfd_tor_ready", "1 if measurements can run over this tor.", labels=["tor"])
         bootstrap = GaugeMetricFamily(
             "perfd_tor_bootstrap_percent", "How far each tor has bootstrapped, once it is known.", labels=["tor"]
