@@ -8,6 +8,7 @@ from typing import Any
 from perfd import __version__
 from perfd.config import Config
 from perfd.pages.records import DaemonState, Experiment
+from perfd.store.page_files import DIRECTORY as PAGE_FILES
 from perfd.units import format_size
 
 
@@ -35,6 +36,7 @@ def daemon_state(config: Config, health: Mapping[str, Any], now: float) -> Daemo
             for each in config.experiments
         ),
         comparisons=tuple(each.name for each in config.comparisons),
+        files=config.directory.absolute() / PAGE_FILES,
         settings=dict(_settings(config)),
     )
 

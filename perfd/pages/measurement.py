@@ -15,9 +15,10 @@ from perfd.pages import elements
 from perfd.pages.elements import Heading, Text
 from perfd.pages.explained import explained
 from perfd.pages.layout import Page
+from perfd.pages.load import load_parts
 from perfd.pages.records import PageError, PageRequest, View
 from perfd.pages.words import clipped, experiment_path
-from perfd.record import FIELDS, Circuit, Kind, Measurement, Outcome, Stream
+from perfd.record import FIELDS, Circuit, Kind, Measurement, Stream
 from perfd.reports.figures import ONION, PAGE, STEPS
 from perfd.store.filters import Filter
 from perfd.store.reader import StoreReader
@@ -42,9 +43,10 @@ def measurement(reader: StoreReader, request: PageRequest) -> Page:
     streams = reader.streams_of(m.id)
     circuits = [c for c in map(reader.circuit, {s.circuit for s in streams if s.circuit}) if c is not None]
     sheet = Sheet()
-    view = request.view
+    state, view = request.state, request.view
     parts = [_ending(m), _facts(m, view)]
     parts += [figure(chart, sheet) for chart in _waterfalls(m)]
+    parts += load_parts(m, state.files, view, sheet) if m.type == "pageload" else []
     parts += [*_series(m, view), *_circuit(m, circuits, view), *_told(m, streams)]
     parts += [*_others(m), _raw(m, view), _neighbours(reader, m, view)]
     size = f" of {format_size(m.filesize)}" if m.filesize else ""
@@ -187,15 +189,8 @@ def _told(m: Measurement, streams: Sequence[Stream]) -> list[Markup]:
 
 
 def _others(m: Measurement) -> list[Markup]:
-    """What its kind recorded besides, and the files of a page load."""
+    """What its kind recorded besides."""
     found: list[Markup] = []
-    if m.type == "pageload":
-        links = [
-            elements.link(f"/results/{m.id}/{path}", words)
-            for path, words in (("har", "HAR"), ("screenshot", "screenshot"), ("filmstrip", "filmstrip"))
-        ]
-        if "SCREENSHOT" in m.extra or m.outcome is Outcome.OK:
-            found.append(elements.paragraph(Markup("Files: {}").format(Markup(", ").join(links))))
     extra = [
         (key, str(value)) for key, value in m.extra.items() if not _is_time(value, m) and not key.startswith("PATH")
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -61,6 +62,7 @@ class DaemonState:
     health: Mapping[str, Any]  # the report of /health
     experiments: tuple[Experiment, ...] = ()
     comparisons: tuple[str, ...] = ()
+    files: Path | None = None  # where page loads leave their files
     settings: Mapping[str, str] = attrs.Factory(dict)  # what may be told of perfd.conf
 
 

@@ -1,0 +1,154 @@
+"""Pages for people: how long they take to make of a million measurements, and what their readers cost measurements.
+
+Run from the checkout: python -m bench.pages
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+from subprocess import Popen
+
+from bench.compare import Comparison, median_interval
+from bench.daemon import Daemon
+from bench.store import BATCHES, DEFAULT_SET, SLOTS, runs
+from bench.verdict import verdict
+from perfd.pages.make import make
+from perfd.pages.records import DaemonState, Made, PageRequest, View
+from perfd.store.database import prepare_for_bulk
+from perfd.store.schema import open_database
+from perfd.store.writer import insert_many
+from perfd.summaries.kept import summarize
+from tests.support.pages import state
+from tests.support.strategies import typical
+
+TIMES = 15
+"""How often each page is made."""
+
+READERS = 100
+"""Who reload `/` each second."""
+
+BLOCKS = 6
+SECONDS = 15.0
+"""Of a block, once with readers and once without."""
+
+EXPERIMENT = """
+[experiment:e{n}]
+size = 50 KiB
+interval = 1 s
+timeout = 10 s
+"""
+
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n"
+)
+
+
+def fill(path: Path) -> float:
+    """A million measurements, summarized. Returns the time of the last one."""
+    with closing(open_database(path)) as connection:
+        prepare_for_bulk(connection)
+        for batch in range(BATCHES):
+            insert_many(connection, runs(range(batch * SLOTS, (batch + 1) * SLOTS)))
+    now = typical(BATCHES * SLOTS).start
+    begun = time.process_time()
+    summarize(path, now)
+    print(f"summarizing a million measurements for the first time: {time.process_time() - begun:.0f} s")
+    return now
+
+
+def page(name: str, path: Path, told: DaemonState, **arguments: str) -> Made:
+    """A page, made here."""
+    request = PageRequest(name=name, view=View(f"/{name}"), arguments=arguments, state=told)
+    return make(request, path)
+
+
+def times_of(path: Path, now: float) -> None:
+    """How long pages take, and how long they are."""
+    told = state(DEFAULT_SET, now=now)
+    for name, arguments, most_ms, most_kib in (
+        ("overview", {}, 50, 100),
+        ("experiment", {"name": "download-50k", "period": "year"}, 150, None),
+    ):
+        took = []
+        for _ in range(TIMES):
+            begun = time.process_time()
+            made = page(name, path, told, **arguments)
+            took.append(1000 * (time.process_time() - begun))
+        assert made.status == 200
+        print(
+            f"{name} of a million measurements, ms of processor: {verdict(median_interval(took), f'<= {most_ms}')}"
+        )
+        sizes = f"{len(made.body) / 1024:.0f} KiB, {len(made.packed) / 1024:.1f} in gzip"
+        print(f"  {sizes}" + ("" if most_kib is None else f"; {verdict(len(made.body) / 1024, f'<= {most_kib}')}"))
+
+
+async def read(port: int, seconds: float) -> int:
+    """One reader. Returns how many pages were had."""
+    end, count = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        begun = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST)
+        answer = await reader.read()
+        writer.close()
+        count += answer.startswith(b"HTTP/1.1 200")
+        await asyncio.sleep(max(0.0, 1.0 - (time.monotonic() - begun)))
+    return count
+
+
+async def read_all(port: int, seconds: float) -> None:
+    """All readers."""
+    counts = await asyncio.gather(*(read(port, seconds) for _ in range(READERS)))
+    print(f"  {sum(counts)} pages in {seconds:.0f} s", file=sys.stderr)
+
+
+def disturbed() -> None:
+    """Medians of measurements with readers and without them, in blocks one after the other."""
+    comparison = Comparison("alone", "with readers")
+    experiments = "".join(EXPERIMENT.format(n=n) for n in range(4))
+    with tempfile.TemporaryDirectory() as directory, Daemon(Path(directory), experiments) as daemon:
+        while daemon.done() < 40:
+            time.sleep(1.0)
+        for _ in range(BLOCKS):
+            for way in comparison.block(1):
+                begun = time.time()
+                if way == "alone":
+                    time.sleep(SECONDS)
+                else:
+                    with Popen([sys.executable, "-m", "bench.pages", str(daemon.port)]) as child:
+                        child.wait()
+                for first, complete in results(daemon.port, begun, time.time()):
+                    comparison.add(way, first=first, complete=complete)
+    for name in ("first", "complete"):
+        ratio = comparison.ratio(name, "with readers", "alone")
+        print(f"{READERS} readers who reload / each second: time to {name}, times: {verdict(ratio, '<= 1.03')}")
+
+
+def results(port: int, since: float, until: float) -> list[tuple[float, float]]:
+    """The seconds to the first and to the last byte of what went well."""
+    address = f"http://127.0.0.1:{port}/results?outcome=ok&limit=10000&since={since:.6f}&until={until:.6f}"
+    with urllib.request.urlopen(address, timeout=30) as response:
+        found = json.load(response)["results"]
+    return [(each["dataresponse"] - each["start"], each["datacomplete"] - each["start"]) for each in found]
+
+
+def main() -> None:
+    """Both."""
+    if len(sys.argv) > 1:
+        asyncio.run(read_all(int(sys.argv[1]), SECONDS))
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "perfd.sqlite"
+        times_of(path, fill(path))
+    disturbed()
+
+
+if __name__ == "__main__":
+    main()
