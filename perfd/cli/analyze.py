@@ -83,8 +83,6 @@ def _asked() -> Sequence[Parameter]:
 
 
 def _analyze(options: argparse.Namespace) -> int:
-    from perfd.store.filters import Filter  # noqa: PLC0415 - --help must not wait for it
-
     asked = {each.name: getattr(options, each.name) for each in _asked()}
     if options.period is not None:
         if options.since is not None or options.until is not None:
@@ -100,8 +98,7 @@ def _analyze(options: argparse.Namespace) -> int:
             files.check()
         except files.NoMatplotlibError as error:
             raise MissingLibraryError(str(error)) from None
-    wanted = Filter(**asked, requests=asked["type"] is not None)
-    return _run(config, wanted, options, display(options))
+    return _run(config, parameters.results_filter(asked), options, display(options))
 
 
 def _run(config: Config, wanted: Filter, options: argparse.Namespace, shown: Display | None) -> int:
@@ -152,13 +149,8 @@ def _report(config: Config, wanted: Filter, progress: Progress) -> Report:
 
 def _left_out(reader: StoreReader, wanted: Filter) -> list[str]:
     """How many measurements of the period did not pass the filters."""
-    from perfd.store.filters import Filter  # noqa: PLC0415
-
-    everything = Filter(since=wanted.since, until=wanted.until, requests=wanted.requests)
-    count, kept = reader.count(everything), reader.count(wanted)
-    if count == kept:
-        return []
-    return [f"{count - kept:,} of {count:,} measurements of the period were left out by the filters."]
+    left_out, count = reader.filtered_out(wanted)
+    return [f"{left_out:,} of {count:,} measurements of the period were left out by the filters."] * (left_out > 0)
 
 
 def _held_up(reader: StoreReader, wanted: Filter) -> list[str]:

@@ -7,12 +7,12 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from perfd.cli.output import complain
 from perfd.cli.times import parse_time
 from perfd.instance import CONFIG_FILE
-from perfd.store.parameters import Parameter
+from perfd.store.parameters import EXCLUDING, Parameter
 
 if TYPE_CHECKING:
     from perfd.cli.tables import Display
@@ -22,7 +22,7 @@ T = TypeVar("T")
 TIMES = ("since", "until")
 """What is a time, which the command line understands in more forms than HTTP."""
 
-PAGING = ("limit", "after")
+PAGING = ("limit", "after", "count")
 """What the commands have in a way of their own."""
 
 
@@ -69,20 +69,45 @@ def display(options: argparse.Namespace) -> Display | None:
 
 def filter_options(parser: argparse.ArgumentParser, asked: Sequence[Parameter]) -> None:
     """Add an option for each thing that may be asked of records, but for paging."""
+    group = parser.add_argument_group("filters", _FILTERS if any(each.is_of_relays for each in asked) else None)
     for parameter in asked:
         if parameter.name in PAGING:
             continue
-        words, is_time = parameter.schema.get("enum"), parameter.name in TIMES
-        parser.add_argument(
+        words = f"{{{','.join(parameter.words)}}}" if parameter.words else parameter.name.upper()
+        doc = parameter.doc.replace("`", "") + ("; also 1h, yesterday, 2026-11" if parameter.name in TIMES else "")
+        group.add_argument(
             f"--{parameter.name}",
-            type=argument(_read_time(parameter.read) if is_time else parameter.read),
-            metavar=f"{{{','.join(words)}}}" if words else parameter.name.upper(),
-            help=parameter.doc.replace("`", "") + ("; also 1h, yesterday, 2026-11" if is_time else ""),
+            dest=parameter.name,
+            type=argument(reading(parameter)),
+            metavar=words,
+            help=argparse.SUPPRESS if parameter.name.startswith(EXCLUDING) else doc,
         )
 
 
-def _read_time(read: Callable[[str], float]) -> Callable[[str], float]:
-    return lambda text: parse_time(text, time.time(), read)
+_FILTERS = (
+    "Several values have commas between. With not- in front of its name (--not-exit) a filter is for what is left "
+    "out. @FILE stands for a list of fingerprints in a file, which may have comments behind #."
+)
+
+
+def reading(parameter: Parameter) -> Callable[[str], Any]:
+    """How the command line reads a parameter: as HTTP does, but for times and files."""
+    if parameter.name in TIMES:
+        return lambda text: parse_time(text, time.time(), parameter.read)
+    if parameter.is_of_relays:
+        return lambda text: parameter.read(_in_file(text))
+    return parameter.read
+
+
+def _in_file(text: str) -> str:
+    """The list that is in the file, if ``text`` is @FILE. Raises ValueError if that cannot be read."""
+    if not text.startswith("@"):
+        return text
+    try:
+        lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"{text[1:]} cannot be read: {error}") from None
+    return ",".join(word for line in lines for word in line.partition("#")[0].replace(",", " ").split())
 
 
 def guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:

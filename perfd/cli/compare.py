@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from secrets import randbelow
 from typing import TYPE_CHECKING, Any
 
 from perfd.cli.arguments import (
     PAGING,
-    TIMES,
     argument,
     config_option,
     count,
@@ -19,9 +17,9 @@ from perfd.cli.arguments import (
     filter_options,
     guarded,
     pair,
+    reading,
 )
 from perfd.cli.output import complain
-from perfd.cli.times import parse_time
 from perfd.comparison.metrics import METRICS, PRIMARY
 from perfd.config import load_config
 from perfd.config.reader import NETWORKS
@@ -144,9 +142,12 @@ def filter_of(text: str) -> tuple[str, Any]:
     """The filter and its value in ``tor=alpha``."""
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals or name not in ASKED:
-        raise ValueError(f"{text!r} is not FILTER=VALUE, with a filter of {', '.join(ASKED)}")
-    read = ASKED[name].read
-    return name, parse_time(value, time.time(), read) if name in TIMES else read(value)
+        raise ValueError(f"{text!r} is not FILTER=VALUE, with a filter of {_filter_names()}")
+    return name, reading(ASKED[name])(value)
+
+
+def _filter_names() -> str:
+    return ", ".join(name for name in ASKED if not name.startswith(parameters.EXCLUDING)) + ", or not- and that"
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -186,6 +187,10 @@ def _lab(options: argparse.Namespace) -> int:
     from perfd.cli.compare_lab import LabComparison, Trial  # noqa: PLC0415
     from perfd.cli.comparing import Showing, conclude_with  # noqa: PLC0415
 
+    for name in LAB_OPTIONS:
+        if isinstance(getattr(options, name), tuple):
+            complain(f"compare: --{name} has one value where it is measured at once")
+            return 2
     for name in ASKED:
         if name not in LAB_OPTIONS and getattr(options, name) is not None:
             complain(f"compare: --{name} is for stored measurements, and --arm for those that are made at once")

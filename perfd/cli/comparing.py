@@ -23,6 +23,7 @@ from perfd.comparison.stored import FIELDS, Run, Strata, kinds_in, strata
 from perfd.config import Config, ConfigError
 from perfd.store.database import database_path
 from perfd.store.filters import Filter
+from perfd.store.parameters import EXCLUDING, results_filter
 from perfd.store.reader import StoreReader
 
 
@@ -72,16 +73,19 @@ def compare_stored(
         raise ConfigError(["compare: --a and --b ask for the same measurements"])
     runs: list[list[Run]] = []
     path = database_path(config.database, config.directory)
+    sides = [results_filter({**common, **side}) for side in (a, b)]
     with StoreReader(path) as reader, Progress("reading", 2.0) as progress:
-        for name, side in zip("AB", (a, b), strict=True):
+        for name, wanted in zip("AB", sides, strict=True):
             progress.update(name)
-            runs.append([*reader.values((*FIELDS, "HELDUP"), _filter({**common, **side}))])
+            runs.append([*reader.values((*FIELDS, "HELDUP", "id"), wanted)])
             progress.update(f"{name}: {len(runs[-1])} measurements")
-    found = strata(runs[0], runs[1], {_FIELDS.get(name, name) for name in (*a, *b)})
+        total = reader.count(_period(*sides))
+    asked = {name.removeprefix(EXCLUDING) for name in (*a, *b)}
+    found = strata(runs[0], runs[1], {_FIELDS.get(name, name) for name in asked})
     design = Design(
         a=_label(a), b=_label(b), primary=showing.primary, margin=showing.margin, seed=None, text=found.text
     )
-    return conclude(design, found.metrics, _warnings(found, [*runs[0], *runs[1]]))
+    return conclude(design, found.metrics, _warnings(found, [*runs[0], *runs[1]], total))
 
 
 def compare_made(config: Config, name: str) -> Conclusion:
@@ -98,13 +102,19 @@ def compare_made(config: Config, name: str) -> Conclusion:
     return conclude_made(stored, runs)
 
 
-def _filter(values: Mapping[str, Any]) -> Filter:
-    wanted = Filter(**values)
-    return attrs.evolve(wanted, requests=False) if wanted.type is None else wanted
+def _period(a: Filter, b: Filter) -> Filter:
+    """All measurements of the time of both."""
+    since = None if a.since is None or b.since is None else min(a.since, b.since)
+    until = None if a.until is None or b.until is None else max(a.until, b.until)
+    return Filter(since=since, until=until, requests=a.requests or b.requests)
 
 
-def _warnings(found: Strata, runs: Sequence[Run]) -> list[str]:
+def _warnings(found: Strata, runs: Sequence[Run], total: int) -> list[str]:
     warnings = [OBSERVATIONAL]
+    if filtered_out := total - len({run["id"] for run in runs}):
+        warnings.append(
+            f"{filtered_out:,} of {total:,} measurements of the time are in neither set, by the filters"
+        )
     if found.left_out:
         warnings.append(f"{found.left_out} of {len(runs)} measurements have no counterpart, and are left out")
     if found.not_counted:
@@ -119,12 +129,15 @@ def _warnings(found: Strata, runs: Sequence[Run]) -> list[str]:
 def _label(side: Mapping[str, Any]) -> str:
     """What to call a set: the value of its only filter, or all of them."""
     texts = {name: _text(name, value) for name, value in side.items()}
-    if len(texts) == 1 and not set(TIMES) & set(texts):
+    (first, *others) = texts
+    if not others and first not in TIMES and not first.startswith(EXCLUDING):
         return next(iter(texts.values()))
     return " ".join(f"{name}={text}" for name, text in texts.items())
 
 
 def _text(name: str, value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(_text(name, each) for each in value)
     if name not in TIMES:
         return str(getattr(value, "value", value))
     return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").removesuffix("T00:00:00Z")

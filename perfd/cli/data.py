@@ -208,7 +208,5 @@ def _asked(*others: str) -> Sequence[Parameter]:
 
 
 def _filter(options: argparse.Namespace, *others: str, oldest_first: bool = False) -> Filter:
-    from perfd.store.filters import Filter  # noqa: PLC0415
-
     asked = {each.name: getattr(options, each.name) for each in _asked(*others)}
-    return Filter(**asked, limit=options.limit, oldest_first=oldest_first)
+    return parameters.results_filter(asked, requests=True, limit=options.limit, oldest_first=oldest_first)

@@ -46,6 +46,7 @@ class Refusals:
 
     def __init__(self) -> None:
         self.count = 0  # of those that it cannot hold
+        self.filtered_out = (0, 0)  # by the filters, and of how many
         self.left_out: Counter[str] = Counter()  # of the others, by what they are
 
     def refuse(self, measurement: Measurement, error: FormatError) -> None:
@@ -65,6 +66,9 @@ class Refusals:
 
     def report(self) -> None:
         """Say what was left out."""
+        filtered_out, total = self.filtered_out
+        if filtered_out:
+            sys.stderr.write(f"perfd: the filters left out {filtered_out:,} of {total:,} measurements\n")
         if self.left_out:
             counts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))
             remedy = "; --type TYPE exports those of a type" if set(self.left_out) - {published.SKIPPED} else ""
@@ -81,6 +85,7 @@ def export(config: Config, wanted: Filter, form: str, output: Path | None) -> in
     asked = wanted.type is not None
     _check_place(row, output)
     with StoreReader(database_path(config.database, config.directory)) as reader, Destinations() as files:
+        refusals.filtered_out = reader.filtered_out(wanted)
         if output is None or is_standard_output(output):
             pages = (refusals.carried(row, page, asked=asked) for page in reader.pages(wanted, GROUP))
             _write_standard_output(row, pages, refusals)

@@ -111,11 +111,13 @@ def show_results(config: Config, wanted: Filter, display: Display | None) -> int
         if wanted.since is None and listed:
             wanted = attrs.evolve(wanted, since=listed[0].start - DAY)
             listed = [m for m in listed if m.start >= listed[0].start - DAY]
+        left_out, total = reader.filtered_out(wanted)
         summaries = summarize(reader, attrs.evolve(wanted, limit=None)) if listed else []
     if display is None:
         document = {
             "since": wanted.since,
             "until": wanted.until,
+            "filtered_out": left_out,
             "experiments": [summary.as_dict() for summary in summaries],
             "results": [m.as_dict() for m in listed],
         }
@@ -136,7 +138,8 @@ def show_results(config: Config, wanted: Filter, display: Display | None) -> int
             rows = [_times_row(*each) for each in named if kind.times and tuple(each[1].times) == kind.times]
             if rows:
                 tables.append(Table(f"{kind.plural.capitalize()}{medians}", _times_columns(kind), rows))
-        display.show(tables)
+        note = f"{left_out:,} of {total:,} measurements{since} were left out by the filters."
+        display.show(tables, [note] * (left_out > 0))
     else:
         sys.stdout.write("there are no such measurements\n")
     return 0

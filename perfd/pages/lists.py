@@ -17,8 +17,8 @@ from perfd.pages.records import PageRequest, View
 from perfd.pages.words import clipped
 from perfd.record import Circuit, Measurement, Outcome, Stream, TorEvent
 from perfd.store import parameters
-from perfd.store.filters import CircuitFilter, EventFilter, Filter, StreamFilter, Window
-from perfd.store.parameters import Parameter
+from perfd.store.filters import CircuitFilter, EventFilter, StreamFilter, Window
+from perfd.store.parameters import EXCLUDING, Parameter
 from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS, Table
 from perfd.units import format_size
@@ -31,7 +31,7 @@ ROWS = 50
 MOST_ROWS = 500
 """What a browser can ask for by ``limit``."""
 
-PAGED = ("after", "limit")
+PAGED = ("after", "limit", "count")
 """Arguments that are no filters."""
 
 
@@ -50,7 +50,7 @@ class Listed(Generic[R]):
     def page(self, reader: StoreReader, request: PageRequest) -> Page:
         """The records that are asked for, the newest first."""
         view = request.view
-        arguments = dict(request.arguments)
+        arguments = {name: value for name, value in request.arguments.items() if name != "count"}
         limit = min(MOST_ROWS, arguments.pop("limit", None) or ROWS)
         found = reader.select(self.record, self.window(**arguments, limit=limit + 1))
         shown = found[:limit]
@@ -69,7 +69,7 @@ class Listed(Generic[R]):
         fields = [
             _field(parameter, view.arguments.get(parameter.name, ""))
             for parameter in self.parameters
-            if parameter.name not in PAGED
+            if self._is_shown(parameter, view)
         ]
         kept = [Markup('<input type="hidden" name="theme" value="{}">').format(view.theme)] if view.theme else []
         given = [p.name for p in self.parameters if p.name not in PAGED and view.arguments.get(p.name)]
@@ -79,6 +79,12 @@ class Listed(Generic[R]):
             '<details{}><summary>{}</summary><form class="filters" action="{}">{}{}<button>Show</button></form>'
             "</details>"
         ).format(opened, words, view.path, join(fields), join(kept))
+
+    def _is_shown(self, parameter: Parameter, view: View) -> bool:
+        """Whether there is a field for it; what is to be left out has one where it is in use."""
+        if parameter.name in PAGED:
+            return False
+        return not parameter.name.startswith(EXCLUDING) or parameter.name in view.arguments
 
     def _around(self, view: View, shown: Sequence[R], *, is_last: bool) -> Markup:
         links = []
@@ -92,7 +98,7 @@ class Listed(Generic[R]):
 
 
 def _field(parameter: Parameter, value: str) -> Markup:
-    choices = parameter.schema.get("enum")
+    choices = parameter.words if value in ("", *parameter.words) else ()  # else several are asked for
     doc = parameter.doc.replace("`", "")
     if choices:
         options = join(
@@ -105,10 +111,6 @@ def _field(parameter: Parameter, value: str) -> Markup:
     return Markup('<label title="{}">{}<input name="{}" value="{}"></label>').format(
         doc, parameter.name, parameter.name, value
     )
-
-
-def _results_filter(**arguments: Any) -> Filter:
-    return Filter(**arguments, requests="type" in arguments or "series" in arguments)
 
 
 def _seconds(since: float, at: float | None) -> str:
@@ -185,7 +187,7 @@ RESULTS = Listed(
     title="Results",
     lead="Measurements, the newest first; times are UTC, durations in seconds from the start.",
     record=MEASUREMENTS,
-    window=_results_filter,
+    window=lambda **arguments: parameters.results_filter(arguments),
     parameters=parameters.RESULTS,
     headings=(
         *(Heading("Start"), Heading("Experiment"), Heading("Outcome"), _number("First byte"), _number("Last byte")),

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
-from attrs.validators import and_, ge, le, optional
 
-from perfd.record import REQUEST, Outcome
+from perfd.record import EMPTY, REQUEST, Outcome
 
 Cursor = tuple[float, str]
 """The place of a record: its time (``start``; of circuits and streams the first time that they know) and its id."""
 
-_size = optional(and_(ge(0), le(2**63 - 1)))
+Condition = tuple[str, tuple[Any, ...]]
+"""A condition in SQL, and its values."""
+
+Texts = str | tuple[str, ...] | None
+Numbers = int | tuple[int, ...] | None
+"""What a filter wants: a value, one of several, or anything."""
+
+
+def _possible(_: Any, attribute: attrs.Attribute[Any], wanted: Numbers) -> None:
+    """Raise ValueError for numbers that the database cannot hold."""
+    for number in _values(wanted):
+        if number is not None and not 0 <= number < 2**63:
+            raise ValueError(f"{attribute.name} must be from 0 to 2**63 - 1, not {number}")
 
 
 def key_in_extra(key: str) -> str:
@@ -21,17 +33,16 @@ def key_in_extra(key: str) -> str:
     return f"json_extract(CASE WHEN json_valid(extra) THEN extra END, '$.{key}')"
 
 
-# A path is a JSON array of fingerprints.
-_MIDDLE = "json_extract(path, '$[1]') = ?"
-_EXIT = "json_extract(path, '$[#-1]') = ?"
-_ANYWHERE = "instr(path, ?) > 0"
-
-_HELD_UP = f"({key_in_extra('HELDUP')} IS NOT NULL) = ?"
-_FILTERED = f"COALESCE({key_in_extra('FILTEREDOUT')}, 0) = ?"
-_RARE_OUTCOME = "outcome <> 'ok' AND outcome = ?"  # so that SQLite takes the index of what is not ok
-URL = f"{key_in_extra('URL')} = ?"
 COMPARISON = f"{key_in_extra('COMPARISON')} = ?"
-_REASON = "? IN (failure_local, failure_remote)"
+
+
+def _condition(place: str, wanted: Any) -> Condition:
+    """That ``place``, SQL with {} for each comparison, has what is wanted."""
+    comparison, value = "= ?", wanted
+    if isinstance(wanted, tuple):  # in one value: there may be more than SQLite has places for
+        comparison, value = "IN (SELECT value FROM json_each(?))", json.dumps(wanted)
+    count = place.count("{}")
+    return place.format(*[comparison] * count), (value,) * count
 
 
 @attrs.frozen(kw_only=True)
@@ -43,136 +54,163 @@ class Window:
     added meanwhile.
     """
 
+    places: ClassVar[Mapping[str, str]] = EMPTY
+    """The filters, and where the database has what they look at: SQL with {} for the comparison."""
+
     since: float | None = None  # inclusive
     until: float | None = None  # exclusive
     after: Cursor | None = None
-    limit: int | None = attrs.field(default=None, validator=_size)
+    limit: int | None = attrs.field(default=None, validator=_possible)
     oldest_first: bool = False
 
     @property
-    def equal(self) -> Mapping[str, Any]:
-        """The columns that must have a given value."""
-        return {}
+    def conditions(self) -> list[Condition]:
+        """All but those of time, place and number."""
+        given = [(name, getattr(self, name)) for name in self.places]
+        return [self.condition(name, wanted) for name, wanted in given if wanted is not None]
 
-    @property
-    def conditions(self) -> Mapping[str, Any]:
-        """Further conditions in SQL, each with its value."""
-        return {}
+    def condition(self, name: str, wanted: Any) -> Condition:
+        """That of one filter."""
+        if name == "relay" and isinstance(wanted, str):
+            return "instr(path, ?) > 0", (wanted,)  # several times faster
+        return _condition(self.places[name], wanted)
 
 
 @attrs.frozen(kw_only=True)
 class Filter(Window):
-    """Which measurements; the times are those of ``start``. Raises ValueError for impossible numbers."""
+    """Which measurements; the times are those of ``start``. Raises ValueError for impossible numbers.
 
-    source: str | None = None
-    experiment: str | None = None
-    type: str | None = None
-    size: int | None = attrs.field(default=None, validator=_size)  # filesize, in bytes
-    outcome: Outcome | None = None
-    errorcode: str | None = None
-    tor: str | None = None
-    server: str | None = None
+    ``without`` has filters and what they must not find: a value or a tuple of them. What is not known of a
+    measurement is none of them, so it stays.
+    """
+
+    places = {
+        **{name: f"{name} {{}}" for name in ("source", "experiment", "type", "outcome", "errorcode", "tor")},
+        **{name: f"{name} {{}}" for name in ("torversion", "server", "guard", "conflux")},
+        "size": "filesize {}",
+        # A path is a JSON array of fingerprints.
+        "middle": "json_extract(path, '$[1]') {}",
+        "exit": "json_extract(path, '$[#-1]') {}",
+        "relay": "EXISTS (SELECT 1 FROM json_each(measurements.path) AS hop WHERE hop.value {})",
+        "circuit": "circ_id {}",
+        "cbt": "cbt_set {}",
+        "hour": "CAST(start / 3600 AS INTEGER) % 24 {}",
+        "weekday": "(CAST(start / 86400 AS INTEGER) + 3) % 7 {}",  # the epoch was a Thursday
+        "url": f"{key_in_extra('URL')} {{}}",
+        "comparison": f"{key_in_extra('COMPARISON')} {{}}",
+        "filtered": f"COALESCE({key_in_extra('FILTEREDOUT')}, 0) {{}}",
+        "heldup": f"({key_in_extra('HELDUP')} IS NOT NULL) {{}}",
+        "series": "id {}",
+    }
+
+    source: Texts = None
+    experiment: Texts = None
+    type: Texts = None
+    size: Numbers = attrs.field(default=None, validator=_possible)  # filesize, in bytes
+    outcome: Outcome | tuple[Outcome, ...] | None = None
+    errorcode: Texts = None
+    tor: Texts = None
+    torversion: Texts = None
+    server: Texts = None
     url: str | None = None  # what was fetched from elsewhere
-    guard: str | None = None  # relays by their fingerprints, with $ in front, as paths have them
-    middle: str | None = None
-    exit: str | None = None  # the last hop
-    relay: str | None = None  # at any place
+    guard: Texts = None  # relays by their fingerprints, with $ in front, as paths have them
+    middle: Texts = None
+    exit: Texts = None  # the last hop
+    relay: Texts = None  # at any place
+    circuit: Numbers = attrs.field(default=None, validator=_possible)  # tor's id of it
+    conflux: bool | None = None
+    cbt: bool | None = None  # whether tor had learnt its circuit build timeout
+    hour: Numbers = None  # 0 to 23, of the day in UTC
+    weekday: Numbers = None  # 0 to 6, from Monday on, in UTC
     series: str | None = None  # the id of a series: its requests
     heldup: bool | None = None  # False: without runs during which Perfd itself was held up; True: only those
     filtered: bool | None = None  # False: without what filters of OnionPerf's have left out; True: only that
-    comparison: str | None = None  # the name of the comparison that they were made for
+    comparison: Texts = None  # the name of the comparison that they were made for
     requests: bool = True  # False: without the requests of series
+    without: Mapping[str, Any] = EMPTY
 
     @property
-    def equal(self) -> Mapping[str, Any]:
-        return {
-            "source": self.source,
-            "experiment": self.experiment,
-            "type": self.type,
-            "filesize": self.size,
-            "outcome": Outcome.OK.value if self.outcome is Outcome.OK else None,
-            "errorcode": self.errorcode,
-            "tor": self.tor,
-            "server": self.server,
-            "guard": self.guard,
-        }
-
-    @property
-    def conditions(self) -> Mapping[str, Any]:
-        found: dict[str, Any] = {}
-        if self.series is not None:
-            # The ids of its requests are its own, a hyphen, which is followed by the period in ASCII, and a number.
-            found |= {"id > ?": f"{self.series}-", "id < ?": f"{self.series}."}
-        relays = {_MIDDLE: self.middle, _EXIT: self.exit, _ANYWHERE: self.relay}
-        found |= {condition: relay for condition, relay in relays.items() if relay is not None}
-        if self.heldup is not None:
-            found[_HELD_UP] = int(self.heldup)
-        if self.filtered is not None:
-            found[_FILTERED] = int(self.filtered)
-        if self.outcome not in (None, Outcome.OK):
-            found[_RARE_OUTCOME] = self.outcome.value
-        if self.comparison is not None:
-            found[COMPARISON] = self.comparison
-        if self.url is not None:
-            found[URL] = self.url
+    def conditions(self) -> list[Condition]:
+        found = super().conditions
+        found += [_not(self.condition(name, unwanted)) for name, unwanted in self.without.items()]
+        if not self._wants_ok:  # so that SQLite takes the index of what is not ok
+            found.append(("outcome <> 'ok'", ()))
         if not self.requests:
-            found["type <> ?"] = REQUEST
+            found.append(("type <> ?", (REQUEST,)))
         return found
+
+    def condition(self, name: str, wanted: Any) -> Condition:
+        if name == "series":
+            # The ids of its requests are its own, a hyphen, which is followed by the period in ASCII, and a number.
+            return "id > ? AND id < ?", (f"{wanted}-", f"{wanted}.")
+        return super().condition(name, wanted)
+
+    @property
+    def _wants_ok(self) -> bool:
+        if Outcome.OK in _values(self.without.get("outcome")):
+            return False
+        return self.outcome is None or Outcome.OK in _values(self.outcome)
+
+    @property
+    def everything(self) -> Filter:
+        """Of the same time and kind, what no filter leaves out."""
+        return Filter(since=self.since, until=self.until, requests=self.requests)
+
+
+def _values(wanted: Any) -> tuple[Any, ...]:
+    return wanted if isinstance(wanted, tuple) else (wanted,)
+
+
+def _not(condition: Condition) -> Condition:
+    text, values = condition
+    return f"({text}) IS NOT TRUE", values
 
 
 @attrs.frozen(kw_only=True)
 class TorFilter(Window):
     """Which records of what tor told; the times are those at which they were first seen."""
 
-    source: str | None = None
-    tor: str | None = None
+    places = {name: f"{name} {{}}" for name in ("source", "tor")}
 
-    @property
-    def equal(self) -> Mapping[str, Any]:
-        return {"source": self.source, "tor": self.tor}
+    source: Texts = None
+    tor: Texts = None
+
+
+# Of json_each, which has a column of the name path; a number may not be finite.
+_HOPS = "json_each(CASE WHEN json_valid(circuits.path) THEN circuits.path END) AS hop"
+_PURPOSE = {"purpose": "purpose {}", "reason": "(failure_local {} OR failure_remote {})"}
 
 
 @attrs.frozen(kw_only=True)
 class CircuitFilter(TorFilter):
     """Which circuits."""
 
-    purpose: str | None = None
-    reason: str | None = None  # why it ended, as this tor or the other end said
-    relay: str | None = None  # at any place of the path, with $ in front
+    places = {
+        **TorFilter.places,
+        **_PURPOSE,
+        "relay": f"EXISTS (SELECT 1 FROM {_HOPS} WHERE json_extract(hop.value, '$[0]') {{}})",
+    }
 
-    @property
-    def equal(self) -> Mapping[str, Any]:
-        return {**super().equal, "purpose": self.purpose}
-
-    @property
-    def conditions(self) -> Mapping[str, Any]:
-        found = {_REASON: self.reason, _ANYWHERE: self.relay}
-        return {condition: value for condition, value in found.items() if value is not None}
+    purpose: Texts = None
+    reason: Texts = None  # why it ended, as this tor or the other end said
+    relay: Texts = None  # at any place of the path, with $ in front
 
 
 @attrs.frozen(kw_only=True)
 class StreamFilter(TorFilter):
     """Which streams."""
 
-    measurement: str | None = None  # the id of the one that they carried
-    purpose: str | None = None
-    reason: str | None = None  # why it ended, as this tor or the other end said
+    places = {**TorFilter.places, **_PURPOSE, "measurement": "measurement {}"}
 
-    @property
-    def equal(self) -> Mapping[str, Any]:
-        return {**super().equal, "measurement": self.measurement, "purpose": self.purpose}
-
-    @property
-    def conditions(self) -> Mapping[str, Any]:
-        return {} if self.reason is None else {_REASON: self.reason}
+    measurement: Texts = None  # the id of the one that they carried
+    purpose: Texts = None
+    reason: Texts = None  # why it ended, as this tor or the other end said
 
 
 @attrs.frozen(kw_only=True)
 class EventFilter(TorFilter):
     """Which other events."""
 
-    keyword: str | None = None
+    places = {**TorFilter.places, "keyword": "keyword {}"}
 
-    @property
-    def equal(self) -> Mapping[str, Any]:
-        return {**super().equal, "keyword": self.keyword}
+    keyword: Texts = None

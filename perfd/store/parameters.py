@@ -1,8 +1,8 @@
 """What may be asked of the records: each filter is described once, for HTTP and for the command line.
 
-The arguments of ``/results`` and its siblings, ``/openapi.json``, and the options of ``perfd results`` and
-``perfd export`` are made of these. The name of a parameter is that of the filter's attribute
-(``perfd.store.filters``).
+The arguments of ``/results`` and its siblings, ``/openapi.json``, and the options of ``perfd results``,
+``perfd export``, ``perfd analyze`` and ``perfd compare`` are made of these. The name of a parameter is that of the
+filter's attribute (``perfd.store.filters``), or ``not-`` and that.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from perfd.record import Outcome
+from perfd.store.filters import Filter
 from perfd.units import parse_size
 
 
@@ -26,7 +27,16 @@ class Parameter:
     doc: str
     read: Callable[[str], Any]
     schema: Mapping[str, Any]
+    words: tuple[str, ...] = ()  # all that it can be, if they are few
+    is_list: bool = False  # several may be given, with commas between: any of them
+    is_of_relays: bool = False
 
+
+OUTCOMES = tuple(outcome.value for outcome in Outcome)
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+EXCLUDING = "not-"
+"""In front of a filter's name: without those that it would find."""
 
 DEFAULT_LIMIT = 100
 MOST = 1_000_000
@@ -39,8 +49,12 @@ _SIZE = r"[0-9]{1,9}( ?(B|KiB|MiB|GiB))?"
 _TIME = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?([Zz]|[+-][0-9]{2}:[0-9]{2})?)?"
 )
+_CIRCUIT = r"[0-9]{1,10}"
+_HOUR = r"([01]?[0-9]|2[0-3])"
+_HOURS = rf"{_HOUR}(-{_HOUR})?"
 _FINGERPRINT = r"\$?[0-9A-Fa-f]{40}"
 _URL = r"[!-~]{1,500}"
+_WEEKDAYS = rf"({'|'.join(WEEKDAYS)})(-({'|'.join(WEEKDAYS)}))?"
 _CURSOR = r"[0-9]{1,12}(\.[0-9]{1,40})?,[A-Za-z0-9_-]{1,64}"
 
 
@@ -98,7 +112,33 @@ def _read_outcome(text: str) -> Outcome:
     try:
         return Outcome(text)
     except ValueError:
-        raise ValueError(f"{text[:40]!r} is not one of {', '.join(outcome.value for outcome in Outcome)}") from None
+        raise ValueError(f"{text[:40]!r} is not one of {', '.join(OUTCOMES)}") from None
+
+
+def _read_circuit(text: str) -> int:
+    if not re.fullmatch(_CIRCUIT, text):
+        raise ValueError(f"{text[:40]!r} is no id of a circuit, such as 17")
+    return int(text)
+
+
+def _read_hours(text: str) -> list[int]:
+    """An hour, or all from one to another: 22-5 goes over midnight."""
+    if re.fullmatch(_HOURS, text):
+        first, _, last = text.partition("-")
+        return _around(int(first), int(last or first), 24)
+    raise ValueError(f"{text[:40]!r} is no hour from 0 to 23, and no hours such as 8-17 or 22-5")
+
+
+def _read_weekdays(text: str) -> list[int]:
+    """A weekday as its place in the week, or all from one to another."""
+    if re.fullmatch(_WEEKDAYS, text.lower()):
+        first, _, last = text.lower().partition("-")
+        return _around(WEEKDAYS.index(first), WEEKDAYS.index(last or first), 7)
+    raise ValueError(f"{text[:40]!r} is not one of {', '.join(WEEKDAYS)}, and no days such as mon-fri")
+
+
+def _around(first: int, last: int, count: int) -> list[int]:
+    return [(first + n) % count for n in range((last - first) % count + 1)]
 
 
 def _read_cursor(text: str) -> tuple[float, str]:
@@ -108,13 +148,39 @@ def _read_cursor(text: str) -> tuple[float, str]:
     return float(time), record_id
 
 
+def _several(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Of a list with commas between; a single value is that itself."""
+
+    def read_all(text: str) -> Any:
+        found: list[Any] = []
+        for part in text.split(","):
+            value = read(part)
+            found += value if isinstance(value, list) else [value]
+        return found[0] if len(found) == 1 else tuple(dict.fromkeys(found))
+
+    return read_all
+
+
+def _list(name: str, doc: str, read: Callable[[str], Any], pattern: str, words: tuple[str, ...] = ()) -> Parameter:
+    schema = {"type": "string", "pattern": f"^{pattern}(,{pattern})*$"}
+    return Parameter(name, doc, _several(read), schema, words, is_list=True)
+
+
 def _text(name: str, doc: str) -> Parameter:
-    return Parameter(name, doc, _read_text, {"type": "string", "minLength": 1, "maxLength": _MOST_TEXT})
+    return _list(name, doc, _read_text, f"[^,]{{1,{_MOST_TEXT}}}")
 
 
 def _relay(name: str, doc: str) -> Parameter:
-    schema = {"type": "string", "pattern": f"^{_FINGERPRINT}$"}
-    return Parameter(name, f"{doc}: its fingerprint, with or without $", _read_relay, schema)
+    found = _list(name, f"{doc}: its fingerprint, with or without $", _read_relay, _FINGERPRINT)
+    return attrs.evolve(found, is_of_relays=True)
+
+
+def _flag(name: str, doc: str) -> Parameter:
+    return Parameter(name, doc, _read_flag, {"type": "string", "enum": ["no", "yes"]}, ("no", "yes"))
+
+
+def _excluding(parameter: Parameter) -> Parameter:
+    return attrs.evolve(parameter, name=f"{EXCLUDING}{parameter.name}", doc=f"without: {parameter.doc}")
 
 
 def _time(name: str, doc: str) -> Parameter:
@@ -150,22 +216,12 @@ SOURCE = _text("source", "the instance that measured")
 TOR = _text("tor", "the name of the tor")
 EXPERIMENT = _text("experiment", "the experiment's name")
 
-RESULTS = (
+_FILTERS = (
     SOURCE,
     EXPERIMENT,
     _text("type", "the experiment's type, such as download"),
-    Parameter(
-        "size",
-        "the payload asked for, such as 51200 or 50 KiB",
-        _read_size,
-        {"type": "string", "pattern": f"^{_SIZE}$"},
-    ),
-    Parameter(
-        "outcome",
-        "how it ended",
-        _read_outcome,
-        {"type": "string", "enum": [outcome.value for outcome in Outcome]},
-    ),
+    _list("size", "the payload asked for, such as 51200 or 50 KiB", _read_size, f"{_SIZE}"),
+    _list("outcome", "how it ended", _read_outcome, f"({'|'.join(OUTCOMES)})", OUTCOMES),
     _text("errorcode", "the error code, such as TOR/END/MISC or PERFD/TIMEOUT"),
     TOR,
     _text("server", "the way to our server: public or onion; url: what is not ours"),
@@ -175,29 +231,49 @@ RESULTS = (
         _read_url,
         {"type": "string", "pattern": f"^{_URL}$"},
     ),
+    _text("torversion", "its version"),
     _relay("guard", "the first relay of its circuit"),
     _relay("middle", "the second one"),
     _relay("exit", "the last one"),
     _relay("relay", "a relay at any place of its circuit"),
+    _list("circuit", "tor's id of its circuit, which begins anew with each start of tor", _read_circuit, _CIRCUIT),
+    _list("hour", "the hour of the day in UTC, such as 8, 8-17 or 22-5", _read_hours, _HOURS),
+    _list("weekday", "the weekday in UTC, such as sun or mon-fri", _read_weekdays, _WEEKDAYS, WEEKDAYS),
     _text("comparison", "the name of the comparison that they were made for"),
-    Parameter(
+)
+_SERIES = "the id of a series, for its requests, which are left out unless they or their type are asked for"
+
+RESULTS = (
+    *_FILTERS,
+    *map(_excluding, _FILTERS),
+    _flag("conflux", "those whose circuit was a leg of a Conflux set: `yes` them alone, `no` those that were none"),
+    _flag("cbt", "those whose tor had learnt its circuit build timeout: `yes` them alone, `no` the others"),
+    _flag(
         "filtered",
         "of imported results, what filters of OnionPerf's have left out: `no` is without that, `yes` that alone",
-        _read_flag,
-        {"type": "string", "enum": ["no", "yes"]},
     ),
-    Parameter(
+    _flag(
         "heldup",
         "those during which Perfd itself was held up (`HELDUP`): `no` is without them, `yes` them alone",
-        _read_flag,
-        {"type": "string", "enum": ["no", "yes"]},
     ),
-    _text(
-        "series", "the id of a series, for its requests, which are left out unless they or their type are asked for"
-    ),
+    _flag("count", "`yes`: also say how many measurements of the period the filters have left out"),
+    Parameter("series", _SERIES, _read_text, {"type": "string", "minLength": 1, "maxLength": _MOST_TEXT}),
     *WINDOW,
 )
 """Of measurements."""
+
+
+def results_filter(values: Mapping[str, Any], /, **others: Any) -> Filter:
+    """The filter of the values of parameters by name, and of ``others`` of its attributes.
+
+    Requests of series are left out, unless a type or a series is asked for.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    excluded = {name: given.pop(name) for name in list(given) if name.startswith(EXCLUDING)}
+    without = {name.removeprefix(EXCLUDING): value for name, value in excluded.items()}
+    asked = {"without": without, "requests": "type" in given or "series" in given}
+    return Filter(**given, **{**asked, **others})
+
 
 _PURPOSE = _text("purpose", "its purpose in tor's words, such as GENERAL")
 _REASON = _text("reason", "why it ended, as tor or the other end said, such as TIMEOUT")

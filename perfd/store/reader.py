@@ -126,6 +126,13 @@ class StoreReader:
         where, values = _where(MEASUREMENTS, attrs.evolve(wanted, after=None))
         return int(self._query(f"SELECT COUNT(*) FROM {MEASUREMENTS.name}{where}", values)[0][0])
 
+    def filtered_out(self, wanted: Filter) -> tuple[int, int]:
+        """How many measurements the filters of ``wanted`` leave out, and of how many."""
+        if wanted.everything == attrs.evolve(wanted, after=None, limit=None, oldest_first=False):
+            return 0, 0
+        total = self.count(wanted.everything)
+        return total - self.count(wanted), total
+
     def history(self, experiment: str, variant: Variant, before: float) -> History | None:
         """How ``variant`` of ``experiment`` went on until ``before``; None if there is nothing of it."""
         rows = self._query(_HISTORY, (experiment, before, *attrs.astuple(variant)) * 3)
@@ -224,10 +231,8 @@ def _clear_interrupt() -> Iterator[None]:
 
 def _where(table: Table[Any], wanted: Window) -> tuple[str, list[Any]]:
     """The WHERE clause of ``wanted``, with a space in front, and its values."""
-    conditions = [f"{quoted(column)} = ?" for column, value in wanted.equal.items() if value is not None]
-    values = [value for value in wanted.equal.values() if value is not None]
-    conditions += wanted.conditions
-    values += wanted.conditions.values()
+    conditions = [text for text, _ in wanted.conditions]
+    values = [value for _, each in wanted.conditions for value in each]
     if wanted.since is not None:
         conditions.append(f"{table.time} >= ?")
         values.append(wanted.since)

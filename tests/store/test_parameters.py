@@ -12,7 +12,7 @@ import pytest
 from perfd.cli.command import _parser
 from perfd.record import Measurement, Outcome
 from perfd.store.filters import Filter
-from perfd.store.parameters import RESULTS, Parameter
+from perfd.store.parameters import EXCLUDING, RESULTS, Parameter, results_filter
 from perfd.store.reader import StoreReader
 from tests.support.stored import Stored
 from tests.support.strategies import typical
@@ -29,11 +29,18 @@ CASES = {
     "outcome": ("failed", "fine"),
     "errorcode": ("TOR/END/MISC", ""),
     "tor": ("alpha", ""),
+    "torversion": ("0.4.9.1,0.4.9.2", ""),
     "server": ("onion", ""),
+    "url": ("https://example.org/a,b", "no address"),
     "guard": (GUARD[1:].lower(), "A" * 39),
     "middle": (MIDDLE, "$nickname"),
     "exit": (EXIT[1:], "$"),
     "relay": (MIDDLE, "moria1"),
+    "circuit": ("17", "x"),
+    "hour": ("23-1", "24"),
+    "weekday": ("wed,mon", "someday"),
+    "conflux": ("yes", "maybe"),
+    "cbt": ("no", "maybe"),
     "comparison": ("conflux", ""),
     "filtered": ("yes", "maybe"),
     "heldup": ("yes", "perhaps"),
@@ -41,7 +48,10 @@ CASES = {
     "until": ("2023-11-16T00:00Z", "1e99"),
     "limit": ("1", "0"),
 }
-KEPT_APART = {"series", "after"}  # of parts of a run, and of pages: tested where those are
+EXCLUDED = [
+    name for name in CASES if name not in ("conflux", "cbt", "filtered", "heldup", "since", "until", "limit")
+]
+KEPT_APART = {"series", "after", "count"}  # of parts of a run, and of pages: tested where those are
 
 
 def special(name: str) -> Measurement:
@@ -55,10 +65,17 @@ def special(name: str) -> Measurement:
         "errorcode": {"outcome": Outcome.FAILED, "errorcode": "TOR/END/MISC"},
         "tor": {"tor": "alpha"},
         "server": {"server": "onion"},
+        "url": {"extra": {"URL": "https://example.org/a,b"}},
         "guard": {"path": (GUARD, OTHER, OTHER), "guard": GUARD},
         "middle": {"path": (OTHER, MIDDLE, OTHER), "guard": OTHER},
         "exit": {"path": (OTHER, OTHER, EXIT), "guard": OTHER},
         "relay": {"path": (OTHER, MIDDLE, OTHER), "guard": OTHER},
+        "torversion": {"torversion": "0.4.9.2"},
+        "circuit": {"circ_id": 17},
+        "hour": {"start": 1_700_006_400.0},  # 2023-11-15 00:00
+        "weekday": {"start": 1_700_006_400.0},  # a Wednesday
+        "conflux": {"conflux": True},
+        "cbt": {"cbt_set": False},
         "comparison": {"extra": {"COMPARISON": "conflux"}},
         "filtered": {"extra": {"FILTEREDOUT": 1}},
         "heldup": {"extra": {"HELDUP": 0.3}},
@@ -72,14 +89,18 @@ def special(name: str) -> Measurement:
 def others(name: str) -> list[Measurement]:
     """Two that are found by nothing of the above."""
     start = 1_700_100_000.0 - 86_400.0 * (-3 if name == "until" else 2)
-    plain = {"tor": "default", "server": "public", "path": (OTHER,) * 3, "guard": OTHER}
+    plain: dict[str, Any] = {"tor": "default", "server": "public", "path": (OTHER,) * 3, "guard": OTHER}
+    plain |= {"torversion": "0.4.8.9", "circ_id": 3, "conflux": False, "cbt_set": True}
     return [typical(n, **plain, start=start + n) for n in (1, 2)]
 
 
 def test_every_parameter_has_its_case() -> None:
     """A further one must be tested here too; each is an attribute of the filter."""
-    assert {parameter.name for parameter in RESULTS} == set(CASES) | KEPT_APART
-    assert {parameter.name for parameter in RESULTS} <= {field.name for field in attrs.fields(Filter)}
+    names = {parameter.name for parameter in RESULTS if not parameter.name.startswith(EXCLUDING)}
+    assert names == set(CASES) | KEPT_APART
+    assert names - {"count"} <= {field.name for field in attrs.fields(Filter)}
+    excluding = {each.name.removeprefix(EXCLUDING) for each in RESULTS if each.name.startswith(EXCLUDING)}
+    assert excluding == set(EXCLUDED)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -96,6 +117,46 @@ def test_found(name: str, tmp_path: Path) -> None:
     with StoreReader(stored.database) as reader:
         found = reader.measurements(Filter(**{name: parameter(name).read(text)}))
     assert [each.id for each in found] == [special(name).id]
+
+
+@pytest.mark.parametrize("name", EXCLUDED)
+def test_left_out(name: str, tmp_path: Path) -> None:
+    """The same filter with not- in front leaves that one out, and what is not known of a record stays."""
+    stored = Stored(tmp_path)
+    unknown = typical(3, start=others(name)[0].start + 2, errorcode=None, torversion=None, path=None, guard=None)
+    stored.add([special(name), *others(name), unknown])
+    wanted = results_filter({f"{EXCLUDING}{name}": parameter(name).read(CASES[name][0])})
+    with StoreReader(stored.database) as reader:
+        assert [each.id for each in reader.measurements(wanted)] == [typical(n).id for n in (3, 2, 1)]
+        assert reader.filtered_out(wanted) == (1, 4)
+    code, out, err = stored.perfd("export", "--format", "json", f"--{EXCLUDING}{name}", CASES[name][0])
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert "the filters left out 1 of 4 measurements" in err
+    _, out, _ = stored.perfd("results", "--json", f"--{EXCLUDING}{name}", CASES[name][0])
+    assert len(json.loads(out)["results"]) + json.loads(out)["filtered_out"] >= 3
+
+
+def test_lists_of_relays(tmp_path: Path) -> None:
+    """Several fingerprints with commas between, or in a file, which HTTP cannot name."""
+    stored = Stored(tmp_path)
+    paths = [(GUARD, MIDDLE, EXIT), (OTHER, MIDDLE, OTHER), (OTHER, OTHER, EXIT), (OTHER, OTHER, OTHER)]
+    stored.add([typical(n, path=path, guard=path[0]) for n, path in enumerate(paths)])
+    listed = tmp_path / "relays"
+    listed.write_text(f"# known\n{MIDDLE[1:]}  # slow\n\n{EXIT.lower()},{GUARD}\n")
+
+    def found(*options: str) -> list[str]:
+        code, out, err = stored.perfd("export", "--format", "json", *options)
+        assert code == 0, err
+        return [json.loads(line)["id"] for line in out.splitlines()]
+
+    for value in (f"{GUARD},{MIDDLE},{EXIT}", f"@{listed}"):
+        assert found("--relay", value) == [typical(n).id for n in (0, 1, 2)]
+        assert found("--not-relay", value) == [typical(3).id]
+        assert found("--exit", value, "--not-middle", value) == [typical(2).id]
+    with pytest.raises(SystemExit):
+        found("--relay", f"@{tmp_path}/none")
+    with pytest.raises(ValueError, match="no fingerprint"):
+        parameter("relay").read(f"@{listed}")
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from hashlib import sha256
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +20,7 @@ from twisted.web.resource import IResource
 
 from perfd.record import EMPTY
 from perfd.store.database import NoDatabaseError
-from perfd.store.filters import Window
+from perfd.store.filters import Filter, Window
 from perfd.store.parameters import DEFAULT_LIMIT, Parameter
 from perfd.store.reader import StoreReader
 from perfd.store.rows import Table
@@ -39,6 +40,10 @@ BREATH = 0.0001
 
 WORTH_IT = 1000
 """Bytes from which on a body is compressed."""
+
+FILTERED_OUT = "Perfd-Filtered-Out"
+MEASUREMENTS = "Perfd-Measurements"
+"""The headers that say, if it is asked for, how many measurements the filters leave out, and of how many."""
 
 LEFT_OUT = "Perfd-Left-Out"
 """The header that says what a list does not have, because its format has no place for it."""
@@ -198,6 +203,9 @@ class Listing(Answer, Generic[R]):
         headers = {"ETag": "of a list that is one page"}
         if any(each.leaves_out for each in self._formats):
             headers[LEFT_OUT] = "what the format has no place for"
+        if any(each.name == "count" for each in self.parameters):
+            headers[FILTERED_OUT] = "how many measurements of the period the filters left out, with count=yes"
+            headers[MEASUREMENTS] = "how many measurements of the period there are, with count=yes"
         yield Route(
             path,
             self._summary,
@@ -229,10 +237,16 @@ class Listing(Answer, Generic[R]):
 
     async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
         form = chosen(self._formats, request).for_query(arguments)
-        pages = ResultPages(self._records, form, self._records.window(**{**arguments, **self._fixed}))
+        is_counted = arguments.pop("count", False)
+        wanted = self._records.window(**{**arguments, **self._fixed})
+        pages = ResultPages(self._records, form, wanted)
         sending = Sending(pages, gzip=not form.is_compressed and accepts_gzip(request), known=known_tags(request))
         reader = self.database.reader_for(request)
         try:
+            if is_counted and isinstance(wanted, Filter):
+                left_out, total = await reader.run(partial(StoreReader.filtered_out, wanted=wanted))
+                request.setHeader(FILTERED_OUT.encode(), b"%d" % left_out)
+                request.setHeader(MEASUREMENTS.encode(), b"%d" % total)
             start = await reader.run(sending.start)
         except NoDatabaseError:  # it is made when Perfd is started for the first time
             start = sending.start_empty()

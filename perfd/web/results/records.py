@@ -14,7 +14,7 @@ from perfd.formats.errors import FormatError
 from perfd.formats.table import MissingLibraryError
 from perfd.record import Circuit, Measurement, Stream, TorEvent
 from perfd.store import parameters
-from perfd.store.filters import CircuitFilter, EventFilter, Filter, StreamFilter
+from perfd.store.filters import CircuitFilter, EventFilter, StreamFilter
 from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS
 from perfd.web.description import Schema
@@ -32,17 +32,12 @@ AS_JSON = Json(attrs.asdict)
 RESULT_AS_JSON = Json(Measurement.as_dict)
 
 
-def results_filter(**arguments: Any) -> Filter:
-    """The filter of a list of results. Requests of series are left out, unless a type or a series is asked for."""
-    return Filter(**arguments, requests="type" in arguments or "series" in arguments)
-
-
 RESULTS: Records[Measurement] = Records(
     "results",
     "measurement",
     Measurement,
     MEASUREMENTS,
-    results_filter,
+    lambda **arguments: parameters.results_filter(arguments),
     StoreReader.measurements,
     StoreReader.measurement,
 )

@@ -60,6 +60,16 @@ class FilterTests(ResultsCase):
         ):
             self.assertEqual(self.ids(f"?{query}"), found, query)
 
+    def test_counted(self) -> None:
+        """How many measurements the filters have left out is told if it is asked for; files cannot be named."""
+        self.fill(typical(0), typical(1, source="other"), typical(2, tor="alpha"))
+        query = f"/results?not-source=other&not-tor=alpha&until={typical(9).start}"
+        self.assertEqual(self.ids(query.removeprefix("/results")), [0])
+        _, fields, _ = self.ask(get(f"{query}&count=yes"))
+        self.assertEqual((fields["Perfd-Filtered-Out"], fields["Perfd-Measurements"]), ("2", "3"))
+        self.assertNotIn("Perfd-Filtered-Out", self.ask(get(query))[1])
+        self.fails(get("/results?relay=@/etc/hosts"), 400)
+
     def test_series(self) -> None:
         """The requests of series are there if they are asked for: by their series, by their type, by their ids."""
         request = typical(2, id="ab-0000", type="request")
@@ -92,7 +102,9 @@ class FilterTests(ResultsCase):
                 )
         message = self.fails(get("/results?size=x&colour=red&limit=1&since="), 400)
         self.assertEqual(len(message.split("; ")), 4)  # the unknown one has two parts
-        self.assertIn("colour: unknown; there are after, comparison, errorcode, exit, experiment", message)
+        self.assertIn(
+            "colour: unknown; there are after, cbt, circuit, comparison, conflux, count, errorcode, exit", message
+        )
         self.fails(get("/events?experiment=a"), 400)
         self.fails(get("/results/x?limit=1"), 400)
         self.assertEqual(self.reader.queries, 0)
