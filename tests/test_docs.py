@@ -117,6 +117,16 @@ def test_readme_is_short() -> None:
     assert README.count("\n") <= 130
 
 
+def test_extras() -> None:
+    """The table of installing.md has each extra of setup.py, and its libraries; no other."""
+    source = (CHECKOUT / "setup.py").read_text(encoding="utf-8")
+    extras = ast.literal_eval(re.findall(r"^EXTRAS = (\{.*?^\})", source, re.MULTILINE | re.DOTALL)[0])
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (.*?) \|$", DOCS["installing.md"], re.MULTILINE))
+    assert set(rows) == set(extras)
+    for name in set(extras) - {"test"}:
+        assert {rows[name]} == {requirement.partition(">=")[0] for requirement in extras[name]}
+
+
 def test_options() -> None:
     """The table names every option, and no other."""
     page = DOCS["configuration.md"]
