@@ -212,8 +212,10 @@ def _downgrade(connection: sqlite3.Connection) -> None:
     for table, names in columns.items():
         for name in names:
             connection.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
-    for table in ("documents", "comparisons"):
+    for table in ("documents", "comparisons", "hours", "stale_hours"):
         connection.execute(f"DROP TABLE {table}")
+    for change in ("added", "deleted", "changed"):
+        connection.execute(f"DROP TRIGGER measurement_{change}")
     connection.execute("PRAGMA user_version = 3")
 
 
