@@ -121,6 +121,16 @@ class StoreReader:
         with clear_errors(self._path), _clear_interrupt():
             return stale_hours(self._connection, first, last)
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """What is read in the block is the database at one time, whatever others write meanwhile."""
+        with clear_errors(self._path):
+            self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.rollback()
+
     def count(self, wanted: Filter = ALL) -> int:
         """How many measurements there are; ``after`` and ``limit`` do not matter."""
         where, values = _where(MEASUREMENTS, attrs.evolve(wanted, after=None))

@@ -33,16 +33,16 @@ def read_hours(
     the last so many stale hours are computed, and the others left out: there may be a million measurements in them.
     """
     first, last = int(since / HOUR), math.ceil(until / HOUR) - 1
-    stale = reader.stale_hours(first, last)
-    computed = stale if most_computed is None else stale[len(stale) - most_computed :]
-    passed_over = set(stale)
-    found = [
-        hour for row in reader.hours(first, last, experiment) if (hour := Hour.of_row(row)).hour not in passed_over
-    ]
     read = RunReader()
-    for begin, end in _stretches(computed):
-        wanted = Filter(since=begin * HOUR, until=(end + 1) * HOUR, experiment=experiment, requests=False)
-        found += hours_of(map(read.run, reader.rows(FIELDS, wanted)))
+    with reader.snapshot():
+        stale = reader.stale_hours(first, last)
+        computed = stale if most_computed is None else stale[max(0, len(stale) - most_computed) :]
+        passed_over = set(stale)
+        kept = map(Hour.of_row, reader.hours(first, last, experiment))
+        found = [hour for hour in kept if hour.hour not in passed_over]
+        for begin, end in _stretches(computed):
+            wanted = Filter(since=begin * HOUR, until=(end + 1) * HOUR, experiment=experiment, requests=False)
+            found += hours_of(map(read.run, reader.rows(FIELDS, wanted)))
     return sorted(found, key=lambda hour: hour.hour)
 
 

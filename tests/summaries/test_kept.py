@@ -135,6 +135,35 @@ def test_rows_of_summaries_are_read(tmp_path: Path) -> None:
         assert plain(read_hours(reader, BEGIN, END)) == plain(of_measurements(path))
 
 
+@pytest.mark.parametrize(("most", "read"), [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3), (5, 3), (6, 3), (None, 3)])
+def test_most_computed(tmp_path: Path, most: int | None, read: int) -> None:
+    """Of three hours without a summary the last are computed."""
+    path = tmp_path / "db.sqlite"
+    with closing(open_database(path)) as connection:
+        insert_many(connection, many(150))
+    with StoreReader(path) as reader:
+        found = read_hours(reader, BEGIN, END, most_computed=most)
+    assert [hour.start for hour in found] == [BEGIN + n * HOUR for n in range(3 - read, 3)]
+
+
+def test_read_while_others_write(tmp_path: Path) -> None:
+    """What is read is of one time, even if all summaries are forgotten meanwhile."""
+    path = tmp_path / "db.sqlite"
+
+    class Disturbed(StoreReader):
+        def stale_hours(self, first: int, last: int) -> list[int]:
+            found = super().stale_hours(first, last)
+            rebuild(path, 0.0, lambda done, of: None)
+            return found
+
+    with closing(open_database(path)) as connection:
+        insert_many(connection, many(150))
+    summarize(path, END)
+    with Disturbed(path) as reader:
+        first, second = (plain(read_hours(reader, BEGIN, END)) for _ in range(2))
+    assert first == second == plain(of_measurements(path))
+
+
 def test_most_values(tmp_path: Path) -> None:
     """Of very many values in an hour the quartiles stay what they are, to a thousandth of the ranks."""
     runs = many(3000, every=1.0)
