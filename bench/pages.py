@@ -63,7 +63,7 @@ def fill(path: Path) -> float:
     return now
 
 
-def page(name: str, path: Path, told: DaemonState, **arguments: str) -> Made:
+def page(name: str, path: Path, told: DaemonState, /, **arguments: str) -> Made:
     """A page, made here."""
     request = PageRequest(name=name, view=View(f"/{name}"), arguments=arguments, state=told)
     return make(request, path)

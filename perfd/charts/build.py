@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 from perfd.analysis.distribution import distribution
@@ -33,7 +34,7 @@ def cdf(
     lines, reach, most = [], [], 2
     for place, (sample_name, sample) in enumerate((n, s) for n, s in samples.items() if s):
         found = distribution(sample)
-        finite = [value for value in found.values if math.isfinite(value)]
+        finite = found.values[: bisect_left(found.values, math.inf)]
         if not finite:
             continue
         most = max(most, len(sample))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from functools import singledispatch
 from importlib import resources
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from perfd.charts.axes import Axis, Tick, number
 from perfd.charts.model import (
@@ -84,9 +84,9 @@ def numbers(table: Table, most: int = MOST_NUMBERS) -> Markup:
     """A table that is closed until it is asked for, of at most so many rows."""
     head = join(Markup('<th scope="col">{}</th>').format(heading) for heading in table.headings)
     shown = table.rows[:most]
-    rows = join(
-        Markup("<tr>{}</tr>").format(join(Markup("<td>{}</td>").format(_cell(cell)) for cell in row))
-        for row in shown
+    # Not by ``format``, which takes most of the time of a page.
+    rows = Markup(
+        "".join(f"<tr>{''.join(f'<td>{escape(_cell(cell))}</td>' for cell in row)}</tr>" for row in shown)
     )
     more = len(table.rows) - len(shown)
     rest = Markup("<p>and {} more</p>").format(more) if more else ""

@@ -10,7 +10,7 @@ import attrs
 from perfd.analysis.periods import DAY
 from perfd.analysis.quantiles import quartiles
 from perfd.charts.model import Chart
-from perfd.pages.summarized import Way, over_time_of_ways, ways
+from perfd.pages.summarized import Way, over_time_of_ways, together, ways
 from perfd.record import Outcome
 from perfd.reports.figures import LINES
 from perfd.reports.groups import MEASURES, Measure
@@ -112,7 +112,7 @@ def _day(reader: StoreReader, now: float) -> Mapping[tuple[str, Variant], Sequen
 def history(experiment: str, variant: Variant, hours: Sequence[Hour], day: Sequence[Last], now: float) -> History:
     """That of one variant: its ``hours``, and what ended in the last ``day``, both in the order of time."""
     measure = usual_measure(hours[-1].type) if hours else MEASURES[1]
-    usual = [value for hour in hours for value in hour.samples.get(measure.name, ())]
+    usual = together(hours, measure.name)
     done = [run for run in day if run.outcome != Outcome.CANCELLED.value]
     of_day = [run.value for run in done if run.value is not None]
     successes = [hour.last_success for hour in hours if hour.last_success is not None]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
 import attrs
 
-from perfd.analysis.periods import WIDTHS, divided
+from perfd.analysis.periods import WIDTHS
 from perfd.analysis.quantiles import quartiles
 from perfd.charts.axes import Axis, Scale, covering
 from perfd.charts.build import cdf, over_time
@@ -32,10 +32,22 @@ class Way:
     type: str
     name: str = ""
     hours: list[Hour] = attrs.field(factory=list)
+    _values: dict[str, list[float]] = attrs.field(factory=dict, init=False)
+    _periods: dict[int, dict[int, list[Hour]]] = attrs.field(factory=dict, init=False)
 
     def values(self, measure: str) -> list[float]:
         """All values of successes, sorted."""
-        return sorted(value for hour in self.hours for value in hour.samples.get(measure, ()))
+        if measure not in self._values:
+            self._values[measure] = sorted(together(self.hours, measure))
+        return self._values[measure]
+
+    def periods(self, count: int) -> Mapping[int, Sequence[Hour]]:
+        """The hours by periods of so many; the n-th begins n * ``count`` hours after the epoch."""
+        if count not in self._periods:
+            found = self._periods[count] = {}
+            for hour in self.hours:
+                found.setdefault(hour.hour // count, []).append(hour)
+        return self._periods[count]
 
     @property
     def done(self) -> int:
@@ -52,8 +64,17 @@ class Way:
         """The same by error code."""
         found: Counter[str] = Counter()
         for hour in self.hours:
-            found.update(hour.errors)
+            if hour.errors:
+                found.update(hour.errors)
         return found
+
+
+def together(hours: Iterable[Hour], measure: str) -> array[float]:
+    """The values of all hours, one behind the other."""
+    found = array("d")
+    for hour in hours:
+        found.extend(hour.samples.get(measure, ()))
+    return found
 
 
 def ways(hours: Iterable[Hour]) -> list[Way]:
@@ -85,7 +106,7 @@ def over_time_of_ways(
     length = _length(since, until, most)
     lines = []
     for n, way in enumerate(shown):
-        points = list(_points(way.hours, measure, since, until, length))
+        points = list(_points(way, measure, since, until, length))
         if any(point.y is not None for point in points):
             lines.append(Line(name=way.name, points=tuple(points), tone=tone(n)))
     if lines:
@@ -100,14 +121,13 @@ def over_time_of_ways(
         )
 
 
-def _points(hours: Sequence[Hour], measure: Measure, since: float, until: float, length: float) -> Iterator[Point]:
-    found = divided(((hour.start, hour) for hour in hours), length)
-    start = since // length * length
-    while start < until:
-        values = [value for hour in found.get(start, ()) for value in hour.samples.get(measure.name, ())]
+def _points(way: Way, measure: Measure, since: float, until: float, length: float) -> Iterator[Point]:
+    count = round(length / HOUR)
+    found = way.periods(count)
+    for number in range(int(since / HOUR) // count, int(until / HOUR) // count + 1):
+        values = together(found.get(number, ()), measure.name)
         low, middle, high = quartiles(values) if values else (None, None, None)
-        yield Point(min(max(start + length / 2, since), until), middle, low, high)
-        start += length
+        yield Point(min(max((number + 0.5) * length, since), until), middle, low, high)
 
 
 def _distribution(prefix: str, shown: Sequence[Way], measure: Measure, points: int) -> Iterator[Chart]:
@@ -137,7 +157,11 @@ def _failures(prefix: str, shown: Sequence[Way], since: float, until: float, mos
     has_others = len(counts) > len(codes)
     length = _length(since, until, most)
     columns = []
-    for start, hours in sorted(divided(((h.start, h) for way in shown for h in way.hours), length).items()):
+    count = round(length / HOUR)
+    periods = [way.periods(count) for way in shown]
+    for number in sorted({number for each in periods for number in each}):
+        start = number * length
+        hours = [hour for each in periods for hour in each.get(number, ())]
         done = sum(hour.done for hour in hours)
         failed = [sum(hour.errors.get(code, 0) for hour in hours) for code in codes]
         others = [sum(hour.failed for hour in hours) - sum(failed)] if has_others else []
@@ -157,8 +181,9 @@ def _failures(prefix: str, shown: Sequence[Way], since: float, until: float, mos
 def _by_hour(prefix: str, way: Way) -> Iterator[Chart]:
     cells: dict[tuple[int, int], list[float]] = {}
     for hour in way.hours:
-        time = datetime.fromtimestamp(hour.start, UTC)
-        cells.setdefault((time.weekday(), time.hour), []).extend(hour.samples.get("first-byte", ()))
+        # The epoch began on a Thursday.
+        cell = ((hour.hour // 24 + 3) % 7, hour.hour % 24)
+        cells.setdefault(cell, []).extend(hour.samples.get("first-byte", ()))
     medians = {cell: median(values) for cell, values in cells.items() if values}
     if len(medians) >= len(WEEKDAYS) * 24 // 2:
         yield HeatMap(
