@@ -85,13 +85,13 @@ class LabComparison:
         self._showing = showing
         self._config = _configured(path, trial)
         self._names = [f"tor-{n}" for n in range(1, DIRECTORIES + 1)] if self._config.tors else ["default"]
-        kind, server = self._config.experiments[0].type, self._config.experiments[0].servers[0]
+        experiment = self._config.experiments[0]
         common = self._config.tors[0].torrc_lines if self._config.tors else ()
         try:
             check_design(
                 *(trial.a, trial.b),
-                kind=kind,
-                server=server,
+                kind=experiment.type,
+                is_onion=experiment.reaches_onion,
                 primary=showing.primary,
                 common=common,
                 tor=bool(self._config.tors),
@@ -324,7 +324,7 @@ def _configured(path: Path | None, trial: Trial) -> Config:
         tors=tuple(tor for tor in config.tors if tor.name in names),
     )
     for each in config.experiments:
-        if len(each.servers) * max(1, len(each.browsers)) != 1 or each.options.get("optimistic") == "both":
+        if each.ways != 1 or each.options.get("optimistic") == "both":
             raise ConfigError(["compare: an arm has one way to the server, one browser, and optimistic yes or no"])
     if config.network == "tor":
         return config

@@ -13,6 +13,7 @@ from perfd.cli.networks import add_link_options, add_use_options, networks_in, n
 from perfd.config import ConfigError
 from perfd.config.kinds import KINDS
 from perfd.config.reader import NETWORKS
+from perfd.config.target import FILES
 from perfd.config.testnet import TestnetConfig
 from perfd.config.values import (
     Address,
@@ -92,6 +93,8 @@ def _measure(options: argparse.Namespace) -> int:
     path = None if is_default and not options.config.exists() else options.config
     named = {name: getattr(options, name) for name in ("type", "size", "timeout", "tor", "server", "url")}
     given = {name: value for name, value in named.items() if value is not None} | dict(options.option)
+    # Files that the command line names are where it is given, and not beside perfd.conf.
+    given |= {name: str(Path(given[name]).absolute()) for name in FILES if given.get(name)}
     wanted = MeasureOptions(
         experiment=options.experiment,
         options=given,

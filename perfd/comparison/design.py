@@ -71,7 +71,7 @@ class Plan:
 
 
 def check_design(
-    a: Arm, b: Arm, *, kind: str, server: str, primary: str, common: Collection[str], tor: bool
+    a: Arm, b: Arm, *, kind: str, is_onion: bool, primary: str, common: Collection[str], tor: bool
 ) -> None:
     """Raises DesignError if the comparison can't answer.
 
@@ -84,8 +84,8 @@ def check_design(
     metric = METRICS[primary]
     if metric.kinds and kind not in metric.kinds:
         raise DesignError(f"{primary} is a metric of {' and '.join(metric.kinds)} only, and type is {kind}")
-    if metric.is_onion and server != "onion":
-        raise DesignError(f"{primary} is only known with server = onion")
+    if metric.is_onion and not is_onion:
+        raise DesignError(f"{primary} is only known with server = onion, or the url of an onion service")
     if a.options.get("size") != b.options.get("size"):
         raise DesignError("the arms have different sizes, so their times say nothing about Tor")
     if not tor:
@@ -131,13 +131,13 @@ def check_comparison(config: ComparisonConfig, common: Collection[str]) -> None:
     """Raises DesignError if the comparison of perfd.conf can't answer; ``common`` are torrc lines of both arms."""
     a, b = config.arms
     for each in config.experiments:
-        if len(each.servers) * max(1, len(each.browsers)) != 1 or each.options.get("optimistic") == "both":
+        if each.ways != 1 or each.options.get("optimistic") == "both":
             raise DesignError("an arm has one way to the server, one browser, and optimistic yes or no")
     experiment = config.experiments[0]
     check_design(
         *(a, b),
         kind=experiment.type,
-        server=experiment.servers[0],
+        is_onion=experiment.reaches_onion,
         primary=config.primary,
         common=common,
         tor=bool(config.tors),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from perfd.config.records import Config
+from perfd.config.target import TargetConfig
 from perfd.config.values import Address
 from perfd.units import format_duration
 
@@ -22,11 +24,20 @@ def _of_experiments(config: Config) -> Iterator[str]:
     if not config.experiments:
         yield "there is no experiment, so nothing is measured; add a section [experiment:NAME]"
     for experiment in config.experiments:
+        if config.network == "testnet" and any(each.onion is None and _is_far(each) for each in experiment.targets):
+            yield (
+                f"[experiment:{experiment.name}] url: with network = testnet all of Tor is on this machine, so "
+                "what lies between its exits and the server is this machine's own way there"
+            )
         if experiment.timeout > experiment.interval:
             yield (
                 f"[experiment:{experiment.name}] timeout: longer than the interval of "
                 f"{format_duration(experiment.interval)}, so slots are skipped (PERFD/BUSY) while a run goes on"
             )
+
+
+def _is_far(target: TargetConfig) -> bool:
+    return not Address(urlsplit(target.url).hostname or "", 80).is_loopback
 
 
 def _of_public(config: Config) -> Iterator[str]:

@@ -113,6 +113,18 @@ class ExperimentConfig:
         url: str | None = self.options.get("url")
         return url
 
+    @property
+    def ways(self) -> int:
+        """By how many ways and browsers each tor is measured."""
+        return len(self.targets or self.servers) * max(1, len(self.browsers))
+
+    @property
+    def reaches_onion(self) -> bool:
+        """Whether what it reaches, all of it, is an onion service."""
+        if self.targets:
+            return all(target.onion is not None for target in self.targets)
+        return self.servers == ("onion",)
+
 
 @attrs.frozen(kw_only=True)
 class ComparisonConfig:
@@ -132,6 +144,7 @@ class ComparisonConfig:
     @property
     def design(self) -> dict[str, object]:
         """What must not change while it goes on, ready for JSON."""
+        urls = [target.url for target in self.experiments[0].targets]
         return {
             "arms": [[arm.name, *arm.torrc, arm.binary, dict(sorted(arm.options.items()))] for arm in self.arms],
             "type": self.experiments[0].type,
@@ -140,6 +153,7 @@ class ComparisonConfig:
             "blocks": self.blocks,
             "primary": self.primary,
             "margin": self.margin,
+            **({"urls": urls} if urls else {}),
         }
 
 

@@ -50,7 +50,7 @@ class TargetConfig:
     digest: str | None = None  # SHA-256, in hexadecimal
     size_limit: int = 64 * 2**20
     insecure: bool = False
-    pause: float = 1.0  # seconds from one request to a host to the next one
+    pause: float = 1.0  # seconds for which a host is left alone between two runs
     onion_key: str | None = attrs.field(
         default=None, repr=False
     )  # x25519 in base64, as ONION_CLIENT_AUTH_ADD has it
@@ -144,6 +144,9 @@ URL = Option("url", a_target, None, "a file elsewhere instead, over http or http
 URLS = Option("urls", nonempty, None, "a file with such addresses, one a line; the experiment runs once for each")
 ONION_KEY = Option("onion-key", nonempty, None, "with url: a file with keys to onion services, as tor has them")
 
+FILES = (URLS.name, ONION_KEY.name)
+"""The options whose values are names of files."""
+
 TARGET = (
     URL,
     URLS,
@@ -154,7 +157,7 @@ TARGET = (
     Option("expect-digest", a_digest, None, "with url: the SHA-256 of the payload", "digest"),
     Option("size-limit", positive(parse_size), "64 MiB", "with url: the most that is read"),
     Option("insecure", yes_or_no, "no", "with https: whether certificates that nobody signed are accepted"),
-    Option("pause", parse_duration, "1 s", "with url: seconds from one request to a host to the next one"),
+    Option("pause", parse_duration, "1 s", "with url: seconds for which a host is left alone between runs"),
 )
 """The options of all kinds that can fetch from elsewhere; ``size``, if it is given, is what is expected."""
 

@@ -51,13 +51,12 @@ class Visit:
         What the payload must be is the target's to say; ``size`` is part of that.
         """
         monotonic = self._setup.clock.monotonic
-        deadline: float | None = None
-        while True:
-            stopped = await self._target.wait(self._target.request(self._urls[-1]))
-            deadline = monotonic() + timeout if deadline is None else deadline
+        stopped = await self._target.wait(self._target.request(self._urls[0]))
+        if stopped is not None:
+            return self._transfer().end(stopped)
+        deadline = monotonic() + timeout
+        while True:  # redirects follow at once: whoever visits an address follows them, and pauses would bend times
             transfer = self._transfer()
-            if stopped is not None:
-                return transfer.end(stopped)
             exchange = await transfer.fetch_foreign(self._target.expected, deadline - monotonic())
             followed = self._followed(exchange)
             if followed is not None:

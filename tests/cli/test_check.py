@@ -59,6 +59,11 @@ PASSED = {
 }
 
 WARNED = {
+    "a far target over a private network": (
+        "[perfd]\nnetwork = testnet\n",
+        "[experiment:e]\nurl = http://example.org/\n",
+        "url: with network = testnet all of Tor is on this machine",
+    ),
     "no experiment": ("", "", "there is no experiment"),
     "a timeout over the interval": (
         "",

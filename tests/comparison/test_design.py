@@ -62,7 +62,7 @@ def test_looks() -> None:
         ("x=", "y=EntryNodes {de}", {}, "different guards.*entrynodes"),
         ("x=ConfluxEnabled 0", "y=optimistic=yes", {}, "y has optimistic data.*Conflux"),
         ("x=", "y=", {"primary": "load"}, "load is a metric of pageload only"),
-        ("x=", "y=", {"primary": "onion-rendezvous"}, "server = onion"),
+        ("x=", "y=", {"primary": "onion-rendezvous"}, "server = onion, or the url of an onion service"),
         ("x=size=1MiB", "y=size=2MiB", {}, "different sizes"),
         ("x=", "y=ConfluxEnabled 0", {"tor": False}, "no tor with network = socks"),
     ],
@@ -70,7 +70,7 @@ def test_looks() -> None:
 def test_refused(a: str, b: str, changes: dict[str, Any], message: str) -> None:
     """A design that cannot answer is refused, with the reason."""
     asked: dict[str, Any] = {
-        "kind": "download", "server": "public", "primary": "complete", "common": (), "tor": True, **changes
+        "kind": "download", "is_onion": False, "primary": "complete", "common": (), "tor": True, **changes
     }  # fmt: skip
     with pytest.raises(DesignError, match=message):
         check_design(Arm.parse(a), Arm.parse(b), **asked)
@@ -87,7 +87,7 @@ def test_refused(a: str, b: str, changes: dict[str, Any], message: str) -> None:
 def test_accepted(a: str, b: str, common: tuple[str, ...]) -> None:
     """What can answer is not refused."""
     check_design(
-        *(Arm.parse(a), Arm.parse(b)), kind="download", server="public", primary="complete", common=common, tor=True
+        *(Arm.parse(a), Arm.parse(b)), kind="download", is_onion=False, primary="complete", common=common, tor=True
     )
 
 

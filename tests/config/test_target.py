@@ -90,3 +90,24 @@ def test_key_is_not_shown(tmp_path: Path) -> None:
     (target,) = config.experiments[0].targets
     assert target.onion_key == ZEROS
     assert ZEROS not in repr(config)
+
+
+def test_ways_of_comparisons(tmp_path: Path) -> None:
+    """Each address is a way of its own; what a comparison is made of has its addresses."""
+    (tmp_path / "list").write_text(f"http://{ONION}.onion/\nhttp://a/\n")
+    text = f"""
+[experiment:one]
+url = http://{ONION}.onion/
+[experiment:both]
+urls = list
+[experiment:own]
+server = onion
+[comparison:c]
+experiment = one
+arms =
+    x=
+    y=ConfluxEnabled 0
+"""
+    config = parse_config(text, tmp_path / "perfd.conf")
+    assert [(each.ways, each.reaches_onion) for each in config.experiments] == [(1, True), (2, False), (1, True)]
+    assert config.comparisons[0].design["urls"] == [f"http://{ONION}.onion/"]

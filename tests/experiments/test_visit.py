@@ -102,7 +102,7 @@ class VisitTests(ExperimentCase):
 
     def test_redirects(self) -> None:
         """They are followed over connections that are isolated alike; START stays that of the first request."""
-        running = self.bench.run(self.bench.experiment(f"url = {URL}\nredirects = 2\npause = 0 s"))
+        running = self.bench.run(self.bench.experiment(f"url = {URL}\nredirects = 2"))
         self.reactor.advance(1.0)
         self.redirect(0, "/next")
         self.reactor.advance(1.0)
@@ -136,7 +136,7 @@ class VisitTests(ExperimentCase):
             m = self.result(running)
             self.assertEqual((m.outcome, m.errorcode, m.status), (Outcome.FAILED, errorcode, 302))
             self.assertIn(reason, m.reason or "")
-        running = self.bench.run(self.bench.experiment("url = http://loop.example/\nredirects = 1\npause = 0 s"))
+        running = self.bench.run(self.bench.experiment("url = http://loop.example/\nredirects = 1"))
         self.redirect(3, "/again")
         self.redirect(4, "/again")
         m = self.result(running)
@@ -145,7 +145,7 @@ class VisitTests(ExperimentCase):
 
     def test_deadline(self) -> None:
         """The one deadline is of all requests together."""
-        running = self.bench.run(self.bench.experiment(f"url = {URL}\nredirects = 2\ntimeout = 10 s\npause = 0 s"))
+        running = self.bench.run(self.bench.experiment(f"url = {URL}\nredirects = 2\ntimeout = 10 s"))
         self.reactor.advance(6.0)
         self.redirect(0, "/next")
         self.reactor.advance(3.9)
