@@ -76,7 +76,9 @@ def main() -> None:
         took = time.perf_counter() - begun
         memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         charts = len(list((directory / "plots").glob("*.png")))
-        print(f"{COUNT:,} measurements, {charts} charts: {verdict(took, '<= 20')} s, {verdict(memory, '<= 500')} MiB")
+        print(
+            f"{COUNT:,} measurements, {charts} charts: {verdict(took, '<= 20')} s, {verdict(memory, '<= 500')} MiB"
+        )
         with StoreReader(database) as reader:
             runs = [*map(RunReader().run, reader.rows(FIELDS))]
         begun = time.perf_counter()

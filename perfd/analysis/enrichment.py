@@ -37,12 +37,14 @@ def enrichments(parts: Mapping[str, tuple[int, int]], hits: int, count: int) -> 
 
     p is Fisher's exact test, one-sided: the chance of at least as many hits, were they dealt out by chance.
     """
-    tested = [(name, own, of, hypergeometric_tail(own, of, hits, count)) for name, (own, of) in parts.items()]
+    # Many parts have the same numbers, and what is said of them takes a while.
+    known = {
+        (own, of): (*exact_interval(own, of), hypergeometric_tail(own, of, hits, count))
+        for own, of in {*parts.values()}
+    }
+    tested = [(name, own, of, *known[own, of]) for name, (own, of) in parts.items()]
     adjusted = benjamini_hochberg([p for *_, p in tested])
-    found = [
-        Enrichment(name, own, of, *exact_interval(own, of), p, q)
-        for (name, own, of, p), q in zip(tested, adjusted, strict=True)
-    ]
+    found = [Enrichment(*each, q) for each, q in zip(tested, adjusted, strict=True)]
     return sorted(found, key=lambda each: (each.p, -each.count, each.name))
 
 

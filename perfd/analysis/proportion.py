@@ -22,11 +22,23 @@ def exact_interval(successes: int, trials: int, confidence: float = 0.95) -> tup
 
 
 def _beta_quantile(a: float, b: float, p: float) -> float:
+    """By secants; an end that stays counts half, so that both ends come closer (the Illinois method)."""
     low, high = 0.0, 1.0
+    below, above = -p, 1.0 - p
+    side = 0
     while high - low > 1e-10:
-        middle = (low + high) / 2
-        if beta_distribution(a, b, middle) < p:
-            low = middle
+        x = (low * above - high * below) / (above - below)
+        if not low < x < high:
+            x = (low + high) / 2
+        found = beta_distribution(a, b, x) - p
+        if abs(found) < 1e-13:
+            return x
+        if found < 0:
+            low, below = x, found
+            above = above / 2 if side < 0 else above
+            side = -1
         else:
-            high = middle
+            high, above = x, found
+            below = below / 2 if side > 0 else below
+            side = 1
     return (low + high) / 2

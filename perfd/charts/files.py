@@ -1,7 +1,7 @@
 """Charts as pictures: PNG, SVG or PDF by matplotlib, each with the CSV of what it shows.
 
 matplotlib takes a third of a second to be imported and holds the interpreter while it draws, so this runs in a
-process of its own: ``write`` starts it, ``main`` is that process.
+process of its own, or two: ``write`` starts them, ``main`` is such a process.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
 from perfd.charts.model import Chart, Table
+
+AT_ONCE = 2
+"""Processes that draw at a time."""
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -34,18 +38,25 @@ def check() -> None:
 
 
 def write(charts: Sequence[Chart], directory: Path, form: str) -> list[Path]:
-    """Draw charts into ``directory``, which is made; the files. Waits for the process that draws.
+    """Draw charts into ``directory``, which is made; the files. Waits for the processes that draw.
 
     Raises NoMatplotlibError, DrawingError and OSError.
     """
     check()
     directory.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        parts = [charts[n::AT_ONCE] for n in range(AT_ONCE)]
+        list(threads.map(lambda part: _draw(part, directory, form), [part for part in parts if part]))
+    return [directory / f"{chart.name}.{ending}" for chart in charts for ending in (form, "csv")]
+
+
+def _draw(charts: Sequence[Chart], directory: Path, form: str) -> None:
+    """In a process of its own; returns when all are there."""
     command = [sys.executable, "-m", "perfd.charts.files", str(directory), form]
     done = subprocess.run(command, input=pickle.dumps(list(charts)), capture_output=True, check=False)
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise DrawingError(f"the plots could not be drawn: {last or f'exit code {done.returncode}'}")
-    return [directory / f"{chart.name}.{ending}" for chart in charts for ending in (form, "csv")]
 
 
 def write_csv(table: Table, path: Path) -> None:

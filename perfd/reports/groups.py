@@ -47,6 +47,7 @@ class Group:
     type: str
     name: str = ""
     runs: list[Run] = attrs.field(factory=list)
+    _values: dict[str, list[float]] = attrs.field(factory=dict, init=False, repr=False, eq=False)
 
     @cached_property
     def outcomes(self) -> Counter[str]:
@@ -66,9 +67,11 @@ class Group:
         return found
 
     def values(self, measure: Measure) -> list[float]:
-        """Sorted, of the successes."""
-        known = (measure.value(run) for run in self.runs if run.is_ok)
-        return sorted(value for value in known if value is not None)
+        """Sorted, of the successes; to be asked for when all runs are there."""
+        if measure.name not in self._values:
+            known = (measure.value(run) for run in self.runs if run.is_ok)
+            self._values[measure.name] = sorted(value for value in known if value is not None)
+        return self._values[measure.name]
 
     def sample(self, measure: Measure) -> list[float]:
         """The same with infinity for each run that failed, where that makes sense."""

@@ -25,6 +25,10 @@ TLS_STEPS = ("TLSSTART", "TLSDONE")
 TIMES = (*STEPS, *SERVER_STEPS, *TLS_STEPS, *ONION_STEPS, *PAGE_STEPS)
 """Times of a record that reports look at; in capitals those that are keys of its ``extra``."""
 
+# Asked of each run many times, and the value of an Enum's member takes a while.
+_OK = Outcome.OK.value
+_FAILED = (Outcome.FAILED.value, Outcome.TIMEOUT.value)
+
 _VARIANT = tuple(field.metadata.get("key", field.name) for field in attrs.fields(Variant))
 
 FIELDS = (
@@ -63,12 +67,12 @@ class Run:
 
     @property
     def is_ok(self) -> bool:
-        return self.outcome == Outcome.OK.value
+        return self.outcome == _OK
 
     @property
     def has_failed(self) -> bool:
         """Whether it was run and did not end well; what was skipped or cancelled was not run."""
-        return self.outcome in (Outcome.FAILED.value, Outcome.TIMEOUT.value)
+        return self.outcome in _FAILED
 
     def between(self, first: str, last: str) -> float | None:
         """Seconds from one step to another; None without both."""
@@ -118,7 +122,7 @@ class RunReader:
             hops=_hops(values["buildtimes"]),
             rtt_idle=_number(values["RTTIDLEMEDIAN"]),
             rtt_load=_number(values["RTTLOADMEDIAN"]),
-            times={name: time - start for name in TIMES if (time := _number(values[name])) is not None},
+            times={name: t - start for name, t in zip(TIMES, row[-len(TIMES) :], strict=True) if _is_number(t)},
         )
 
     def _variant(self, key: tuple[Any, ...]) -> Variant:
@@ -158,4 +162,8 @@ def _words(text: Any) -> tuple[str, ...]:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if _is_number(value) else None
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or type(value) is int
