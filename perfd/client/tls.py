@@ -28,6 +28,10 @@ class Trust:
         self.insecure = insecure
         self._context: SSL.Context | None = None
 
+    def load(self) -> None:
+        """Read this machine's authorities, which takes some hundredths of a second."""
+        self._context = self.context
+
     @property
     def context(self) -> SSL.Context:
         """For all connections; made once, since it holds all of the machine's authorities."""

@@ -134,7 +134,12 @@ class Targets:
     def target(self, way: WayToServer, contact: str | None) -> Target | None:
         """The target that is reached by ``way``, if it is one that leads elsewhere."""
         config = way.target if isinstance(way, Elsewhere) else None
-        return None if config is None else Target(config, self._pauses, self._trusts[config.insecure], contact)
+        if config is None:
+            return None
+        trust = self._trusts[config.insecure]
+        if config.redirects or config.url.startswith("https:"):
+            trust.load()  # now, and not between two steps of the first run
+        return Target(config, self._pauses, trust, contact)
 
 
 def redirected(url: str, location: str) -> str:
