@@ -11,7 +11,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,11 @@ BATCHES, SLOTS = 200, 4000
 """200 times what the default set measures in 4,000 slots of five minutes (two weeks): a million measurements."""
 
 BLOCKS = 20
+INSERTS = 30
+"""Single measurements in a block, with the triggers of summaries and without."""
+
+TRIGGERS = ("measurement_added", "measurement_changed", "measurement_deleted")
+
 UPGRADES = 3
 """How often each; one takes a minute."""
 
@@ -95,6 +100,27 @@ def fill(path: Path) -> None:
     print(f"insert_many, thousand measurements/s: {0.001 / wall:.3g} (an import must reach 20, reading included)")
     ratio = comparison.ratio("wall", "insert_many", "floor")
     print(f"  a second of processor time: {0.001 / processor:.3g}; time / floor: {ratio}")
+
+
+def mark(directory: Path) -> None:
+    """Print by how much it slows the writer down that the hour of a measurement is marked as stale."""
+    comparison = Comparison("marked", "plain")
+    slots = iter(range(2 * BLOCKS * INSERTS))
+    with ExitStack() as stack:
+        connections = {
+            way: stack.enter_context(closing(open_database(directory / f"{way}.sqlite")))
+            for way in ("marked", "plain")
+        }
+        for trigger in TRIGGERS:
+            connections["plain"].execute(f"DROP TRIGGER {trigger}")
+        for _ in range(BLOCKS):
+            for way in comparison.block(INSERTS):
+                measurement = run(next(slots), "download-50k", 51200)
+                wall, _ = seconds(partial(insert_many, connections[way], [measurement]))
+                comparison.add(way, wall=wall)
+    whole = comparison.median("wall", "plain") * 1e6
+    found = comparison.difference("wall", "marked", "plain").scaled(1e6)
+    print(f"adding one measurement, microseconds: {whole:.3g}; marking its hour besides: {found}")
 
 
 def insert_rows(connection: sqlite3.Connection, table: Table[Any], rows: Iterable[Row]) -> None:
@@ -214,14 +240,15 @@ def _downgrade(connection: sqlite3.Connection) -> None:
             connection.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
     for table in ("documents", "comparisons", "hours", "stale_hours"):
         connection.execute(f"DROP TABLE {table}")
-    for change in ("added", "deleted", "changed"):
-        connection.execute(f"DROP TRIGGER measurement_{change}")
+    for trigger in TRIGGERS:
+        connection.execute(f"DROP TRIGGER {trigger}")
     connection.execute("PRAGMA user_version = 3")
 
 
 def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as directory:
+        mark(Path(directory))
         path = Path(directory) / "perfd.sqlite"
         fill(path)
         size = path.stat().st_size / MIB
