@@ -8,6 +8,7 @@ is made sooner.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
@@ -32,6 +33,7 @@ def main(arguments: list[str]) -> int:
     from perfd.store.database import StoreError  # noqa: PLC0415
     from perfd.summaries.kept import AT_ONCE, summarize  # noqa: PLC0415
 
+    gc.disable()  # it would look through thousands of hours again and again while somebody waits
     database, version = Path(arguments[0]), int(arguments[1])
     while (given := _read(sys.stdin.buffer)) is not None:
         made = make(pickle.loads(given), database, version)
@@ -44,6 +46,7 @@ def main(arguments: list[str]) -> int:
         text = json.dumps(head).encode()
         sys.stdout.buffer.write(b"".join((LENGTH.pack(len(text)), text, made.body, made.packed)))
         sys.stdout.buffer.flush()
+        gc.collect()
         if made.status == OK:
             with suppress(StoreError, sqlite3.Error):  # a disk that is full, a database that is only read
                 summarize(database, time.time(), AT_ONCE)

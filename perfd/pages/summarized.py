@@ -57,7 +57,7 @@ class Way:
     @property
     def failed(self) -> int:
         """Those of them that did not end well."""
-        return sum(hour.failed for hour in self.hours)
+        return self.errors.total()
 
     @property
     def errors(self) -> Counter[str]:
@@ -81,9 +81,11 @@ def ways(hours: Iterable[Hour]) -> list[Way]:
     """The hours by way of measuring, in the order of names."""
     found: dict[tuple[object, ...], Way] = {}
     for hour in hours:
-        if hour.key not in found:
-            found[hour.key] = Way(hour.experiment, hour.source, hour.variant, hour.filesize, hour.type)
-        found[hour.key].hours.append(hour)
+        key = hour.key
+        way = found.get(key)
+        if way is None:
+            way = found[key] = Way(hour.experiment, hour.source, hour.variant, hour.filesize, hour.type)
+        way.hours.append(hour)
     give_names(found.values())
     return sorted(found.values(), key=lambda way: (way.experiment, way.name))
 

@@ -58,7 +58,7 @@ class Hour:
     @property
     def failed(self) -> int:
         """Runs that were made and did not end well."""
-        return sum(self.errors.values())
+        return sum(self.errors.values()) if self.errors else 0
 
     @property
     def done(self) -> int:
@@ -87,9 +87,7 @@ class Hour:
     def of_row(cls, row: Sequence[Any]) -> Hour:
         """The hour of a row."""
         hour, source, experiment, kind, filesize, variant, outcomes, errors, last_success, sizes, packed = row
-        values = array("d")
-        values.frombytes(packed)
-        values = _little(values)
+        values = _little(array("d", packed))
         samples, begin = {}, 0
         for name, size in _read(sizes).items():
             samples[name] = values[begin : begin + size]
