@@ -1,6 +1,7 @@
 # make run   set up everything and measure Tor on the private network of this machine (Ctrl-C stops it)
 # make test  set up everything and run lint, types and all tests
 # make test-long  the same, also the tests that take long, and more examples of each property
+# make accessibility  pages in a real Firefox, with axe-core and html-validate (needs npm)
 # make test-r run the example in R of docs/formats.md
 # make bench set up everything and print speed and memory as ratios against peers
 # make campaign N=300 SEED=1  set up everything, injects so many faults into instances, and checks what must hold
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_TOOLS := $(VENV)/.installed-tools
 
-.PHONY: man run test test-long lint types unit bench picture setup tools clean packages-run packages-test packages-r packages-bench
+.PHONY: man run test test-long accessibility lint types unit bench picture setup tools clean packages-run packages-test packages-r packages-bench
 
 run: packages-run setup
 	$(BIN)/perfd run --config perfd.conf
@@ -34,6 +35,12 @@ unit: tools geckodriver
 # All tests, also those that are marked as long, and more examples of each property. About half an hour.
 test-long: packages-test tools geckodriver
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n 3 --dist loadgroup
+
+# Pages in a real Firefox with axe-core, and their HTML with html-validate, which npm gets; both are not ours to keep.
+NODE := build/node
+accessibility: packages-test tools geckodriver
+	npm install --prefix $(NODE) --no-save --no-audit --no-fund --silent axe-core@4 html-validate@8
+	$(BIN)/python -m pytest tests/real/test_pages.py
 
 # The example in R of docs/formats.md.
 test-r: packages-r tools

@@ -82,6 +82,6 @@ def _numbers(numbers: Numbers) -> Markup:
         for row in numbers.table.rows
     )
     return Markup(
-        '<div class="scroll" tabindex="0" role="region" aria-label="{}"><table><caption>{}</caption>'
-        "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>\n"
+        '<section class="scroll" tabindex="0" aria-label="{}"><table><caption>{}</caption>'
+        "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></section>\n"
     ).format(numbers.title, numbers.title, head, rows)

@@ -76,11 +76,15 @@ def figure(chart: Chart, sheet: Sheet, most_numbers: int = MOST_NUMBERS) -> Mark
     """A chart with its title, its legend and so many of its numbers; its shapes are added to ``sheet``."""
     note = Markup("<p>{}</p>").format(chart.note) if chart.note else ""
     return Markup('<figure class="chart" id="{}"><figcaption>{}</figcaption>{}{}{}</figure>\n').format(
-        chart.name, chart.title, note, _body(chart, sheet), numbers(chart.table, most_numbers)
+        chart.name.replace(".", "-"),
+        chart.title,
+        note,
+        _body(chart, sheet),
+        numbers(chart.table, chart.title, most_numbers),
     )
 
 
-def numbers(table: Table, most: int = MOST_NUMBERS) -> Markup:
+def numbers(table: Table, title: str, most: int = MOST_NUMBERS) -> Markup:
     """A table that is closed until it is asked for, of at most so many rows."""
     head = join(Markup('<th scope="col">{}</th>').format(heading) for heading in table.headings)
     shown = table.rows[:most]
@@ -91,9 +95,9 @@ def numbers(table: Table, most: int = MOST_NUMBERS) -> Markup:
     more = len(table.rows) - len(shown)
     rest = Markup("<p>and {} more</p>").format(more) if more else ""
     return Markup(
-        '<details><summary>The numbers</summary><div class="numbers" tabindex="0" role="region" aria-label="The '
-        'numbers"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>{}</div></details>'
-    ).format(head, rows, rest)
+        '<details><summary>The numbers</summary><section class="numbers" tabindex="0" aria-label="Numbers: {}">'
+        "<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>{}</section></details>"
+    ).format(title, head, rows, rest)
 
 
 def join(parts: Iterable[str]) -> Markup:

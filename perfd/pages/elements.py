@@ -52,8 +52,8 @@ def table(caption: str, headings: Sequence[Heading], rows: Iterable[Sequence[Tex
         for row in rows
     )
     return Markup(
-        '<div class="scroll" tabindex="0" role="region" aria-label="{}"><table class="data"><caption>{}</caption>'
-        "<thead><tr>{}</tr></thead>\n<tbody>{}</tbody></table></div>\n"
+        '<section class="scroll" tabindex="0" aria-label="{}"><table class="data"><caption>{}</caption>'
+        "<thead><tr>{}</tr></thead>\n<tbody>{}</tbody></table></section>\n"
     ).format(caption, caption, head, body)
 
 

@@ -13,11 +13,15 @@ from perfd.charts.html import STYLE as CHART_STYLE
 from perfd.charts.html import Sheet, digest, join
 from perfd.pages import elements
 from perfd.pages.records import THEMES, DaemonState, Made, View
+from perfd.pages.words import clipped
 
 STYLE = CHART_STYLE + (resources.files("perfd.pages") / "pages.css").read_text(encoding="utf-8")
 """The stylesheet of all pages, at ``STYLE_PATH``."""
 
 STYLE_PATH = "/style.css"
+
+LONGEST_TITLE = 70
+"""Characters of what stands in a tab of the browser."""
 
 PLACES = (
     ("/", "Overview"),
@@ -92,7 +96,7 @@ def _document(page: Page, view: View, state: DaemonState) -> str:
         Markup(
             '<!DOCTYPE html>\n<html lang="en"{theme}><head><meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            '<meta name="color-scheme" content="light dark"><title>{title} - {site}</title>\n'
+            '<meta name="color-scheme" content="light dark"><title>{words}</title>\n'
             '<link rel="stylesheet" href="{path}">{style}</head>\n<body>'
             '<a class="skip" href="#content">To the content</a>\n'
             '<header><p class="site"><a href="{home}">{site}</a></p>'
@@ -101,6 +105,7 @@ def _document(page: Page, view: View, state: DaemonState) -> str:
             "<footer>{footer}</footer></body></html>\n"
         ).format(
             theme=theme,
+            words=clipped(f"{page.title} - {state.title}", LONGEST_TITLE),
             title=page.title,
             site=state.title,
             path=STYLE_PATH,

@@ -76,8 +76,8 @@ class Listed(Generic[R]):
         opened = Markup(" open") if given else ""
         words = f"Filters ({len(given)} in use)" if given else "Filters"
         return Markup(
-            '<details{}><summary>{}</summary><form class="filters" action="{}">{}{}<button>Show</button></form>'
-            "</details>"
+            '<details{}><summary>{}</summary><form class="filters" action="{}">{}{}'
+            '<button type="submit">Show</button></form></details>'
         ).format(opened, words, view.path, join(fields), join(kept))
 
     def _is_shown(self, parameter: Parameter, view: View) -> bool:
@@ -108,7 +108,7 @@ def _field(parameter: Parameter, value: str) -> Markup:
         return Markup('<label title="{}">{}<select name="{}">{}</select></label>').format(
             doc, parameter.name, parameter.name, options
         )
-    return Markup('<label title="{}">{}<input name="{}" value="{}"></label>').format(
+    return Markup('<label title="{}">{}<input type="text" name="{}" value="{}"></label>').format(
         doc, parameter.name, parameter.name, value
     )
 

@@ -203,7 +203,7 @@ def _raw(m: Measurement, view: View) -> Markup:
     text = json.dumps(m.as_dict(), indent=2)
     address = view.here(format="json")
     return Markup(
-        "<details><summary>The whole record</summary><p>{}</p><pre tabindex='0'>{}</pre></details>\n"
+        '<details><summary>The whole record</summary><p>{}</p><pre tabindex="0">{}</pre></details>\n'
     ).format(elements.link(address, "As JSON"), text)
 
 

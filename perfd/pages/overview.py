@@ -86,7 +86,7 @@ def _axis(history: History) -> Axis:
 
 def _row(history: History, name: str, state: DaemonState, view: View, sheet: Sheet) -> Sequence[Text]:
     median = with_unit(history.day_median, history.measure.unit)
-    told: Text = Markup("{}<br><span class='soft'>{}</span>").format(median or "-", history.measure.label)
+    told: Text = Markup('{}<br><span class="soft">{}</span>').format(median or "-", history.measure.label)
     success = elements.ago(state.now - history.last_success) if history.last_success is not None else "never"
     return (
         elements.link(view.link(experiment_path(history.experiment)), clipped(name)),
@@ -102,7 +102,7 @@ def _last(last: Last | None, state: DaemonState, view: View) -> Text:
     if last is None:
         return "nothing yet"
     path = view.link(f"/results/{last.id}")
-    besides = Markup("<br><span class='soft'>{}</span>").format(
+    besides = Markup('<br><span class="soft">{}</span>').format(
         elements.link(path, last.errorcode or elements.ago(state.now - last.start))
     )
     return Markup("{}{}").format(elements.outcome(last.outcome), besides)

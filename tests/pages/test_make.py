@@ -34,8 +34,8 @@ from perfd.store.parameters import RESULTS
 from perfd.store.rows import CIRCUITS, COMPARISONS, EVENTS, STREAMS
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
-from tests.support.pages import NOW, Document, state, variant
-from tests.support.strategies import TEXTS, measurements, typical
+from tests.support.pages import NOW, Document, recent, state, variant
+from tests.support.strategies import TEXTS, measurements
 
 HOSTILE = "<script>alert('1')</script>&\"\x00é" + "w" * 200
 RELAY = "$" + "A" * 40
@@ -96,19 +96,6 @@ def filled(path: Path, *found: Measurement) -> Path:
             for table, record in ((CIRCUITS, circuit), (STREAMS, stream), (EVENTS, event), (COMPARISONS, made)):
                 connection.execute(table.insert, table.row(record))  # type: ignore[attr-defined, arg-type]
     return path
-
-
-def recent(n: int, **changes: Any) -> Measurement:
-    """The n-th run before now, five minutes apart."""
-    plain = typical(0)
-    shift = NOW - 300.0 * (n + 1) - plain.start
-    times = {
-        name: value + shift
-        for name, value in attrs.asdict(plain, recurse=False).items()
-        if isinstance(value, float) and value > 1e8
-    }
-    perc = {n: at + shift for n, at in plain.dataperc.items()}
-    return attrs.evolve(plain, **{**times, "dataperc": perc, "partial": {}, "id": f"{n:032x}", **changes})
 
 
 def hostile(n: int) -> Measurement:
@@ -198,7 +185,7 @@ def test_overview(tmp_path: Path) -> None:
     assert strip["aria-label"].endswith(": 287 ok, 1 timeout")
     parts = [each for each in page.all("i") if each.get("title", "").endswith("timeout")]
     assert [(each["class"], each["title"]) for each in parts] == [("timeout", "5 ok, 1 timeout")]
-    assert [each["id"] for each in page.all("figure")] == ["overview.first-byte.time", "overview.throughput.time"]
+    assert [each["id"] for each in page.all("figure")] == ["overview-first-byte-time", "overview-throughput-time"]
 
 
 def test_experiment(tmp_path: Path) -> None:
@@ -212,7 +199,7 @@ def test_experiment(tmp_path: Path) -> None:
     assert "download-50k [beta] 144 1 (0.694 %)" in page.text
     assert "/results?experiment=download-50k&errorcode=TOR%2FTIMEOUT" in [each["href"] for each in page.all("a")]
     names = {each["id"] for each in page.all("figure")}
-    assert {"download-50k.complete.cdf", "download-50k.failures", "download-50k.hops"} <= names
+    assert {"download-50k-complete-cdf", "download-50k-failures", "download-50k-hops"} <= names
     assert len(make(asked("experiment", name="download-50k", period="week"), path).packed) < 100 * 1024
 
 
@@ -289,7 +276,7 @@ def test_lists(tmp_path: Path) -> None:
     assert [href.partition("?")[0] for href in seen] == [f"/results/{n:032x}" for n in range(1, 250, 2)]
     assert all(href.endswith("theme=dark") for href in seen)
     assert not older
-    assert {"name": "experiment", "value": "a"} in page.all("input")
+    assert {"type": "text", "name": "experiment", "value": "a"} in page.all("input")
     assert {"type": "hidden", "name": "theme", "value": "dark"} in page.all("input")
     assert page.all("html")[0]["data-theme"] == "dark"
 

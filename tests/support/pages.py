@@ -7,7 +7,11 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
 
+import attrs
+
 from perfd.pages.records import DaemonState, Experiment
+from perfd.record import Measurement
+from tests.support.strategies import typical
 
 NOW = 1_700_000_000.0
 VOID = {"meta", "link", "br", "img", "input"}
@@ -67,6 +71,19 @@ def state(experiments: Iterable[str] = ("download-50k",), now: float = NOW, **ch
         ),
     }
     return DaemonState(**{**values, **changes})
+
+
+def recent(n: int, **changes: Any) -> Measurement:
+    """The n-th run before now, five minutes apart."""
+    plain = typical(0)
+    shift = NOW - 300.0 * (n + 1) - plain.start
+    times = {
+        name: value + shift
+        for name, value in attrs.asdict(plain, recurse=False).items()
+        if isinstance(value, float) and value > 1e8
+    }
+    perc = {n: at + shift for n, at in plain.dataperc.items()}
+    return attrs.evolve(plain, **{**times, "dataperc": perc, "partial": {}, "id": f"{n:032x}", **changes})
 
 
 class Document(HTMLParser):

@@ -1,0 +1,221 @@
+"""Pages as people see them: in a real Firefox, at the widths of phones and of large screens.
+
+One Firefox has no JavaScript and no SVG, as Tor Browser on its safest level. Another, in which the tests can look
+at what is drawn, shows each page in frames of several widths. axe-core looks at them where it is there
+(``make accessibility``).
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import shutil
+import subprocess
+import threading
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from perfd.pages.layout import STYLE, STYLE_PATH, error_document
+from perfd.pages.make import make
+from perfd.pages.records import DaemonState, PageRequest, View
+from perfd.record import EMPTY, Outcome
+from perfd.store.schema import open_database
+from perfd.store.writer import insert_many
+from tests.browser.test_selenium_browser import GECKODRIVER, missing
+from tests.support.pages import recent, state
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+
+CHECKOUT = Path(__file__).parents[2]
+AXE = CHECKOUT / "build" / "node" / "node_modules" / "axe-core" / "axe.min.js"
+VALIDATE = CHECKOUT / "build" / "node" / "node_modules" / ".bin" / "html-validate"
+WIDTHS = (320, 768, 1280, 1920)
+LONG = "experiment-" + "x" * 189
+ID = f"{1:032x}"
+
+OVERFLOW = """
+return Array.from(document.querySelectorAll('iframe')).flatMap(frame => {
+  const root = frame.contentDocument.documentElement;
+  return root.scrollWidth > root.clientWidth + 1 ? [frame.name + ': ' + root.scrollWidth] : [];
+});
+"""
+"""The frames whose page is wider than they are."""
+
+OUTSIDE = """
+return Array.from(document.querySelectorAll('iframe')).flatMap(frame => {
+  const wide = frame.contentDocument.documentElement.clientWidth;
+  return Array.from(frame.contentDocument.querySelectorAll('h1,h2,p,a,dt,dd,th,td,figcaption,label,button,summary'))
+    .filter(e => !e.closest('.scroll,.numbers,.skip,pre,details:not([open])'))
+    .filter(e => e.getClientRects().length && e.getBoundingClientRect().right > wide + 1)
+    .map(e => frame.name + ': ' + e.tagName + ' ' + e.textContent.slice(0, 40));
+});
+"""
+"""Texts that reach out of the page, apart from those that can be scrolled to."""
+
+
+def pages(directory: Path) -> dict[str, tuple[str, dict[str, Any], DaemonState]]:
+    """What is looked at: the page, its arguments, and the state of the daemon."""
+    usual = state(["download-50k", LONG])
+    many = state([f"experiment-{n}" for n in range(50)])
+    ill = state([LONG])
+    ill.health["experiments"][0].update(healthy=False)
+    ill.health["tors"][0].update(healthy=False, state=LONG)
+    return {
+        "overview": ("overview", {}, usual),
+        "nothing": ("overview", {}, state([])),
+        "many": ("overview", {}, many),
+        "ill": ("overview", {}, ill),
+        "results": ("results", {}, usual),
+        "measurement": ("measurement", {"id": ID}, usual),
+        "experiment": ("experiment", {"name": "download-50k", "period": "day"}, usual),
+        "year": ("experiment", {"name": LONG, "period": "year"}, usual),
+        "relays": ("relays", {}, usual),
+        "onion": ("onion", {}, usual),
+        "status": ("status", {}, many),
+        "about": ("about", {}, usual),
+    }
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files, and says nothing about it."""
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of all pages as files, with frames of all widths around each."""
+    directory = tmp_path_factory.mktemp("site")
+    path = directory / "perfd.sqlite"
+    runs = [recent(n, experiment=LONG if n % 3 else "download-50k") for n in range(600)]
+    runs[5] = attrs.evolve(runs[5], outcome=Outcome.FAILED, errorcode="TOR/END/MISC", reason="x" * 300)
+    with closing(open_database(path)) as connection:
+        insert_many(connection, runs)
+    (directory / STYLE_PATH[1:]).write_text(STYLE)
+    for name, (page, arguments, told) in pages(directory).items():
+        for theme in ("light", "dark"):
+            view = View(f"/{page}", theme=theme)
+            made = make(PageRequest(name=page, view=view, arguments=arguments, state=told), path)
+            assert made.status == 200, name
+            (directory / f"{name}-{theme}.html").write_bytes(made.body)
+    (directory / "error-light.html").write_bytes(error_document(404, "Not Found", LONG))
+    frames = (f"<iframe name='{width}' width='{width}' height='400'></iframe>" for width in WIDTHS)
+    (directory / "frames.html").write_text(f"<!DOCTYPE html><title>frames</title>{''.join(frames)}")
+    handler = functools.partial(Quiet, directory=str(directory))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@contextmanager
+def firefox(preferences: Mapping[str, Any] = EMPTY) -> Iterator[Any]:
+    """A Firefox with these preferences, for somebody who reads Arabic and German."""
+    from selenium.webdriver.firefox.options import Options
+    from selenium.webdriver.firefox.service import Service
+    from selenium.webdriver.remote.webdriver import WebDriver
+
+    class OldGeckodriver(Service):
+        def command_line_args(self) -> list[str]:
+            return ["--port", str(self.port)]
+
+    options = Options()
+    options.capabilities.pop("moz:debuggerAddress", None)  # old ones refuse what they do not know
+    options.binary_location = shutil.which("firefox-esr") or ""
+    options.add_argument("-headless")
+    for name, value in {"intl.accept_languages": "ar, de", **preferences}.items():
+        options.set_preference(name, value)
+    service = OldGeckodriver(executable_path=str(GECKODRIVER))
+    service.start()
+    try:
+        browser = WebDriver(command_executor=service.service_url, options=options)
+        browser.set_script_timeout(60)
+        yield browser
+        browser.quit()
+    finally:
+        service.stop()
+
+
+@pytest.fixture(scope="module")
+def looking() -> Iterator[Any]:
+    """A Firefox in which the tests can run scripts."""
+    with firefox() as browser:
+        yield browser
+
+
+def show(browser: Any, site: str, page: str) -> None:
+    """Load a page into all frames."""
+    browser.get(f"{site}/frames.html")
+    browser.execute_async_script(
+        "const done = arguments[1], frames = Array.from(document.querySelectorAll('iframe'));"
+        "let left = frames.length;"
+        "for (const frame of frames) {"
+        "  frame.onload = () => { if (--left === 0) done(); }; frame.src = arguments[0]; }",
+        f"{page}.html",
+    )
+
+
+NAMES = [f"{name}-light" for name in pages(Path())] + ["error-light", "overview-dark", "experiment-dark"]
+
+
+def test_nothing_reaches_out(site: str, looking: Any) -> None:
+    """No page is wider than its window, and no text is cut off at its edge, at any width."""
+    found = {}
+    for name in NAMES:
+        show(looking, site, name)
+        found[name] = [*looking.execute_script(OVERFLOW), *looking.execute_script(OUTSIDE)[:5]]
+    assert {name: what for name, what in found.items() if what} == {}
+
+
+def test_safest_level(site: str) -> None:
+    """Without JavaScript and without SVG all is there: texts, lines, bands, and tables that open."""
+    with firefox({"javascript.enabled": False, "svg.disabled": True}) as browser:
+        browser.get(f"{site}/experiment-light.html")
+        (heading,) = browser.find_elements("css selector", "h1")
+        assert heading.text == "download-50k"
+        lines = browser.find_elements("css selector", ".plot .line")
+        assert lines
+        assert all(each.rect["width"] > 100 and each.rect["height"] > 50 for each in lines)
+        details = browser.find_element("css selector", "figure details")
+        closed = details.rect["height"]
+        browser.find_element("css selector", "figure summary").click()
+        assert details.rect["height"] > closed + 50
+        browser.get(f"{site}/overview-light.html")
+        assert len(browser.find_elements("css selector", ".outcomes i")) == 2 * 48
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="there is no axe-core (make accessibility)")
+@pytest.mark.parametrize("name", NAMES)
+def test_accessibility(site: str, looking: Any, name: str) -> None:
+    """axe-core finds nothing: contrast, names, landmarks, tables, headings, keyboard."""
+    looking.get(f"{site}/{name}.html")
+    looking.execute_script(AXE.read_text(encoding="utf-8"))
+    found = looking.execute_async_script(
+        "const done = arguments[0]; axe.run().then(found => done(found.violations.map("
+        "each => each.id + ': ' + each.nodes.map(node => node.target.join(' ')).slice(0, 3).join(' | '))));"
+    )
+    assert found == []
+
+
+@pytest.mark.skipif(not VALIDATE.exists(), reason="there is no html-validate (make accessibility)")
+def test_valid(site: str, tmp_path: Path) -> None:
+    """html-validate finds nothing."""
+    for name in NAMES:
+        with urllib.request.urlopen(f"{site}/{name}.html") as page:
+            (tmp_path / f"{name}.html").write_bytes(page.read())
+    (tmp_path / ".htmlvalidate.json").write_text('{"extends": ["html-validate:recommended"], "root": true}')
+    ran = subprocess.run(
+        [str(VALIDATE), *(f"{name}.html" for name in NAMES)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout[:2000]
