@@ -43,12 +43,12 @@ from perfd.socks.server import SOCKSServer
 from perfd.socks.server_machine import ClientRequest
 from perfd.socks.way_out import Direct
 from perfd.tor.endpoints import tcp_endpoint
+from tests.support.geckodriver import GECKODRIVER, missing
 
 reactor: Any = global_reactor
 
 NOW = 1795444800.0
 URL = "http://site.example/"
-GECKODRIVER = Path(sys.prefix) / "geckodriver" / "geckodriver"
 
 
 def task(url: str = URL, **fields: Any) -> PageTask:
@@ -525,15 +525,6 @@ class PageTests(SynchronousTestCase):
         """A page that does not load is late, also one that a loaded page went on to."""
         for answers in ((None,), ({"loaded": True, "rest": 1}, {"loaded": False})):
             self.assertEqual(self.asked(0.02, *answers)[0], "the page was not loaded in time")
-
-
-def missing() -> str:
-    """Why no real page can be loaded here; empty if one can."""
-    if importlib.util.find_spec("selenium") is None:
-        return "Selenium is not installed (extra: selenium)"
-    if shutil.which("firefox-esr") is None:
-        return "firefox-esr is not installed"
-    return "" if os.access(GECKODRIVER, os.X_OK) else "there is no geckodriver (make geckodriver)"
 
 
 real = pytest.mark.skipif(bool(missing()), reason=missing())

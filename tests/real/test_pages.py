@@ -27,7 +27,7 @@ from perfd.pages.records import DaemonState, PageRequest, View
 from perfd.record import EMPTY, Outcome
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
-from tests.browser.test_selenium_browser import GECKODRIVER, missing
+from tests.support.geckodriver import GECKODRIVER, missing
 from tests.support.pages import recent, state
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
