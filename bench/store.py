@@ -238,7 +238,7 @@ def _downgrade(connection: sqlite3.Connection) -> None:
     for table, names in columns.items():
         for name in names:
             connection.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
-    for table in ("documents", "comparisons", "hours", "stale_hours"):
+    for table in ("documents", "comparisons", "notes", "hours", "stale_hours"):
         connection.execute(f"DROP TABLE {table}")
     for trigger in TRIGGERS:
         connection.execute(f"DROP TRIGGER {trigger}")

@@ -352,6 +352,16 @@ class StoredComparison:
     design: str = _told("its arms and what decides, as a JSON object")
 
 
+@attrs.frozen(kw_only=True)
+class Note:
+    """What the operator wants remembered of a time."""
+
+    source: str = _told("the name of the instance")
+    at: float = _told("when it was")
+    text: str = _told("what it was")
+    id: str = attrs.field(factory=new_id, metadata={"doc": "unique"})
+
+
 @attrs.frozen
 class TorEvent:
     """An event of tor that is no circuit's and no stream's, or that Perfd does not understand, in tor's words.

@@ -21,7 +21,7 @@ from perfd.store import parameters
 from perfd.store.parameters import Parameter
 
 if TYPE_CHECKING:
-    from perfd.charts.model import Chart, Table
+    from perfd.charts.model import Chart, Mark, Table
     from perfd.cli import tables
     from perfd.cli.tables import Display
     from perfd.cli.terminal import Progress
@@ -147,6 +147,7 @@ def _report(config: Config, wanted: Filter, progress: Progress) -> Report:
 
     make = RunReader().run
     with StoreReader(database_path(config.database, config.directory)) as reader:
+        marks = _marks(reader, wanted)
         notes = [*_left_out(reader, wanted), *_held_up(reader, wanted)]
         total = reader.count(wanted)
 
@@ -156,7 +157,18 @@ def _report(config: Config, wanted: Filter, progress: Progress) -> Report:
                     progress.update(f"{n} of {total} measurements", n, total)
                 yield make(row)
 
-        return report(told(), (), notes)
+        return report(told(), marks, notes)
+
+
+def _marks(reader: StoreReader, wanted: Filter) -> list[Mark]:
+    """The operator's notes of the period, and when a tor's version changed."""
+    from perfd.charts.model import Mark  # noqa: PLC0415
+    from perfd.store.filters import NoteFilter  # noqa: PLC0415
+
+    notes = reader.notes(NoteFilter(since=wanted.since, until=wanted.until))
+    found = [Mark(note.at, note.text) for note in notes]
+    found += [Mark(at, f"{tor} is {version}") for at, tor, version in reader.versions(wanted)]
+    return sorted(found, key=lambda mark: mark.at)
 
 
 def _left_out(reader: StoreReader, wanted: Filter) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfd import __version__
-from perfd.cli import analyze, compare, completion, daemon, data, records, standalone_commands
+from perfd.cli import analyze, compare, completion, daemon, data, note, records, standalone_commands
 from perfd.cli.arguments import config_option, display, display_options
 from perfd.cli.output import complain, say, standard_streams
 from perfd.cli.privileges import User
@@ -92,6 +92,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     data.add_commands(commands)
     compare.add_command(commands)
     analyze.add_command(commands)
+    note.add_command(commands)
     return parser, commands.choices
 
 

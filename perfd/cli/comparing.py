@@ -21,8 +21,9 @@ from perfd.comparison.made import MADE_FIELDS, conclude_made
 from perfd.comparison.page import page
 from perfd.comparison.stored import FIELDS, Run, Strata, kinds_in, strata
 from perfd.config import Config, ConfigError
+from perfd.record import Note
 from perfd.store.database import database_path
-from perfd.store.filters import Filter
+from perfd.store.filters import Filter, NoteFilter
 from perfd.store.parameters import EXCLUDING, results_filter
 from perfd.store.reader import StoreReader
 
@@ -80,12 +81,15 @@ def compare_stored(
             runs.append([*reader.values((*FIELDS, "HELDUP", "id"), wanted)])
             progress.update(f"{name}: {len(runs[-1])} measurements")
         total = reader.count(_period(*sides))
+        starts = [run["start"] for run in (*runs[0], *runs[1])]
+        between = NoteFilter(since=min(starts), until=max(starts), oldest_first=True) if starts else None
+        notes = reader.notes(between) if between is not None else []
     asked = {name.removeprefix(EXCLUDING) for name in (*a, *b)}
     found = strata(runs[0], runs[1], {_FIELDS.get(name, name) for name in asked})
     design = Design(
         a=_label(a), b=_label(b), primary=showing.primary, margin=showing.margin, seed=None, text=found.text
     )
-    return conclude(design, found.metrics, _warnings(found, [*runs[0], *runs[1]], total))
+    return conclude(design, found.metrics, [*_warnings(found, [*runs[0], *runs[1]], total), *map(_noted, notes)])
 
 
 def compare_made(config: Config, name: str) -> Conclusion:
@@ -107,6 +111,10 @@ def _period(a: Filter, b: Filter) -> Filter:
     since = None if a.since is None or b.since is None else min(a.since, b.since)
     until = None if a.until is None or b.until is None else max(a.until, b.until)
     return Filter(since=since, until=until, requests=a.requests or b.requests)
+
+
+def _noted(note: Note) -> str:
+    return f"the measurements span what was noted of {_text('since', note.at)}: {note.text}"
 
 
 def _warnings(found: Strata, runs: Sequence[Run], total: int) -> list[str]:

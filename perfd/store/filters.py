@@ -167,6 +167,15 @@ def _not(condition: Condition) -> Condition:
 
 
 @attrs.frozen(kw_only=True)
+class NoteFilter(Window):
+    """Which notes; the times are those that they are about."""
+
+    places = {"source": "source {}"}
+
+    source: Texts = None
+
+
+@attrs.frozen(kw_only=True)
 class TorFilter(Window):
     """Which records of what tor told; the times are those at which they were first seen."""
 

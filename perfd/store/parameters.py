@@ -278,6 +278,9 @@ def results_filter(values: Mapping[str, Any], /, **others: Any) -> Filter:
 _PURPOSE = _text("purpose", "its purpose in tor's words, such as GENERAL")
 _REASON = _text("reason", "why it ended, as tor or the other end said, such as TIMEOUT")
 
+NOTES = (SOURCE, *WINDOW)
+"""Of the operator's notes."""
+
 CIRCUITS = (SOURCE, TOR, _PURPOSE, _REASON, _relay("relay", "a relay at any place of its path"), *WINDOW)
 """Of circuits."""
 

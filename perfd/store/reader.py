@@ -12,13 +12,13 @@ from typing import Any, Self, TypeVar
 import attrs
 from twisted.internet.defer import Deferred
 
-from perfd.record import Circuit, Document, Measurement, StoredComparison, Stream, TorEvent
+from perfd.record import Circuit, Document, Measurement, Note, StoredComparison, Stream, TorEvent
 from perfd.store.database import QueryTooLongError, clear_errors
 from perfd.store.filters import COMPARISON as _COMPARISON
-from perfd.store.filters import Filter, TorFilter, Window, key_in_extra
+from perfd.store.filters import Filter, NoteFilter, TorFilter, Window, key_in_extra
 from perfd.store.hours import SELECT as SELECT_HOURS
 from perfd.store.hours import stale_hours
-from perfd.store.rows import CIRCUITS, COMPARISONS, DOCUMENTS, EVENTS, MEASUREMENTS, STREAMS, Table, quoted
+from perfd.store.rows import CIRCUITS, COMPARISONS, DOCUMENTS, EVENTS, MEASUREMENTS, NOTES, STREAMS, Table, quoted
 from perfd.store.schema import load_upgrades, open_readonly
 from perfd.store.worker import Worker
 from perfd.variant import Variant
@@ -44,6 +44,7 @@ class History:
 
 ALL = Filter()
 ALL_OF_TOR = TorFilter()
+ALL_NOTES = NoteFilter()
 
 
 class StoreReader:
@@ -181,6 +182,17 @@ class StoreReader:
 
     def events(self, wanted: TorFilter = ALL_OF_TOR) -> list[TorEvent]:
         return self._select(EVENTS, wanted)
+
+    def notes(self, wanted: NoteFilter = ALL_NOTES) -> list[Note]:
+        return self._select(NOTES, wanted)
+
+    def versions(self, wanted: Filter = ALL) -> list[tuple[float, str, str]]:
+        """When a tor was first measured in a version that it had not before: time, tor and version."""
+        where, values = _where(MEASUREMENTS, wanted)
+        sql = f"SELECT MIN(start), tor, torversion FROM {MEASUREMENTS.name}{where} GROUP BY tor, torversion"
+        rows = sorted(row for row in self._query(sql, values) if row[1] is not None and row[2] is not None)
+        known: set[str] = set()
+        return [row for row in rows if row[1] in known or known.add(row[1])]  # type: ignore[func-returns-value]
 
     def streams_of(self, measurement_id: str) -> list[Stream]:
         """The streams that carried a measurement, the oldest first."""

@@ -20,6 +20,7 @@ from perfd.record import (
     Hop,
     Kind,
     Measurement,
+    Note,
     Outcome,
     StoredComparison,
     Stream,
@@ -215,4 +216,6 @@ COMPARISONS: Table[StoredComparison] = Table(
     "comparisons", StoredComparison, _columns(StoredComparison, ()), time="begun"
 )
 
-TABLES: tuple[Table[Any], ...] = (MEASUREMENTS, CIRCUITS, STREAMS, EVENTS, DOCUMENTS, COMPARISONS)
+NOTES: Table[Note] = Table("notes", Note, _columns(Note, ()), time="at")
+
+TABLES: tuple[Table[Any], ...] = (MEASUREMENTS, CIRCUITS, STREAMS, EVENTS, DOCUMENTS, COMPARISONS, NOTES)

@@ -12,11 +12,11 @@ import attrs
 from perfd.formats import outputs
 from perfd.formats.errors import FormatError
 from perfd.formats.table import MissingLibraryError
-from perfd.record import Circuit, Measurement, Stream, TorEvent
+from perfd.record import Circuit, Measurement, Note, Stream, TorEvent
 from perfd.store import parameters
-from perfd.store.filters import CircuitFilter, EventFilter, StreamFilter
+from perfd.store.filters import CircuitFilter, EventFilter, NoteFilter, StreamFilter
 from perfd.store.reader import StoreReader
-from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS
+from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, NOTES, STREAMS
 from perfd.web.description import Schema
 from perfd.web.errors import WebError
 from perfd.web.request import Described
@@ -45,6 +45,7 @@ CIRCUIT_RECORDS: Records[Circuit] = Records(
     "circuits", "circuit", Circuit, CIRCUITS, CircuitFilter, StoreReader.circuits, StoreReader.circuit
 )
 STREAM_RECORDS: Records[Stream] = Records("streams", "stream", Stream, STREAMS, StreamFilter, StoreReader.streams)
+NOTE_RECORDS: Records[Note] = Records("notes", "note", Note, NOTES, NoteFilter, StoreReader.notes)
 EVENT_RECORDS: Records[TorEvent] = Records("events", "event", TorEvent, EVENTS, EventFilter, StoreReader.events)
 
 
@@ -68,6 +69,9 @@ def result_resources(database: PublicDatabase, load_files: Path | None = None) -
             parameters.STREAMS,
             (AS_JSON,),
             is_for_people=True,
+        ),
+        "notes": Listing(
+            database, "The operator's notes, the newest first", NOTE_RECORDS, parameters.NOTES, (AS_JSON,)
         ),
         "events": Listing(
             database,

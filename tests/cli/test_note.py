@@ -1,0 +1,50 @@
+"""``perfd note``, and where notes are seen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.stored import Stored
+from tests.support.strategies import typical
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Stored:
+    """A day of measurements by two tors, one of which was updated."""
+    found = Stored(tmp_path)
+    runs = [
+        typical(n, tor=("alpha", "beta")[n % 2], torversion=f"0.4.{8 + (n >= 50 and n % 2)}") for n in range(100)
+    ]
+    found.add(runs)
+    return found
+
+
+def test_kept_and_listed(stored: Stored) -> None:
+    """Notes are kept with their time, and listed the oldest first."""
+    assert stored.perfd("note", "second", "--at", "2023-11-15T12:00") == (0, "", "")
+    assert stored.perfd("note", "first", "--at", "2023-11-15T06:00") == (0, "", "")
+    code, out, _ = stored.perfd("note", "--list")
+    assert (code, out) == (0, "2023-11-15 06:00:00  first\n2023-11-15 12:00:00  second\n")
+    code, out, _ = stored.perfd("note", "--list", "--json")
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["first", "second"]
+    assert stored.perfd("note")[0] == 2
+    assert stored.perfd("note", "x", "--list")[0] == 2
+    with pytest.raises(SystemExit):
+        stored.perfd("note", "two\nlines")
+
+
+def test_seen(stored: Stored) -> None:
+    """Charts have them as marks, beside changes of tor's version; comparisons that span one warn."""
+    stored.perfd("note", "moved", "--at", str(typical(0).start + 3000))
+    code, out, err = stored.perfd("analyze", "--json")
+    assert code == 0, err
+    assert [mark["text"] for mark in json.loads(out)["marks"]] == ["moved", "beta is 0.4.9"]
+    code, out, err = stored.perfd("compare", "--a", "tor=alpha", "--b", "tor=beta", "--json")
+    assert out, err
+    assert any("moved" in each for each in json.loads(out)["warnings"]), (code, err)
+    stored.perfd("note", "later", "--at", "2024-01-01")
+    _, out, _ = stored.perfd("compare", "--a", "tor=alpha", "--b", "tor=beta", "--json")
+    assert not any("later" in each for each in json.loads(out)["warnings"])
