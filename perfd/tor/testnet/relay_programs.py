@@ -15,7 +15,7 @@ from perfd.processes.programs import ProgramMissingError, find_program, recorded
 from perfd.reactor import Reactor
 from perfd.tor.files import make_private, write_whole
 from perfd.tor.messages import last_words
-from perfd.tor.testnet import link_process, relays, weights
+from perfd.tor.testnet import authorities, link_process, relays, weights
 from perfd.tor.testnet.relays import Relay, State, TestnetError
 
 _POLL = 0.02
@@ -60,7 +60,7 @@ class RelayPrograms:
         await _all(self._make_keys(relay) for relay in state.authorities)
         others = [relay for relay in state.relays if not relay.authority] if state.weights else []
         await _all(self._make_identity(relay) for relay in others)
-        lines = tuple(relays.dir_authority_line(relay) for relay in state.authorities)
+        lines = tuple(authorities.dir_authority_line(relay) for relay in state.authorities)
         state = attrs.evolve(state, dir_authorities=lines)
         if state.weights:
             weights.write_weights(state, self.clock.wall())
@@ -107,7 +107,7 @@ class RelayPrograms:
 
     async def _make_keys(self, authority: Relay) -> None:
         make_private(authority.keys)
-        if not relays.certificate_is_usable(authority, self.clock.wall()):
+        if not authorities.certificate_is_usable(authority, self.clock.wall()):
             identity = authority.keys / "authority_identity_key"
             identity.unlink(missing_ok=True)
             argv = [self.gencert, "--create-identity-key", "-m", str(_KEY_MONTHS), "--passphrase-fd", "0"]

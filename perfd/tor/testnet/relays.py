@@ -19,12 +19,11 @@ import attrs
 from perfd.processes.programs import PID_FILE
 from perfd.tor.files import make_private, quoted, write_whole
 from perfd.tor.messages import message_of, tail
-from perfd.tor.testnet.consensus import count_microdescriptors, read_consensus, time_in
+from perfd.tor.testnet.consensus import count_microdescriptors, read_consensus
 
 STATE_FILE = "testnet.json"
 _STATE_VERSION = 1
 
-_ONE_MONTH = 30 * 86400
 
 LOOPBACK = "127.0.0.1"
 
@@ -363,26 +362,3 @@ def fingerprint(relay: Relay) -> str:
     if len(words) != 2:
         raise TestnetError(f"the keys in {relay.keys} are damaged: remove {relay.directory}")
     return words[1]
-
-
-def certificate_is_usable(relay: Relay, now: float) -> bool:
-    """Whether the authority's certificate exists and lasts for at least another month."""
-    try:
-        text = (relay.keys / "authority_certificate").read_text(encoding="ascii")
-    except (OSError, ValueError):
-        return False
-    expires = time_in(text, "dir-key-expires")
-    complete = all((relay.keys / name).exists() for name in ("authority_identity_key", "authority_signing_key"))
-    return complete and expires is not None and expires > now + _ONE_MONTH
-
-
-def dir_authority_line(relay: Relay) -> str:
-    """The ``DirAuthority`` line of an authority whose keys exist. Raises ``TestnetError``."""
-    certificate = (relay.keys / "authority_certificate").read_text(encoding="ascii")
-    identity = re.search(r"^fingerprint ([0-9A-F]{40})$", certificate, re.MULTILINE)
-    if identity is None:
-        raise TestnetError(f"the keys in {relay.keys} are damaged: remove {relay.directory}")
-    return (
-        f"DirAuthority {relay.nickname} orport={relay.or_port} v3ident={identity[1]}"
-        f" {relay.address}:{relay.dir_port} {fingerprint(relay)}"
-    )

@@ -7,6 +7,7 @@ from twisted.internet.task import deferLater
 from perfd.clock import Clock
 from perfd.reactor import Reactor
 from perfd.tor.supervision import SupervisedService
+from perfd.tor.testnet.authorities import Authority, authorities_in
 from perfd.tor.testnet.network import LinksEndedError, NetworkEndedError, Testnet
 from perfd.tor.testnet.relays import TestnetError
 
@@ -31,6 +32,11 @@ class TestnetService(SupervisedService):
     def client_options(self) -> tuple[str, ...]:
         """The torrc lines with which a tor client uses the network. Only valid while ready."""
         return self._testnet.client_options
+
+    @property
+    def authorities(self) -> tuple[Authority, ...]:
+        """What a client that is no tor must know. Only valid while ready."""
+        return authorities_in(self._testnet.directory)
 
     @property
     def links(self) -> str | None:

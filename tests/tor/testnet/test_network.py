@@ -36,7 +36,7 @@ from perfd.processes.programs import (
 )
 from perfd.tor.messages import last_words, message_of
 from perfd.tor.process import DirectoryInUseError, TorDirectory
-from perfd.tor.testnet import relays
+from perfd.tor.testnet import authorities, relays
 from perfd.tor.testnet.consensus import Consensus, parse_consensus
 from perfd.tor.testnet.network import NetworkEndedError, Testnet, _until_good_time, network_status
 from perfd.tor.testnet.relays import Relay, State, TestnetError
@@ -220,17 +220,17 @@ class RelayTests(DirectoryTestCase):
     def test_certificate(self) -> None:
         """A certificate is used until a month before it expires, and only if all keys are there."""
         now = 1_795_435_200.0  # 2026-11-23 12:00:00
-        self.assertFalse(relays.certificate_is_usable(self.relay, now))
+        self.assertFalse(authorities.certificate_is_usable(self.relay, now))
         self.relay.keys.mkdir(parents=True)
         certificate = self.relay.keys / "authority_certificate"
         certificate.write_text("fingerprint A\ndir-key-expires 2026-12-25 12:00:00\n")
-        self.assertFalse(relays.certificate_is_usable(self.relay, now))
+        self.assertFalse(authorities.certificate_is_usable(self.relay, now))
         for name in ("authority_identity_key", "authority_signing_key"):
             (self.relay.keys / name).touch()
-        self.assertTrue(relays.certificate_is_usable(self.relay, now))
-        self.assertFalse(relays.certificate_is_usable(self.relay, now + 3 * 86400))
+        self.assertTrue(authorities.certificate_is_usable(self.relay, now))
+        self.assertFalse(authorities.certificate_is_usable(self.relay, now + 3 * 86400))
         certificate.write_text("dir-key-expires 2026-13-25 12:00:00\n")
-        self.assertFalse(relays.certificate_is_usable(self.relay, now))
+        self.assertFalse(authorities.certificate_is_usable(self.relay, now))
 
     def test_dir_authority(self) -> None:
         """The line for clients has both fingerprints and both ports; damaged keys are an error."""
@@ -238,11 +238,11 @@ class RelayTests(DirectoryTestCase):
         (self.relay.keys / "authority_certificate").write_text(f"x\nfingerprint {'A' * 40}\n")
         (self.relay.directory / "fingerprint").write_text(f"auth1 {'B' * 40}\n")
         self.assertEqual(
-            relays.dir_authority_line(self.relay),
+            authorities.dir_authority_line(self.relay),
             f"DirAuthority auth1 orport=5001 v3ident={'A' * 40} 127.0.0.1:7001 {'B' * 40}",
         )
         (self.relay.directory / "fingerprint").write_text("")
-        self.assertRaises(TestnetError, relays.dir_authority_line, self.relay)
+        self.assertRaises(TestnetError, authorities.dir_authority_line, self.relay)
 
     def test_knows_all(self) -> None:
         """A relay is informed when its consensus lists all relays, and it has a microdescriptor of each."""
