@@ -107,7 +107,8 @@ packages-run:
 	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor"
 
 packages-test:
-	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor curl:curl firefox-esr:firefox-esr promtool:prometheus"
+	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor curl:curl firefox-esr:firefox-esr promtool:prometheus \
+		danted:dante-server"
 
 packages-r:
 	@$(MAKE) --no-print-directory need NEED="Rscript:r-base-core"

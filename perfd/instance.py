@@ -105,6 +105,9 @@ class Instance:
     def tor_data(self, name: str) -> Path:
         return self.directory / "tor" / name
 
+    def client_data(self, name: str) -> Path:
+        return self.directory / "clients" / name
+
     def write_pid_file(self) -> None:
         """Write this process's id. No link is followed, and no file of others written to. Raises InstanceError."""
         try:

@@ -19,8 +19,8 @@ from perfd import routes
 from perfd.browser.make import make_browser
 from perfd.clock import Clock
 from perfd.config import BrowserConfig, Config, ExperimentConfig, TorConfig
-from perfd.config.records import ELSEWHERE, NO_TOR
-from perfd.config.values import Address, GuardPolicy, SOCKSAddress
+from perfd.config.records import ELSEWHERE, NO_TOR, ClientConfig
+from perfd.config.values import Address, GuardPolicy
 from perfd.daemon.hold_ups import HoldUps
 from perfd.daemon.order import OrderedServices, ParallelServices, finish
 from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, MeasuredPage, NoUse
@@ -34,7 +34,8 @@ from perfd.interfaces import Tor, WayToServer
 from perfd.proxy import MeasuringProxy
 from perfd.reactor import Reactor
 from perfd.socks.local_ports import LocalPorts
-from perfd.tor.embedded import EmbeddedSocks, OutsideSocks
+from perfd.tor.clients.plain import plain_socks
+from perfd.tor.clients.service import ClientService
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.events.sink import EventSink
 from perfd.tor.guards.keeper import Guards
@@ -276,16 +277,17 @@ class Laboratory(OrderedServices):
 
     def _make_tors(self) -> dict[str, MeasuredTor]:
         config = self._config
-        if config.network == "socks":
-            return {"default": MeasuredTor(self._make_socks(config.socks_proxy))}
         used = {name for experiment in self._all_experiments for name in experiment.tors}
-        if self._is_onion_wanted():
-            used.add(config.server.onion_tor)
-        tors = [tor for tor in config.tors if not used or tor.name in used]
-        network = self._make_testnet() if config.network == "testnet" and tors else None
-        services = ParallelServices()
-        services.setServiceParent(self)
-        return {tor.name: self._make_tor(tor, network, services) for tor in tors}
+        used |= {config.server.onion_tor} if self._is_onion_wanted() else set()
+        tors = [each for each in config.tors if not used or each.name in used]
+        clients = [each for each in config.clients if not used or each.name in used]
+        needs_network = config.network == "testnet" and (tors or any(each.is_our_arti for each in clients))
+        network = self._make_testnet() if needs_network else None
+        (services := ParallelServices()).setServiceParent(self)
+        ways = {each.name: self._make_client(each, network, services) for each in clients}
+        if config.network == "socks" and (not used or "default" in used):
+            ways["default"] = MeasuredTor(plain_socks(self._reactor, config.socks_proxy, self))
+        return {tor.name: self._make_tor(tor, network, services) for tor in tors} | ways
 
     def _make_testnet(self) -> TestnetService:
         testnet = Testnet(
@@ -345,6 +347,14 @@ class Laboratory(OrderedServices):
         service.setServiceParent(services)
         return MeasuredTor(service, turn, events=events, guards=guards, transport=tor.transport)
 
+    def _make_client(
+        self, client: ClientConfig, network: TestnetService | None, services: ParallelServices
+    ) -> MeasuredTor:
+        data = Instance(self._config.directory).client_data(client.name)
+        service = ClientService(self._reactor, client, self._servers, data, network, self._clock)
+        service.setServiceParent(services)
+        return MeasuredTor(service, client=client.kind)
+
     def _make_onion(self) -> OnionService:
         instance, server = Instance(self._config.directory), self._config.server
         # A port of its own tells the clients of the onion service from those of this machine.
@@ -379,14 +389,6 @@ class Laboratory(OrderedServices):
         """Those of comparisons too."""
         of_comparisons = [each for comparison in self._config.comparisons for each in comparison.experiments]
         return [*self._config.experiments, *of_comparisons]
-
-    def _make_socks(self, proxy: SOCKSAddress | None) -> Tor:
-        if proxy is not None:
-            where = proxy.address
-            return OutsideSocks(self._reactor, "default", where.host, where.port, proxy.version, proxy.login)
-        embedded = EmbeddedSocks(self._reactor, "default")
-        embedded.setServiceParent(self)
-        return embedded
 
 
 def _serve(site: SiteServers, description: Described) -> None:

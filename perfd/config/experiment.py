@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
+from perfd.config.client import check_client
 from perfd.config.kinds import KINDS, Context
 from perfd.config.records import ELSEWHERE, NO_TOR, ExperimentConfig
 from perfd.config.section import Section
@@ -52,6 +53,9 @@ def read_experiment(section: Section, name: str, context: Context) -> Experiment
         section.problem("size", f"larger than max-size of [server], which is {format_size(context.max_size)}")
     for check in kind.checks:
         check(section, config, context)
+    for client in context.clients:
+        if client.name in config.tors:
+            check_client(section, client, config)
     section.finish(_types_of_options())
     return config
 

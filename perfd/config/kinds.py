@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 
 from perfd.config.options import OPTIMISTIC, Option, number, size, web_address
-from perfd.config.records import NO_TOR, ExperimentConfig
+from perfd.config.records import NO_TOR, ClientConfig, ExperimentConfig
 from perfd.config.section import Section
 from perfd.config.target import TARGET
 from perfd.config.values import names, one_of, positive, whole_number, yes_or_no
@@ -31,10 +31,11 @@ class Context:
     max_size: int  # bytes
     max_connections: int
     network: str
-    tors: Collection[str]
+    tors: Collection[str]  # clients too
     browsers: Collection[str]
     directory: Path  # of perfd.conf
     single_onion_tor: str | None  # the tor that can carry no measurement
+    clients: Collection[ClientConfig] = ()
 
 
 Check = Callable[[Section, ExperimentConfig, Context], None]

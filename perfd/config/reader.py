@@ -14,10 +14,11 @@ from types import MappingProxyType
 
 import attrs
 
+from perfd.config.client import read_client
 from perfd.config.comparison import DIRECTORIES, NO_CBT, read_comparison
 from perfd.config.experiment import read_experiment
 from perfd.config.kinds import Context
-from perfd.config.records import NO_TOR, BrowserConfig, Config, ServerConfig, TorConfig
+from perfd.config.records import NO_TOR, BrowserConfig, ClientConfig, Config, ServerConfig, TorConfig
 from perfd.config.section import ConfigError, Section, Setting, suggestion
 from perfd.config.syntax import read_sections
 from perfd.config.testnet import read_testnet
@@ -120,15 +121,18 @@ class _Reader:
         server = self._server(network)
         tors = self._tors()
         directory = self._path.absolute().parent
+        clients = self._clients(directory)
+        names = {"default"} if network == "socks" else {tor.name for tor in tors}
         browsers = self._browsers(directory)
         context = Context(
             max_size=server.max_size,
             max_connections=server.max_connections,
             network=network,
-            tors={"default"} if network == "socks" else {tor.name for tor in tors},
+            tors=names | {client.name for client in clients},
             browsers={browser.name for browser in browsers},
             directory=directory,
             single_onion_tor=server.onion_tor if server.single_onion else None,
+            clients=clients,
         )
         config = Config(
             path=self._path,
@@ -150,6 +154,7 @@ class _Reader:
             server=server,
             tors=tors if network != "socks" else (),
             browsers=browsers,
+            clients=clients,
             experiments=tuple(
                 read_experiment(self._section(section), section.partition(":")[2], context)
                 for section in self._sections
@@ -213,7 +218,7 @@ class _Reader:
 
     def _check_section_names(self) -> None:
         plain = ("perfd", "server", "testnet", "tor", "browser")
-        kinds = ("tor", "browser", "experiment", "comparison")
+        kinds = ("tor", "client", "browser", "experiment", "comparison")
         for section in self._sections:
             kind, colon, name = section.partition(":")
             if section in plain:
@@ -226,8 +231,10 @@ class _Reader:
                 self._problems.append(
                     f"{self._path}: [{section}]: the name must be letters, digits and hyphens, at most 64"
                 )
-            elif section == f"tor:{NO_TOR}":
+            elif kind in ("tor", "client") and name == NO_TOR:
                 self._problems.append(f"{self._path}: [{section}]: tor = {NO_TOR} stands for no tor at all")
+            elif kind == "client" and (name == "default" or f"tor:{name}" in self._sections):
+                self._problems.append(f"{self._path}: [{section}]: a tor has that name")
 
     def _server(self, network: str) -> ServerConfig:
         section = self._section("server")
@@ -313,6 +320,10 @@ class _Reader:
         if password is not None and in_file is not None:
             section.problem("control-password-file", "control-password is given as well")
         return password or in_file
+
+    def _clients(self, directory: Path) -> tuple[ClientConfig, ...]:
+        named = [section for section in self._sections if section.startswith("client:")]
+        return tuple(read_client(self._section(name), name.partition(":")[2], directory) for name in named)
 
     def _browsers(self, directory: Path) -> tuple[BrowserConfig, ...]:
         """The browser named default, whose options are the defaults of all, and the named ones."""

@@ -70,6 +70,25 @@ class TorConfig:
 
 
 @attrs.frozen(kw_only=True)
+class ClientConfig:
+    """``[client:NAME]``: a client with a SOCKS port and no control port, in the place of a tor."""
+
+    name: str
+    kind: str  # socks or arti
+    socks: SOCKSAddress | None  # None: Arti says itself where it listens
+    command: tuple[str, ...]  # what is launched; none: somebody else runs it
+    directory: Path  # in which it is
+    version_command: tuple[str, ...]
+    is_isolating: bool  # a user name keeps streams apart from those with another
+    bootstrap_timeout: float  # seconds
+
+    @property
+    def is_our_arti(self) -> bool:
+        """Whether Perfd launches it with a configuration, that of the private network too."""
+        return self.kind == "arti" and bool(self.command)
+
+
+@attrs.frozen(kw_only=True)
 class BrowserConfig:
     """``[browser:NAME]``: a browser to load pages with."""
 
@@ -182,3 +201,4 @@ class Config:
     browsers: tuple[BrowserConfig, ...]
     experiments: tuple[ExperimentConfig, ...]
     comparisons: tuple[ComparisonConfig, ...] = ()
+    clients: tuple[ClientConfig, ...] = ()

@@ -6,21 +6,21 @@ cost circuits, guards or measurements in flight, or root's privileges, which are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
 from perfd.config import BrowserConfig, Config, ExperimentConfig, TorConfig
 from perfd.config.kinds import kind_of
 from perfd.config.options import Option
-from perfd.config.records import ComparisonConfig
+from perfd.config.records import ClientConfig, ComparisonConfig
 
 PERFD = frozenset({"keep_logs", "keep", "keep_events", "keep_har", "archive"})
 SERVER = frozenset({"results", "max_size", "max_rate", "max_connections", "public_address"})
 """The options of [perfd] and [server] that can change while Perfd runs."""
 
 _OF_FILE = frozenset({"path", "directory"})
-_SECTIONS = frozenset({"server", "tors", "browsers", "experiments", "comparisons"})
+_SECTIONS = frozenset({"server", "tors", "clients", "browsers", "experiments", "comparisons"})
 
 Lacks = Callable[[ExperimentConfig], str | None]
 """What the running daemon does not have for an experiment, in words; None if it could be measured."""
@@ -55,7 +55,8 @@ def compare(old: Config, new: Config, lacks: Lacks) -> Changes:
     _sort(names, SERVER - fixed, "[server]", changed, restart)
     server = {name: getattr(new.server, name) for name in names if name in SERVER - fixed}
 
-    restart += _of_tors(old.tors, new.tors)
+    restart += _of_tors("tor", old.tors, new.tors)
+    restart += _of_tors("client", old.clients, new.clients)
     restart += _of_comparisons(old.comparisons, new.comparisons)
     moved = _of_browsers(old.browsers, new.browsers)
     changed += moved.values()
@@ -118,16 +119,19 @@ def _value(option: Option, config: ExperimentConfig) -> object:
     return config.options.get(option.attribute)
 
 
-def _of_tors(old: Iterable[TorConfig], new: Iterable[TorConfig]) -> list[str]:
+def _of_tors(
+    kind: str, old: Sequence[TorConfig | ClientConfig], new: Sequence[TorConfig | ClientConfig]
+) -> list[str]:
+    """What is different in tors, or in the clients in their place: both need a restart."""
     before = {tor.name: tor for tor in old}
     texts = []
     for tor in new:
         was = before.pop(tor.name, None)
         if was is None:
-            texts.append(f"[tor:{tor.name}] added")
+            texts.append(f"[{kind}:{tor.name}] added")
         elif names := _differences(was, tor):
-            texts.append(f"[tor:{tor.name}] {_options(names)}")
-    return [*texts, *(f"[tor:{name}] removed" for name in before)]
+            texts.append(f"[{kind}:{tor.name}] {_options(names)}")
+    return [*texts, *(f"[{kind}:{name}] removed" for name in before)]
 
 
 def _of_comparisons(old: Iterable[ComparisonConfig], new: Iterable[ComparisonConfig]) -> list[str]:

@@ -173,7 +173,7 @@ class TorExperiment:
         First all measure, then all finish. When this is cancelled nothing begins any more, and what did not
         begin is recorded as stopped.
         """
-        extra = self._pair()
+        extra = {**self.setup.tor.keys, **self._pair()}
         begins = next(self._rounds) % len(self.alternatives)
         waiting = [*self.alternatives[begins:], *self.alternatives[:begins]]
         setup, runs, why_not = self.setup, [], STOPPED
@@ -213,7 +213,7 @@ class TorExperiment:
 
     def blanks(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Sequence[Measurement]:
         """The records of a slot without runs: one of each alternative."""
-        extra = self._pair()
+        extra = {**self.setup.tor.keys, **self._pair()}
         return [self._blank(each, slot, outcome, errorcode, reason, extra) for each in self.alternatives]
 
     def _blank(

@@ -97,6 +97,7 @@ class SeriesRun(Run):
 
     async def _result(self, number: int) -> Measurement:
         extra: dict[str, Any] = {"SERIES": self.id, "REQUESTNUMBER": number, "GROUP": number % self._groups}
+        extra |= self.setup.tor.keys
         if self.setup.target is not None:
             extra |= self.setup.target.keys
         transfer = self._transfers.get(number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -33,6 +33,7 @@ class MeasuredTor:
     events: ControlEvents | None = None
     guards: Guards | None = None  # None: tor's own choice
     transport: str | None = None
+    client: str | None = None  # what kind of client is in the place of a tor
 
     @property
     def name(self) -> str:
@@ -40,7 +41,16 @@ class MeasuredTor:
 
     @property
     def version(self) -> str | None:
-        return self.tor.version
+        """That of tor, None of what is none."""
+        return self.tor.version if self.client is None else None
+
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """The keys CLIENT and CLIENTVERSION of records over a client that is no tor."""
+        if self.client is None:
+            return {}
+        version = self.tor.version
+        return {"CLIENT": self.client, **({} if version is None else {"CLIENTVERSION": version})}
 
     @property
     def not_ready(self) -> str | None:
@@ -99,6 +109,7 @@ class NoTor:
     events: None = attrs.field(default=None, init=False)
     guards: None = attrs.field(default=None, init=False)
     transport: None = attrs.field(default=None, init=False)
+    keys: Mapping[str, str] = attrs.field(factory=dict, init=False)
     not_ready: None = attrs.field(default=None, init=False)
 
     def endpoint(

@@ -34,6 +34,8 @@ _UNITS: Mapping[str, str] = {
 # Key, kind of value, unit (- for none), meaning. Lists are comma lists in ``extra``.
 _KEYS = """
 HELDUP float s Perfd itself was held up for so long during the run, each time for over 0.05 s
+CLIENT text - the kind of client that was in the place of a tor: socks or arti
+CLIENTVERSION text - its version, as version-command told it
 COMPARISON text - the comparison in the daemon that it was made for
 BLOCK int - the number of its block in that
 ARM text - the name of its arm

@@ -23,14 +23,15 @@ class SOCKSPort:
     """The SOCKS port at ``endpoint``, which speaks ``version`` 4 or 5; a host is always the proxy's to resolve.
 
     ``login`` is who we are to it. Without one, each connection gives the login that keeps it apart from others,
-    which a tor isolates streams by; a port that is not ``is_tors`` may choose to have none. With ``diagnosis`` a
-    proxy that does not answer is found out.
+    which a tor isolates streams by; a port that is not ``is_tors`` may choose to have none, and one that is not
+    ``is_isolating`` is given none. With ``diagnosis`` a proxy that does not answer is found out.
     """
 
     endpoint: IStreamClientEndpoint
     version: int = 5
     login: Login | None = None
     is_tors: bool = True
+    is_isolating: bool = True
     diagnosis: Diagnosis | None = None
 
     def through(
@@ -58,13 +59,16 @@ class SOCKSPort:
 
     def username(self, login: Login | None) -> str | None:
         """The user name that is given for a connection with ``login``; None if there is none."""
-        given = self.login or login
+        given = self._given(login)
         if given is None:
             return None
         return given[0].decode("latin-1") if isinstance(given[0], bytes) else given[0]
 
+    def _given(self, login: Login | None) -> Login | None:
+        return self.login or (login if self.is_isolating else None)
+
     def _machine(self, host: str, port: int, login: Login | None, command: Command, pipelined: bool) -> Machine:
-        given = self.login or login
+        given = self._given(login)
         if self.version == 4 and command is not Command.CONNECT:
             raise CommandNotSupported(f"SOCKS 4 has no {command.name}")
         if self.version == 4:
