@@ -17,7 +17,7 @@ from perfd.charts.build import cdf, over_time
 from perfd.charts.model import Chart, Column, HeatMap, Line, Point, Stacks, tone
 from perfd.reports.figures import LINES, MOST_CODES, WEEKDAYS, slug, words_of
 from perfd.reports.groups import MEASURES, Measure, give_names
-from perfd.summaries.hour import HOUR, Hour
+from perfd.summaries.hour import HOUR, MOST_VALUES, Hour
 from perfd.variant import Variant
 
 
@@ -40,6 +40,16 @@ class Way:
         if measure not in self._values:
             self._values[measure] = sorted(together(self.hours, measure))
         return self._values[measure]
+
+    def sample(self, measure: str) -> list[float]:
+        """The same with infinity for each run that failed; for fewer where not all values of an hour are kept."""
+        values = self.values(measure)
+        failed = sum(
+            hour.failed * MOST_VALUES / max(MOST_VALUES, hour.outcomes.get("ok", 0))
+            for hour in self.hours
+            if hour.errors
+        )
+        return [*values, *[math.inf] * round(failed)] if values else values
 
     def periods(self, count: int) -> Mapping[int, Sequence[Hour]]:
         """The hours by periods of so many; the n-th begins n * ``count`` hours after the epoch."""
@@ -133,11 +143,9 @@ def _points(way: Way, measure: Measure, since: float, until: float, length: floa
 
 
 def _distribution(prefix: str, shown: Sequence[Way], measure: Measure, points: int) -> Iterator[Chart]:
-    samples = {}
-    for way in shown:
-        values = way.values(measure.name)
-        failed = way.failed if values and measure.counts_failures else 0
-        samples[way.name] = [*values, *[math.inf] * failed]
+    samples = {
+        way.name: way.sample(measure.name) if measure.counts_failures else way.values(measure.name) for way in shown
+    }
     if any(samples.values()):
         yield cdf(
             f"{prefix}.{measure.name}.cdf",

@@ -36,7 +36,8 @@ class Hour:
     """An hour of one way of measuring.
 
     ``samples`` are the sorted values of successes by measure, all of them up to MOST_VALUES; of more, so many order
-    statistics at equal distances, of which a quantile is off by at most one rank in MOST_VALUES.
+    statistics at equal distances, of which a quantile is off by at most one rank in MOST_VALUES. Put together
+    with other hours, such an hour counts as MOST_VALUES runs.
     """
 
     hour: int  # it began so many hours after the epoch
