@@ -18,7 +18,15 @@ from perfd.config.client import read_client
 from perfd.config.comparison import DIRECTORIES, NO_CBT, read_comparison
 from perfd.config.experiment import read_experiment
 from perfd.config.kinds import Context
-from perfd.config.records import NO_TOR, BrowserConfig, ClientConfig, Config, ServerConfig, TorConfig
+from perfd.config.records import (
+    NO_TOR,
+    BrowserConfig,
+    ClientConfig,
+    ComparisonConfig,
+    Config,
+    ServerConfig,
+    TorConfig,
+)
 from perfd.config.section import ConfigError, Section, Setting, suggestion
 from perfd.config.syntax import read_sections
 from perfd.config.testnet import read_testnet
@@ -184,22 +192,36 @@ class _Reader:
                 continue
             values = self._sections[f"experiment:{made}"]
             base = values.get("tor", "default").partition(",")[0].strip()
-            directories = self._directories(config, comparison.name, base)
+            ways = [arm.options.get("tor", base) for arm in comparison.arms]
+            self._check_ways(section, comparison, ways, base)
+            directories = self._directories(config, comparison.name, base) if ways == [base, base] else []
             known = attrs.evolve(context, tors={*context.tors, *(tor.name for tor in directories)})
-            names = ",".join(tor.name for tor in directories) or base
+            names = ",".join(tor.name for tor in directories)
             experiments = tuple(
                 read_experiment(
-                    Section(self._path, name, {**values, **arm.options, "tor": names}, self._problems),
+                    Section(self._path, name, {**values, **arm.options, "tor": names or way}, self._problems),
                     comparison.name,
                     known,
                 )
-                for arm in comparison.arms
+                for arm, way in zip(comparison.arms, ways, strict=True)
             )
             tors += directories
             comparisons.append(
                 attrs.evolve(comparison, experiments=experiments, tors=tuple(tor.name for tor in directories))
             )
         return attrs.evolve(config, tors=tuple(tors), comparisons=tuple(comparisons))
+
+    def _check_ways(self, section: Section, comparison: ComparisonConfig, ways: list[str], base: str) -> None:
+        """Arms over a tor or client each use what is there, as it is."""
+        if ways == [base, base]:
+            return
+        for arm, way in zip(comparison.arms, ways, strict=True):
+            if "," in way:
+                section.problem("arms", f"{arm.name}: an arm is measured over one tor or client")
+            if arm.torrc or arm.binary:
+                section.problem(
+                    "arms", f"{arm.name}: with tor = it has no options of tor; give them to [tor:NAME] instead"
+                )
 
     def _directories(self, config: Config, name: str, base: str) -> list[TorConfig]:
         """The tors of a comparison, launched like the tor ``base``; none where there is none to launch."""

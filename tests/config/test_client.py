@@ -66,3 +66,21 @@ def test_read(network: str) -> None:
 def test_refused(text: str, expected: str) -> None:
     """Each mistake is told with its option."""
     assert expected in "\n".join(problems(text))
+
+
+COMPARED = "[client:arti]\nkind = arti\n[experiment:a]\n[comparison:c]\nexperiment = a\narms =\n"
+
+
+def test_arm() -> None:
+    """An arm names a client or a tor, and is measured over what is there: no tors of its own are launched."""
+    config = parse_config(COMPARED + "  tor=tor = default\n  arti=tor = arti\n", PATH)
+    (comparison,) = config.comparisons
+    assert [each.tors for each in comparison.experiments] == [("default",), ("arti",)]
+    assert (comparison.tors, [tor.name for tor in config.tors]) == ((), ["default"])
+
+
+def test_arm_refused() -> None:
+    """Options of tor would do nothing then, and several tors are none."""
+    found = "\n".join(problems(COMPARED + "  a=ConfluxEnabled 0\n  b=tor = arti, default\n"))
+    assert "arms: a: with tor = it has no options of tor" in found
+    assert "arms: b: an arm is measured over one tor or client" in found
