@@ -5,6 +5,8 @@
 # make test-r run the example in R of docs/formats.md
 # make bench set up everything and print speed and memory as ratios against peers
 # make campaign N=300 SEED=1  set up everything, injects so many faults into instances, and checks what must hold
+# make deb   builds the Debian package for this machine's release (Debian 13; 12 with its own libraries)
+# make deb-test  as root, builds it in a chroot of RELEASES, and installs, upgrades and purges it in another
 # make picture draws the README's terminal anew
 #
 # As root, missing Debian packages are installed; otherwise the ones to install are named.
@@ -15,7 +17,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_TOOLS := $(VENV)/.installed-tools
 
-.PHONY: man run test test-long accessibility lint types unit bench picture setup tools clean packages-run packages-test packages-r packages-bench
+.PHONY: deb deb-test man run test test-long accessibility lint types unit bench picture setup tools clean packages-run packages-test packages-r packages-bench
 
 run: packages-run setup
 	$(BIN)/perfd run --config perfd.conf
@@ -86,6 +88,17 @@ picture: packages-test tools
 # perfd(1) and perfd.conf(5), made of what the command line understands and of docs/configuration.md.
 man: setup
 	$(BIN)/python docs/man_pages.py build/man
+
+# The packages lie in build/deb/RELEASE. Not parts of make test: they need the base systems, and some ten minutes each.
+RELEASES ?= trixie bookworm
+
+deb:
+	@$(MAKE) --no-print-directory need NEED="dpkg-buildpackage:dpkg-dev dh:debhelper"
+	@release=$$(. /etc/os-release; echo $$VERSION_CODENAME) && debian/build-package $$release build/deb/$$release
+
+deb-test:
+	@$(MAKE) --no-print-directory need NEED="debootstrap:debootstrap"
+	for release in $(RELEASES); do tests/packages/deb.sh $$release build/deb || exit 1; done
 
 # The Selenium driver is tested with an old geckodriver, which an sdist on PyPI has; Debian 12 has none at all.
 # Where it cannot be had, those tests are skipped.

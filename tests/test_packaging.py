@@ -15,6 +15,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from perfd.config import parse_config
 from tests.support.instance import free_port
 from tests.support.places import CHECKOUT
 
@@ -27,7 +28,7 @@ SHARE = (
         "share/perfd/grafana/fleet.json",
     ),
 )
-CARRIED = ("perfd", "twisted", "docs", "init", "bench", "tests")
+CARRIED = ("debian", "perfd", "twisted", "docs", "init", "bench", "tests")
 
 
 @attrs.frozen
@@ -129,3 +130,41 @@ def test_children(environment: Environment, tmp_path: Path) -> None:
     for module in ("perfd.daemon.upkeep.work", "perfd.browser.files.child", "perfd.browser.selenium_child"):
         code = f"from importlib.util import find_spec; print(find_spec('{module}').origin)"
         assert environment.run("python", "-c", code, cwd=tmp_path).startswith(str(environment.directory))
+
+
+def test_debian_version() -> None:
+    """The Debian package has the version of setup.py."""
+    changelog = (CHECKOUT / "debian" / "changelog").read_text(encoding="utf-8")
+    source = (CHECKOUT / "setup.py").read_text(encoding="utf-8")
+    assert re.findall(r"^perfd \((.*)\)", changelog)[:1] == re.findall(r'version="(.*)"', source)
+
+
+@pytest.mark.parametrize("unit", ["perfd.service", "perfd@.service"])
+def test_debian_units(unit: str, tmp_path: Path) -> None:
+    """The package's units run its command where its configuration is, and are as closed as Perfd's own."""
+    original = CHECKOUT / "init" / "perfd.service"
+    subprocess.run([CHECKOUT / "debian" / "units", original, tmp_path], check=True)
+    made = (tmp_path / unit).read_text(encoding="utf-8")
+    name = "-%i" if "@" in unit else ""
+    for line in (
+        "ExecStart=/usr/bin/perfd run",
+        f"WorkingDirectory=/var/lib/perfd{name}",
+        f"ReadWritePaths=/var/lib/perfd{name}",
+    ):
+        assert f"\n{line}\n" in made
+    kept = [
+        line for line in original.read_text(encoding="utf-8").splitlines() if "perfd" not in line.lower() and line
+    ]
+    assert [line for line in kept if line not in made and not line.startswith(("#", "Documentation"))] == []
+
+
+def test_debian_config(tmp_path: Path) -> None:
+    """The package's perfd.conf has no mistakes, and names the package's user."""
+    done = subprocess.run(
+        [CHECKOUT / "debian" / "instance-config", CHECKOUT / "perfd.conf"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    config = parse_config(done.stdout, tmp_path / "perfd.conf")
+    assert (config.user, config.group) == ("perfd", "perfd")
