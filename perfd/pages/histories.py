@@ -171,5 +171,7 @@ def _counted(runs: Iterable[Last]) -> Mapping[str, int]:
 
 
 def _charts(charted: Sequence[Way], now: float) -> Iterator[Chart]:
+    first = min((hour.start for way in charted for hour in way.hours), default=now)
+    since = max(now - CHARTED, min(first, now - DAY))
     for measure in (MEASURES[0], MEASURES[2]):
-        yield from over_time_of_ways("overview", charted[:LINES], measure, now - CHARTED, now, PERIODS)
+        yield from over_time_of_ways("overview", charted[:LINES], measure, since, now, PERIODS)

@@ -31,8 +31,8 @@ class SOCKSPort:
     version: int = 5
     login: Login | None = None
     is_tors: bool = True
-    is_isolating: bool = True
     diagnosis: Diagnosis | None = None
+    is_isolating: bool = True
 
     def through(
         self,

@@ -685,6 +685,7 @@ class RealTests(TestCase):
         load = await self.load("/", port=server.getHost().port)
         self.assertEqual((load.outcome, load.errorcode, load.status), (Outcome.FAILED, Error.HTTP, None))
 
+    @pytest.mark.long
     async def test_server(self) -> None:
         """The same through a Selenium server, whose session is ended; a page that is not found says so."""
         port = _free_port()

@@ -49,6 +49,7 @@ def test_measures(tmp_path: Path, twistd_socks: int, form: str) -> None:
         assert run.start <= run.socket <= run.connect <= run.request <= run.response <= run.datarequest
 
 
+@pytest.mark.long
 def test_told_within_seconds(tmp_path: Path, twistd_socks: int) -> None:
     """Without the version each run says within seconds what to write; so does one through what is no proxy."""
     with socket.create_server(("127.0.0.1", 0)) as mute:

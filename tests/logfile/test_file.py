@@ -17,6 +17,7 @@ from textwrap import dedent
 from typing import Any
 from unittest import mock
 
+import pytest
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import ILogObserver, Logger, LogLevel, globalLogPublisher
@@ -548,6 +549,7 @@ class HangingDiskTests(LogFileCase):
         self.assertIn("(too many lines at once): 3 lines were held and follow, 2 are lost", self.texts()[0])
         self.assertEqual(self.texts()[1:], ["2", "3", "4"])
 
+    @pytest.mark.long
     def test_end(self) -> None:
         """The end waits for the disk, but not for ever."""
         log = self.open_hanging()

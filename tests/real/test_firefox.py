@@ -82,6 +82,7 @@ class GoodPageTests(BrowserTestCase):
 class BadPageTests(BrowserTestCase):
     """How loads end that do not succeed."""
 
+    @pytest.mark.long
     async def test_failures(self) -> None:
         """Each page that is none has its own error code, and none costs the browser."""
         cases = {

@@ -278,6 +278,7 @@ class TestLoads:
         # Tor's word for a refused connection is another one on this machine than on the internet.
         assert wait_for_load(instance, "closed", ("TOR/END/MISC", "TOR/END/CONNECTREFUSED")).circ_id is not None
 
+    @pytest.mark.long
     def test_browsers(self, instance: TestInstance) -> None:
         """Several browsers: each has its own record in each slot; without tor, nothing of tor is in it."""
         found: list[Measurement] = wait_for(

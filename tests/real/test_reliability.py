@@ -57,6 +57,7 @@ def later(instance: TestInstance, seen: int, **wanted: Any) -> Measurement:
     return found[0]
 
 
+@pytest.mark.long
 @pytest.mark.tor
 def test_tor_killed_in_a_run(directory: Path, testnet: Any) -> None:
     """kill -9 of tor in the middle of a run: a record with its reason; then tor, events and schedule go on."""

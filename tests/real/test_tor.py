@@ -236,6 +236,7 @@ class TorTests(DaemonCase):
 class DaemonTests(DaemonCase):
     """What a daemon leaves behind."""
 
+    @pytest.mark.long
     async def test_killed_testnet(self) -> None:
         """The relays of a daemon end with it, also after kill -9: tor looks every 15 seconds."""
         daemon = self.daemon("testnet", self.directory / "network")
@@ -246,6 +247,7 @@ class DaemonTests(DaemonCase):
         daemon.wait()  # a zombie counts as living
         await until(lambda: not find_processes(relays))
 
+    @pytest.mark.long
     async def test_terminated_testnet(self) -> None:
         """SIGTERM ends the relays before the daemon ends, in the middle of a start too."""
         daemon = self.daemon("testnet", self.directory / "network")

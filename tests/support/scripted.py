@@ -156,6 +156,7 @@ class ScriptedTor:
         self.version = "0.4.9.11"
         self.transport = None
         self.guards = None
+        self.keys: dict[str, str] = {}
         self.not_ready: str | None = None
         self.is_lost = False  # there is no way through it any more
         self.events = Events()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -35,6 +36,7 @@ class DeliveryTests(SocketCase):
         flush(ours.transport)
         self.assertTrue(is_idle(ours.transport))
 
+    @pytest.mark.long
     async def test_more_than_fits(self) -> None:
         """The rest of what the socket does not take follows, in its order."""
         ours, theirs = await self.connect()

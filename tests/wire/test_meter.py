@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pytest
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -44,6 +45,7 @@ class MeterTests(SocketCase):
             theirs.data = b""
         self.assertEqual(log.told, [])
 
+    @pytest.mark.long
     async def test_slow_reader(self) -> None:
         """Only what the socket takes is told, with what is left of it; all of it in the end."""
         ours, theirs = await self.connect()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
+import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.testing import StringTransport
@@ -108,6 +109,7 @@ class PiecesTests(SynchronousTestCase):
 class SocketTests(SocketCase):
     """`Pieces` over TCP."""
 
+    @pytest.mark.long
     async def test_slow_reader(self) -> None:
         """A reader that stops now and then gets every byte in order; little of it is ever in memory."""
         ours, theirs = await self.connect()

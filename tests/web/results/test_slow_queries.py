@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThreadPool
@@ -83,6 +84,7 @@ class SlowQueryTests(TestCase):
 
         return deferToThreadPool(reactor, self.threads, fetch)
 
+    @pytest.mark.long
     async def test_local_readers_have_their_place(self) -> None:
         """However many strangers read the whole database, this machine is answered."""
         far, near = self.serve(60.0)
@@ -94,6 +96,7 @@ class SlowQueryTests(TestCase):
         answers = await gatherResults(strangers)
         self.assertLessEqual({status for status, _ in answers}, {200, 503})
 
+    @pytest.mark.long
     async def test_bound(self) -> None:
         """A stranger's query that takes too long is ended, and says what is quicker; this machine's is not."""
         far, near = self.serve(0.001)
