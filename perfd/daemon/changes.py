@@ -16,7 +16,9 @@ from perfd.config.options import Option
 from perfd.config.records import ClientConfig, ComparisonConfig
 
 PERFD = frozenset({"keep_logs", "keep", "keep_events", "keep_har", "archive"})
-SERVER = frozenset({"results", "max_size", "max_rate", "max_connections", "public_address"})
+SERVER = frozenset(
+    {"results", "max_size", "max_rate", "max_connections", "public_address", "title", "description", "contact"}
+)
 """The options of [perfd] and [server] that can change while Perfd runs."""
 
 _OF_FILE = frozenset({"path", "directory"})

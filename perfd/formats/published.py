@@ -19,12 +19,16 @@ TOO_LARGE = "runs of 2 GiB and more"
 
 
 def is_plain(measurement: Measurement) -> bool:
-    """Whether it was a single download through Tor: from our own server, not in parallel, not with
-    optimistic data.
+    """Whether it was a single download through a tor: from our own server, not in parallel, not with
+    optimistic data, and not over a client that has no circuits to tell of or is no Tor at all.
     """
-    if not kind_of(measurement.type).is_archived or measurement.tor == "none" or "URL" in measurement.extra:
+    if not kind_of(measurement.type).is_archived or measurement.tor == "none":
         return False
-    return "PARALLEL" not in measurement.extra and measurement.extra.get("OPTIMISTIC") != 1
+    return not _ELSEWISE & measurement.extra.keys() and measurement.extra.get("OPTIMISTIC") != 1
+
+
+_ELSEWISE = frozenset({"URL", "CLIENT", "PARALLEL"})
+"""Keys of runs to other servers, over other clients, and of several streams at once."""
 
 
 def left_out(measurement: Measurement, *, asked: bool = False) -> str | None:

@@ -30,7 +30,10 @@ IDLE = 600.0
 """Seconds without a request, after which the process is ended."""
 
 MOST_WAITING = 16
-"""Requests that may wait for the one before."""
+"""Requests of strangers that may wait for the one before."""
+
+RESERVE = 8
+"""So many more of this machine, whose queries have no bound."""
 
 MOST_BYTES = 16 * 2**20
 """Of an answer."""
@@ -52,7 +55,8 @@ class PagesProcess(Service):
 
     async def make(self, request: PageRequest) -> Made:
         """The page. Raises PageError if it cannot be had now."""
-        if not self.running or len(self._turn.waiting) >= MOST_WAITING:
+        most = MOST_WAITING + (RESERVE if request.seconds is None else 0)
+        if not self.running or len(self._turn.waiting) >= most:
             raise PageError(503, "too many pages are asked for at a time; try again soon")
         async with self._turn:
             return await self._ask(request)
@@ -82,9 +86,8 @@ class PagesProcess(Service):
             self._answer = None
             if overdue.active():
                 overdue.cancel()
-            if (
-                not answer.is_complete
-            ):  # it failed, or whoever asked waits no longer: what comes is not for the next
+            if not answer.is_complete:
+                # It failed, or whoever asked waits no longer: what comes is not for the next.
                 self._child = None
                 child.kill()
             elif self.running:

@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from perfd.pages.layout import STYLE_PATH
-from perfd.pages.process import MOST_WAITING, PagesProcess
+from perfd.pages.process import MOST_WAITING, RESERVE, PagesProcess
 from perfd.pages.records import Made, PageError, PageRequest, View
 from perfd.store.reader import StoreReader
 from perfd.store.schema import open_database
@@ -107,7 +107,11 @@ class ProcessTests(TestCase):
 
     async def test_too_many(self) -> None:
         """Only so many wait."""
-        waiting = [self.ask(asked()) for _ in range(MOST_WAITING + 1)]
+        stranger = attrs.evolve(asked(), seconds=20.0)
+        waiting = [self.ask(stranger) for _ in range(MOST_WAITING + 1)]
+        with self.assertRaises(PageError):
+            await self.ask(stranger)
+        waiting += [self.ask(asked()) for _ in range(RESERVE)]  # those of this machine have places of their own
         with self.assertRaises(PageError):
             await self.ask(asked())
         for each in waiting:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
+from twisted.web.http import OK
 
 from perfd.pages.layout import STYLE
 from perfd.pages.records import THEMES, DaemonState, Made, PageError, PageRequest, View
@@ -75,7 +76,8 @@ class People:
         view = _view(request)
         arguments = {**read_arguments(parameters, request), **fixed}
         seconds = None if request.is_local else MOST_SECONDS
-        key = (name, view.path, tuple(sorted(view.arguments.items())), view.theme, view.is_paused)
+        # What a stranger may not read that long is not for this machine, which may.
+        key = (name, view.path, tuple(sorted(view.arguments.items())), view.theme, view.is_paused, seconds)
         try:
             made = await self._made(key, name, view, arguments, seconds)
         except PageError as error:
@@ -98,14 +100,20 @@ class People:
         request = PageRequest(name=name, view=view, arguments=arguments, state=self._state(), seconds=seconds)
         try:
             made = kept.made = await self._maker.make(request)
+            if made.status != OK:
+                self._forget(key, kept)
         except BaseException as error:
-            if self._kept.get(key) is kept:
-                del self._kept[key]
+            self._forget(key, kept)
             reason = error if isinstance(error, PageError) else PageError(503, "ask again")
             _tell(kept.waiting, lambda waiting: waiting.errback(Failure(reason)))
             raise
         _tell(kept.waiting, lambda waiting: waiting.callback(made))
         return made
+
+    def _forget(self, key: object, kept: _Kept) -> None:
+        """Whoever asks next may have more luck."""
+        if self._kept.get(key) is kept:
+            del self._kept[key]
 
     def _is_fresh(self, kept: _Kept) -> bool:
         age = self._monotonic() - kept.asked
@@ -142,7 +150,7 @@ def _send(request: Request, made: Made) -> None:
     request.setHeader(b"Cache-Control", b"no-cache")
     if made.refresh is not None:
         request.setHeader(b"Refresh", str(made.refresh).encode())
-    if made.status == 200 and known_tags(request) & {tag, "*"}:
+    if made.status == OK and known_tags(request) & {tag, "*"}:
         request.setResponseCode(304)
         request.finish()
         return

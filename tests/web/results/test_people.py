@@ -130,6 +130,12 @@ class PeopleTests(PeopleCase):
         self.page("/results?theme=dark")
         self.assertEqual([each.name for each in self.maker.asked[2:]], ["overview", "results", "results"])
 
+    def test_errors_are_not_kept(self) -> None:
+        """A page that says why there is none is made anew for the next, who may have more luck."""
+        self.assertEqual(self.ask(get("/results", BROWSER))[0], 503)  # there is no database yet
+        self.fill(typical(1))
+        self.assertEqual(self.ask(get("/results", BROWSER))[0], 200)
+
     def test_asked_meanwhile(self) -> None:
         """Who asks while a page is being made waits for the same one, and gets the same error."""
         self.fill(typical(1))
