@@ -50,7 +50,7 @@ from perfd.tor.control import (
 from perfd.tor.endpoints import socks_endpoint
 from perfd.tor.messages import last_words
 from perfd.tor.process import DirectoryInUseError, TorDirectory, TorProcess
-from perfd.tor.supervision import SupervisedService
+from perfd.tor.supervision import PrivateNetwork, SupervisedService
 
 Connected = Callable[[TorControlProtocol], Awaitable[None]]
 Disconnected = Callable[[], None]
@@ -80,16 +80,8 @@ class TorOptions:
     single_onion: bool = False  # for a single onion service: it is not anonymous, and has no SOCKS port for clients
 
 
-class Network(Protocol):
+class Network(PrivateNetwork, Protocol):
     """A private network that a tor belongs to, and that must be there before it is launched."""
-
-    @property
-    def not_ready(self) -> str | None: ...
-
-    @property
-    def trouble(self) -> str | None: ...
-
-    async def when_ready(self) -> None: ...
 
     @property
     def client_options(self) -> Sequence[str]:
@@ -139,29 +131,16 @@ class TorService(SupervisedService):
         clock: Clock | None = None,
         ports: LocalPorts | None = None,
     ) -> None:
-        super().__init__(reactor, f"tor {options.name}", clock)
+        super().__init__(reactor, f"tor {options.name}", clock, network)
         self.name = options.name
         self.version: str | None = None
         self.protocol: TorControlProtocol | None = None
         self._options = options
         self._network = network
         self._ports = ports or LocalPorts(clock or Clock())
-        self._waits_for_network = False
         self._bootstrap: Bootstrap | None = None
         self._socks: tuple[str, int] | None = None
         self._subscribers: list[tuple[Connected, Disconnected]] = []
-
-    @property
-    def not_ready(self) -> str | None:
-        """Why it cannot be used now, in words for a record; None when it can."""
-        if self._waits_for_network and self._network is not None and self._network.not_ready is not None:
-            return f"{self._what} waits for the private network: {self._network.not_ready}"
-        return super().not_ready
-
-    @property
-    def trouble(self) -> str | None:
-        """How its last try ended, or that of the network that it waits for; None when that is past."""
-        return self._network.trouble if self._waits_for_network and self._network is not None else super().trouble
 
     @property
     def options(self) -> TorOptions:
@@ -191,12 +170,7 @@ class TorService(SupervisedService):
     async def _run(self) -> str:
         if self._options.control is not None:
             return await self._attach(self._options.control)
-        if self._network is not None and self._network.not_ready is not None:
-            self._waits_for_network = True
-            try:
-                await self._network.when_ready()
-            finally:
-                self._waits_for_network = False
+        await self._wait_for_network()
         return await self._launch()
 
     async def _launch(self) -> str:

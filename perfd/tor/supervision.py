@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import deferLater
@@ -72,16 +74,34 @@ class Pauses:
         self._next = SHORTEST_PAUSE
 
 
+class PrivateNetwork(Protocol):
+    """What must be there before something is launched that belongs to it."""
+
+    @property
+    def not_ready(self) -> str | None: ...
+
+    @property
+    def trouble(self) -> str | None: ...
+
+    async def when_ready(self) -> None: ...
+
+
 class SupervisedService(Service):
     """A service that runs something again and again, because it may end at any time.
 
-    Subclasses write ``_run``. ``what`` names the thing in messages, as in ``tor default``.
+    Subclasses write ``_run``. ``what`` names the thing in messages, as in ``tor default``. What belongs to a
+    private ``network`` calls ``_wait_for_network`` before it launches anything; meanwhile the network's state is
+    its own.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Reactor, what: str, clock: Clock | None = None) -> None:
+    def __init__(
+        self, reactor: Reactor, what: str, clock: Clock | None = None, network: PrivateNetwork | None = None
+    ) -> None:
         self._reactor = reactor
+        self._awaited = network
+        self._waited_for: PrivateNetwork | None = None  # right now
         self._what = what
         self._clock = clock or Clock()
         self._readiness = Readiness(f"{what} is not running")
@@ -92,12 +112,17 @@ class SupervisedService(Service):
     @property
     def not_ready(self) -> str | None:
         """Why it cannot be used now, in words for a record; None when it can."""
+        if self._waited_for is not None and self._waited_for.not_ready is not None:
+            return f"{self._what} waits for the private network: {self._waited_for.not_ready}"
         return self._readiness.reason
 
     @property
     def trouble(self) -> str | None:
-        """How the last try ended, a sentence; None in the first try, and when it was ready since."""
-        return self._trouble
+        """How the last try ended, a sentence, or that of the network that it waits for.
+
+        None in the first try, and when it was ready since.
+        """
+        return self._trouble if self._waited_for is None else self._waited_for.trouble
 
     async def when_ready(self) -> None:
         """Return as soon as it can be used. Raises ``NotReadyError`` when the service is stopped first."""
@@ -119,6 +144,16 @@ class SupervisedService(Service):
         super().stopService()
         self._readiness.give_up(f"{self._what} was stopped")
         return stopped
+
+    async def _wait_for_network(self) -> None:
+        """Return as soon as its private network is ready; at once if it has none."""
+        if self._awaited is None or self._awaited.not_ready is None:
+            return
+        self._waited_for = self._awaited
+        try:
+            await self._awaited.when_ready()
+        finally:
+            self._waited_for = None
 
     async def _run(self) -> str:
         """Run it once, and return how it ended, as the rest of a sentence that begins with ``what``."""

@@ -71,28 +71,16 @@ class ClientService(SupervisedService):
         network: TestnetService | None = None,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(reactor, f"client {config.name}", clock)
+        network = network if config.command else None
+        super().__init__(reactor, f"client {config.name}", clock, network)
         self.name = config.name
         self.kind = config.kind
         self.version: str | None = None
         self._config = config
         self._servers = servers
         self._arti = ArtiDirectory(data) if config.is_our_arti else None
-        self._network = network if config.command else None
-        self._waits_for_network = False
+        self._network = network
         self._port: SOCKSPort | None = None
-
-    @property
-    def not_ready(self) -> str | None:
-        """Why it cannot be used now, in words for a record; None when it can."""
-        if self._waits_for_network and self._network is not None and self._network.not_ready is not None:
-            return f"{self._what} waits for the private network: {self._network.not_ready}"
-        return super().not_ready
-
-    @property
-    def trouble(self) -> str | None:
-        """How its last try ended, or that of the network that it waits for; None when that is past."""
-        return self._network.trouble if self._waits_for_network and self._network is not None else super().trouble
 
     def socks_port(self) -> SOCKSPort:
         """Its SOCKS port. Raises ``RuntimeError`` while it has none."""
@@ -101,12 +89,7 @@ class ClientService(SupervisedService):
         return self._port
 
     async def _run(self) -> str:
-        if self._network is not None and self._network.not_ready is not None:
-            self._waits_for_network = True
-            try:
-                await self._network.when_ready()
-            finally:
-                self._waits_for_network = False
+        await self._wait_for_network()
         await self._ask_version()
         if not self._config.command:
             return await self._follow(Deferred(), ())
