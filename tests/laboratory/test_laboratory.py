@@ -10,10 +10,9 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd import laboratory
 from perfd.clock import Clock
 from perfd.config import Config, parse_config
-from perfd.laboratory import Laboratory
+from perfd.laboratory import Laboratory, browsers, laboratory
 from perfd.tor.events.sink import NullEventSink
 
 TEXT = """
@@ -48,7 +47,7 @@ class LaboratoryTests(SynchronousTestCase):
         self.directory = Path(self.mktemp())
         self.directory.mkdir()
         self.browsers: list[SomeBrowser] = []
-        self.patch(laboratory, "make_browser", self.make_browser)
+        self.patch(browsers, "make_browser", self.make_browser)
 
     def make_browser(self, _reactor: Any, _clock: Any, config: Any, _directory: Path) -> SomeBrowser:
         self.browsers.append(SomeBrowser(config.binary))
@@ -142,7 +141,7 @@ class LaboratoryTests(SynchronousTestCase):
         page = "[experiment:page]\ntype = pageload\nbrowser = x\ntor = a\n"
         found = self.laboratory(page)
         found.experiments(self.config(page).experiments[-1])
-        found._browsers["x"].turn.acquire()
+        found._browsers.browser("x").turn.acquire()
         config = self.config(page, ("/usr/bin/firefox", "/opt/firefox"))
         found.change(config)
         found.experiments(config.experiments[-1])

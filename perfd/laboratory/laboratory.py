@@ -1,11 +1,10 @@
-"""All that a measurement needs, put together from the configuration: our web server, the network and its tors.
+"""Our web server, the tors and the browsers, and what experiments get of them.
 
 The daemon is a laboratory with a schedule and sinks; ``perfd measure`` is one without.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
@@ -16,34 +15,29 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from perfd import routes
-from perfd.browser.make import make_browser
 from perfd.clock import Clock
-from perfd.config import BrowserConfig, Config, ExperimentConfig, TorConfig
-from perfd.config.records import ELSEWHERE, NO_TOR, ClientConfig
-from perfd.config.values import Address, GuardPolicy
+from perfd.config import Config, ExperimentConfig
+from perfd.config.records import ELSEWHERE, NO_TOR
+from perfd.config.values import Address
 from perfd.daemon.hold_ups import HoldUps
-from perfd.daemon.order import OrderedServices, ParallelServices, finish
-from perfd.experiments.pageload import BrowsedWay, Material, MeasuredBrowser, MeasuredPage, NoUse
+from perfd.daemon.order import OrderedServices, finish
+from perfd.experiments.pageload import BrowsedWay, Material, MeasuredPage, NoUse
 from perfd.experiments.run import Setup, TorExperiment
-from perfd.experiments.target import Targets, is_onion, onion_clients, onion_keys
+from perfd.experiments.target import Targets, is_onion, onion_keys
 from perfd.experiments.transfer import ip_address
 from perfd.experiments.types import make_experiment, make_page_load
-from perfd.experiments.ways import MeasuredTor, NoTor, OnionAddress, PublicAddress, WayIn, authority, elsewhere
+from perfd.experiments.ways import NoTor, OnionAddress, PublicAddress, WayIn, authority, elsewhere
 from perfd.instance import Instance
 from perfd.interfaces import Tor, WayToServer
+from perfd.laboratory.browsers import Browsers
+from perfd.laboratory.tors import OurOnion, Tors
+from perfd.laboratory.wanted import all_experiments, is_onion_wanted, is_page_wanted
 from perfd.proxy import MeasuringProxy
 from perfd.reactor import Reactor
-from perfd.socks.local_ports import LocalPorts
-from perfd.tor.clients.plain import plain_socks
-from perfd.tor.clients.service import ClientService
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.events.sink import EventSink
-from perfd.tor.guards.keeper import Guards
-from perfd.tor.launch import TorOptions, TorService
 from perfd.tor.onion import VIRTUAL_PORT, OnionService
-from perfd.tor.onion_client import ClientKey, OnionClient
-from perfd.tor.testnet.network import Testnet
-from perfd.tor.testnet.service import TestnetService
+from perfd.tor.onion_client import ClientKey
 from perfd.web.request import Described
 from perfd.web.server import SiteServers
 from perfd.web.stamps import ServerStamps
@@ -73,24 +67,20 @@ class Laboratory(OrderedServices):
         self._reactor = reactor
         self._clock = clock
         self._config = config
-        self._event_sink = event_sink
         self._hold_ups = HoldUps(reactor, clock.monotonic)
         self._stamps = ServerStamps(clock.monotonic)
         self._rate = StrangersRate(reactor, clock.monotonic, config.server.max_rate)
         self._resources = {**self._measured_resources(), **pages}
-        self._is_page_served = self._is_page_wanted() or not config.server.page_ports
+        self._is_page_served = is_page_wanted(config) or not config.server.page_ports
         self._sites: list[SiteServers] = []
         self._public = self._make_servers(config.server.listen, config.server.page_ports)
         self._servers: dict[str, WayToServer] = {"public": self._public_address()}
-        self._client_key = ClientKey(Instance(config.directory).onion_client_key)
-        if self._is_onion_wanted():
-            self._onion = self._make_onion()
-        self._testnet: TestnetService | None = None
-        self._ports = LocalPorts(clock)  # of all tors together
-        self._begun_with = self._all_experiments
-        self._tors = self._make_tors()
-        self._browsers: dict[str, MeasuredBrowser] = {}
-        self._leaving: list[MeasuredBrowser] = []
+        onion = self._make_onion() if is_onion_wanted(config) else None
+        self._begun_with = all_experiments(config)
+        servers = self._servers
+        self._network = Tors(reactor, clock, config, self, servers=servers, onion=onion, event_sink=event_sink)
+        self._tors = self._network.measured
+        self._browsers = Browsers(reactor, clock, config.directory, config.browsers)
         self._material = material
         self._no_use = NoUse()
         self._targets = Targets(reactor, clock)
@@ -151,7 +141,7 @@ class Laboratory(OrderedServices):
         """
         before, self._config = self._config, config
         self._servers["public"] = self._public_address()
-        self._change_browsers(before.browsers)
+        self._browsers.change(config.browsers)
         for site in self._sites:
             site.limit(config.server.max_connections)
         self._rate.limit(config.server.max_rate)
@@ -174,7 +164,7 @@ class Laboratory(OrderedServices):
         return PublicAddress(address.host, address.port, self._public.web)
 
     def _page_load(self, config: ExperimentConfig, tor: str, way: WayToServer, browser: str) -> TorExperiment:
-        measured = self._measured_browser(browser)
+        measured = self._browsers.browser(browser)
         size = page_size(config.options["page"]) if config.url is None else 0
         setup = attrs.evolve(self._setup(config, tor, BrowsedWay(way, measured)), size=size)
         socks = None if isinstance(setup.tor, NoTor) else setup.tor.tor.socks_port
@@ -208,7 +198,7 @@ class Laboratory(OrderedServices):
             type=config.type,
             source=self._config.source,
             network=self._config.network,
-            links=self._links,
+            links=self._network.links,
             source_address=ip_address(self._config.server.public_address.host),
             server=server,
             target=self._targets.target(server, self._config.contact),
@@ -224,31 +214,13 @@ class Laboratory(OrderedServices):
             hold_ups=self._hold_ups,
         )
 
-    def _measured_browser(self, name: str) -> MeasuredBrowser:
-        """The browser of this name; it is launched when its first page is loaded."""
-        if name not in self._browsers:
-            (browser,) = (each for each in self._config.browsers if each.name == name)
-            made = make_browser(self._reactor, self._clock, browser, Instance(self._config.directory).browsers)
-            self._browsers[name] = MeasuredBrowser(name, browser.driver, made)
-        return self._browsers[name]
-
-    def _change_browsers(self, before: Sequence[BrowserConfig]) -> None:
-        """Let go of those that are configured in another way now, each when the page that it loads is there."""
-        for browser in before:
-            if browser.name in self._browsers and browser not in self._config.browsers:
-                measured = self._browsers.pop(browser.name)
-                self._leaving.append(measured)
-                closing = measured.turn.run(lambda each: Deferred.fromCoroutine(each.browser.close()), measured)
-                closing.addErrback(lambda failure: self._log.failure("a browser was not closed", failure))
-                closing.addBoth(partial(_forget, self._leaving, measured))
-
     def stopService(self) -> Deferred[None]:
         for events in self.events.values():
             events.stop()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        await finish(measured.browser.close for measured in (*self._browsers.values(), *self._leaving))
+        await self._browsers.close()
         guards = [measured.guards for measured in self._tors.values() if measured.guards is not None]
         await finish(each.stop for each in guards)
         await super().stopService()
@@ -268,132 +240,33 @@ class Laboratory(OrderedServices):
             self._stamps,
             max_connections=self._config.server.max_connections,
             listen=listen,
-            page_ports=page_ports if self._is_page_wanted() else (),
+            page_ports=page_ports if is_page_wanted(self._config) else (),
             is_far=is_far,
             origins=origins,
         )
         self._sites.append(site)
         return site
 
-    def _make_tors(self) -> dict[str, MeasuredTor]:
-        config = self._config
-        used = {name for experiment in self._all_experiments for name in experiment.tors}
-        used |= {config.server.onion_tor} if self._is_onion_wanted() else set()
-        tors = [each for each in config.tors if not used or each.name in used]
-        clients = [each for each in config.clients if not used or each.name in used]
-        needs_network = config.network == "testnet" and (tors or any(each.is_our_arti for each in clients))
-        network = self._make_testnet() if needs_network else None
-        (services := ParallelServices()).setServiceParent(self)
-        ways = {each.name: self._make_client(each, network, services) for each in clients}
-        if config.network == "socks" and (not used or "default" in used):
-            ways["default"] = MeasuredTor(plain_socks(self._reactor, config.socks_proxy, self))
-        return {tor.name: self._make_tor(tor, network, services) for tor in tors} | ways
-
-    def _make_testnet(self) -> TestnetService:
-        testnet = Testnet(
-            self._config.testnet,
-            self._config.tors[0].binary,
-            config=self._config.private_network,
-            owner=os.getpid,
-            clock=self._clock,
-        )
-        service = TestnetService(self._reactor, testnet, self._clock)
-        service.setServiceParent(self)
-        self._testnet = service
-        return service
-
-    def _links(self) -> str | None:
-        """What the links of the private network are like now."""
-        return self._testnet.links if self._testnet is not None else None
-
-    def _make_tor(self, tor: TorConfig, network: TestnetService | None, services: ParallelServices) -> MeasuredTor:
-        instance = Instance(self._config.directory)
-        options = TorOptions(
-            name=tor.name,
-            data_directory=instance.tor_data(tor.name),
-            binary=tor.binary,
-            torrc="\n".join(tor.torrc_lines),
-            bootstrap_timeout=tor.bootstrap_timeout,
-            control=tor.control,
-            control_password=tor.control_password,
-            single_onion=self._config.server.single_onion and self._publishes(tor.name),
-        )
-        service = TorService(self._reactor, options, network, self._clock, self._ports)
-        events = ControlEvents(
-            self._reactor, self._clock, source=self._config.source, tor=tor.name, sink=self._event_sink
-        )
-        service.subscribe(events.connected, events.disconnected)
-        if self._publishes(tor.name):
-            service.subscribe(self._onion.connected, self._onion.disconnected)
-        clients = onion_clients(self._all_experiments, tor.name)
-        if self._config.server.onion_auth and self._is_onion_wanted():
-            clients.append(OnionClient(self._onion, self._client_key, tor=tor.name))
-        for client in clients:
-            service.subscribe(client.connected, client.disconnected)
-        # Guards and experiments take turns on the tor, since a change of guards ends circuits.
-        turn = DeferredLock()
-        guards = None
-        if tor.guards != GuardPolicy() or tor.drop_guards is not None:
-            guards = Guards(
-                self._reactor,
-                tor.guards,
-                tor=tor.name,
-                clock=self._clock,
-                turn=turn,
-                drop_every=tor.drop_guards,
-                restore=tor.control is not None,
-            )
-            service.subscribe(guards.connected, guards.disconnected)
-        service.setServiceParent(services)
-        return MeasuredTor(service, turn, events=events, guards=guards, transport=tor.transport)
-
-    def _make_client(
-        self, client: ClientConfig, network: TestnetService | None, services: ParallelServices
-    ) -> MeasuredTor:
-        data = Instance(self._config.directory).client_data(client.name)
-        service = ClientService(self._reactor, client, self._servers, data, network, self._clock)
-        service.setServiceParent(services)
-        return MeasuredTor(service, client=client.kind)
-
-    def _make_onion(self) -> OnionService:
+    def _make_onion(self) -> OurOnion:
         instance, server = Instance(self._config.directory), self._config.server
         # A port of its own tells the clients of the onion service from those of this machine.
         origins = tuple(VIRTUAL_PORT + number for number in range(1, 1 + len(server.page_ports)))
         far = self._make_servers(Address("127.0.0.1", 0), [0] * len(origins), is_far=True, origins=origins)
+        key = ClientKey(instance.onion_client_key)
         onion = OnionService(
             instance.onion_key,
             lambda: far.web.port,
             more_ports={
                 port: partial(lambda number: far.page_ports[number], number)
                 for number, port in enumerate(origins)
-                if self._is_page_wanted()
+                if is_page_wanted(self._config)
             },
             single_onion=server.single_onion,
-            client_key=self._client_key if server.onion_auth else None,
+            client_key=key if server.onion_auth else None,
         )
         self._servers["onion"] = OnionAddress(onion)
-        return onion
-
-    def _publishes(self, tor: str) -> bool:
-        """Whether this is the tor of our onion service."""
-        return tor == self._config.server.onion_tor and self._is_onion_wanted()
-
-    def _is_page_wanted(self) -> bool:
-        return any(each.browsers and each.url is None for each in self._all_experiments)
-
-    def _is_onion_wanted(self) -> bool:
-        return any("onion" in experiment.servers for experiment in self._all_experiments)
-
-    @property
-    def _all_experiments(self) -> list[ExperimentConfig]:
-        """Those of comparisons too."""
-        of_comparisons = [each for comparison in self._config.comparisons for each in comparison.experiments]
-        return [*self._config.experiments, *of_comparisons]
+        return OurOnion(onion, key)
 
 
 def _serve(site: SiteServers, description: Described) -> None:
     site.serve({"openapi.json": description})
-
-
-def _forget(browsers: list[MeasuredBrowser], browser: MeasuredBrowser, _: object) -> None:
-    browsers.remove(browser)
