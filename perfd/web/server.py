@@ -13,7 +13,7 @@ from twisted.web.server import Site
 from perfd.config.values import Address
 from perfd.daemon.order import StartError
 from perfd.reactor import Reactor
-from perfd.web.accepting import AcceptFailures
+from perfd.web.accepting import AcceptFailures, accept_in_turns
 from perfd.web.request import Described
 from perfd.web.site import BACKLOG, make_site
 from perfd.web.stamps import ServerStamps
@@ -41,6 +41,7 @@ class WebServer(Service):
         except CannotListenError as error:
             raise StartError(f"cannot listen on {self._listen}: {error.socketError}") from None
         stamp_accepted(self._port)
+        accept_in_turns(self._port)
         self._failures = AcceptFailures.watch(self._reactor, self._port)
 
     def startService(self) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+
+from twisted.internet import reactor
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger, globalLogPublisher
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from perfd.web.accepting import PAUSE, TELL, AcceptFailures
+from perfd.web.accepting import AT_ONCE, PAUSE, TELL, AcceptFailures, accept_in_turns
 
 
 class SomePort:
@@ -75,3 +79,26 @@ class AcceptFailuresTests(SynchronousTestCase):
         """What else the port says is logged as it is."""
         self.port._logger.info("something else")
         self.assertEqual(self.texts(), ["something else"])
+
+
+class AcceptInTurnsTests(TestCase):
+    """Others are read between the connections of a crowd."""
+
+    def test_many_at_once(self) -> None:
+        """However many the kernel holds, a turn takes some of them, and all are accepted in the end."""
+        accepted: list[Protocol] = []
+        factory = Factory.forProtocol(Protocol)
+        factory.buildProtocol = lambda address: accepted.append(Protocol()) or accepted[-1]  # type: ignore[method-assign, func-returns-value]
+        port = reactor.listenTCP(0, factory, backlog=200, interface="127.0.0.1")  # type: ignore[attr-defined]
+        self.addCleanup(port.stopListening)
+        accept_in_turns(port)
+        for _ in range(3 * AT_ONCE):
+            self.addCleanup(socket.create_connection(("127.0.0.1", port.getHost().port)).close)
+        counts = []
+        while len(accepted) < 3 * AT_ONCE:
+            before = len(accepted)
+            port.doRead()
+            counts.append(len(accepted) - before)
+        self.assertLessEqual(max(counts), AT_ONCE)
+        for each in accepted:
+            each.transport.abortConnection()  # type: ignore[union-attr]

@@ -7,7 +7,8 @@ import json
 import resource
 import socket as sockets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 
 from twisted.internet import main
 from twisted.internet import reactor as global_reactor
@@ -20,6 +21,7 @@ from twisted.web.resource import IResource
 from perfd.client.fetch import Exchange, fetch, get_request
 from perfd.clock import Clock, Timeline
 from perfd.record import Outcome
+from perfd.web.accepting import accept_in_turns
 from perfd.web.connections import RESERVE
 from perfd.web.results.answers import Access
 from perfd.web.results.pages import HealthPage
@@ -178,8 +180,14 @@ class RoomTests(SiteTestCase):
         self.assertEqual(self.site._channels, set())
 
 
-def flood(port: int, count: int, said: bytes, stop: Callable[[], bool]) -> Iterator[None]:
-    """Hold ``count`` connections that say ``said`` and read nothing; those that are closed are made anew."""
+SLOW_HEAD = get("/random/5")[:20]
+SLOW_BODY = b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\nx"
+SLOW_READ = get("/random/1GiB")
+
+
+def flood(port: int, count: int, said: Sequence[bytes], stop: Callable[[], bool]) -> Iterator[None]:
+    """Hold ``count`` connections that read nothing and say one of ``said``; those that are closed are made anew."""
+    sayings = cycle(said)
     held: list[sockets.socket] = []
     try:
         while not stop():
@@ -194,7 +202,7 @@ def flood(port: int, count: int, said: bytes, stop: Callable[[], bool]) -> Itera
                 if len(held) % 100 == 0:
                     for each in held[-100:]:
                         with contextlib.suppress(OSError):
-                            each.send(said)
+                            each.send(next(sayings))
                     yield
     finally:
         for connection in held:
@@ -227,6 +235,7 @@ class FloodTests(TestCase):
             children, reactor=global_reactor, stamps=self.stamps, max_connections=self.most, is_far=is_far
         )
         port = global_reactor.listenTCP(0, site, interface="127.0.0.1", backlog=BACKLOG)
+        accept_in_turns(port)
         self.addCleanup(port.stopListening)
         return int(port.getHost().port)
 
@@ -240,7 +249,7 @@ class FloodTests(TestCase):
             timeout=20.0,
         )
 
-    async def held_out(self, said: bytes, *, is_far: bool) -> None:
+    async def held_out(self, *said: bytes, is_far: bool) -> None:
         """All measurements succeed in the middle of a flood, and this machine is told how Perfd does."""
         port = self.listen(is_far=is_far)
         opened = 0
@@ -275,12 +284,16 @@ class FloodTests(TestCase):
 
     async def test_slow_heads(self) -> None:
         """Heads that are never complete."""
-        await self.held_out(get("/random/5")[:20], is_far=True)
+        await self.held_out(SLOW_HEAD, is_far=True)
 
     async def test_slow_bodies(self) -> None:
         """Uploads whose body never ends."""
-        await self.held_out(b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\nx", is_far=True)
+        await self.held_out(SLOW_BODY, is_far=True)
 
     async def test_slow_reads(self) -> None:
         """Downloads that nobody reads."""
-        await self.held_out(get("/random/1GiB"), is_far=False)
+        await self.held_out(SLOW_READ, is_far=False)
+
+    async def test_all_of_them(self) -> None:
+        """Each in its way, in turns."""
+        await self.held_out(b"", SLOW_HEAD, SLOW_BODY, SLOW_READ, is_far=True)
