@@ -5,13 +5,19 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
 MANY = 600
 """More connections than Perfd takes (``max-connections``)."""
 
 GREEDY = 8
+
+_SILENCE = (b"", b"")
+_HEAD = (b"", b"G")
+_BODY = (b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n", b"x")
+_READ = (b"GET /random/1GiB HTTP/1.1\r\nHost: a\r\n\r\n", b"")
+"""What a stranger says at first, and then again and again."""
 
 _REQUESTS: Sequence[bytes] = (
     b"GET /random/1024 HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -32,12 +38,27 @@ _SOCKS: Sequence[bytes] = (
 
 def silent(port: int, seconds: float) -> None:
     """Connect often, and say nothing."""
-    _crowd(port, seconds, lambda _: None)
+    _crowd(port, seconds, [_SILENCE])
 
 
 def slow_heads(port: int, seconds: float) -> None:
     """Connect often, and send a head byte by byte."""
-    _crowd(port, seconds, lambda connection: connection.send(b"G"))
+    _crowd(port, seconds, [_HEAD])
+
+
+def slow_bodies(port: int, seconds: float) -> None:
+    """Connect often, and send a body byte by byte."""
+    _crowd(port, seconds, [_BODY])
+
+
+def slow_reads(port: int, seconds: float) -> None:
+    """Connect often, ask for very much, and read none of it."""
+    _crowd(port, seconds, [_READ])
+
+
+def mixed(port: int, seconds: float) -> None:
+    """Connect often, each connection in another of these ways."""
+    _crowd(port, seconds, [_SILENCE, _HEAD, _BODY, _READ])
 
 
 def downloads(port: int, seconds: float) -> None:
@@ -97,19 +118,22 @@ def _fuzz(port: int, seconds: float, draw: random.Random, valid: Sequence[bytes]
     return sent
 
 
-def _crowd(port: int, seconds: float, poke: Callable[[socket.socket], object]) -> None:
+def _crowd(port: int, seconds: float, ways: Sequence[tuple[bytes, bytes]]) -> None:
     until = time.monotonic() + seconds
     with ExitStack() as stack:
-        connections: list[socket.socket] = []
+        connections: list[tuple[socket.socket, bytes]] = []
         while time.monotonic() < until:
             if len(connections) < MANY:
+                first, more = ways[len(connections) % len(ways)]
                 with suppress(OSError):
-                    connections.append(stack.enter_context(_connect(port)))
+                    connection = stack.enter_context(_connect(port))
+                    connections.append((connection, more))
+                    connection.sendall(first)
             else:
                 time.sleep(0.05)
-            for each in connections[-20:]:
+            for connection, more in connections[-20:]:
                 with suppress(OSError):
-                    poke(each)
+                    connection.send(more)
 
 
 def _connect(port: int) -> socket.socket:
