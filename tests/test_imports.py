@@ -80,6 +80,7 @@ ALLOWED: dict[str, set[str] | str] = {
         "tor.events",
         "tor.guards",
     },
+    "extending": {"clock", "config", "experiments", "record", "units"},
     "formats": {"config", "record"},
     "instance": {"processes"},
     "interfaces": {"record", "socks"},

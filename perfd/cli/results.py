@@ -15,7 +15,8 @@ import attrs
 from perfd.cli.tables import Column, Display, Table
 from perfd.cli.terminal import Progress
 from perfd.config import Config
-from perfd.config.kinds import KINDS, Kind, Time, kind_of
+from perfd.config.kind import Kind, Time
+from perfd.config.kinds import kind_of, kinds
 from perfd.experiments.highlights import highlights
 from perfd.record import Measurement, Outcome
 from perfd.store.database import database_path
@@ -134,7 +135,7 @@ def show_results(config: Config, wanted: Filter, display: Display | None) -> int
                 [_summary_row(*each) for each in named],
             ),
         ]
-        for kind in KINDS.values():
+        for kind in kinds().values():
             rows = [_times_row(*each) for each in named if kind.times and tuple(each[1].times) == kind.times]
             if rows:
                 tables.append(Table(f"{kind.plural.capitalize()}{medians}", _times_columns(kind), rows))

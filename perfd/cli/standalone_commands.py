@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from perfd.cli.arguments import argument, config_option, pair
 from perfd.cli.networks import add_link_options, add_use_options, networks_in, networks_to_start
 from perfd.config import ConfigError
-from perfd.config.kinds import KINDS
+from perfd.config.kinds import kinds
 from perfd.config.reader import NETWORKS
 from perfd.config.target import FILES
 from perfd.config.testnet import TestnetConfig
@@ -52,7 +52,7 @@ def _add_measure(commands: _Commands) -> None:
         "--experiment", metavar="NAME", help="an experiment of perfd.conf; what follows changes its options"
     )
     for name, metavar, read, text in (
-        ("type", "TYPE", one_of(tuple(KINDS)), f"{', '.join(KINDS)} (default: download)"),
+        ("type", "TYPE", one_of(tuple(kinds())), f"{', '.join(kinds())} (default: download)"),
         ("size", "SIZE", positive(parse_size), "payload, such as 50KiB (default)"),
         ("timeout", "TIME", positive(parse_duration), "of each (default 1min)"),
         ("tor", "NAME,...", names, "the tors of perfd.conf to measure; none: without Tor"),
@@ -79,7 +79,7 @@ def _add_measure(commands: _Commands) -> None:
 def _options_of_kinds() -> str:
     """What each type measures, and the options that it has, with their defaults."""
     lines = ["types of experiment, and their options for -o:"]
-    for kind in KINDS.values():
+    for kind in kinds().values():
         lines.append(f"  {kind.name}: {kind.doc}")
         named = ((f"{option.name}={option.default or ''}", option.doc) for option in kind.options)
         lines += [f"    {option:<24} {doc}" for option, doc in named]

@@ -6,7 +6,9 @@ from types import MappingProxyType
 from typing import Any
 
 from perfd.config.client import check_client
-from perfd.config.kinds import KINDS, Context
+from perfd.config.extensions import extensions
+from perfd.config.kind import Context, Kind
+from perfd.config.kinds import KINDS, kinds
 from perfd.config.records import ELSEWHERE, NO_TOR, ExperimentConfig
 from perfd.config.section import Section
 from perfd.config.target import check_targets, onion_in, read_targets
@@ -21,7 +23,7 @@ LONGEST_INTERVAL = 366 * 86400.0
 
 def read_experiment(section: Section, name: str, context: Context) -> ExperimentConfig:
     """The experiment ``name``; its problems are with ``section``."""
-    kind = KINDS[section.get("type", one_of(tuple(KINDS)), "download")]
+    kind = _kind(section)
     interval = section.get("interval", positive(parse_duration), "5 min")
     options: dict[str, Any] = {
         option.attribute: section.get(option.name, option.read, option.default) for option in kind.options
@@ -60,10 +62,23 @@ def read_experiment(section: Section, name: str, context: Context) -> Experiment
     return config
 
 
+def _kind(section: Section) -> Kind:
+    name = section.get("type", _kind_name, "download")
+    return kinds()[name]
+
+
+def _kind_name(text: str) -> str:
+    """Raises ValueError: there is no such kind, or a package that has it cannot be used."""
+    why_not = extensions().broken.get(text)
+    if why_not is not None and text not in KINDS:
+        raise ValueError(why_not)
+    return one_of(tuple(kinds()))(text)
+
+
 def _types_of_options() -> dict[str, str]:
     """Of each option that not all kinds have: with which it can be used."""
     types: dict[str, list[str]] = {}
-    for kind in KINDS.values():
+    for kind in kinds().values():
         for option in kind.options:
             types.setdefault(option.name, []).append(kind.name)
     return {option: f"type = {' or '.join(kinds)}" for option, kinds in types.items()}

@@ -1,18 +1,18 @@
-"""The kinds of experiment: what perfd.conf may say of each, and what the rest of Perfd asks about it.
+"""The kinds of experiment.
 
 A new kind is one ``Kind`` in ``KINDS``, the module in ``perfd/experiments/`` that runs it with its row in
-``perfd/experiments/types.py``, and its part of docs/.
+``perfd/experiments/types.py``, and its part of docs/. Other packages can have kinds too (``extensions``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from pathlib import Path
+from collections.abc import Mapping
+from functools import cache
 
-import attrs
-
+from perfd.config.extensions import extensions
+from perfd.config.kind import Context, Kind, Time
 from perfd.config.options import OPTIMISTIC, Option, number, size, web_address
-from perfd.config.records import NO_TOR, ClientConfig, ExperimentConfig
+from perfd.config.records import NO_TOR, ExperimentConfig
 from perfd.config.section import Section
 from perfd.config.target import TARGET
 from perfd.config.values import names, one_of, positive, whole_number, yes_or_no
@@ -22,52 +22,6 @@ MOST_STREAMS = 1000
 MOST_REQUESTS = 1000
 HIGHEST_RATE = 100.0
 MOST_SAMPLES = 1000
-
-
-@attrs.frozen(kw_only=True)
-class Context:
-    """What the other sections of perfd.conf say that experiments refer to."""
-
-    max_size: int  # bytes
-    max_connections: int
-    network: str
-    tors: Collection[str]  # clients too
-    browsers: Collection[str]
-    directory: Path  # of perfd.conf
-    single_onion_tor: str | None  # the tor that can carry no measurement
-    clients: Collection[ClientConfig] = ()
-
-
-Check = Callable[[Section, ExperimentConfig, Context], None]
-"""Tells the section what is wrong with an experiment's options together."""
-
-
-@attrs.frozen
-class Time:
-    """A time that the records of a kind have besides the steps of all, and that summaries have quartiles of."""
-
-    key: str  # in records
-    name: str  # in JSON
-    heading: str  # in tables
-
-
-@attrs.frozen(kw_only=True)
-class Kind:
-    """A kind of experiment: the ``type`` of perfd.conf and of records."""
-
-    name: str
-    plural: str  # what its measurements are called
-    doc: str
-    options: tuple[Option, ...]
-    checks: tuple[Check, ...] = ()
-    highlights: tuple[str, ...] = ()  # the record's keys that tables show
-    parts: tuple[Kind, ...] = ()  # of the records that a run has besides its own
-    times: tuple[Time, ...] = ()
-    is_timed: bool = False  # how long it takes says how fast the way was, and is not configured
-    has_speed: bool = True  # its payload goes as fast as it can
-    is_sent: bool = False  # the payload goes to the server, whose stamps DATAPERCn are
-    has_target: bool = False  # it can fetch from elsewhere: ``TARGET`` is among its options
-    is_archived: bool = False  # what Torperf measured, so that files for its readers have it
 
 
 def _check_parallel(section: Section, config: ExperimentConfig, context: Context) -> None:
@@ -243,14 +197,21 @@ PAGELOAD = Kind(
     is_timed=True,
 )
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (DOWNLOAD, UPLOAD, SERIES, RTT, PAGELOAD)}
-"""All kinds that perfd.conf can have, by name."""
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (DOWNLOAD, UPLOAD, SERIES, RTT, PAGELOAD)}
+"""Perfd's own, by name."""
 
 OTHER = Kind(name="other", plural="others", doc="what no kind of this Perfd has measured", options=())
 
 
+@cache
+def kinds() -> Mapping[str, Kind]:
+    """All kinds that perfd.conf can have, by name: those of other packages that are installed too."""
+    others = extensions().usable
+    return {**KINDS, **{name: each.kind for name, each in others.items() if name not in KINDS}}
+
+
 def kind_of(name: str) -> Kind:
     """The kind of the records whose type is ``name``; ``OTHER`` for those that another program has written."""
-    kind = KINDS.get(name)
-    parts = (part for each in KINDS.values() for part in each.parts if part.name == name)
+    kind = kinds().get(name)
+    parts = (part for each in kinds().values() for part in each.parts if part.name == name)
     return kind or next(parts, OTHER)

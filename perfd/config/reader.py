@@ -17,7 +17,7 @@ import attrs
 from perfd.config.client import read_client
 from perfd.config.comparison import DIRECTORIES, NO_CBT, read_comparison
 from perfd.config.experiment import read_experiment
-from perfd.config.kinds import Context
+from perfd.config.kind import Context
 from perfd.config.records import (
     NO_TOR,
     BrowserConfig,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from perfd.config import ExperimentConfig
+from perfd.config.extensions import extensions
 from perfd.experiments.download import DownloadRun
 from perfd.experiments.pageload import Material, MeasuredBrowser, MeasuredPage, NoUse, PageLoadRun
 from perfd.experiments.parallel import ParallelRun
@@ -23,7 +24,8 @@ Make = Callable[[ExperimentConfig, Setup], TorExperiment]
 
 def make_experiment(config: ExperimentConfig, setup: Setup) -> TorExperiment:
     """What runs the experiment of ``config``."""
-    return MAKERS[config.type](config, setup)
+    make = MAKERS.get(config.type) or runs_of(extensions().usable[config.type].run)
+    return make(config, setup)
 
 
 def make_page_load(
