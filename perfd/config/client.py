@@ -15,6 +15,9 @@ KINDS = ("socks", "arti")
 ISOLATIONS = ("username", "none")
 
 
+_NEEDED = {"server": "an onion service with onion-auth"}
+
+
 def read_client(section: Section, name: str, directory: Path) -> ClientConfig:
     """The client ``name``; its problems are with ``section``. Paths are relative to ``directory``."""
     kind = section.get("kind", one_of(KINDS), "socks")
@@ -44,8 +47,13 @@ def read_client(section: Section, name: str, directory: Path) -> ClientConfig:
     return config
 
 
-def check_client(section: Section, client: ClientConfig, config: ExperimentConfig) -> None:
-    """Tell ``section`` what the experiment ``config`` wants of ``client`` that it cannot do."""
+def check_client(
+    section: Section, client: ClientConfig, config: ExperimentConfig, *, onion_auth: bool = False
+) -> None:
+    """Tell ``section`` what the experiment ``config`` wants of ``client`` that it cannot do.
+
+    ``onion_auth``: our onion service wants a key, which is given over the control port.
+    """
     name = f"the client {client.name}"
     if client.kind == "arti" and config.options.get("optimistic") in ("yes", "both"):
         section.problem(
@@ -56,10 +64,13 @@ def check_client(section: Section, client: ClientConfig, config: ExperimentConfi
         ("skip-until-cbt", config.skip_until_cbt),
         ("fresh-descriptor", config.fresh_descriptor),
         ("onion-key", any(target.onion_key is not None for target in config.targets)),
+        ("server", onion_auth and "onion" in config.servers),
     ):
         if is_wanted:
             section.problem(
-                option, f"{name} has no control port, which this needs; measure over it in an experiment without"
+                option,
+                f"{name} has no control port, which {_NEEDED.get(option, 'this')} needs; "
+                "measure over it in an experiment without",
             )
     if client.is_isolating:
         return

@@ -57,7 +57,7 @@ def read_experiment(section: Section, name: str, context: Context) -> Experiment
         check(section, config, context)
     for client in context.clients:
         if client.name in config.tors:
-            check_client(section, client, config)
+            check_client(section, client, config, onion_auth=context.onion_auth)
     section.finish(_types_of_options())
     return config
 

@@ -24,6 +24,7 @@ class Context:
     directory: Path  # of perfd.conf
     single_onion_tor: str | None  # the tor that can carry no measurement
     clients: Collection[ClientConfig] = ()
+    onion_auth: bool = False  # whether our onion service wants its clients' key
 
 
 Check = Callable[[Section, ExperimentConfig, Context], None]

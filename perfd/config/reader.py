@@ -141,6 +141,7 @@ class _Reader:
             directory=directory,
             single_onion_tor=server.onion_tor if server.single_onion else None,
             clients=clients,
+            onion_auth=server.onion_auth,
         )
         config = Config(
             path=self._path,

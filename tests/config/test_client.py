@@ -57,6 +57,10 @@ def test_read(network: str) -> None:
         (ARTI + "skip-until-cbt = yes", "skip-until-cbt: the client arti has no control port"),
         (ARTI + "server = onion\nfresh-descriptor = yes", "fresh-descriptor: the client arti has no control port"),
         (
+            "[server]\nonion-auth = yes\n" + ARTI + "server = onion",
+            "server: the client arti has no control port, which an onion service with onion-auth needs",
+        ),
+        (
             PLAIN + "parallel = 2\nparallel-circuits = each",
             "parallel-circuits: the client vpn has isolation = none",
         ),
