@@ -45,14 +45,14 @@ class SpeaksFirst(Protocol):
     """Says something as soon as it may."""
 
     def __init__(self) -> None:
-        self.lost: Deferred[Failure] = Deferred()
+        self.lost: Deferred[Exception] = Deferred()
 
     def connectionMade(self) -> None:
         assert self.transport is not None
         self.transport.write(b"hello")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.lost.callback(reason)
+        self.lost.callback(reason.value)  # type: ignore[arg-type]
 
 
 class ClientServiceTests(TestCase):
@@ -183,4 +183,4 @@ class ClientServiceTests(TestCase):
         except Exception as error:  # noqa: BLE001 - it is what is asked for
             return error
         assert isinstance(protocol, SpeaksFirst)
-        return (await protocol.lost).value  # type: ignore[return-value]
+        return await protocol.lost
