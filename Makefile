@@ -121,7 +121,7 @@ packages-run:
 
 packages-test:
 	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor curl:curl firefox-esr:firefox-esr promtool:prometheus \
-		danted:dante-server"
+		danted:dante-server obfs4proxy:obfs4proxy"
 
 packages-r:
 	@$(MAKE) --no-print-directory need NEED="Rscript:r-base-core"

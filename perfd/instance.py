@@ -105,6 +105,10 @@ class Instance:
     def tor_data(self, name: str) -> Path:
         return self.directory / "tor" / name
 
+    def fresh_tors(self, name: str) -> Path:
+        """The data directories of tors that are launched for one run."""
+        return self.directory / "bootstrap" / name
+
     def client_data(self, name: str) -> Path:
         return self.directory / "clients" / name
 

@@ -20,6 +20,7 @@ from perfd.processes.alive import has_proc
 from perfd.processes.programs import program_trouble
 from perfd.store.database import StoreError, database_path
 from perfd.store.schema import check_database
+from perfd.tor.testnet.bridges import obfs4_program
 from perfd.tor.verify import binary_trouble, torrc_trouble
 
 
@@ -106,6 +107,8 @@ def tor_trouble(tor: TorConfig) -> str | None:
             trouble = program_trouble(words[2], package=None) if len(words) > 2 else "no program after exec"
             if trouble is not None:
                 return f"transport-plugins: {trouble}"
+    if tor.uses_testnet_bridges and tor.transport == "obfs4" and obfs4_program() is None:
+        return "transport: there is no program obfs4proxy; install it (Debian: apt-get install obfs4proxy)"
     trouble = torrc_trouble(tor.binary, tor.torrc_lines)
     return None if trouble is None else f"torrc: tor would not take it: {trouble}"
 

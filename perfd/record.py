@@ -58,6 +58,7 @@ class Error:
     NOTREADY = "PERFD/NOTREADY"  # skipped: tor was not ready
     BUSY = "PERFD/BUSY"  # skipped: the run before it was still going on
     NOCBT = "PERFD/NOCBT"  # skipped: tor had not learnt its circuit build timeout (skip-until-cbt)
+    BOOTSTRAP = "PERFD/BOOTSTRAP"  # a tor that was launched for the run ended, or could not be launched
     BROWSER = "PERFD/BROWSER"  # the browser could not be started, or died or hung during the load
     CRASH = "PERFD/CRASH"  # the browser's process for the page crashed
     PAGE = "PERFD/PAGE"  # the page could not be loaded: the browser showed an error page, or something else

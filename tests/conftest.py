@@ -57,8 +57,8 @@ def testnet(pytestconfig: pytest.Config) -> TestnetFixture:
     with (run / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # Does nothing if it runs already. A machine that is very busy can miss the deadline once.
-        if _testnet("start", directory).returncode:
-            _succeed("start", directory)
+        if _testnet("start", directory, "--bridges", "1").returncode:
+            _succeed("start", directory, "--bridges", "1")
     status = json.loads(_succeed("status", directory, "--json"))
     return TestnetFixture(directory, tuple(status["client_options"]))
 

@@ -20,6 +20,7 @@ MOST_NETWORKS = 99
 _OPTIONS = (
     ("preset", "NAME", f"{', '.join(PRESETS)}: values for what follows"),
     ("relays", "N", "how many, such as 6 (default), 8 or 20; more than six have weights, guards and middles"),
+    ("bridges", "N", "so many bridges besides; they take obfs4 too where obfs4proxy is installed"),
     ("delay", "TIME", "one way, of the link of each relay, such as 25ms"),
     ("jitter", "TIME", "how much longer or shorter that may be, such as 5ms"),
     ("rate", "RATE", "of each link, in each direction, such as 20Mbit/s"),

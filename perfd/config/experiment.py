@@ -28,6 +28,8 @@ def read_experiment(section: Section, name: str, context: Context) -> Experiment
     options: dict[str, Any] = {
         option.attribute: section.get(option.name, option.read, option.default) for option in kind.options
     }
+    if options.get("data_directory") is not None:
+        options["data_directory"] = context.directory / options["data_directory"]
     targets = read_targets(section, options, context.directory) if kind.has_target else ()
     is_elsewhere = bool(targets) or options.get("url") is not None
     size = options.pop("size", 0)

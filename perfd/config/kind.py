@@ -25,6 +25,7 @@ class Context:
     single_onion_tor: str | None  # the tor that can carry no measurement
     clients: Collection[ClientConfig] = ()
     onion_auth: bool = False  # whether our onion service wants its clients' key
+    attached: Collection[str] = ()  # the tors that somebody else runs
 
 
 Check = Callable[[Section, ExperimentConfig, Context], None]
@@ -57,3 +58,4 @@ class Kind:
     is_sent: bool = False  # the payload goes to the server, whose stamps DATAPERCn are
     has_target: bool = False  # it can fetch from elsewhere: ``TARGET`` is among its options
     is_archived: bool = False  # what Torperf measured, so that files for its readers have it
+    is_launched: bool = False  # each run launches a tor of its own, as that of the configuration would be

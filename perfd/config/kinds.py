@@ -15,7 +15,7 @@ from perfd.config.options import OPTIMISTIC, Option, number, size, web_address
 from perfd.config.records import NO_TOR, ExperimentConfig
 from perfd.config.section import Section
 from perfd.config.target import TARGET
-from perfd.config.values import names, one_of, positive, whole_number, yes_or_no
+from perfd.config.values import names, nonempty, one_of, positive, whole_number, yes_or_no
 from perfd.units import parse_duration
 
 MOST_STREAMS = 1000
@@ -81,6 +81,19 @@ def _check_pageload(section: Section, config: ExperimentConfig, context: Context
         if browser not in context.browsers:
             there = ", ".join(sorted(context.browsers))
             section.problem("browser", f"no browser is named {browser!r}; there is {there}")
+
+
+def _check_bootstrap(section: Section, config: ExperimentConfig, context: Context) -> None:
+    others = {NO_TOR, *(client.name for client in context.clients), *context.attached}
+    for tor in others.intersection(config.tors):
+        section.problem(
+            "tor", f"{tor} is not launched by Perfd; type = bootstrap needs a [tor:NAME] without control"
+        )
+    if context.network == "socks":
+        section.problem("type", "bootstrap needs a network of tors, which network = socks is not")
+    data = config.options["data_directory"]
+    if data is not None and not data.is_dir():
+        section.problem("data-directory", f"{data} is no directory")
 
 
 def _is_one(text: str) -> bool:
@@ -171,6 +184,22 @@ RTT = Kind(
     has_target=True,
 )
 
+BOOTSTRAP = Kind(
+    name="bootstrap",
+    plural="bootstraps",
+    doc="a tor that is launched anew: the time and the bytes to each phase, and to the first byte",
+    options=(
+        size("1 KiB", "of the download after the bootstrap, in bytes or with a unit"),
+        Option("data-directory", nonempty, None, "a data directory of tor, copied for each run; not given: empty"),
+    ),
+    checks=(_check_bootstrap,),
+    highlights=("DATADIRECTORY", "BOOTSTRAPDONE", "TORREADDONE", "DIRREAD", "BOOTSTRAPPROGRESS"),
+    times=(Time("BOOTSTRAPDONE", "bootstrapped", "bootstrapped"),),
+    is_timed=True,
+    has_speed=False,
+    is_launched=True,
+)
+
 PAGELOAD = Kind(
     name="pageload",
     plural="page loads",
@@ -197,7 +226,7 @@ PAGELOAD = Kind(
     is_timed=True,
 )
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (DOWNLOAD, UPLOAD, SERIES, RTT, PAGELOAD)}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (DOWNLOAD, UPLOAD, SERIES, RTT, BOOTSTRAP, PAGELOAD)}
 """Perfd's own, by name."""
 
 OTHER = Kind(name="other", plural="others", doc="what no kind of this Perfd has measured", options=())

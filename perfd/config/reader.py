@@ -30,32 +30,26 @@ from perfd.config.records import (
 from perfd.config.section import ConfigError, Section, Setting, suggestion
 from perfd.config.syntax import read_sections
 from perfd.config.testnet import read_testnet
+from perfd.config.tor import check_testnet_bridges, read_tor
 from perfd.config.values import (
     NAME,
-    GuardPolicy,
     a_name,
     address,
     contact,
-    control_port_beside,
     database_url,
-    lines_of,
     nonempty,
     one_of,
-    password_in,
     path_beside,
-    plugins_beside,
     ports,
     positive,
-    provided_transports,
     rate,
     socks_address,
-    transport_of,
     whole_days,
     whole_number,
     words,
     yes_or_no,
 )
-from perfd.units import format_size, parse_duration, parse_size
+from perfd.units import format_size, parse_size
 
 NETWORKS = ("testnet", "tor", "socks")
 RESULTS = ("all", "local", "none")
@@ -142,6 +136,7 @@ class _Reader:
             single_onion_tor=server.onion_tor if server.single_onion else None,
             clients=clients,
             onion_auth=server.onion_auth,
+            attached={tor.name for tor in tors if tor.control is not None},
         )
         config = Config(
             path=self._path,
@@ -171,6 +166,7 @@ class _Reader:
             ),
         )
         config = self._with_comparisons(config, context)
+        self._check_testnet_bridges(config)
         if config.socks_proxy is not None and network != "socks":
             perfd.problem("socks-proxy", "only used with network = socks")
         perfd.finish()
@@ -296,53 +292,19 @@ class _Reader:
     def _tors(self) -> tuple[TorConfig, ...]:
         """The tor named default, whose options are the defaults of all, and the named ones."""
         named = [section for section in self._sections if section.startswith("tor:")]
-        default = () if "tor:default" in named else (self._tor("tor", "default"),)
-        return (*default, *(self._tor(section, section.partition(":")[2]) for section in named))
-
-    def _tor(self, section_name: str, name: str) -> TorConfig:
-        section = self._section(section_name, defaults="tor")
+        names = {"tor": "default"} if "tor:default" not in named else {}
+        names |= {section: section.partition(":")[2] for section in named}
         here = self._path.absolute().parent
-        bridges = section.get("bridges", partial(lines_of, "Bridge"), "")
-        config = TorConfig(
-            name=name,
-            binary=section.get("binary", partial(path_beside, here), "tor"),
-            torrc=section.get("torrc", str, ""),
-            control=section.get("control", partial(control_port_beside, here), None),
-            control_password=self._control_password(section),
-            bootstrap_timeout=section.get("bootstrap-timeout", positive(parse_duration), "5 min"),
-            bridges=bridges,
-            transport_plugins=section.get("transport-plugins", partial(plugins_beside, here), ""),
-            transport=section.get("transport", a_name, transport_of(bridges)),
-            guards=section.get("guards", GuardPolicy.parse, "default"),
-            drop_guards=section.get("drop-guards", positive(parse_duration), None),
+        return tuple(
+            read_tor(self._section(section, defaults="tor"), name, here) for section, name in names.items()
         )
-        if config.control is None:
-            self._check_transports(section, config)
-        if config.control is None and config.control_password is not None:
-            section.problem("control-password", "only used with control")
-        section.finish()
-        return config
 
-    def _check_transports(self, section: Section, config: TorConfig) -> None:
-        """Whether something provides the transport of each bridge; without that tor stays at 0 %."""
-        if "clienttransportplugin" in config.torrc.lower():
-            return
-        needed = {transport_of((bridge,)) for bridge in config.bridges} - {"vanilla"}
-        for transport in sorted(filter(None, needed - provided_transports(config.transport_plugins))):
-            section.problem(
-                "bridges",
-                f"nothing provides the transport {transport}; name its program, such as "
-                f"transport-plugins = {transport} exec /usr/bin/{transport}proxy",
-            )
-
-    def _control_password(self, section: Section) -> str | None:
-        """In the section itself, or in a file that fewer may read."""
-        password = section.get("control-password", nonempty, None)
-        read_file = partial(password_in, self._path.absolute().parent)
-        in_file = section.get("control-password-file", read_file, None)
-        if password is not None and in_file is not None:
-            section.problem("control-password-file", "control-password is given as well")
-        return password or in_file
+    def _check_testnet_bridges(self, config: Config) -> None:
+        for tor in config.tors:
+            name = f"tor:{tor.name}"
+            if name in self._sections or tor.name == "default":
+                section = self._section(name if name in self._sections else "tor")
+                check_testnet_bridges(section, tor, config)
 
     def _clients(self, directory: Path) -> tuple[ClientConfig, ...]:
         named = [section for section in self._sections if section.startswith("client:")]

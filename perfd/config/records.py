@@ -57,6 +57,7 @@ class TorConfig:
     transport: str | None  # the label of the bridges' transport in records
     guards: GuardPolicy
     drop_guards: float | None  # seconds
+    uses_testnet_bridges: bool = False  # those of the private network that take ``transport``
 
     @property
     def torrc_lines(self) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ LONGEST_DELAY = 5.0
 
 MOST_LOSS = 0.3
 
+MOST_BRIDGES = 10
+
 PRESETS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "near": {"relays": "8", "delay": "5 ms", "jitter": "0.5 ms", "rate": "100 Mbit/s"},
@@ -64,6 +66,12 @@ class TestnetConfig:
     links_by_relay: Mapping[str, Link] = attrs.field(factory=dict, hash=False)  # by nickname
     seed: int | None = None  # of weights, jitter and loss; None: all relays have the same weight
     keep: float | None = None  # seconds that a network which Perfd started stays when nobody uses it; None: none
+    bridges: int = 0  # besides the relays: they are in no consensus
+
+    @property
+    def bridge_names(self) -> list[str]:
+        """The nicknames of the bridges."""
+        return [f"bridge{number + 1}" for number in range(self.bridges)]
 
     def link_of(self, nickname: str) -> Link:
         """The link of a relay."""
@@ -83,8 +91,10 @@ def read_testnet(section: Section, directory: Path) -> TestnetConfig:
     """What ``section`` says; a relative name of a file is relative to ``directory``."""
     preset = PRESETS.get(section.get("preset", one_of(tuple(PRESETS)), None) or "", {})
     relays = section.get("relays", _relays, preset.get("relays", str(DEFAULT_RELAYS)))
+    bridges = section.get("bridges", _bridges, "0")
     link = read_link(section, preset)
-    by_relay = section.get("links-file", partial(_links_in, directory, link, relays), None) or {}
+    names = [*nicknames(relays), *TestnetConfig(bridges=bridges).bridge_names]
+    by_relay = section.get("links-file", partial(_links_in, directory, link, names), None) or {}
     has_links = "links" in section or not link.is_plain or bool(by_relay)
     links = section.get("links", one_of(LINKS), "auto")
     if links == "proxy" and any(each.loss for each in (link, *by_relay.values())):
@@ -97,6 +107,7 @@ def read_testnet(section: Section, directory: Path) -> TestnetConfig:
         links_by_relay=by_relay,
         seed=seed,
         keep=section.get("keep", positive(parse_duration), None),
+        bridges=bridges,
     )
     section.finish()
     return config
@@ -120,7 +131,7 @@ def read_link(section: Section, defaults: Mapping[str, str] | Link) -> Link:
     return link
 
 
-def _links_in(directory: Path, default: Link, relays: int, name: str) -> dict[str, Link]:
+def _links_in(directory: Path, default: Link, known: list[str], name: str) -> dict[str, Link]:
     """The links in an INI file with a section for each relay that differs."""
     path = directory / nonempty(name)
     parser = configparser.ConfigParser(interpolation=None)
@@ -128,7 +139,7 @@ def _links_in(directory: Path, default: Link, relays: int, name: str) -> dict[st
         parser.read_string(path.read_text(encoding="utf-8"), str(path))
     except (OSError, ValueError, configparser.Error) as error:
         raise ValueError(f"{name!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    known, found, problems = nicknames(relays), {}, list[str]()
+    found, problems = {}, list[str]()
     for nickname in parser.sections():
         if nickname not in known:
             problems.append(f"{path}: [{nickname}]: there is no such relay{suggestion(nickname, known)}")
@@ -145,6 +156,13 @@ def _relays(text: str) -> int:
     number = whole_number(text)
     if not LEAST_RELAYS <= number <= MOST_RELAYS:
         raise ValueError(f"must be {LEAST_RELAYS} to {MOST_RELAYS}")
+    return number
+
+
+def _bridges(text: str) -> int:
+    number = whole_number(text)
+    if number > MOST_BRIDGES:
+        raise ValueError(f"must be at most {MOST_BRIDGES}")
     return number
 
 

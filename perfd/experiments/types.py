@@ -7,6 +7,7 @@ from functools import partial
 
 from perfd.config import ExperimentConfig
 from perfd.config.extensions import extensions
+from perfd.experiments.bootstrap import BootstrapRun
 from perfd.experiments.download import DownloadRun
 from perfd.experiments.pageload import Material, MeasuredBrowser, MeasuredPage, NoUse, PageLoadRun
 from perfd.experiments.parallel import ParallelRun
@@ -91,5 +92,6 @@ MAKERS: dict[str, Make] = {
     "upload": runs_of(UploadRun),
     "series": runs_of(SeriesRun),
     "rtt": runs_of(RTTRun),
+    "bootstrap": runs_of(BootstrapRun),
 }
 """What runs each kind of experiment but those with a browser, by the kind's name."""

@@ -19,6 +19,7 @@ from perfd.config.target import TargetConfig
 from perfd.interfaces import Tor, WayToServer
 from perfd.record import Error
 from perfd.socks import Hooks
+from perfd.tor.bootstrap.launcher import Launcher
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.guards.keeper import Guards
 from perfd.tor.onion import VIRTUAL_PORT, OnionService
@@ -34,6 +35,7 @@ class MeasuredTor:
     guards: Guards | None = None  # None: tor's own choice
     transport: str | None = None
     client: str | None = None  # what kind of client is in the place of a tor
+    launcher: Launcher | None = None  # of a tor that does not run, but is launched for each run
 
     @property
     def name(self) -> str:

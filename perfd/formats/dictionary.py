@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from perfd.config.kinds import kind_of
-from perfd.formats import keyvalue
+from perfd.formats import bootstrap_keys, keyvalue
 from perfd.formats.errors import FormatError
 from perfd.formats.values import LARGEST, LATEST
 from perfd.record import DECILES, FIELDS, PARTIALS, Kind, Measurement
@@ -141,6 +141,14 @@ LOADBYTES int B bytes of all of them that came
 LOADRESPONSE time - the first byte of the first one
 LOADCIRC int - circuit of the first one
 LOADSTREAM int - stream of the first one
+DATADIRECTORY text - with what the tor was launched: an empty data directory, or one that was copied
+TORCONTROL time - its control connection was open
+TORNETWORK time - its network was enabled: from here on it bootstraps
+TORREADFIRSTBYTE int B tor had read so much when the first byte of the response had come
+TORWRITTENFIRSTBYTE int B tor had written so much then
+DIRREAD int B cells of directory circuits that tor had read at the end
+DIRWRITTEN int B those that it had written
+BOOTSTRAPPROGRESS int % how far it came, by tor's own count
 BROWSER text - the browser's name in perfd.conf
 BROWSERVERSION text - the version that the browser says
 DRIVER text - how it is driven: bidi or selenium
@@ -201,7 +209,7 @@ def _columns() -> Iterator[Column]:
             doc = f"{n} {what} of the payload were received"
             yield Column(f"{name}{n}", Kind.TIME, "", doc, partial(_counted, name, n))
     yield from _DERIVED
-    for line in _KEYS.strip().splitlines():
+    for line in (*_KEYS.strip().splitlines(), *bootstrap_keys.lines().splitlines()):
         key, kind, unit, doc = line.split(" ", 3)
         yield Column(key.lower(), Kind(kind), "" if unit == "-" else unit, doc, _READERS[Kind(kind)], key)
 

@@ -123,7 +123,7 @@ class Laboratory(OrderedServices):
         Tors, the onion service and ports are there from the start, or not at all.
         """
         for tor in config.tors:
-            if tor != NO_TOR and tor not in self._tors:
+            if tor != NO_TOR and tor not in self._network.of(config):
                 return f"needs the tor {tor}, which was not launched"
             if not onion_keys([config], tor).items() <= onion_keys(self._begun_with, tor).items():
                 return f"needs keys to onion services, which the tor {tor} was not given"
@@ -192,7 +192,7 @@ class Laboratory(OrderedServices):
 
     def _setup(self, config: ExperimentConfig, tor: str, server: WayToServer) -> Setup:
         # One turn for all that go without Tor: they must not disturb each other either.
-        ways: dict[str, WayIn] = {**self._tors, NO_TOR: NoTor(self._reactor, self._direct_turn)}
+        ways: dict[str, WayIn] = {**self._network.of(config), NO_TOR: NoTor(self._reactor, self._direct_turn)}
         return Setup(
             name=config.name,
             type=config.type,

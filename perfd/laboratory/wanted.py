@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perfd.config import Config, ExperimentConfig
+from perfd.config.kinds import kind_of
 
 
 def all_experiments(config: Config) -> list[ExperimentConfig]:
@@ -19,6 +20,11 @@ def is_page_wanted(config: Config) -> bool:
 def is_onion_wanted(config: Config) -> bool:
     """Whether our onion service is to be measured."""
     return any("onion" in each.servers for each in all_experiments(config))
+
+
+def is_launching(experiment: ExperimentConfig) -> bool:
+    """Whether each of its runs launches a tor of its own, so that it needs none that runs."""
+    return kind_of(experiment.type).is_launched
 
 
 def publishes(config: Config, tor: str) -> bool:

@@ -28,6 +28,7 @@ import attrs
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
+from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 from txtorcon import TorControlProtocol, TorProtocolError
 from txtorcon.torcontrolprotocol import TorDisconnectError
@@ -50,7 +51,7 @@ from perfd.tor.control import (
 from perfd.tor.endpoints import socks_endpoint
 from perfd.tor.messages import last_words
 from perfd.tor.process import DirectoryInUseError, TorDirectory, TorProcess
-from perfd.tor.supervision import PrivateNetwork, SupervisedService
+from perfd.tor.supervision import NetworkUnusableError, PrivateNetwork, SupervisedService
 
 Connected = Callable[[TorControlProtocol], Awaitable[None]]
 Disconnected = Callable[[], None]
@@ -78,6 +79,7 @@ class TorOptions:
     control: str | None = None  # host:port, or the path of a socket
     control_password: str | None = attrs.field(default=None, repr=False)
     single_onion: bool = False  # for a single onion service: it is not anonymous, and has no SOCKS port for clients
+    keeps_documents: bool = False  # what it knows of the private network stays, though that may be another one now
 
 
 class Network(PrivateNetwork, Protocol):
@@ -85,7 +87,10 @@ class Network(PrivateNetwork, Protocol):
 
     @property
     def client_options(self) -> Sequence[str]:
-        """The torrc lines with which a client uses the network. Only valid while ready."""
+        """The torrc lines with which a client uses the network. Only valid while ready.
+
+        Raises ``NetworkUnusableError``.
+        """
 
 
 class _Session:
@@ -122,6 +127,8 @@ class TorService(SupervisedService):
     control connection was authenticated, before the tor counts as ready; ``disconnected`` when it was lost.
     ``ports`` are the local ports of connections to it, the same for all tors of an instance.
     """
+
+    PROGRESS = LogLevel.info  # at which each step of the bootstrap is logged
 
     def __init__(
         self,
@@ -176,13 +183,13 @@ class TorService(SupervisedService):
     async def _launch(self) -> str:
         directory = TorDirectory(self._options.data_directory)
         options = [*self._options.torrc.splitlines(), *(SINGLE_ONION if self._options.single_onion else ())]
-        network_options = [] if self._network is None else self._network.client_options
         try:
+            network_options = [] if self._network is None else self._network.client_options
             binary = find_program(self._options.binary)
             await directory.end_leftovers(self._reactor)
-            directory.prepare(options, network_options)
+            directory.prepare(options, network_options, keep=self._options.keeps_documents)
             process = TorProcess.launch(self._reactor, binary, directory)
-        except (ProgramMissingError, DirectoryInUseError, OSError) as error:
+        except (NetworkUnusableError, ProgramMissingError, DirectoryInUseError, OSError) as error:
             return f"cannot be launched: {error}"
         self._log.info(
             "{what} was launched: {binary} in {directory}", what=self._what, binary=binary, directory=directory.path
@@ -291,7 +298,9 @@ class TorService(SupervisedService):
         before, session.bootstrap = session.bootstrap, bootstrap
         self._bootstrap = bootstrap
         if before is None or before.percent != bootstrap.percent:
-            self._log.info("{what} bootstrapped to {sentence}", what=self._what, sentence=bootstrap.sentence)
+            self._log.emit(
+                self.PROGRESS, "{what} bootstrapped to {sentence}", what=self._what, sentence=bootstrap.sentence
+            )
         if bootstrap.percent < 100:
             self._lost(f"{self._what} is bootstrapping: {bootstrap}")
         elif self.not_ready is not None:

@@ -37,15 +37,16 @@ class TorDirectory:
         self._control_port_file = self.path / "control-port"
         self._control_socket = self.path / "control.socket"
 
-    def prepare(self, options: Sequence[str], network_options: Sequence[str]) -> None:
+    def prepare(self, options: Sequence[str], network_options: Sequence[str], *, keep: bool = False) -> None:
         """Make the directory, and write the torrc. Raises ``OSError``.
 
-        A tor of the private network forgets relays that it met in former runs: their ports may have changed.
+        A tor of the private network forgets relays that it met in former runs, since their ports may have changed,
+        unless it is to ``keep`` them.
         """
         make_private(self.path)
         for name in (self._control_port_file, self._control_socket):
             name.unlink(missing_ok=True)
-        if network_options:
+        if network_options and not keep:
             for pattern in ("cached-*", "state"):
                 for leftover in self.path.glob(pattern):
                     leftover.unlink()

@@ -23,6 +23,10 @@ class NotReadyError(Exception):
     """What was waited for was stopped before it became ready."""
 
 
+class NetworkUnusableError(Exception):
+    """A private network is there, but lacks what something needs of it."""
+
+
 class Readiness:
     """Why something is not ready (None: it is), and those who wait for it. Can be lost and regained any time."""
 

@@ -14,7 +14,7 @@ from tests.support.instance import TestInstance, free_port
 
 HEAD = "[perfd]\nsource = x\n[server]\nlisten = 127.0.0.1:{port}\n"
 EXPERIMENT = "[experiment:e]\nsize = 1 KiB\ninterval = 1 h\n"
-OBFS4 = "obfs4 192.0.2.1:443 0123456789ABCDEF0123456789ABCDEF01234567 cert=x iat-mode=0"
+OBFS4 = f"obfs4 192.0.2.1:443 0123456789ABCDEF0123456789ABCDEF01234567 cert={70 * 'A'} iat-mode=0"
 
 REFUSED = {
     "a program that is no tor": ("[tor]\nbinary = /bin/ls\n", ["[tor:default] binary: /bin/ls is no tor"]),

@@ -147,6 +147,7 @@ class FakeTor:
         self.subscribed: set[str] = set()
         self.authenticated = False
         self.connected = False
+        self.traffic = (0, 0)  # bytes that it has read and written
         self.hangs = False  # reads nothing, until ``wake``
         self._unread: list[bytes] = []
         self._protocol: Any = None
@@ -215,12 +216,12 @@ class FakeTor:
             return self._authentication(command, arguments)
         assert self.authenticated, f"{line} before authentication"
         if command == "GETINFO":
-            return [f"250-{arguments}={self._information(arguments)}", "250 OK"]
+            return [*(f"250-{key}={self._information(key)}" for key in arguments.split()), "250 OK"]
         if command == "SETEVENTS":
             self.subscribed = set(arguments.split())
-            assert self.subscribed <= {"STATUS_CLIENT", "WARN", "ERR", "CIRC", "STREAM"}, line
+            assert self.subscribed <= {"STATUS_CLIENT", "WARN", "ERR", "CIRC", "STREAM", "CIRC_BW", "BW"}, line
             return ["250 OK"]
-        assert line in ("USEFEATURE EXTENDED_EVENTS", "TAKEOWNERSHIP"), line
+        assert line in ("USEFEATURE EXTENDED_EVENTS", "TAKEOWNERSHIP", "SETCONF DisableNetwork=0"), line
         return ["250 OK"]
 
     def _authentication(self, command: str, arguments: str) -> list[str]:
@@ -252,9 +253,11 @@ class FakeTor:
         known = {
             "signal/names": "RELOAD SHUTDOWN",
             "version": self.version,
-            "events/names": "STATUS_CLIENT WARN ERR CIRC STREAM",
+            "events/names": "STATUS_CLIENT WARN ERR CIRC CIRC_BW BW STREAM",
             "net/listeners/socks": self.socks,
             "status/bootstrap-phase": self.phase,
+            "traffic/read": self.traffic[0],
+            "traffic/written": self.traffic[1],
         }
         return str(known[key])
 

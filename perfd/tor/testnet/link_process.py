@@ -89,6 +89,8 @@ def _endpoint(relay: Relay, config: TestnetConfig) -> Endpoint:
         port=relay.or_port,
         behind=relay.behind,
         outgoing=relay.outgoing,
+        obfs4=relay.obfs4_port,
+        obfs4_behind=relay.obfs4_behind,
     )
 
 

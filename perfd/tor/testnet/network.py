@@ -26,7 +26,7 @@ from perfd.config.testnet import DEFAULT_RELAYS, TestnetConfig, nicknames
 from perfd.processes.programs import end_processes, recorded_process
 from perfd.reactor import Reactor
 from perfd.tor.files import make_private
-from perfd.tor.testnet import link_process, relays, users
+from perfd.tor.testnet import bridges, link_process, relays, users
 from perfd.tor.testnet.consensus import Consensus, read_consensus
 from perfd.tor.testnet.relay_programs import (
     PortTakenError,
@@ -43,7 +43,6 @@ DEADLINE = 60.0
 """Seconds in which a start must have led to a consensus."""
 
 DEFAULT = TestnetConfig()
-
 _MORE_TIME = 2.0  # seconds for each relay beyond the usual ones
 _POLL = 0.2
 
@@ -174,7 +173,7 @@ class Testnet:
         Leftovers of a crashed run are ended first. On failure nothing that was started is left running, and
         ``TestnetError`` names the relay, its log file and its last message.
         """
-        deadline += _MORE_TIME * max(0, self._config.relays - DEFAULT_RELAYS)
+        deadline += _MORE_TIME * max(0, self._config.relays + self._config.bridges - DEFAULT_RELAYS)
         until = self._clock.monotonic() + deadline
         programs = RelayPrograms.find(reactor, self._tor_binary, self._clock)
         self._make_directory()
@@ -313,19 +312,20 @@ class Testnet:
         previous = State.load(self.directory)
         await self._end_relays(reactor)
         config = self._config
-        names = nicknames(config.relays)
+        names, obfs4 = [*nicknames(config.relays), *config.bridge_names], bridges.obfs4_program()
         mode = link_process.choose_mode(config)
         for attempts_left in (1, 0):
-            state = relays.plan(self.directory, names, previous, link_process.places(mode, self.directory))
+            places = link_process.places(mode, self.directory)
+            state = relays.plan(self.directory, names, previous, places, obfs4)
             state = attrs.evolve(
                 state,
                 owner=self._owner() if self._owner is not None else None,
                 links=link_process.described(mode, config),
-                weights=drawn_weights(names, config.seed) if config.seed is not None else (),
+                weights=drawn_weights(nicknames(config.relays), config.seed) if config.seed is not None else (),
             )
             state = await programs.prepare(self.directory, state)
             if mode is not None:
-                progress(0, len(names) + 2, f"the links are started ({mode})")
+                progress(0, len(state.relays) + 2, f"the links are started ({mode})")
                 await link_process.start(reactor, self.directory, state, config, mode)
             await deferLater(reactor, _until_good_time(self._clock.wall()))
             try:
@@ -382,7 +382,7 @@ def _until_good_time(wall: float) -> float:
 def _not_ready(status: NetworkStatus, state: State, deadline: float) -> str:
     """What to say when the deadline has passed: which relay to look at, and what it said last."""
     listed = frozenset() if status.consensus is None else status.consensus.running
-    missing = [relay for relay in state.relays if relay.nickname not in listed]
+    missing = [relay for relay in state.listed if relay.nickname not in listed]
     uninformed = [relay for relay, informed in zip(state.relays, status.informed, strict=True) if not informed]
     relay = (missing or uninformed or state.relays)[0]
     if status.consensus is None:

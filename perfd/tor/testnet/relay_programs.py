@@ -15,7 +15,7 @@ from perfd.processes.programs import ProgramMissingError, find_program, recorded
 from perfd.reactor import Reactor
 from perfd.tor.files import make_private, write_whole
 from perfd.tor.messages import last_words
-from perfd.tor.testnet import authorities, link_process, relays, weights
+from perfd.tor.testnet import authorities, bridges, link_process, relays, weights
 from perfd.tor.testnet.relays import Relay, State, TestnetError
 
 _POLL = 0.02
@@ -58,7 +58,7 @@ class RelayPrograms:
         for relay in state.relays:
             relays.clear(relay)
         await _all(self._make_keys(relay) for relay in state.authorities)
-        others = [relay for relay in state.relays if not relay.authority] if state.weights else []
+        others = [relay for relay in state.listed if not relay.authority] if state.weights else []
         await _all(self._make_identity(relay) for relay in others)
         lines = tuple(authorities.dir_authority_line(relay) for relay in state.authorities)
         state = attrs.evolve(state, dir_authorities=lines)
@@ -66,7 +66,8 @@ class RelayPrograms:
             weights.write_weights(state, self.clock.wall())
         votes = weights.votes(state) if state.weights else relays.Votes()
         for relay in state.relays:
-            write_whole(relay.torrc, relays.torrc(relay, state.client_options, votes))
+            text = relays.torrc(relay, state.client_options, votes) + bridges.torrc(relay, state.obfs4)
+            write_whole(relay.torrc, text)
         state.save(directory)
         return state
 

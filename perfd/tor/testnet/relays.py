@@ -93,6 +93,8 @@ class Relay:
     address: str = LOOPBACK
     behind: int | None = None  # where tor itself listens, if ``or_port`` is that of a proxy in front of it
     outgoing: int | None = None  # the port of the proxy by which it connects to others, if there is one
+    obfs4_port: int | None = None  # where a bridge takes obfs4; None: it does not, or is none
+    obfs4_behind: int | None = None  # where obfs4 itself listens, if ``obfs4_port`` is that of a proxy
 
     @property
     def nickname(self) -> str:
@@ -100,7 +102,7 @@ class Relay:
 
     @property
     def role(self) -> str:
-        """What it is for: auth, guard, middle or exit."""
+        """What it is for: auth, guard, middle, exit or bridge."""
         return self.nickname.rstrip("0123456789")
 
     @property
@@ -121,12 +123,18 @@ class Relay:
         return self.directory / "bandwidths"
 
     @property
+    def obfs4_line(self) -> Path:
+        """Where the obfs4 of a bridge writes what clients need, once it listens."""
+        return self.directory / "pt_state" / "obfs4_bridgeline.txt"
+
+    @property
     def keys(self) -> Path:
         return self.directory / "keys"
 
     @property
     def ports(self) -> list[int]:
-        return [port for port in (self.or_port, self.dir_port, self.behind, self.outgoing) if port is not None]
+        all_ports = (self.or_port, self.dir_port, self.behind, self.outgoing, self.obfs4_port, self.obfs4_behind)
+        return [port for port in all_ports if port is not None]
 
     def last_message(self) -> str:
         """The last message in the relay's log, without its time."""
@@ -142,11 +150,17 @@ class State:
     dir_authorities: tuple[str, ...] = ()  # torrc lines
     owner: int | None = None  # the process with which the relays end; None: they outlive everyone
     links: str | None = None  # what the links are like, as LINKS of a record; None: there are none
-    weights: tuple[int, ...] = ()  # consensus weights of the relays; none: all the same
+    weights: tuple[int, ...] = ()  # consensus weights of the listed relays; none: all the same
+    obfs4: str | None = None  # the program of obfs4 that bridges and their clients run
 
     @property
     def authorities(self) -> list[Relay]:
         return [relay for relay in self.relays if relay.authority]
+
+    @property
+    def listed(self) -> list[Relay]:
+        """The relays that the consensus lists: all but the bridges."""
+        return [relay for relay in self.relays if relay.role != "bridge"]
 
     @property
     def exits(self) -> list[Relay]:
@@ -163,6 +177,7 @@ class State:
             "owner": self.owner,
             "links": self.links,
             "weights": self.weights,
+            "obfs4": self.obfs4,
             "dir_authorities": self.dir_authorities,
             "relays": [
                 {
@@ -173,6 +188,8 @@ class State:
                     "address": relay.address,
                     "behind": relay.behind,
                     "outgoing": relay.outgoing,
+                    "obfs4_port": relay.obfs4_port,
+                    "obfs4_behind": relay.obfs4_behind,
                 }
                 for relay in self.relays
             ],
@@ -207,12 +224,14 @@ class State:
                 address=str(relay.get("address", LOOPBACK)),
                 behind=relay.get("behind"),
                 outgoing=relay.get("outgoing"),
+                obfs4_port=relay.get("obfs4_port"),
+                obfs4_behind=relay.get("obfs4_behind"),
             )
             for relay in data["relays"]
         )
         owner = None if data["owner"] is None else int(data["owner"])
         links, weights = data.get("links"), tuple(map(int, data.get("weights", ())))
-        return cls(relays, tuple(map(str, data["dir_authorities"])), owner, links, weights)
+        return cls(relays, tuple(map(str, data["dir_authorities"])), owner, links, weights, data.get("obfs4"))
 
 
 def _nickname(name: str) -> str:
@@ -222,12 +241,13 @@ def _nickname(name: str) -> str:
 
 
 def knows_all(relay: Relay, state: State) -> bool:
-    """Whether ``relay`` knows the whole network, so that it can tell clients of it."""
+    """Whether ``relay`` knows the whole network, so that it can tell clients of it, and takes them."""
     consensus = read_consensus(relay.directory)
     return (
         consensus is not None
-        and consensus.lists([each.nickname for each in state.relays], [each.nickname for each in state.exits])
-        and count_microdescriptors(relay.directory) >= len(state.relays)
+        and consensus.lists([each.nickname for each in state.listed], [each.nickname for each in state.exits])
+        and count_microdescriptors(relay.directory) >= len(state.listed)
+        and (relay.obfs4_port is None or relay.obfs4_line.exists())
     )
 
 
@@ -248,17 +268,28 @@ class Places:
         return relay.address == self.address(number) and has_proxies == self.has_proxies
 
 
-def plan(directory: Path, names: Sequence[str], previous: State | None, places: Places = Places()) -> State:
-    """The relays of a network to be started: with the ports of ``previous`` if all are free, else new ones."""
-    if previous is not None and [relay.nickname for relay in previous.relays] == list(names):
+def plan(
+    directory: Path,
+    names: Sequence[str],
+    previous: State | None,
+    places: Places = Places(),
+    obfs4: str | None = None,
+) -> State:
+    """The relays of a network to be started: with the ports of ``previous`` if all are free, else new ones.
+
+    With the program ``obfs4`` its bridges take obfs4 too.
+    """
+    same = previous is not None and [relay.nickname for relay in previous.relays] == list(names)
+    if previous is not None and same and (previous.obfs4 is None) == (obfs4 is None):
         used = [port for relay in previous.relays for port in relay.ports]
         fit = all(places.fits(number, relay) for number, relay in enumerate(previous.relays))
         if fit and len(set(used)) == len(used) and all(map(_is_free, used)):
-            return State(previous.relays)
-    ports = iter(free_ports(4 * len(names)))
+            return State(previous.relays, obfs4=obfs4)
+    ports = iter(free_ports(6 * len(names)))
     found = []
     for number, name in enumerate(names):
         authority = name.startswith("auth")
+        takes_obfs4 = obfs4 is not None and name.startswith("bridge")
         relay = Relay(
             directory=directory / name,
             authority=authority,
@@ -267,9 +298,11 @@ def plan(directory: Path, names: Sequence[str], previous: State | None, places: 
             address=places.address(number),
             behind=next(ports) if places.has_proxies else None,
             outgoing=next(ports) if places.has_proxies else None,
+            obfs4_port=next(ports) if takes_obfs4 else None,
+            obfs4_behind=next(ports) if takes_obfs4 and places.has_proxies else None,
         )
         found.append(relay)
-    return State(tuple(found))
+    return State(tuple(found), obfs4=obfs4)
 
 
 def free_ports(count: int) -> list[int]:

@@ -6,8 +6,9 @@ from twisted.internet.task import deferLater
 
 from perfd.clock import Clock
 from perfd.reactor import Reactor
-from perfd.tor.supervision import SupervisedService
+from perfd.tor.supervision import NetworkUnusableError, SupervisedService
 from perfd.tor.testnet.authorities import Authority, authorities_in
+from perfd.tor.testnet.bridges import bridge_options
 from perfd.tor.testnet.network import LinksEndedError, NetworkEndedError, Testnet
 from perfd.tor.testnet.relays import TestnetError
 
@@ -32,6 +33,13 @@ class TestnetService(SupervisedService):
     def client_options(self) -> tuple[str, ...]:
         """The torrc lines with which a tor client uses the network. Only valid while ready."""
         return self._testnet.client_options
+
+    def bridge_options(self, transport: str) -> tuple[str, ...]:
+        """The torrc lines by which a tor uses the network's bridges. Only valid while ready.
+
+        Raises ``TestnetError`` if there is none that takes ``transport``.
+        """
+        return bridge_options(self._testnet.directory, transport)
 
     @property
     def authorities(self) -> tuple[Authority, ...]:
@@ -84,3 +92,31 @@ class TestnetService(SupervisedService):
             return
         if ended is not None:
             self._log.warn("the private network lost a relay, which was started again: {ended}", ended=ended)
+
+
+class OverBridges:
+    """The private network for a tor that uses its bridges: the ``Network`` of ``perfd.tor.launch``."""
+
+    def __init__(self, network: TestnetService, transport: str) -> None:
+        self._network = network
+        self._transport = transport
+
+    @property
+    def not_ready(self) -> str | None:
+        return self._network.not_ready
+
+    @property
+    def trouble(self) -> str | None:
+        return self._network.trouble
+
+    async def when_ready(self) -> None:
+        """Return as soon as the network can be used."""
+        await self._network.when_ready()
+
+    @property
+    def client_options(self) -> tuple[str, ...]:
+        """The torrc lines. Raises ``NetworkUnusableError`` if there is no bridge that takes the transport."""
+        try:
+            return (*self._network.client_options, *self._network.bridge_options(self._transport))
+        except TestnetError as error:
+            raise NetworkUnusableError(str(error)) from None

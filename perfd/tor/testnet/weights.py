@@ -25,7 +25,7 @@ def write_weights(state: State, now: float) -> None:
     """Tell the authorities what to take for measured (bandwidth-file-spec). Raises OSError, ``TestnetError``."""
     # Authorities take no measurements that are older than three days; these are to hold as long as the network.
     lines = [str(int(now) + _TEN_YEARS)]
-    for relay, weight in zip(state.relays, state.weights, strict=True):
+    for relay, weight in zip(state.listed, state.weights, strict=True):
         lines.append(f"node_id=${fingerprint(relay)} bw={weight} nick={relay.nickname}")
     for authority in state.authorities:
         write_whole(authority.bandwidths, "\n".join(lines) + "\n")

@@ -26,7 +26,8 @@ class Endpoint:
     """A relay as the links see it.
 
     ``port`` is where others connect to. With proxies tor itself listens on ``behind``, and connects to others
-    through ``outgoing``, by which it is recognized.
+    through ``outgoing``, by which it is recognized. ``obfs4`` is the same for others who speak obfs4, which itself
+    listens on ``obfs4_behind``.
     """
 
     nickname: str
@@ -35,6 +36,8 @@ class Endpoint:
     port: int
     behind: int | None = None
     outgoing: int | None = None
+    obfs4: int | None = None
+    obfs4_behind: int | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -55,15 +55,23 @@ def make_lanes(plan: LinkPlan) -> dict[str, Lanes]:
 
 @attrs.frozen
 class Listeners:
-    """The listening sockets of one relay: of connections to it, and of those that it makes."""
+    """The listening sockets of one relay: of connections to it, of those that it makes, and of those with obfs4."""
 
     incoming: socket.socket
     outgoing: socket.socket
+    obfs4: socket.socket | None = None  # None: it takes none
 
 
 def listen(plan: LinkPlan) -> list[Listeners]:
     """The listeners, in the order of the relays. Raises OSError."""
-    return [Listeners(_listen(relay, relay.port), _listen(relay, relay.outgoing or 0)) for relay in plan.relays]
+    return [
+        Listeners(
+            _listen(relay, relay.port),
+            _listen(relay, relay.outgoing or 0),
+            None if relay.obfs4 is None else _listen(relay, relay.obfs4),
+        )
+        for relay in plan.relays
+    ]
 
 
 def _listen(relay: Endpoint, port: int) -> socket.socket:
@@ -93,6 +101,9 @@ async def serve(plan: LinkPlan, listeners: list[Listeners]) -> None:
     for relay, listening in zip(plan.relays, listeners, strict=True):
         await loop.create_server(partial(proxies.to_relay, relay), sock=listening.incoming)
         await loop.create_server(partial(proxies.from_relay, relay), sock=listening.outgoing)
+        if listening.obfs4 is not None:
+            behind = attrs.evolve(relay, behind=relay.obfs4_behind)
+            await loop.create_server(partial(proxies.to_relay, behind), sock=listening.obfs4)
 
 
 class _Proxies:

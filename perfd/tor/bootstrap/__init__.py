@@ -1,0 +1,1 @@
+"""Tors that are launched anew for one measurement, and watched from their first moment on."""
