@@ -74,9 +74,13 @@ cp "$work/$release"/*.deb "$root/built"
 install_package systemd
 install_package /built/perfd.deb
 within sh -c 'id perfd && test "$(stat -c "%a %U %G" /var/lib/perfd)" = "1770 root perfd"'
-within sh -c 'test -s /usr/share/bash-completion/completions/perfd && test -e /usr/share/man/man1/perfd.1.gz && test -e /usr/share/man/man5/perfd.conf.5.gz'
+within sh -c 'cd /usr/share && grep -q perfd bash-completion/completions/perfd && grep -q "#compdef perfd" zsh/vendor-completions/_perfd'
+within sh -c 'grep -q "complete .*perfd" /usr/share/fish/vendor_completions.d/perfd.fish'
+within sh -c 'test -e /usr/share/man/man1/perfd.1.gz && test -e /usr/share/man/man5/perfd.conf.5.gz'
 within systemd-analyze verify --man=no /lib/systemd/system/perfd.service /lib/systemd/system/perfd@.service
 within perfd check --config /var/lib/perfd/perfd.conf
+# What this package goes without, it says how to get here.
+within sh -c 'perfd export --config /var/lib/perfd --format parquet 2>&1 | grep -q "pipx install"'
 
 step "measure"
 within sed -i 's/^network = testnet/network = socks/; s/^listen = .*/listen = 127.0.0.1:18099/' /etc/perfd/perfd.conf
