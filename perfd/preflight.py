@@ -15,6 +15,7 @@ from perfd.comparison.design import DesignError, check_comparison
 from perfd.config import BrowserConfig, Config, ConfigError, ServerConfig, TorConfig
 from perfd.config.records import ComparisonConfig
 from perfd.config.values import Address
+from perfd.extras import how_to_get
 from perfd.instance import Instance, InstanceError
 from perfd.processes.alive import has_proc
 from perfd.processes.programs import program_trouble
@@ -115,9 +116,8 @@ def tor_trouble(tor: TorConfig) -> str | None:
 
 def browser_trouble(browser: BrowserConfig) -> str | None:
     """What the browser lacks, and how to get it; None if it can be driven."""
-    library, extra = ("wsproto", "browser") if browser.driver == "bidi" else ("selenium", "selenium")
-    if find_spec(library) is None:
-        return f"driver: {browser.driver} needs the library {library}: pip install 'perfd[{extra}]'"
+    if browser.driver == "selenium" and find_spec("selenium") is None:
+        return f"driver: selenium needs the library of that name: {how_to_get('selenium')}"
     if browser.selenium_url is not None:
         return None
     if trouble := program_trouble(browser.binary, package="firefox-esr"):

@@ -29,6 +29,7 @@ from perfd.browser.prefs import PREFS, Prefs
 from perfd.browser.records import PageLoad, PageTask
 from perfd.browser.selenium_results import Ending, Report, overdue, page_load
 from perfd.clock import Clock
+from perfd.extras import how_to_get
 from perfd.processes.child import ERRORS, Child, describe_exit
 from perfd.processes.modules import module_command, module_environment
 from perfd.processes.programs import ProgramMissingError, find_program
@@ -80,7 +81,7 @@ class SeleniumBrowser:
         if self._closed:
             return f"the browser {self._options.name} was closed"
         if importlib.util.find_spec("selenium") is None:
-            return "Selenium is not installed (pip install 'perfd[selenium]')"
+            return f"Selenium is not installed: {how_to_get('selenium')}"
         try:
             self._programs()
         except ProgramMissingError as error:

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from perfd.charts.model import Chart, Table
+from perfd.extras import how_to_get
 
 AT_ONCE = 2
 """Processes that draw at a time."""
@@ -34,7 +35,7 @@ class DrawingError(Exception):
 def check() -> None:
     """Raise NoMatplotlibError if there is no matplotlib."""
     if find_spec("matplotlib") is None:
-        raise NoMatplotlibError("plots need matplotlib: pip install 'perfd[plots]'")
+        raise NoMatplotlibError(f"plots need matplotlib: {how_to_get('plots')}")
 
 
 def write(charts: Sequence[Chart], directory: Path, form: str) -> list[Path]:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any, BinaryIO
 
+from perfd.extras import how_to_get
 from perfd.formats.dictionary import COLUMNS, Column, row
 from perfd.formats.errors import Damage, FormatError, damage_of, shown
 from perfd.formats.json_object import JsonObject
@@ -140,7 +141,7 @@ def load_parquet() -> tuple[Any, Any]:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
         raise MissingLibraryError(
-            "Parquet needs the library pyarrow, which is not installed: pip install 'perfd[parquet]'"
+            f"Parquet needs the library pyarrow, which is not installed: {how_to_get('parquet')}"
         ) from None
 
 

@@ -16,6 +16,7 @@ import attrs
 from perfd.browser.files.har import har_bytes, har_document
 from perfd.browser.files.har_matching import EntryTor, match_connections
 from perfd.browser.records import Frame, PageLoad, PageRequest
+from perfd.extras import how_to_get
 from perfd.record import Outcome
 from perfd.store.page_files import FILMSTRIP, HAR, SCREENSHOT, file_of
 from perfd.whole import whole
@@ -94,7 +95,7 @@ def _visual_progress(load: PageLoad, frames: Sequence[Frame], written: Written) 
 
         progress = visual_progress(frames, load.navigation_start)
     except ImportError:
-        written.troubles.append("no SpeedIndex: Pillow is not installed")
+        written.troubles.append(f"no SpeedIndex: Pillow is not installed: {how_to_get('browser')}")
         return None
     except Exception as error:  # noqa: BLE001 - a browser's pictures can be anything
         written.troubles.append(f"no SpeedIndex: {_describe(error)}")
