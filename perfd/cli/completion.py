@@ -1,6 +1,6 @@
 """Completion of the command line in bash, zsh and fish, by argcomplete, which asks ``perfd`` itself.
 
-The names of experiments and tors are those of perfd.conf.
+The names of experiments, and of tors and other clients, are those of perfd.conf.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ASKED = "_ARGCOMPLETE"
 
 NAMES: dict[str, Callable[[Config], list[str]]] = {
     "experiment": lambda config: [each.name for each in config.experiments],
-    "tor": lambda config: [each.name for each in config.tors],
+    "tor": lambda config: [each.name for each in config.tors] + [each.name for each in config.clients],
 }
 """Options, and what there is for them in perfd.conf."""
 

@@ -42,6 +42,9 @@ from perfd.tor.events.listener import ControlEvents
 from perfd.tor.events.sink import NullEventSink
 from perfd.tor.launch import TorOptions, TorService
 
+NAME = "perfd-proxy"
+"""Of the experiment for which tors are launched."""
+
 
 @attrs.frozen(kw_only=True)
 class ProxyOptions:
@@ -165,17 +168,21 @@ def _way(reactor: Reactor, path: Path | None, wanted: ProxyOptions) -> Iterator[
         config = _prepared(path, wanted)
         with own_instance(config):
             laboratory = Laboratory(reactor, Clock(), config, {}, NullEventSink())
-            name = "the SOCKS proxy" if config.network == "socks" else f"tor {wanted.tor}"
+            is_client = any(each.name == wanted.tor for each in config.clients)
+            name = f"the client {wanted.tor}" if is_client else f"tor {wanted.tor}"
+            name = name if is_client or config.network != "socks" else "the SOCKS proxy"
             tor = laboratory.tors[wanted.tor]
             yield _Way(name, tor, laboratory.events.get(wanted.tor), laboratory, patience(config))
 
 
 def _prepared(path: Path | None, wanted: ProxyOptions) -> Config:
     """The configuration for this one tor, in a directory of its own, so that a running daemon is left alone."""
-    changes = using(wanted.testnet, wanted.keep)
-    config = parse_config("", default_path(), changes) if path is None else load_config(path, changes)
+    # An experiment that never runs: what it needs is launched, and nothing else.
+    changes = {**using(wanted.testnet, wanted.keep), f"experiment:{NAME}": {"interval": "366 d"}}
+    config = parse_config("", default_path(), changes, NAME) if path is None else load_config(path, changes, NAME)
     network = wanted.network or config.network
-    names = ["default"] if network == "socks" else [tor.name for tor in config.tors]
+    tors = ["default"] if network == "socks" else [tor.name for tor in config.tors]
+    names = [*tors, *(client.name for client in config.clients)]
     if wanted.tor not in names:
         raise ConfigError([f"{config.path}: no tor is named {wanted.tor!r}; there is {', '.join(names)}"])
     directory = config.directory / "proxy"
@@ -184,7 +191,8 @@ def _prepared(path: Path | None, wanted: ProxyOptions) -> Config:
         network=network,
         directory=directory,
         testnet=private_network(config, wanted.testnet, directory),
-        experiments=(),
-        tors=tuple(tor for tor in config.tors if tor.name == wanted.tor and network != "socks"),
+        experiments=(attrs.evolve(config.experiments[0], tors=(wanted.tor,)),),
+        comparisons=(),
+        tors=config.tors if network != "socks" else (),
         server=attrs.evolve(config.server, listen=FREE_PORT, public_address=FREE_PORT, page_ports=()),
     )

@@ -15,6 +15,8 @@ from perfd.cli.completion import SHELLS
 CONFIG = """
 [perfd]
 network = testnet
+[client:arti]
+kind = arti
 [experiment:fast-one]
 [experiment:slow-one]
 """
@@ -61,6 +63,7 @@ printf '%%s\\n' "${COMPREPLY[@]}"
         ("perfd results --out", {"--outcome"}),
         ("perfd results --experiment ", {"fast-one", "slow-one"}),
         ("perfd logs --tor d", {"default"}),
+        ("perfd proxy --tor ", {"default", "arti"}),
         ("perfd completion ", set(SHELLS)),
         ("perfd results --config nowhere --experiment ", set()),
     ],
