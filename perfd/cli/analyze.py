@@ -23,6 +23,7 @@ from perfd.store.parameters import Parameter
 if TYPE_CHECKING:
     from perfd.charts.model import Chart, Mark, Table
     from perfd.cli import tables
+    from perfd.cli.csv_output import CSV
     from perfd.cli.tables import Display
     from perfd.cli.terminal import Progress
     from perfd.reports.report import Report
@@ -103,7 +104,8 @@ def _analyze(options: argparse.Namespace) -> int:
     return _run(config, parameters.results_filter(asked), options, display(options))
 
 
-def _run(config: Config, wanted: Filter, options: argparse.Namespace, shown: Display | None) -> int:
+def _run(config: Config, wanted: Filter, options: argparse.Namespace, shown: Display | CSV | None) -> int:
+    from perfd.cli.csv_output import CSV  # noqa: PLC0415
     from perfd.cli.terminal import Progress  # noqa: PLC0415
     from perfd.reports.report import page  # noqa: PLC0415
 
@@ -122,6 +124,8 @@ def _run(config: Config, wanted: Filter, options: argparse.Namespace, shown: Dis
             written.append(f"{count} charts and their CSV files in {options.plots}")
     if shown is None:
         sys.stdout.write(json.dumps(found.as_dict()) + "\n")
+    elif isinstance(shown, CSV):
+        shown.records([group.as_dict() for group in found.groups])
     else:
         _show(found, shown)
     for each in written:

@@ -15,6 +15,7 @@ from perfd.instance import CONFIG_FILE
 from perfd.store.parameters import EXCLUDING, Parameter
 
 if TYPE_CHECKING:
+    from perfd.cli.csv_output import CSV
     from perfd.cli.tables import Display
 
 T = TypeVar("T")
@@ -50,18 +51,24 @@ def config_option(parser: argparse.ArgumentParser) -> None:
 
 
 def display_options(parser: argparse.ArgumentParser, json: str = "a JSON object per line") -> None:
-    """Add how results are shown: ``--json`` (``json`` says what that gives), ``--plain``, ``--no-color``."""
-    parser.add_argument("--json", action="store_true", help=json)
+    """Add how results are shown: ``--json``, gives what ``json`` says; ``--csv``, ``--plain``, ``--no-color``."""
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--json", action="store_true", help=json)
+    ways.add_argument("--csv", action="store_true", help="as CSV, with a column for each key")
     parser.add_argument(
         "--plain", action="store_true", help="as where there is no terminal: no colours, no pager, whole lines"
     )
     parser.add_argument("--no-color", action="store_true", help="no colours; NO_COLOR=1 does the same")
 
 
-def display(options: argparse.Namespace) -> Display | None:
-    """How they are shown as tables; None: as JSON."""
+def display(options: argparse.Namespace) -> Display | CSV | None:
+    """How they are shown: as tables, as CSV, or, if it is None, as JSON."""
     if options.json:
         return None
+    if options.csv:
+        from perfd.cli.csv_output import CSV  # noqa: PLC0415
+
+        return CSV()
     from perfd.cli.tables import Display  # noqa: PLC0415 - --help must not wait for it
 
     return Display.of_terminal(plain=options.plain, color=not options.no_color)

@@ -86,7 +86,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     _add_check(commands)
     _add_config(commands)
     standalone_commands.add_commands(commands)
-    commands.add_parser("help", help="explain a command").add_argument("name", nargs="?", metavar="COMMAND")
+    explain = commands.add_parser("help", help="explain a command", epilog="example: perfd help measure")
+    explain.add_argument("name", nargs="?", metavar="COMMAND")
     records.add_commands(commands)
     _add_completion(commands)
     data.add_commands(commands)
@@ -103,6 +104,7 @@ def _add_completion(commands: _Commands) -> None:
         description="Prints the code that makes a shell complete perfd's commands, options, and the names in "
         'perfd.conf. For bash: eval "$(perfd completion bash)" in ~/.bashrc; for zsh the same in ~/.zshrc; for '
         "fish: perfd completion fish > ~/.config/fish/completions/perfd.fish",
+        epilog='example: eval "$(perfd completion bash)"',
     )
     parser.add_argument("shell", choices=completion.SHELLS)
     parser.set_defaults(command=lambda options: completion.print_code(options.shell))
@@ -130,7 +132,9 @@ _PROFILES = (
 
 def _add_init(commands: _Commands) -> None:
     parser = commands.add_parser(
-        "init", help="make an instance directory: perfd.conf and the control script ./perfd"
+        "init",
+        help="make an instance directory: perfd.conf and the control script ./perfd",
+        epilog="example: perfd init ~/perfd --profile lab",
     )
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("--profile", choices=PROFILES, default="testnet", help=_PROFILES)
@@ -145,12 +149,12 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _add_daemon_commands(commands: _Commands) -> None:
-    for name, text in (
-        ("start", "start the daemon"),
-        ("restart", "stop the daemon, if it runs, and start it"),
-        ("run", "run in the foreground, and show what is measured; Ctrl-C stops it"),
+    for name, text, example in (
+        ("start", "start the daemon", "start --config /srv/perfd"),
+        ("restart", "stop the daemon, if it runs, and start it", "restart --config /srv/perfd"),
+        ("run", "run in the foreground, and show what is measured; Ctrl-C stops it", "run --log | tee run.log"),
     ):
-        parser = commands.add_parser(name, help=text)
+        parser = commands.add_parser(name, help=text, epilog=f"example: perfd {example}")
         config_option(parser)
         parser.add_argument("--uid", help="the user to become once the port is bound (started as root)")
         parser.add_argument("--gid", help="the group to become once the port is bound (started as root)")
@@ -159,19 +163,22 @@ def _add_daemon_commands(commands: _Commands) -> None:
         # Mistakes are found before anything is done: a restart does not cost a daemon that works.
         after = "; perfd was left as it is" if name == "restart" else "; nothing was started"
         parser.set_defaults(command=_daemon, action=getattr(daemon, name), after_mistakes=after)
-    parser = commands.add_parser("watch", help="show what the running daemon measures; Ctrl-C ends only the view")
-    config_option(parser)
+    parser = _of_instance(commands, "watch", "show what the running daemon measures; Ctrl-C ends only the view")
     parser.set_defaults(command=lambda options: daemon.watch(_load(options)))
-    parser = commands.add_parser("stop", help="stop the daemon")
-    config_option(parser)
+    parser = _of_instance(commands, "stop", "stop the daemon")
     parser.set_defaults(command=_stop)
-    parser = commands.add_parser("reload", help="have the daemon take over what perfd.conf says now")
-    config_option(parser)
+    parser = _of_instance(commands, "reload", "have the daemon take over what perfd.conf says now")
     parser.set_defaults(command=_reload)
-    parser = commands.add_parser("status", help="say whether the daemon runs, and how its parts are")
-    config_option(parser)
+    parser = _of_instance(commands, "status", "say whether the daemon runs, and how its parts are")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(command=_status)
+
+
+def _of_instance(commands: _Commands, name: str, text: str) -> argparse.ArgumentParser:
+    """A command that needs to know which instance, and nothing else."""
+    parser = commands.add_parser(name, help=text, epilog=f"example: perfd {name} --config /srv/perfd")
+    config_option(parser)
+    return parser
 
 
 def _daemon(options: argparse.Namespace) -> int:
@@ -209,7 +216,9 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _add_check(commands: _Commands) -> None:
-    parser = commands.add_parser("check", help="find mistakes in perfd.conf")
+    parser = commands.add_parser(
+        "check", help="find mistakes in perfd.conf", epilog="example: perfd check /srv/perfd"
+    )
     config_option(parser)
     parser.add_argument("directory", nargs="?", type=Path, metavar="DIR", help="the same, without --config")
     parser.set_defaults(command=_check)

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from perfd.cli.arguments import TIMES
+from perfd.cli.csv_output import CSV
 from perfd.cli.output import complain
 from perfd.cli.tables import Column, Display, Table
 from perfd.cli.terminal import Progress
@@ -35,7 +36,7 @@ class Showing:
     primary: str
     margin: float
     report: Path | None
-    display: Display | None
+    display: Display | CSV | None
 
 
 EXIT_CODES = {NOT_SLOWER: 0, SLOWER: 3, UNDECIDED: 4}
@@ -157,6 +158,9 @@ def show(conclusion: Conclusion, showing: Showing) -> None:
         showing.report.write_text(page(conclusion), encoding="utf-8")
     if showing.display is None:
         sys.stdout.write(json.dumps(words.as_dict(conclusion)) + "\n")
+    elif isinstance(showing.display, CSV):
+        rows = words.metric_rows(conclusion)
+        showing.display.records([dict(zip(words.HEADINGS, row, strict=True)) for row in rows])
     else:
         _show_tables(conclusion, showing.display)
 

@@ -97,7 +97,7 @@ def start(config: Config, user: User) -> int:
         return FAILED
     say(f"perfd started (pid {instance.daemon_pid()})")
     say(f"log: {instance.log_file}")
-    say(f"results: {results_url(config)}")
+    _say_where(config)
     return OK
 
 
@@ -261,7 +261,7 @@ def run(config: Config, user: User, *, log: bool = False) -> int:
         arguments = twistd_arguments(config, user, foreground=True, logger=NO_LOG)
         return run_child(arguments, config.directory, lambda runs: _watch(config, runs, "Ctrl-C stops it"))
     say(f"log: {instance.log_file}")
-    say(f"results: {results_url(config)}")
+    _say_where(config)
     say("stop: Ctrl-C")
     arguments = twistd_arguments(config, user, foreground=True)
     return os.execv(arguments[0], arguments)
@@ -284,15 +284,21 @@ def _watch(config: Config, is_running: Callable[[], bool], how_to_stop: str) -> 
     from perfd.cli.watch import watch as show  # noqa: PLC0415
 
     log = Instance(config.directory).log_file
-    footer = [f"results: {results_url(config)}   log: {log}", how_to_stop]
+    footer = [f"page for a browser: {page_url(config)}   log: {log}", how_to_stop]
     show(log, lambda: read_health(config.server.listen), is_running, Console(highlight=False), footer)
 
 
-def results_url(config: Config) -> str:
-    """Where this machine reads the results."""
+def _say_where(config: Config) -> None:
+    """Where people, and where programs, read what was measured."""
+    say(f"page for a browser: {page_url(config)}")
+    say(f"results: {page_url(config)}results")
+
+
+def page_url(config: Config) -> str:
+    """Where this machine reads how the daemon goes on."""
     listen = config.server.listen
     host = Address("127.0.0.1", listen.port) if listen.is_any else listen
-    return f"http://{host}/results"
+    return f"http://{host}/"
 
 
 def read_health(listen: Address) -> dict[str, Any] | None:

@@ -46,6 +46,7 @@ def _add_export(commands: _Commands) -> None:
         help="write measurements out of the database in a format for other programs",
         description="Writes measurements out of the database, the oldest first, also while the daemon runs. "
         "A file appears only when it is complete.",
+        epilog="example: perfd export --format csv --since 2026-11 --output november.csv",
     )
     config_option(parser)
     parser.add_argument(
@@ -97,6 +98,7 @@ def _add_import(commands: _Commands) -> None:
         "archives, such as CollecTor's of a month. Results that are in it already are passed over, so an import "
         "that was interrupted is continued by giving the same command again. What is damaged is reported on "
         "standard error, with its file and line, and passed over; then the exit code is 1.",
+        epilog="example: perfd import torperf-2016-11.tar.xz",
     )
     parser.add_argument(
         "files",
@@ -124,6 +126,7 @@ def _add_results(commands: _Commands) -> None:
         description="Shows the latest measurements, and for each experiment how many there are, how they ended, "
         "and quartiles of the seconds from the start to the first byte and to the last. Without --since that is "
         "the day before the latest measurement.",
+        epilog="example: perfd results --since 1h --outcome failed",
     )
     config_option(parser)
     filter_options(parser, _asked("series"))  # which shows something else here

@@ -13,9 +13,11 @@ from typing import BinaryIO
 
 from rich.text import Text
 
+from perfd.cli.csv_output import CSV
 from perfd.cli.results import seconds
 from perfd.cli.tables import STYLES, Display, printable
 from perfd.experiments.highlights import highlights
+from perfd.formats.table import csv_header, csv_line
 from perfd.logfile.line import LogLineError, parse
 from perfd.record import Measurement
 from perfd.units import format_size
@@ -74,17 +76,20 @@ def show_logs(
     path: Path,
     count: int,
     wanted: Wanted | None,
-    display: Display | None,
+    display: Display | CSV | None,
     *,
     follow: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Print the last ``count`` lines, as JSON of the measurements without a ``display``; with ``follow`` further
-    ones too, until Ctrl-C.
+    """Print the last ``count`` lines; without a ``display`` those of measurements, as JSON, and as CSV these too.
+
+    With ``follow`` further ones come, until Ctrl-C.
 
     ``wanted`` says which measurements; lines of something else are shown only without it. Raises OSError.
     """
     tail = Tail(path)
+    if isinstance(display, CSV):
+        sys.stdout.write(csv_header())
     for line in deque(filter(None, (_shown(line, wanted, display) for line in tail.lines())), maxlen=count):
         _print(line, display)
     while follow:
@@ -95,16 +100,18 @@ def show_logs(
     return 0
 
 
-def _shown(line: str, wanted: Wanted | None, display: Display | None) -> Text | None:
+def _shown(line: str, wanted: Wanted | None, display: Display | CSV | None) -> Text | None:
     """What is printed of a line; None: nothing."""
     try:
         m = parse(line)
     except LogLineError:
-        return Text(printable(line)) if wanted is None and display is not None else None
+        return Text(printable(line)) if wanted is None and isinstance(display, Display) else None
     if wanted is not None and not wanted(m):
         return None
     if display is None:
         return Text(json.dumps(m.as_dict()))
+    if isinstance(display, CSV):
+        return Text(csv_line(m).rstrip("\n"))
     return _sentence(m, display)
 
 
@@ -121,8 +128,8 @@ def _sentence(m: Measurement, display: Display) -> Text:
     return line.append(printable("".join(f"  {word}" for word in told)))
 
 
-def _print(line: Text, display: Display | None) -> None:
-    if display is None:
+def _print(line: Text, display: Display | CSV | None) -> None:
+    if not isinstance(display, Display):
         sys.stdout.write(line.plain + "\n")
     else:
         display.console.print(line)

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import attrs
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
@@ -28,6 +28,7 @@ from perfd.cli.standalone import (
     prepare,
     private_network,
 )
+from perfd.cli.tables import Column, Table, lay_out
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
 from perfd.config.kinds import kind_of
@@ -176,7 +177,11 @@ class JSONPrinter:
 class TablePrinter:
     """A table that grows, with the medians at its end; plain lines where nobody watches."""
 
-    HEADINGS = ("#", "outcome", "circuit", "first byte", "complete", "speed", "what happened")
+    COLUMNS = (
+        *(Column("#", number=True), Column("outcome"), Column("circuit", number=True, rank=2)),
+        *(Column("first byte", number=True), Column("complete", number=True), Column("speed", number=True, rank=1)),
+        Column("what happened", prose=True),
+    )
 
     def __init__(self, config: Config, rounds: int) -> None:
         self.measurements: list[Measurement] = []
@@ -197,7 +202,7 @@ class TablePrinter:
             self._live = Live(self._table(), console=self._console, auto_refresh=False)
             self._live.start()
         else:
-            sys.stdout.write(self._title + "\n" + _line(self.HEADINGS))
+            sys.stdout.write(self._title + "\n" + _line([column.heading for column in self.COLUMNS]))
             sys.stdout.flush()
         return self
 
@@ -217,18 +222,23 @@ class TablePrinter:
             sys.stdout.write(_line(_row(len(self.measurements), measurement, named=self._several)))
             sys.stdout.flush()
 
-    def _table(self) -> Table:
+    def _table(self) -> Group:
+        return Group(*self.lines(self._console.width, self._console.height))
+
+    def lines(self, width: int, height: int) -> list[Text]:
+        """The table, with as many of the latest measurements as fit."""
         done = len(self.measurements)
-        table = Table(title=f"{self._title}: {done} done")
-        for heading in self.HEADINGS:
-            table.add_column(heading, justify="left" if heading in ("outcome", "what happened") else "right")
-        shown = self.measurements[-(self._console.height - 8) :] if self._console.height > 12 else []
-        for number, measurement in enumerate(shown, start=done - len(shown) + 1):
-            table.add_row(*_row(number, measurement, named=self._several))
-        if self.measurements:
-            table.add_section()
-            table.add_row(*_summary(self.measurements))
-        return table
+        first = max(0, done - height)
+        rows = [
+            _row(number, measurement, named=self._several)
+            for number, measurement in enumerate(self.measurements[first:], start=first + 1)
+        ]
+        end = [_summary(self.measurements)] if done else []
+        while True:
+            lines = lay_out(Table(f"{self._title}: {done} done", self.COLUMNS, [*rows, *end]), width)
+            if len(lines) < height or not rows:
+                return lines
+            rows = rows[max(1, (len(lines) - height) // 2) :]
 
 
 def _line(cells: Iterable[str]) -> str:

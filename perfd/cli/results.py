@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from perfd.cli.csv_output import CSV
 from perfd.cli.tables import Column, Display, Table
 from perfd.cli.terminal import Progress
 from perfd.config import Config
@@ -100,10 +101,10 @@ def quartiles(values: Sequence[float]) -> list[float] | None:
     return [round(value, 6) for value in found]
 
 
-def show_results(config: Config, wanted: Filter, display: Display | None) -> int:
+def show_results(config: Config, wanted: Filter, display: Display | CSV | None) -> int:
     """Print them, as JSON without a ``display``; ``wanted.limit`` is for the list, the summary is of all.
 
-    Raises StoreError and sqlite3.Error.
+    As CSV it is the list alone. Raises StoreError and sqlite3.Error.
     """
     if wanted.type is None:
         wanted = attrs.evolve(wanted, requests=False)
@@ -123,6 +124,8 @@ def show_results(config: Config, wanted: Filter, display: Display | None) -> int
             "results": [m.as_dict() for m in listed],
         }
         sys.stdout.write(json.dumps(document) + "\n")
+    elif isinstance(display, CSV):
+        display.measurements(reversed(listed))
     elif listed:
         since = "" if wanted.since is None else f" since {date(wanted.since)}"
         medians = f"{since}: medians of the successes"

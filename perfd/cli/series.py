@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from perfd.cli.csv_output import CSV
 from perfd.cli.output import complain
 from perfd.cli.results import date, seconds
 from perfd.cli.tables import Column, Display, Table
@@ -125,7 +126,7 @@ class Series:
     circuits: tuple[UsedCircuit, ...]
 
 
-def show_series(config: Config, series_id: str, display: Display | None) -> int:
+def show_series(config: Config, series_id: str, display: Display | CSV | None) -> int:
     """Print the series, as JSON without a ``display``; 1 if there is none with this id.
 
     Raises StoreError and sqlite3.Error.
@@ -142,6 +143,9 @@ def show_series(config: Config, series_id: str, display: Display | None) -> int:
             "circuits": [used.as_dict() for used in series.circuits],
         }
         sys.stdout.write(json.dumps(document) + "\n")
+        return 0
+    if isinstance(display, CSV):
+        display.records([request.as_dict() for request in series.requests])
         return 0
     tables = [
         Table(_title(series_id, series), REQUEST_COLUMNS, [_request_row(each) for each in series.requests]),

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from perfd.cli.csv_output import CSV
 from perfd.cli.tables import Column, Display, Table
 from perfd.config.reader import load_config, load_settings
 from perfd.config.section import Setting
@@ -18,14 +19,17 @@ SECRET = "control-password"
 """Not shown: this may be read over a shoulder, or be sent to others for help."""
 
 
-def show_settings(path: Path, display: Display | None) -> int:
+def show_settings(path: Path, display: Display | CSV | None) -> int:
     """Print them, as JSON without a ``display``. Raises ConfigError."""
     file = load_config(path).path
     places = dict(_places(file.read_text(encoding="utf-8-sig")))
     settings = [each for each in load_settings(path) if each.text is not None]
     rows = [(each, _text(each), _origin(each, file, places)) for each in settings]
+    values = [{"section": s.section, "option": s.option, "value": text, "from": at} for s, text, at in rows]
+    if isinstance(display, CSV):
+        display.records(values)
+        return 0
     if display is None:
-        values = [{"section": s.section, "option": s.option, "value": text, "from": at} for s, text, at in rows]
         sys.stdout.write(json.dumps(values) + "\n")
         return 0
     sections = dict.fromkeys(each.section for each in settings)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
+from perfd.cli.csv_output import CSV
 from perfd.cli.output import complain
 from perfd.cli.results import seconds
 from perfd.cli.tables import Column, Display, Table
@@ -49,7 +50,7 @@ class Step:
     doc: str = ""
 
 
-def show_measurement(config: Config, measurement_id: str, display: Display | None) -> int:
+def show_measurement(config: Config, measurement_id: str, display: Display | CSV | None) -> int:
     """Print it, as JSON without a ``display``; 1 if there is none. Raises StoreError and sqlite3.Error."""
     with StoreReader(database_path(config.database, config.directory)) as reader:
         m = _find(reader, measurement_id)
@@ -65,6 +66,9 @@ def show_measurement(config: Config, measurement_id: str, display: Display | Non
             "circuits": [attrs.asdict(circuit) for circuit in circuits],
         }
         sys.stdout.write(json.dumps(document) + "\n")
+        return 0
+    if isinstance(display, CSV):
+        display.measurements([m])
         return 0
     display.show(_tables(m, streams, circuits, display), _words(m))
     return 0

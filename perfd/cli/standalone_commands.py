@@ -44,7 +44,8 @@ def _add_measure(commands: _Commands) -> None:
     parser = commands.add_parser(
         "measure",
         help="run measurements at once and print them",
-        description="Runs measurements at once, without a daemon, and prints them. Nothing is stored.",
+        description="Runs measurements at once, without a daemon, and prints them. Nothing is stored. With --keep\n"
+        "the private network stays for a while, and the next measurement starts in a second or two.",
         epilog=_options_of_kinds(),  # argparse would fill its lines as one paragraph
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -55,7 +56,7 @@ def _add_measure(commands: _Commands) -> None:
         ("type", "TYPE", one_of(tuple(kinds())), f"{', '.join(kinds())} (default: download)"),
         ("size", "SIZE", positive(parse_size), "payload, such as 50KiB (default)"),
         ("timeout", "TIME", positive(parse_duration), "of each (default 1min)"),
-        ("tor", "NAME,...", names, "the tors of perfd.conf to measure; none: without Tor"),
+        ("tor", "NAME,...", names, "the tors and clients of perfd.conf to measure; none: without Tor"),
         ("server", "WAY,...", names, "public (default), onion or both"),
         ("url", "URL", nonempty, "what to fetch instead of what our own server has; any address, onion too"),
     ):
@@ -78,7 +79,8 @@ def _add_measure(commands: _Commands) -> None:
 
 def _options_of_kinds() -> str:
     """What each type measures, and the options that it has, with their defaults."""
-    lines = ["types of experiment, and their options for -o:"]
+    lines = ["example: perfd measure --size 1MiB --count 3 --keep", ""]
+    lines += ["types of experiment, and their options for -o:"]
     for kind in kinds().values():
         lines.append(f"  {kind.name}: {kind.doc}")
         named = ((f"{option.name}={option.default or ''}", option.doc) for option in kind.options)
@@ -112,6 +114,7 @@ def _add_proxy(commands: _Commands) -> None:
         help="be a SOCKS proxy that measures each connection of any program",
         description="A SOCKS proxy for programs on this machine, in front of a tor. It measures each "
         "connection, and writes a JSON object about it, with tor's stream and circuit. Ctrl-C stops it.",
+        epilog="example: perfd proxy --control 127.0.0.1:9051 --log connections.json",
     )
     parser.add_argument(
         "--listen",
@@ -150,7 +153,7 @@ def _add_proxy(commands: _Commands) -> None:
         metavar="FILE",
         help="its first line is the password",
     )
-    parser.add_argument("--tor", default="default", metavar="NAME", help="the tor of perfd.conf to use")
+    parser.add_argument("--tor", default="default", metavar="NAME", help="the tor or client of perfd.conf to use")
     parser.add_argument("--optimistic", action="store_true", help="tell programs at once that they are connected")
     parser.add_argument("--log", default="-", metavar="FILE", help="default: -, standard output")
     config_option(parser)
@@ -188,14 +191,16 @@ def _loopback(text: str) -> Address:
 
 
 def _add_testnet(commands: _Commands) -> None:
-    parser = commands.add_parser("testnet", help="a private Tor network on this machine")
+    parser = commands.add_parser(
+        "testnet", help="a private Tor network on this machine", epilog="example: perfd testnet start /tmp/network"
+    )
     actions = parser.add_subparsers(title="actions", required=True, metavar="start|stop|status")
     for name, text in (
         ("start", "start it, and return when it works; it stays until stopped"),
         ("stop", "stop all of its relays"),
         ("status", "say what runs"),
     ):
-        action = actions.add_parser(name, help=text)
+        action = actions.add_parser(name, help=text, epilog=f"example: perfd testnet {name} /tmp/network")
         action.add_argument("directory", type=Path, metavar="DIR", help="its keys, data and logs")
         action.add_argument("--tor", default="tor", metavar="BINARY", help="the tor to run (default: tor)")
         if name == "start":

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
+from perfd.cli.csv_output import CSV
 from perfd.cli.tables import Column, Display, Table
 from perfd.config import Config
 from perfd.record import Circuit, Stream, TorEvent
@@ -32,6 +33,7 @@ class Listing(Generic[R]):
     table: rows.Table[R]
     columns: Sequence[Column]
     row: Callable[[R, Display], Sequence[str]]
+    record: type[R]
 
 
 def _circuit_row(circuit: Circuit, display: Display) -> tuple[str, ...]:
@@ -79,6 +81,7 @@ CIRCUITS = Listing(
         *(Column("why it ended"), Column("path", prose=True)),
     ),
     _circuit_row,
+    Circuit,
 )
 STREAMS = Listing(
     "Streams",
@@ -89,12 +92,14 @@ STREAMS = Listing(
         *(Column("measurement", rank=3), Column("why it ended")),
     ),
     _stream_row,
+    Stream,
 )
 EVENTS = Listing(
     "Events",
     rows.EVENTS,
     (Column("time (UTC)"), Column("tor", rank=1), Column("event"), Column("what tor said", prose=True)),
     _event_row,
+    TorEvent,
 )
 
 
@@ -102,7 +107,7 @@ def show(
     config: Config,
     listing: Listing[R],
     wanted: Window,
-    display: Display | None,
+    display: Display | CSV | None,
     *,
     follow: bool = False,
     sleep: Callable[[float], None] = time.sleep,
@@ -118,14 +123,19 @@ def show(
         while follow:
             sleep(PAUSE)
             found, last = reader.appended(listing.table, last, wanted)
-            _show(listing, found, display and attrs.evolve(display, paged=False), heading=False)
+            unpaged = attrs.evolve(display, paged=False) if isinstance(display, Display) else display
+            _show(listing, found, unpaged, heading=False)
     return 0
 
 
-def _show(listing: Listing[R], found: Sequence[R], display: Display | None, *, heading: bool = True) -> None:
+def _show(listing: Listing[R], found: Sequence[R], display: Display | CSV | None, *, heading: bool = True) -> None:
     if display is None:
         for record in found:
             sys.stdout.write(json.dumps(attrs.asdict(record), default=_plain) + "\n")
+    elif isinstance(display, CSV):
+        display.records(
+            [attrs.asdict(record) for record in found], [field.name for field in attrs.fields(listing.record)]
+        )
     elif found:
         table = Table(listing.title, listing.columns, [listing.row(each, display) for each in found])
         display.show([table]) if heading else display.show_rows(table)

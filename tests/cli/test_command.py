@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from perfd.cli.command import main
+from perfd.cli.command import _parsers, main
 from perfd.config import load_config
 from perfd.config.reader import host_label
 
@@ -71,3 +73,15 @@ def test_help_waits_for_nothing() -> None:
         == set()
     )
     assert "perfd.formats.outputs" not in done.stdout.split()
+
+
+def test_examples() -> None:
+    """The help of each command has an example, which the command line understands."""
+    _, commands = _parsers()
+    for name, parser in sorted(commands.items()):
+        found = re.search(r"^example: (.*)$", (parser.epilog or "").replace("%%", "%"), re.MULTILINE)
+        assert found is not None, name
+        words = shlex.split(re.sub(r"[|>)].*", "", found.group(1).replace('eval "$(', "")))
+        assert words[:2] == ["perfd", name]
+        if name != "help":
+            _parsers()[0].parse_args(words[1:])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Callable
@@ -240,3 +242,22 @@ def test_no_times(text: str) -> None:
     (since,) = [each for each in CIRCUITS if each.name == "since"]
     with pytest.raises(ValueError, match=r"1h, yesterday or 2026-11|is no time"):
         parse_time(text, 1_700_000_000.0, since.read)
+
+
+def test_csv(stored: Stored) -> None:
+    """Each command that has --json also has --csv: one heading, one line a record, nothing but that."""
+    for words, count, columns in (
+        (("circuits",), 3, {"circ_id", "path"}),
+        (("streams",), 2, {"stream_id", "attaches"}),
+        (("events",), 2, {"keyword", "text"}),
+        (("results",), 2, {"id", "first_byte_s", "errorcode"}),
+        (("show", typical(0).id), 1, {"id", "first_byte_s"}),
+        (("analyze",), 1, {"name", "outcomes_ok"}),
+        (("config",), None, {"section", "option", "value", "from"}),
+    ):
+        found = list(csv.DictReader(io.StringIO(run(stored, *words, "--csv"))))
+        assert count in (None, len(found)), words
+        assert columns <= set(found[0]), words
+    (first, *_) = csv.DictReader(io.StringIO(run(stored, "circuits", "--csv")))
+    assert json.loads(first["path"])[0]["nickname"] == "relay0"
+    assert stored.perfd("circuits", "--csv", "--reason", "NOTHING")[1].count("\n") == 1
