@@ -27,12 +27,14 @@ CUT_OFF = " [cut off]"
 @attrs.frozen
 class Tolerance:
     """What the faults of an instance may have cost: the database or the log as they were before, or by ``kills``
-    kills what was not written yet.
+    kills what was not written yet. A slot before ``both`` may be in neither: each of them was lost at that time or
+    later.
     """
 
     database: bool = False
     log: bool = False
     kills: int = 0
+    both: float = -math.inf
 
 
 @attrs.frozen
@@ -87,7 +89,7 @@ def violations(
     stored, logged = coverage(kept.stored, intervals), coverage(kept.logged, intervals)
     for variant in sorted(stored.keys() | logged.keys()):
         rows, lines = stored.get(variant, Counter()), logged.get(variant, Counter())
-        first = math.ceil(began / intervals[variant.split()[0]])
+        first = math.ceil(max(began, tolerance.both) / intervals[variant.split()[0]])
         if tolerance.database and tolerance.log:  # then nobody knows what was before both
             first = max(first, min(rows | lines))
         yield from _several(f"{variant}: in the database", rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import shutil
@@ -23,7 +24,7 @@ from tests.campaign.instances import Subject, Testnet
 from tests.campaign.invariants import Kept, Tolerance, growth_violations, violations, web_violations
 from tests.campaign.plan import ALL, KINDS, Plan, PlannedFault, plans
 from tests.campaign.table import Injected, Results
-from tests.support.instance import wait_for
+from tests.support.instance import is_alive, wait_for
 
 FIRST_SUCCESS = 120.0
 """Seconds in which a new instance must measure."""
@@ -72,6 +73,7 @@ class _Run:
         self._pid = 0
         self._footprint = (0, 0)
         self._happened: list[str] = []
+        self._lost = {"database": -math.inf, "log": -math.inf}  # when, last, by the instance's clock
 
     def begin(self) -> None:
         self._subject.start()
@@ -103,6 +105,7 @@ class _Run:
             self._violated(f"no run has succeeded within {kind.limit:.0f} s after it")
         else:
             self._look()
+        self._lost |= {name: self._subject.now() for name in self._lost if getattr(kind, name)}
         return Injected(fault.kind, recovery)
 
     def finish(self) -> int:
@@ -123,6 +126,7 @@ class _Run:
             database=any(kind.database for kind in kinds),
             log=any(kind.log for kind in kinds),
             kills=sum(kind.kills for kind in kinds),
+            both=min(self._lost.values()),
         )
         for text in violations(kept, subject.intervals, self._began, self._committed, tolerance):
             self._violated(text)
@@ -131,6 +135,9 @@ class _Run:
     def _look(self) -> None:
         """Check what can be seen while it runs."""
         subject = self._subject
+        if not is_alive(subject.pid):
+            self._violated(f"the daemon (pid {subject.pid}) has ended")
+            return
         for text in _settled(lambda: web_violations(subject.get("/health"), subject.get("/results?limit=1"))):
             self._violated(text)
         if subject.pid != self._pid:

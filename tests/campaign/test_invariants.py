@@ -67,6 +67,9 @@ def test_slots() -> None:
     assert found(kept(stored=gap), Tolerance(database=True)) == []
     assert found(kept(logged=gap), Tolerance(log=True)) == []
     assert found(kept(WHOLE[2:], WHOLE[2:]), Tolerance(database=True, log=True)) == []
+    # The middle was in a database that was moved away, and then in a log that was deleted.
+    assert found(kept(gap[1:], gap), Tolerance(database=True, log=True)) != []
+    assert found(kept(gap[1:], gap), Tolerance(database=True, log=True, both=gap[1].slot or 0.0)) == []
     assert any("several" in each for each in found(kept(stored=twice), Tolerance(database=True, log=True, kills=9)))
 
 
