@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from perfd.record import Measurement, Outcome
 from perfd.socks.port import SOCKSPort
+from perfd.wire.probes import Returns
 
 
 class Sink(Protocol):
@@ -111,6 +112,18 @@ class ReceivedBody(Protocol):
         """SHA-256 of the whole body, in hexadecimal."""
 
 
+class Echoed(Protocol):
+    """What an echo of our web server did, with stamps in raw monotonic seconds."""
+
+    @property
+    def arrivals(self) -> Sequence[float]:
+        """When each of the client's probes came."""
+
+    @property
+    def returns(self) -> Returns:
+        """The server's own probes."""
+
+
 class ServerTimes(Protocol):
     """What our web server stamped for one measurement, in raw monotonic seconds; None: it did not happen."""
 
@@ -131,12 +144,19 @@ class ServerTimes(Protocol):
     def exact(self) -> bool:
         """Whether the kernel stamped all that arrived."""
 
+    @property
+    def echoed(self) -> Echoed | None:
+        """What came of an echo, if there was one."""
+
 
 class ServerStamps(Protocol):
     """The register of what our web server stamps."""
 
     def expect(self, measurement: str) -> None:
         """Announce the id of a measurement."""
+
+    def look(self, measurement: str) -> ServerTimes:
+        """The stamps of the measurement so far."""
 
     def take(self, measurement: str) -> ServerTimes:
         """The stamps of the measurement, which is then forgotten."""

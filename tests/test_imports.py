@@ -86,7 +86,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "extending": {"clock", "config", "experiments", "record", "units"},
     "formats": {"config", "extras", "record"},
     "instance": {"processes"},
-    "interfaces": {"record", "socks"},
+    "interfaces": {"record", "socks", "wire"},
     "laboratory": {
         "browser",
         "clock",

@@ -20,9 +20,7 @@ from perfd.clock import Phase, Timeline
 from perfd.record import Error, Outcome
 from perfd.wire.arrival import StampedSocket, arrival, is_exact, stamp_arrivals
 from perfd.wire.delivery import deliver
-
-PROBE = 16
-"""Bytes of an exchange; with Tor's headers far less than a cell."""
+from perfd.wire.probes import CLIENTS, PROBE, RATE_HEADER, SERVERS, STOP, Blocks, probe
 
 HEAD_LIMIT = 4096
 
@@ -89,6 +87,11 @@ class EchoClient(Protocol):
         if self._probing is not None and self._probing.running:
             self._probing.stop()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is under way any more."""
+        return not self.lost
+
     def finish(self) -> None:
         """Close the connection: all that was wanted is there, unless nothing ever came back."""
         if self.sent and not self.samples:
@@ -135,19 +138,29 @@ class EchoClient(Protocol):
             data, self._head = bytes(self._head[end + 4 :]), None
             self._status = 101
             self.ready.callback(None)
-        self._echoed += len(data)
-        while self._under_way and self._echoed >= (len(self.samples) + 1) * PROBE:
-            sent = self._under_way.pop(0)
-            self.samples.append((sent, stamp - sent))
-        if self._echoed > self.sent * PROBE:
-            self._end(Ending(Outcome.FAILED, Error.LONG, "more came back than was sent"))
+        self._came(data, stamp)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._end(classify(reason))
 
+    def _came(self, data: bytes, stamp: float) -> None:
+        """Bytes of the echo came."""
+        self._echoed += len(data)
+        while self._under_way and self._echoed >= (len(self.samples) + 1) * PROBE:
+            self._came_back(stamp)
+        if self._echoed > self.sent * PROBE:
+            self._end_long()
+
+    def _came_back(self, stamp: float) -> None:
+        sent = self._under_way.pop(0)
+        self.samples.append((sent, stamp - sent))
+
+    def _end_long(self) -> None:
+        self._end(Ending(Outcome.FAILED, Error.LONG, "more came back than was sent"))
+
     def _send(self) -> None:
         self._under_way.append(self._timeline.now())
-        self._write(self.sent.to_bytes(PROBE, "big"))
+        self._write(probe(CLIENTS, self.sent))
         self.sent += 1
 
     def _write(self, data: bytes) -> None:
@@ -199,3 +212,46 @@ class EchoClient(Protocol):
                 self.transport.abortConnection()
         elif self._connecting is not None:
             self._connecting.cancel()
+
+
+class TwoWayEchoClient(EchoClient):
+    """One whose server sends probes of its own too, which it sends back: what comes of these the server knows."""
+
+    def __init__(self, reactor: IReactorTime, request: bytes, timeline: Timeline) -> None:
+        super().__init__(reactor, request, timeline)
+        self._blocks = Blocks()
+        self._stops: int | None = None  # that came back; None: the server is not to stop yet
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is under way any more, in either direction."""
+        return not self.lost and self._stops == 2
+
+    def pause(self) -> None:
+        """Neither end is to send more probes."""
+        super().pause()
+        if self._stops is None and self._status is not None and not self.ended.called:
+            self._stops = 0
+            self._write(probe(STOP, 0))
+
+    def _came(self, data: bytes, stamp: float) -> None:
+        back = b""
+        for block in self._blocks.of(data):
+            if block[0] == SERVERS:
+                back += block
+            elif block[0] == STOP and self._stops is not None:
+                self._stops += 1
+                back += probe(STOP, self._stops) if self._stops == 1 else b""
+            elif block[0] == CLIENTS and self._under_way:
+                self._echoed += PROBE
+                self._came_back(stamp)
+            else:
+                self._end_long()
+                return
+        if back:
+            self._write(back)
+
+
+def probes_header(rate: float) -> dict[str, str]:
+    """What asks the server for probes of its own."""
+    return {RATE_HEADER: f"{rate:g}"}

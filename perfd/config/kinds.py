@@ -15,7 +15,7 @@ from perfd.config.options import OPTIMISTIC, Option, number, size, web_address
 from perfd.config.records import NO_TOR, ExperimentConfig
 from perfd.config.section import Section
 from perfd.config.target import TARGET
-from perfd.config.values import names, nonempty, one_of, positive, whole_number, yes_or_no
+from perfd.config.values import names, nonempty, one_of, positive, several_of, whole_number, yes_or_no
 from perfd.units import parse_duration
 
 MOST_STREAMS = 1000
@@ -68,8 +68,15 @@ def _check_rtt(section: Section, config: ExperimentConfig, context: Context) -> 
         section.problem("rate", f"must be at most {HIGHEST_RATE:g} exchanges a second")
     if rate * duration > MOST_SAMPLES:
         section.problem("duration", f"rate x duration must be at most {MOST_SAMPLES}")
-    if (1 if config.targets else 2) * duration >= config.timeout:
-        section.problem("duration", "both phases together must be shorter than the timeout")
+    loads = config.options["loads"]
+    phases = 1 if config.targets else 1 + len(loads)
+    # Between two loads there is a second.
+    if phases * duration + max(0, phases - 2) >= config.timeout:
+        words = "both phases" if phases <= 2 else "all phases"
+        section.problem("duration", f"{words} together must be shorter than the timeout")
+    for option in ("loads", "both-ways"):
+        if config.targets and option in section:
+            section.problem(option, "not used with url: both ends must be Perfd's")
 
 
 def _check_pageload(section: Section, config: ExperimentConfig, context: Context) -> None:
@@ -171,15 +178,22 @@ SERIES = Kind(
 RTT = Kind(
     name="rtt",
     plural="round-trip times",
-    doc="round-trip times on one circuit, idle and under the load of a download",
+    doc="round-trip times on one circuit, idle and under the load of downloads, uploads or both",
     options=(
         size("5 MiB", "of each download that is the load, in bytes or with a unit"),
         Option("rate", number, "10", "exchanges a second"),
-        Option("duration", positive(parse_duration), "10 s", "seconds of each of the two phases"),
+        Option("duration", positive(parse_duration), "10 s", "seconds of each phase"),
+        Option(
+            "loads",
+            several_of(("download", "upload", "both")),
+            "download",
+            "one phase under each: download, upload, both at once",
+        ),
+        Option("both-ways", yes_or_no, "no", "whether the server sends probes too"),
         *TARGET,
     ),
     checks=(_check_rtt,),
-    highlights=("URL", "RTTIDLEMEDIAN", "RTTLOADMEDIAN", "RTTLOST"),
+    highlights=("URL", "RTTIDLEMEDIAN", "RTTLOADMEDIAN", "RTTUPLOADMEDIAN", "RTTBOTHMEDIAN", "RTTLOST"),
     has_speed=False,
     has_target=True,
 )

@@ -87,6 +87,11 @@ class Transfer:
         return {"X-Perfd-Measurement": self._token}
 
     @property
+    def seen(self) -> ServerTimes:
+        """What our server has stamped of it so far."""
+        return self.setup.stamps.look(self._token) if self.served is None else self.served
+
+    @property
     def authority(self) -> str:
         """The server as the Host header names it."""
         return authority(self.setup.server)

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from perfd.config.kinds import kind_of
-from perfd.formats import bootstrap_keys, keyvalue
+from perfd.formats import bootstrap_keys, keyvalue, rtt_keys
 from perfd.formats.errors import FormatError
 from perfd.formats.values import LARGEST, LATEST
 from perfd.record import DECILES, FIELDS, PARTIALS, Kind, Measurement
@@ -209,7 +209,8 @@ def _columns() -> Iterator[Column]:
             doc = f"{n} {what} of the payload were received"
             yield Column(f"{name}{n}", Kind.TIME, "", doc, partial(_counted, name, n))
     yield from _DERIVED
-    for line in (*_KEYS.strip().splitlines(), *bootstrap_keys.lines().splitlines()):
+    made = (bootstrap_keys.lines(), rtt_keys.lines())
+    for line in "\n".join((_KEYS.strip(), *made)).splitlines():
         key, kind, unit, doc = line.split(" ", 3)
         yield Column(key.lower(), Kind(kind), "" if unit == "-" else unit, doc, _READERS[Kind(kind)], key)
 

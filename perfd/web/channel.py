@@ -58,6 +58,7 @@ class Limits(Protocol):
 
     resource: Resource  # the root
     stamps: ServerStamps
+    reactor: Any  # IReactorTime; Twisted's site has no type for it
     monotonic: Callable[[], float]
     kernel_clock: KernelClock
     head_timeout: float

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from perfd.wire.meter import Meter
+from perfd.wire.probes import Returns
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -35,6 +36,14 @@ class Received:
 
 
 @attrs.define
+class Echoed:
+    """What an echo did; stamps in raw monotonic seconds."""
+
+    arrivals: list[float] = attrs.Factory(list)  # of each of the client's probes
+    returns: Returns = attrs.Factory(Returns)  # the server's own probes, if it was asked for any
+
+
+@attrs.define
 class Served:
     """The server's stamps of one exchange, in raw monotonic seconds. None: it did not happen, or not yet."""
 
@@ -43,6 +52,7 @@ class Served:
     complete: float | None = None  # the last byte of the response was
     received: Received | None = None  # the request's body, if it has one
     exact: bool = False  # the kernel stamped all that arrived
+    echoed: Echoed | None = None  # if the connection was upgraded to an echo
 
 
 class ServerStamps:
@@ -84,6 +94,10 @@ class ServerStamps:
         served = Served()
         self._expected[measurement] = (announced, served)
         return served
+
+    def look(self, measurement: str) -> Served:
+        """The stamps of ``measurement``, which go on being filled in."""
+        return self._expected.get(measurement, (0.0, None))[1] or Served()
 
     def take(self, measurement: str) -> Served:
         """The stamps of ``measurement`` as they are now; its id is forgotten. All None if no request named it."""

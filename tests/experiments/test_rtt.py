@@ -12,11 +12,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock as FakeReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from perfd.client.echo import HEAD_LIMIT, PROBE, EchoClient, echo_request
+from perfd.client.echo import HEAD_LIMIT, EchoClient, echo_request
 from perfd.client.fetch import Exchange
 from perfd.clock import Clock, Phase, Timeline
-from perfd.experiments.rtt import LAST_ECHO_WAIT, figures
+from perfd.experiments.rtt import LAST_ECHO_WAIT, SETTLE, delays, figures, one_way
 from perfd.record import Error, Measurement, Outcome
+from perfd.web.stamps import Echoed, Received
+from perfd.wire.probes import PROBE
 from tests.support.experiments import ExperimentCase
 from tests.support.scripted import WALL, Connection
 
@@ -205,6 +207,23 @@ class FigureTests(SynchronousTestCase):
         self.assertEqual({found[f"RTTLOAD{name}"] for name in ("MIN", "Q1", "MEDIAN", "Q3", "P95", "MAX")}, {0.25})
         self.assertEqual(figures("LOAD", []), {"RTTLOADCOUNT": 0})
 
+    @given(st.lists(st.tuples(st.floats(0, 1000), st.floats(0, 9), st.floats(0, 9))), st.integers(0, 3))
+    def test_one_way(self, probes: list[tuple[float, float, float]], missing: int) -> None:
+        """The way there and the way back are the round trip; what the server did not get has neither."""
+        samples = [(sent, there + back) for sent, there, back in probes]
+        arrivals = [sent + there for sent, there, _ in probes][: max(0, len(probes) - missing)]
+        ways = one_way(samples, arrivals)
+        self.assertEqual(len(ways), len(arrivals))
+        for (sent, rtt), (when, there, back) in zip(samples, ways, strict=False):
+            self.assertEqual(when, sent)
+            self.assertAlmostEqual(there + back, rtt, places=6)
+
+    def test_delays(self) -> None:
+        """Median, 95th percentile and all; nothing of none."""
+        expected = {"OWDUPIDLEMEDIAN": 0.2, "OWDUPIDLEP95": 0.29, "OWDUPIDLEMS": "100.000,300.000,200.000"}
+        self.assertEqual(delays("OWDUPIDLE", [0.1, 0.3, 0.2]), expected)
+        self.assertEqual(delays("OWDUPIDLE", []), {})
+
     @given(st.lists(st.floats(1e-6, 100.0), min_size=1, max_size=50))
     def test_order(self, samples: list[float]) -> None:
         """The quantiles are in their order."""
@@ -267,6 +286,60 @@ class RunTests(ExperimentCase):
         self.assertEqual((extra["LOADBYTES"], extra["LOADSTREAM"]), (1000, 9))
         self.assertEqual(extra["LOADRESPONSE"], WALL + 3)
         self.assertEqual(len(self.bench.stamps), 0)
+
+    def test_loads(self) -> None:
+        """Each load has a phase of its own, from its first byte at the other end on; they have a pause between."""
+        running = self.start("loads = upload, both\ntimeout = 30 s")
+        self.switch()
+        served = self.bench.stamps.claim(self.connections[0].token)
+        assert served is not None
+        served.echoed = Echoed(arrivals=[0.1 + n / 2 for n in range(4)])
+        self.wait(2.0)
+        self.begin(self.connections[1], moved=500)
+        self.wait(2.0)
+        self.assertEqual(len(self.connections), 2)
+        self.wait(SETTLE)
+        down, up = self.connections[2:]
+        down.open()
+        down.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + bytes(300))
+        self.wait(0.5)
+        self.begin(up, moved=900)
+        self.wait(2.0)
+        m = self.result(running)
+        self.assertEqual((m.outcome, m.reason, len(self.connections)), (Outcome.OK, None, 4))
+        self.assertEqual({c.user for c in self.connections}, {m.id})
+        extra: dict[str, Any] = dict(m.extra)
+        self.assertEqual((extra["RTTIDLECOUNT"], extra["RTTUPLOADCOUNT"], extra["RTTBOTHCOUNT"]), (4, 4, 3))
+        self.assertNotIn("RTTLOADCOUNT", extra)
+        self.assertEqual((extra["RTTUPLOADUPRATE"], extra["RTTBOTHDOWNRATE"]), (250.0, 150.0))
+        self.assertEqual(extra["RTTBOTHUPRATE"], 600.0)
+        self.assertEqual(extra["OWDUPIDLEMS"], "100.000,100.000,100.000,100.000")
+        self.assertEqual(extra["OWDDOWNIDLEMEDIAN"], 0.15)
+        self.assertNotIn("OWDUPBOTHMEDIAN", extra)
+        self.assertEqual(len(self.bench.stamps), 0)
+
+    def begin(self, upload: Connection, moved: int) -> None:
+        """An upload of which so much has come to the server."""
+        upload.open()
+        token = next(
+            line.partition(b": ")[2].decode("ascii")
+            for line in upload.transport.value().split(b"\r\n")
+            if line.startswith(b"X-Perfd-Measurement")
+        )
+        served = self.bench.stamps.claim(token)
+        assert served is not None
+        served.received = Received(size=1000, count=moved, first=self.reactor.seconds())
+
+    def test_upload_fails(self) -> None:
+        """The load that failed is named, and no other one is begun."""
+        running = self.start("loads = upload, both\ntimeout = 30 s")
+        self.switch()
+        self.wait(2.0)
+        self.connections[1].refuse(error.ConnectionRefusedError())
+        self.wait(4.0)
+        m = self.result(running)
+        self.assertEqual((m.outcome, m.errorcode, len(self.connections)), (Outcome.FAILED, Error.CONNECT, 2))
+        self.assertRegex(m.reason or "", "^the upload under which to measure: ")
 
     def test_long_download(self) -> None:
         """The load lasts as long as the idle phase at most; it is no failure that it did not end."""

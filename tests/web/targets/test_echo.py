@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from twisted.web.resource import IResource
 
-from perfd.client.echo import PROBE, EchoClient, echo_request
+from perfd.client.echo import EchoClient, TwoWayEchoClient, echo_request, probes_header
 from perfd.clock import Clock, Timeline
+from perfd.experiments.rtt import one_way
 from perfd.record import Outcome
 from perfd.web.targets.echo import MOST_BYTES, MOST_UNSENT, Echo
+from perfd.wire.probes import PROBE, SERVERS, probe
 from tests.support.scripted import Connection
 from tests.support.web_client import SiteTestCase, Socket, get
 
@@ -119,3 +121,69 @@ class EchoTests(SiteTestCase):
         exchange = self.successResultOf(client.ended)
         self.assertEqual((exchange.outcome, exchange.payloadbytes), (Outcome.OK, 3 * PROBE))
         self.assertEqual([rtt for _, rtt in client.samples], [0.5] * 3)
+
+    def test_both_ways(self) -> None:
+        """Each end has its own probes back, and nothing is under way when they are settled."""
+        self.stamps.expect("m1")
+        timeline = Timeline(Clock(monotonic=self.reactor.seconds))
+        request = echo_request("example.com", {"X-Perfd-Measurement": "m1", **probes_header(2)})
+        client = TwoWayEchoClient(self.reactor, request, timeline)
+        endpoint = Connection(0, "u", timeline, lambda _: None, optimistic=False)
+        client.connect(endpoint)
+        endpoint.open()
+        socket = self.open()
+
+        def there() -> None:
+            socket.receive(endpoint.transport.value())
+            endpoint.transport.clear()
+
+        def back() -> None:
+            socket.flush()
+            endpoint.receive(bytes(socket.received))
+            socket.received.clear()
+
+        there()
+        back()
+        self.successResultOf(client.ready)
+        client.probe(0.5)
+        for _ in range(4):  # 0.1 s to the server, 0.4 s back
+            self.reactor.advance(0.1)
+            there()
+            self.reactor.advance(0.4)
+            back()
+        self.assertFalse(client.is_settled)
+        client.pause()
+        for _ in range(3):
+            there()
+            back()
+        self.assertTrue(client.is_settled)
+        client.finish()
+        self.assertEqual(self.successResultOf(client.ended).outcome, Outcome.OK)
+        echoed = self.stamps.take("m1").echoed
+        assert echoed is not None
+        self.assertEqual((echoed.returns.lost, client.lost), (0, 0))
+        self.assertEqual(len(echoed.returns.samples), echoed.returns.sent)
+        self.assertGreaterEqual(echoed.returns.sent, 4)
+        ways = one_way(client.samples, echoed.arrivals)
+        for _, up, down in ways[:4]:
+            self.assertAlmostEqual(up, 0.1)
+            self.assertAlmostEqual(down, 0.4)
+        self.assertEqual(len(ways), client.sent)
+        self.reactor.advance(5.0)
+        self.assertEqual(echoed.returns.sent, len(echoed.returns.samples))  # it has stopped
+
+    def test_rate_of_the_server(self) -> None:
+        """It must be a number that there can be."""
+        for rate in ("fast", "0", "-1", "101", "nan"):
+            self.stamps.expect("m1")
+            self.fails(get("/echo", MEASUREMENT, *UPGRADE, f"X-Perfd-Probes: {rate}"), 400)
+            self.stamps.take("m1")
+
+    def test_probes_that_nobody_sent(self) -> None:
+        """Who sends back what was not sent is not measured."""
+        self.stamps.expect("m1")
+        socket = self.open()
+        socket.receive(get("/echo", MEASUREMENT, *UPGRADE, "X-Perfd-Probes: 1"))
+        for _ in range(2):  # one was sent at once
+            socket.receive(probe(SERVERS, 0))
+        self.assertTrue(socket.aborted)
