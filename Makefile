@@ -7,6 +7,7 @@
 # make campaign N=300 SEED=1  set up everything, injects so many faults into instances, and checks what must hold
 # make deb   builds the Debian package for this machine's release (Debian 13; 12 with its own libraries)
 # make deb-test  as root, builds it in a chroot of RELEASES, and installs, upgrades and purges it in another
+# make container-test  as root, builds the container images on a base of debootstrap's, and runs, stops and looks at them
 # make picture draws the README's terminal anew
 #
 # As root, missing Debian packages are installed; otherwise the ones to install are named.
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_TOOLS := $(VENV)/.installed-tools
 
-.PHONY: deb deb-test man run test test-long accessibility lint types unit bench picture setup tools clean packages-run packages-test packages-r packages-bench
+.PHONY: deb deb-test container-test man run test test-long accessibility lint types unit bench picture setup tools clean packages-run packages-test packages-r packages-bench
 
 run: packages-run setup
 	$(BIN)/perfd run --config perfd.conf
@@ -99,6 +100,10 @@ deb:
 deb-test:
 	@$(MAKE) --no-print-directory need NEED="debootstrap:debootstrap"
 	for release in $(RELEASES); do tests/packages/deb.sh $$release build/deb || exit 1; done
+
+container-test:
+	@$(MAKE) --no-print-directory need NEED="debootstrap:debootstrap podman:podman crun:crun runc:runc curl:curl"
+	tests/packages/container.sh build/container slim firefox
 
 # The Selenium driver is tested with an old geckodriver, which an sdist on PyPI has; Debian 12 has none at all.
 # Where it cannot be had, those tests are skipped.

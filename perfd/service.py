@@ -35,6 +35,7 @@ from perfd.daemon.health import Health, HealthHistory, iso
 from perfd.daemon.metrics import Metrics
 from perfd.daemon.notify import Notifications, Notifier
 from perfd.daemon.order import OrderedServices, StartError
+from perfd.daemon.reachable import PublicAddressService
 from perfd.daemon.reload import Reloads
 from perfd.daemon.schedules import Schedules
 from perfd.daemon.sinks import EventFanOut, FanOut
@@ -43,6 +44,7 @@ from perfd.daemon.upkeep.daily import DailyService
 from perfd.daemon.upkeep.work import Work
 from perfd.instance import FAILED, READY, Instance, ReloadReport, umask
 from perfd.laboratory import Laboratory
+from perfd.laboratory.wanted import is_public_wanted
 from perfd.logfile.line import LogSink
 from perfd.pages.process import PagesProcess
 from perfd.preflight import check_machine
@@ -106,6 +108,8 @@ class Perfd(OrderedServices):
         metrics.watch_server(lambda: laboratory.sent)
         metrics.watch_hold_ups(lambda: laboratory.held_up)
         metrics.watch_health(health.variants)
+        reached = PublicAddressService(reactor, config.server.public_address)
+        health.watch_address(lambda: reached.state)
         disk = DiskService(reactor, config.directory)
         metrics.watch_disk(lambda: disk.room)
         self._schedules = Schedules(reactor, clock, sinks, health, metrics)
@@ -137,6 +141,7 @@ class Perfd(OrderedServices):
             laboratory,
             self._schedules,
             *comparisons,
+            *([reached] if is_public_wanted(config) else []),
             downtime,  # behind the schedules, which know then where they begin
             self._daily,
             Orphans(reactor),

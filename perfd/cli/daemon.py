@@ -341,7 +341,13 @@ def _health_lines(health: dict[str, Any] | None, network: str) -> Sequence[str]:
     ]
     experiments = [line for experiment in health.get("experiments", []) for line in _experiment_lines(experiment)]
     files = [_file_line(name, health) for name in ("database", "log") if name in health]
-    return [*tors, *experiments, *files]
+    return [*tors, *experiments, *files, *_address_lines(health)]
+
+
+def _address_lines(health: dict[str, Any]) -> Sequence[str]:
+    """Where our web server is not reached; nothing where it is."""
+    state = health.get("public_address")
+    return [] if state in (None, "ok") else [f"public-address: {state}"]
 
 
 def _file_line(name: str, health: dict[str, Any]) -> str:

@@ -169,6 +169,7 @@ class Health:
         self._began = clock.anchor()
         self._experiments: dict[str, ExperimentHealth] = {}
         self._tors: Sequence[Tor] = ()
+        self._address: Callable[[], str | None] = lambda: None
 
     def watch(
         self, name: str, interval: float, next_slot: Callable[[], float | None], variants: Iterable[Variant]
@@ -190,6 +191,10 @@ class Health:
 
     def watch_tors(self, tors: Sequence[Tor]) -> None:
         self._tors = tuple(tors)
+
+    def watch_address(self, state: Callable[[], str | None]) -> None:
+        """Say whether our web server answers at its public address, in words; None: not known, or not asked."""
+        self._address = state
 
     async def remember(self, read: Read) -> None:
         """Take over what was before.
@@ -236,6 +241,7 @@ class Health:
             "time": iso(self._clock.wall()),
             **{name: file.trouble or "ok" for name, file in files.items()},
             **{f"{name}_replaced": iso(file.replaced) for name, file in files.items()},
+            "public_address": self._address(),
             "tors": tors,
             "experiments": experiments,
         }

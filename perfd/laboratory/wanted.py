@@ -17,6 +17,11 @@ def is_page_wanted(config: Config) -> bool:
     return any(each.browsers and each.url is None for each in all_experiments(config))
 
 
+def is_public_wanted(config: Config) -> bool:
+    """Whether our web server is to be measured at its public address."""
+    return any("public" in each.servers for each in all_experiments(config))
+
+
 def is_onion_wanted(config: Config) -> bool:
     """Whether our onion service is to be measured."""
     return any("onion" in each.servers for each in all_experiments(config))

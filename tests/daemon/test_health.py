@@ -110,6 +110,7 @@ class ReportTests(HealthCase):
                 "log": "ok",
                 "database_replaced": None,
                 "log_replaced": None,
+                "public_address": None,
                 "tors": [
                     {"name": "a", "healthy": True, "state": "ready", "version": "0.4.9.11"},
                     {"name": "b", "healthy": True, "state": "bootstrapping: 5 %", "version": None},

@@ -50,15 +50,14 @@ rm -rf "$work/context"
 mkdir "$work/context"
 (cd "$checkout" && git ls-files -z | tar -c --null -T - ) | tar -x -C "$work/context"
 # pip finds and trusts what it does outside.
-touch "$work/pip.conf"
-if [ -e /etc/pip.conf ]; then cp /etc/pip.conf "$work/pip.conf"; fi
+{ if [ -e /etc/pip.conf ]; then grep -v '^cert\|^\[global\]' /etc/pip.conf || true; fi; } > "$work/pip.lines"
+{ printf '[global]\ncert = /etc/pip-trusts.crt\n'; cat "$work/pip.lines"; } > "$work/pip.conf"
 
 for target in "${@:-slim}"; do
 	step "build $target"
 	podman build --quiet --format docker --isolation chroot --network host --target "$target" --tag "localhost/perfd:$target" \
 		--build-arg "BASE=localhost/perfd-base:$release" --volume "$work/pip.conf:/etc/pip.conf:ro" \
 		--volume /etc/ssl/certs/ca-certificates.crt:/etc/pip-trusts.crt:ro \
-		--env PIP_CERT=/etc/pip-trusts.crt --unsetenv PIP_CERT \
 		-f "$work/context/container/Containerfile" "$work/context" > "$work/$target.build.log" 2>&1 || { tail -30 "$work/$target.build.log"; exit 1; }
 	podman image inspect --format '{{.Size}} bytes, health: {{.HealthCheck.Test}}, volumes: {{.Config.Volumes}}' "localhost/perfd:$target"
 

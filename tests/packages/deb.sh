@@ -79,14 +79,14 @@ within sh -c 'grep -q "complete .*perfd" /usr/share/fish/vendor_completions.d/pe
 within sh -c 'test -e /usr/share/man/man1/perfd.1.gz && test -e /usr/share/man/man5/perfd.conf.5.gz'
 within systemd-analyze verify --man=no /lib/systemd/system/perfd.service /lib/systemd/system/perfd@.service
 within perfd check --config /var/lib/perfd/perfd.conf
-# What this package goes without, it says how to get here.
-within sh -c 'perfd export --config /var/lib/perfd --format parquet 2>&1 | grep -q "pipx install"'
 
 step "measure"
 within sed -i 's/^network = testnet/network = socks/; s/^listen = .*/listen = 127.0.0.1:18099/' /etc/perfd/perfd.conf
 within perfd start --config /var/lib/perfd/perfd.conf
 sleep 15
 within sh -c 'cd /var/lib/perfd && perfd results --plain && perfd results --json --limit 1 | grep -q "\"ok\""'
+# What this package goes without, it says how to get here.
+within sh -c 'cd /var/lib/perfd && perfd export --format parquet --output /tmp/x.parquet 2>&1 | grep "pipx install"'
 test "$(stat -c %U "/proc/$(cat "$root/var/lib/perfd/perfd.pid")")" != root
 within perfd stop --config /var/lib/perfd/perfd.conf
 # The private network of six tors, as the daemon's user.

@@ -99,6 +99,8 @@ def _report_schema() -> Schema:
             "log": STRING | {"description": "the same of perfd.log"},
             "database_replaced": time | {"description": "when it was last found deleted, moved or replaced"},
             "log_replaced": time | {"description": "the same of perfd.log"},
+            "public_address": nullable
+            | {"description": "ok, or why our server is not reached there from this machine; null: not asked"},
             "tors": array_of(tor),
             "experiments": array_of(experiment),
         }
