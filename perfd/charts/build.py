@@ -7,9 +7,10 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 from perfd.analysis.distribution import distribution
+from perfd.analysis.ellipse import ellipse
 from perfd.analysis.quantiles import of_sorted
 from perfd.charts.axes import Axis, Scale, covering, number, shares
-from perfd.charts.model import Line, LineChart, Mark, Point, tone
+from perfd.charts.model import Cloud, Line, LineChart, Mark, Point, Scatter, tone
 
 POINTS = 160
 """Of a distribution function, at most."""
@@ -104,4 +105,35 @@ def over_time(
         lines=tuple(lines),
         marks=tuple(mark for mark in marks if period[0] <= mark.at <= period[1]),
         note=note,
+    )
+
+
+def scatter(
+    name: str,
+    title: str,
+    samples: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    x: tuple[str, str],
+    y: tuple[str, str],
+    what: str,
+) -> Scatter:
+    """Each sample as points with the ellipse of one standard deviation; ``x`` and ``y`` are labels and units.
+
+    ``what`` says what a point is, such as ``a run``.
+    """
+    clouds, reached = [], list[tuple[float, float]]()
+    for place, (sample_name, points) in enumerate((n, s) for n, s in samples.items() if s):
+        found = ellipse(points)
+        # No time and no rate is below 0, as far as an ellipse may reach.
+        outline = () if found is None else tuple((max(0.0, a), max(0.0, b)) for a, b in found.outline())
+        label = f"{sample_name} (n = {len(points):,})"
+        clouds.append(Cloud(name=label, points=tuple(points), outline=outline, tone=tone(place)))
+        reached += [*points, *outline]
+    return Scatter(
+        name=name,
+        title=title,
+        x=covering([each for each, _ in reached], *x, zero=True),
+        y=covering([each for _, each in reached], *y, zero=True),
+        clouds=tuple(clouds),
+        note=f"Each point is {what}. Ellipses are of one standard deviation around the mean.",
     )

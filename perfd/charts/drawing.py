@@ -28,6 +28,7 @@ from perfd.charts.model import (
     HeatMap,
     LineChart,
     Mark,
+    Scatter,
     Stacks,
     Strip,
     Tone,
@@ -133,6 +134,33 @@ def _lines(chart: LineChart, axes: Any) -> None:
     _axis(axes.yaxis, chart.y)
     _finish(axes, chart.x, chart.y, chart.marks)
     _legend(axes, len(chart.lines))
+
+
+@_draw.register
+def _scatter(chart: Scatter, axes: Any) -> None:
+    for n, cloud in enumerate(chart.clouds):
+        colour = COLOURS[cloud.tone]
+        axes.plot(
+            [chart.x.place(x) for x, _ in cloud.points],
+            [chart.y.place(y) for _, y in cloud.points],
+            "oDs^vP"[n % 6],
+            color=colour,
+            alpha=0.5,
+            markersize=3.5,
+            markeredgecolor="none",
+            label=cloud.name,
+        )
+        axes.plot(
+            [chart.x.place(x) for x, _ in cloud.outline],
+            [chart.y.place(y) for _, y in cloud.outline],
+            color=colour,
+            linestyle=DASHES[cloud.tone],
+            linewidth=1.4,
+        )
+    _axis(axes.xaxis, chart.x)
+    _axis(axes.yaxis, chart.y)
+    _finish(axes, chart.x, chart.y, ())
+    _legend(axes, len(chart.clouds))
 
 
 @_draw.register

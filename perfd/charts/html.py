@@ -24,6 +24,7 @@ from perfd.charts.model import (
     LineChart,
     Mark,
     Point,
+    Scatter,
     Stacks,
     Stretch,
     Strip,
@@ -42,6 +43,9 @@ LEVELS = 9
 
 MOST_NUMBERS = 400
 """Rows of the table below a chart; all are in the files that are exported."""
+
+MOST_POINTS = 120
+"""Of a cloud in a page; all are in its numbers, and in the files that are exported."""
 
 WIDTH = 2.0
 """Of lines, in pixels."""
@@ -125,6 +129,21 @@ def _lines(chart: LineChart, sheet: Sheet) -> Markup:
     )
     legend = _legend([(line.name, f"{line.tone.value} line") for line in chart.lines])
     return join([legend, _plot(said, chart.x, chart.y, shapes, chart.marks, sheet)])
+
+
+@_body.register
+def _scatter(chart: Scatter, sheet: Sheet) -> Markup:
+    found = []
+    for cloud in chart.clouds:
+        look = f"shape line {cloud.tone.value}"
+        for x, y in cloud.points[:MOST_POINTS]:
+            found.append(_element(look, outline([(chart.x.place(x), chart.y.place(y))], WIDTH), sheet))
+        if cloud.outline:
+            places = [(chart.x.place(x), chart.y.place(y)) for x, y in cloud.outline]
+            found.append(_element(look, outline(places, WIDTH), sheet))
+    said = f"{chart.title}: {chart.y.title} by {chart.x.title}; {', '.join(cloud.name for cloud in chart.clouds)}"
+    legend = _legend([(cloud.name, f"{cloud.tone.value} line") for cloud in chart.clouds])
+    return join([legend, _plot(said, chart.x, chart.y, join(found), (), sheet)])
 
 
 def _shapes(chart: LineChart, line: Line, sheet: Sheet) -> Markup:

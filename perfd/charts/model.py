@@ -265,7 +265,31 @@ class Stacks(_Chart):
             below += value
 
 
-Chart = LineChart | Strip | Waterfall | HeatMap | Bars | Stacks
+@attrs.frozen(kw_only=True)
+class Cloud:
+    """Points of one kind, and the outline of the ellipse that stands for them (empty: there is none)."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    outline: tuple[tuple[float, float], ...] = ()
+    tone: Tone = Tone.A
+
+
+@attrs.frozen(kw_only=True)
+class Scatter(_Chart):
+    """Two numbers of each run, one by the other."""
+
+    x: Axis
+    y: Axis
+    clouds: tuple[Cloud, ...]
+
+    @property
+    def table(self) -> Table:
+        rows = ((cloud.name, x, y) for cloud in self.clouds for x, y in cloud.points)
+        return Table(("series", self.x.title, self.y.title), tuple(rows))
+
+
+Chart = LineChart | Strip | Waterfall | HeatMap | Bars | Stacks | Scatter
 
 
 def _value(axis: Axis, value: float) -> Cell:

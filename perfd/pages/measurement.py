@@ -19,7 +19,8 @@ from perfd.pages.load import load_parts
 from perfd.pages.records import PageError, PageRequest, View
 from perfd.pages.words import clipped, experiment_path
 from perfd.record import FIELDS, Circuit, Kind, Measurement, Stream
-from perfd.reports.figures import ONION, PAGE, STEPS
+from perfd.reports.figures import BOOTSTRAP, ONION, PAGE, STEPS
+from perfd.reports.probes import probes
 from perfd.store.filters import Filter
 from perfd.store.reader import StoreReader
 from perfd.units import format_size
@@ -45,7 +46,7 @@ def measurement(reader: StoreReader, request: PageRequest) -> Page:
     sheet = Sheet()
     state, view = request.state, request.view
     parts = [_ending(m), _facts(m, view)]
-    parts += [figure(chart, sheet) for chart in _waterfalls(m)]
+    parts += [figure(chart, sheet) for chart in (*_waterfalls(m), *probes(m.extra))]
     parts += load_parts(m, state.files, view, sheet) if m.type == "pageload" else []
     parts += [*_series(m, view), *_circuit(m, circuits, view), *_told(m, streams)]
     parts += [*_others(m), _raw(m, view), _neighbours(reader, m, view)]
@@ -100,6 +101,7 @@ def _waterfalls(m: Measurement) -> Iterator[Waterfall]:
     known = _times(m)
     yield from _waterfall("steps", "Where the time went", STEPS, known)
     yield from _waterfall("onion", "On the way to the onion service", ONION, known)
+    yield from _waterfall("bootstrap", "From the launch to the first byte", BOOTSTRAP, known)
     page = [(words, "start", key) for words, key in PAGE]
     yield from _waterfall("page", "The page", page, {**known, "start": 0.0})
 

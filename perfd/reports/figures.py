@@ -10,7 +10,7 @@ from statistics import median
 
 from perfd.analysis.periods import DAY, MOST, divided, periods, width
 from perfd.charts.axes import Axis, Scale, covering
-from perfd.charts.build import POINTS, cdf, over_time
+from perfd.charts.build import POINTS, cdf, over_time, scatter
 from perfd.charts.model import (
     Bar,
     Bars,
@@ -28,6 +28,7 @@ from perfd.charts.model import (
 )
 from perfd.reports.groups import MEASURES, Group, Measure
 from perfd.reports.relays import RelayFinding, Relays
+from perfd.reports.runs import Run
 
 LINES = 6
 """Variants in one chart."""
@@ -57,7 +58,19 @@ STEPS = (
     ("first byte back", "serverresponse", "dataresponse"),
     ("payload", "dataresponse", "datacomplete"),
 )
+BOOTSTRAP = (
+    ("way in", "TORNETWORK", "BOOTSTRAPHANDSHAKEDONE"),
+    ("consensus", "BOOTSTRAPREQUESTINGSTATUS", "BOOTSTRAPREQUESTINGDESCRIPTORS"),
+    ("descriptors", "BOOTSTRAPREQUESTINGDESCRIPTORS", "BOOTSTRAPENOUGHDIRINFO"),
+    ("circuit", "BOOTSTRAPENOUGHDIRINFO", "BOOTSTRAPDONE"),
+    ("first byte", "BOOTSTRAPDONE", "dataresponse"),
+)
 PAGE = (("first paint", "FIRSTCONTENTFULPAINT"), ("load", "LOAD"), ("fully loaded", "FULLYLOADED"))
+MOMENTS = (
+    *((f"page-{words.replace(' ', '-')}", f"Page load: {words}", words, key) for words, key in PAGE),
+    ("bootstrapped", "Bootstrap", "the end of the bootstrap", "BOOTSTRAPDONE"),
+)
+"""Name and title of a chart, what was reached, and the key of that."""
 
 
 def of_experiment(
@@ -75,10 +88,13 @@ def of_experiment(
         yield from _failures(prefix, some, marks, most)
         yield from _hops(prefix, some, points)
         yield from _round_trips(prefix, some, points)
-        yield from _pages(prefix, some, points)
+        yield from _moments(prefix, some)
         for n, group in enumerate(some[:MOST_WATERFALLS]):
             yield from _waterfall(f"{prefix}.steps-{n + 1}", "Where the time goes", STEPS, group)
             yield from _waterfall(f"{prefix}.onion-{n + 1}", "On the way to the onion service", ONION, group)
+            yield from _waterfall(
+                f"{prefix}.bootstrap-{n + 1}", "From the launch to the first byte", BOOTSTRAP, group
+            )
         yield from _by_hour(prefix, some[0])
 
 
@@ -193,6 +209,8 @@ def _round_trips(prefix: str, groups: Sequence[Group], points: int) -> Iterator[
     phases = {
         "idle": [r.rtt_idle for r in runs if r.rtt_idle is not None],
         "loaded": [r.rtt_load for r in runs if r.rtt_load is not None],
+        "under uploads": _figures(runs, "RTTUPLOADMEDIAN"),
+        "under both": _figures(runs, "RTTBOTHMEDIAN"),
     }
     if any(phases.values()):
         yield cdf(
@@ -202,6 +220,33 @@ def _round_trips(prefix: str, groups: Sequence[Group], points: int) -> Iterator[
             label="median of a run",
             unit="s",
             points=points,
+        )
+    delays = {
+        f"{words}, {when}": _figures(runs, f"{way}{phase}MEDIAN")
+        for phase, when in (("IDLE", "idle"), ("LOAD", "under downloads"), ("UPLOAD", "under uploads"))
+        for way, words in (("OWDUP", "to the server"), ("OWDDOWN", "back"))
+    }
+    if any(delays.values()):
+        yield cdf(
+            f"{prefix}.one-way",
+            "One-way delay, idle and loaded",
+            delays,
+            label="median of a run",
+            unit="s",
+            points=points,
+        )
+    clouds = {
+        words: [(rate / 1e6 * 8, delay) for r in runs for rate, delay in _under_load(r, key)]
+        for words, key in (("downloads", "LOAD"), ("uploads", "UPLOAD"), ("both", "BOTH"))
+    }
+    if any(clouds.values()):
+        yield scatter(
+            f"{prefix}.rtt-load",
+            "Round-trip time under a load, by the rate of the load",
+            clouds,
+            x=("rate of the load, both directions together", "Mbit/s"),
+            y=("median round-trip time", "s"),
+            what="a run",
         )
     ways = {
         "to the server": [s for r in runs if (s := r.between("datarequest", "serverrequest")) is not None],
@@ -218,16 +263,27 @@ def _round_trips(prefix: str, groups: Sequence[Group], points: int) -> Iterator[
         )
 
 
-def _pages(prefix: str, groups: Sequence[Group], points: int) -> Iterator[Chart]:
-    for words, key in PAGE:
+def _figures(runs: Sequence[Run], key: str) -> list[float]:
+    return [value for r in runs if (value := r.figures.get(key)) is not None]
+
+
+def _under_load(run: Run, load: str) -> Iterator[tuple[float, float]]:
+    """What a load achieved in bytes a second, and the round-trip time under it."""
+    delay = run.rtt_load if load == "LOAD" else run.figures.get(f"RTT{load}MEDIAN")
+    rates = [run.figures[key] for way in ("DOWN", "UP") if (key := f"RTT{load}{way}RATE") in run.figures]
+    if delay is not None and rates:
+        yield sum(rates), delay
+
+
+def _moments(prefix: str, groups: Sequence[Group]) -> Iterator[Chart]:
+    """When what only some kinds have was reached."""
+    for name, title, words, key in MOMENTS:
         samples = {
             group.name: [s for r in group.runs if r.is_ok and (s := r.times.get(key)) is not None]
             for group in groups
         }
         if any(samples.values()):
-            yield cdf(
-                f"{prefix}.page-{slug(words)}", f"Page load: {words}", samples, label=f"time to {words}", unit="s"
-            )
+            yield cdf(f"{prefix}.{name}", title, samples, label=f"time to {words}", unit="s")
 
 
 def _waterfall(name: str, title: str, steps: Sequence[tuple[str, str, str]], group: Group) -> Iterator[Chart]:

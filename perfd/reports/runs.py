@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from perfd.record import Outcome
+from perfd.record import EMPTY, Outcome
 from perfd.variant import Variant
 
 MIB = 2**20
@@ -22,8 +22,20 @@ ONION_STEPS = (
 )
 PAGE_STEPS = ("FIRSTCONTENTFULPAINT", "LOAD", "FULLYLOADED")
 TLS_STEPS = ("TLSSTART", "TLSDONE")
-TIMES = (*STEPS, *SERVER_STEPS, *TLS_STEPS, *ONION_STEPS, *PAGE_STEPS)
+BOOTSTRAP_STEPS = (
+    *("TORNETWORK", "BOOTSTRAPHANDSHAKEDONE", "BOOTSTRAPREQUESTINGSTATUS", "BOOTSTRAPREQUESTINGDESCRIPTORS"),
+    *("BOOTSTRAPENOUGHDIRINFO", "BOOTSTRAPDONE"),
+)
+TIMES = (*STEPS, *SERVER_STEPS, *TLS_STEPS, *ONION_STEPS, *PAGE_STEPS, *BOOTSTRAP_STEPS)
 """Times of a record that reports look at; in capitals those that are keys of its ``extra``."""
+
+_LOADS = ("UPLOAD", "BOTH")
+RTT_FIGURES = (
+    *(f"RTT{load}MEDIAN" for load in _LOADS),
+    *(f"{way}{phase}MEDIAN" for way in ("OWDUP", "OWDDOWN") for phase in ("IDLE", "LOAD", *_LOADS)),
+    *("RTTLOADDOWNRATE", "RTTUPLOADUPRATE", "RTTBOTHDOWNRATE", "RTTBOTHUPRATE"),
+)
+"""Keys of round-trip times that charts show: in seconds, and in bytes a second."""
 
 # Asked of each run many times, and the value of an Enum's member takes a while.
 _OK = Outcome.OK.value
@@ -34,6 +46,7 @@ _VARIANT = tuple(field.metadata.get("key", field.name) for field in attrs.fields
 FIELDS = (
     *("start", "id", "source", "experiment", "type", "filesize", "payloadbytes", "outcome", "errorcode", "COUNT"),
     *("guard", "dataperc", "path", "buildtimes", "RTTIDLEMEDIAN", "RTTLOADMEDIAN", "PATHNICKNAMES", "PATHWEIGHTS"),
+    *RTT_FIGURES,
     *_VARIANT,
     *TIMES,
 )
@@ -64,6 +77,7 @@ class Run:
     rtt_idle: float | None
     rtt_load: float | None
     times: Mapping[str, float]  # TIMES that are known
+    figures: Mapping[str, float] = EMPTY  # RTT_FIGURES that are known
 
     @property
     def is_ok(self) -> bool:
@@ -122,6 +136,7 @@ class RunReader:
             hops=_hops(values["buildtimes"]),
             rtt_idle=_number(values["RTTIDLEMEDIAN"]),
             rtt_load=_number(values["RTTLOADMEDIAN"]),
+            figures={name: values[name] for name in RTT_FIGURES if _is_number(values[name])} or EMPTY,
             times={name: t - start for name, t in zip(TIMES, row[-len(TIMES) :], strict=True) if _is_number(t)},
         )
 

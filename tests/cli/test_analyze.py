@@ -205,3 +205,39 @@ def test_held_up(stored: Stored) -> None:
     stored.add([run(n, extra={"HELDUP": 0.2} if n == 1 else {}) for n in range(3)])
     assert "During 1 of them Perfd itself was held up" in str(analyzed(stored)["notes"])
     assert "held up" not in str(analyzed(stored, "--heldup", "no")["notes"])
+
+
+def plotted(stored: Stored, tmp_path: Path) -> set[str]:
+    """The names of the charts, each of which is a file with its numbers."""
+    analyzed(stored, "--plots", tmp_path / "plots")
+    names = {path.stem for path in (tmp_path / "plots").glob("*.png")}
+    assert names <= {path.stem for path in (tmp_path / "plots").glob("*.csv")}
+    return names
+
+
+def test_round_trips_and_bootstraps(stored: Stored, tmp_path: Path) -> None:
+    """Delays of all phases, each run by its load's rate, and the steps of bootstraps."""
+    pytest.importorskip("matplotlib")
+    rtt = {"RTTIDLEMEDIAN": 0.1, "RTTLOADMEDIAN": 0.3, "RTTUPLOADMEDIAN": 0.5, "RTTBOTHMEDIAN": 0.9}
+    delays = {"OWDUPIDLEMEDIAN": 0.04, "OWDDOWNIDLEMEDIAN": 0.06, "OWDUPUPLOADMEDIAN": 0.4}
+    rates = {"RTTLOADDOWNRATE": 2.5e6, "RTTBOTHDOWNRATE": 1e6, "RTTBOTHUPRATE": 5e5}
+    steps = ("TORNETWORK", "HANDSHAKEDONE", "REQUESTINGSTATUS", "REQUESTINGDESCRIPTORS", "ENOUGHDIRINFO", "DONE")
+    keys = [step if step == "TORNETWORK" else f"BOOTSTRAP{step}" for step in steps]
+    for n in range(4):
+        figures = {key: value * (1 + n / 10) for key, value in (rtt | delays | rates).items()}
+        times = {key: START + 300 * n + (place + 1) / 10 for place, key in enumerate(keys)}
+        stored.add([run(n, id=f"r{n}", type="rtt", experiment="rtt", extra=figures)])
+        stored.add([run(n, id=f"b{n}", type="bootstrap", experiment="boot", extra=times)])
+    names = plotted(stored, tmp_path)
+    assert {"rtt.rtt", "rtt.one-way", "rtt.rtt-load", "boot.bootstrapped", "boot.bootstrap-1"} <= names
+    assert not {"rtt.bootstrapped", "boot.rtt-load"} & names
+    with (tmp_path / "plots" / "rtt.rtt-load.csv").open(encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == [
+        "series",
+        "rate of the load, both directions together (Mbit/s)",
+        "median round-trip time (s)",
+    ]
+    assert [float(cell) for cell in rows[1][1:]] == pytest.approx([20.0, 0.3])
+    both = next(row for row in rows if row[0].startswith("both"))
+    assert [float(cell) for cell in both[1:]] == pytest.approx([12.0, 0.9])

@@ -6,7 +6,7 @@ import math
 from random import Random
 
 from perfd.charts.axes import Axis, Scale, covering
-from perfd.charts.build import cdf, over_time
+from perfd.charts.build import cdf, over_time, scatter
 from perfd.charts.model import (
     Bar,
     Bars,
@@ -44,6 +44,14 @@ def every_kind() -> list[Chart]:
     return [
         cdf("distribution", f"Time to first byte {HOSTILE}", samples, label="first byte", unit="s"),
         over_time("series", "Over time", [line], label="first byte", unit="s", period=PERIOD, marks=MARKS),
+        scatter(
+            "scatter",
+            "Delay by rate",
+            {HOSTILE: [(chance.gauss(20, 5), chance.gauss(0.2, 0.1)) for _ in range(40)], "two": [(1, 1), (2, 3)]},
+            x=("rate", "Mbit/s"),
+            y=("delay", "s"),
+            what="a run",
+        ),
         Strip(
             name="strip",
             title="Outcomes",
