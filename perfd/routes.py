@@ -8,6 +8,7 @@ from typing import Any
 
 from perfd.clock import Clock
 from perfd.daemon.upkeep import archive
+from perfd.pages.experiment import BY
 from perfd.pages.layout import STYLE_PATH
 from perfd.pages.periods import PERIOD
 from perfd.store.page_files import DIRECTORY as PAGE_FILES
@@ -65,7 +66,7 @@ def _of_people(database: PublicDatabase, *, is_indexed: bool) -> dict[str, Descr
     return {
         "": Overview(database),
         "about": PageOnly(database, "about", "What this instance is, and how it measures"),
-        "experiments": PagesBelow(database, "experiment", "How an experiment went over a period", PERIOD),
+        "experiments": PagesBelow(database, "experiment", "How an experiment went over a period", PERIOD, BY),
         "compare": PagesBelow(database, "comparison", "What a comparison of the daemon says by now"),
         "relays": PageOnly(database, "relays", "Relays that are slow, or fail, more often than others", PERIOD),
         "onion": PageOnly(database, "onion", "Which step on the way to the onion service takes how long", PERIOD),

@@ -10,25 +10,40 @@ from markupsafe import Markup
 
 from perfd.analysis.proportion import exact_interval
 from perfd.charts.axes import number
-from perfd.charts.html import Sheet
+from perfd.charts.html import Sheet, join
 from perfd.charts.model import Chart
 from perfd.pages import elements
 from perfd.pages.drawn import PERIODS, POINTS, charts_of
 from perfd.pages.elements import Heading, Text
+from perfd.pages.film import median_film
 from perfd.pages.histories import MOST_COMPUTED
 from perfd.pages.layout import Page
 from perfd.pages.periods import PERIODS as SECONDS
 from perfd.pages.periods import USUAL, choice, runs_of
+from perfd.pages.progress import progress
 from perfd.pages.records import Experiment, PageError, PageRequest, View
-from perfd.pages.summarized import charts_of_ways, ways
+from perfd.pages.summarized import charts_by_day, charts_of_ways, ways
 from perfd.pages.words import clipped, with_unit
 from perfd.reports.figures import of_experiment
 from perfd.reports.groups import MEASURES, grouped, percentiles
+from perfd.store.parameters import Parameter
 from perfd.store.reader import StoreReader
 from perfd.summaries.kept import read_hours
 from perfd.units import format_duration, format_size
 
 REFRESH = 300
+
+BY_VARIANT, BY_DAY = DIVISIONS = ("variant", "day")
+"""What distributions are divided by."""
+
+
+def _read_division(text: str) -> str:
+    if text not in DIVISIONS:
+        raise ValueError(f"there are {', '.join(DIVISIONS)}")
+    return text
+
+
+BY = Parameter("by", "distributions by `variant` or by `day`", _read_division, {"enum": list(DIVISIONS)})
 
 HEADINGS = (
     *(Heading("Way of measuring"), Heading("Runs", number=True), Heading("Failed", number=True)),
@@ -66,19 +81,27 @@ class _Found:
 def experiment(reader: StoreReader, request: PageRequest) -> Page:
     """The page. Raises PageError if there is nothing of that name."""
     name, state, view = request.arguments["name"], request.state, request.view
-    period = request.arguments.get("period", USUAL)
+    period, by = request.arguments.get("period", USUAL), request.arguments.get("by", BY_VARIANT)
+    since = state.now - SECONDS[period]
     configured = next((each for each in state.experiments if each.name == name), None)
     found = _summed(reader, state.now, period, name) if period in LONG else _each(reader, state.now, period, name)
     if not found.rows and configured is None:
         raise PageError(404, f"No experiment {name[:100]!r} was measured in this {period}, and none is configured.")
     sheet = Sheet()
-    parts = [choice(view, period)]
+    parts = [choice(view, period), _divisions(view, by)]
     if configured is not None:
         parts.append(_facts(configured))
     if found.rows:
         parts.append(elements.table("Each way of measuring", HEADINGS, [_cells(row) for row in found.rows]))
         parts += _errors(found.rows, name, view)
-        parts.append(charts_of(found.charts, sheet))
+        if by == BY_DAY:
+            hours = read_hours(reader, since, state.now, name, most_computed=MOST_COMPUTED)
+            parts.append(charts_of(charts_by_day(ways(hours), POINTS), sheet))
+        else:
+            charts = (*found.charts, *progress(reader, name, since, state.now))
+            parts.append(charts_of(charts, sheet))
+        if state.files is not None:
+            parts += median_film(reader, name, since, state.now, state.files, view)
     else:
         parts.append(elements.paragraph(f"Nothing was measured in this {period}."))
     parts.append(elements.paragraph(elements.link(view.link("/results", {"experiment": name}), "All its results")))
@@ -116,6 +139,17 @@ def _summed(reader: StoreReader, now: float, period: str, name: str) -> _Found:
         for way in found
     ]
     return _Found(rows, charts)
+
+
+def _divisions(view: View, by: str) -> Markup:
+    """Links to the other ways to divide distributions."""
+    links = [
+        Markup('<strong aria-current="true">by {}</strong>').format(each)
+        if each == by
+        else elements.link(view.here(by=each), f"by {each}")
+        for each in DIVISIONS
+    ]
+    return Markup('<nav class="pages" aria-label="Distributions">{}</nav>\n').format(join(links))
 
 
 def _lead(rows: Sequence[_Row], period: str) -> str:

@@ -19,6 +19,7 @@ from perfd.charts.html import Sheet, figure
 from perfd.charts.model import Mark, Row, Stretch, Tone, Waterfall
 from perfd.pages import elements
 from perfd.pages.elements import Heading, Text
+from perfd.pages.film import film
 from perfd.pages.records import View
 from perfd.pages.words import clipped
 from perfd.record import Measurement
@@ -166,6 +167,8 @@ def _pictures(m: Measurement, files: Path) -> list[Markup]:
         if file_of(files, m.start, m.id, suffix).is_file()
     ]
     found = [elements.paragraph(Markup("Files: {}").format(Markup(", ").join(links)))] if links else []
+    if pictures := film(file_of(files, m.start, m.id, FILMSTRIP), m.id):
+        found.append(elements.section("While it was loaded", [pictures]))
     if file_of(files, m.start, m.id, SCREENSHOT).is_file():
         picture = Markup('<img src="{}/screenshot" alt="The page at the end of its load" loading="lazy">').format(
             address

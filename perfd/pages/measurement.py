@@ -15,6 +15,7 @@ from perfd.pages import elements
 from perfd.pages.elements import Heading, Text
 from perfd.pages.explained import explained
 from perfd.pages.layout import Page
+from perfd.pages.legs import legs
 from perfd.pages.load import load_parts
 from perfd.pages.records import PageError, PageRequest, View
 from perfd.pages.words import clipped, experiment_path
@@ -48,7 +49,8 @@ def measurement(reader: StoreReader, request: PageRequest) -> Page:
     parts = [_ending(m), _facts(m, view)]
     parts += [figure(chart, sheet) for chart in (*_waterfalls(m), *probes(m.extra))]
     parts += load_parts(m, state.files, view, sheet) if m.type == "pageload" else []
-    parts += [*_series(m, view), *_circuit(m, circuits, view), *_told(m, streams)]
+    parts += [*_series(m, view), *_circuit(m, circuits, view), *legs(m, circuits, reader, view, sheet)]
+    parts += _told(m, streams)
     parts += [*_others(m), _raw(m, view), _neighbours(reader, m, view)]
     size = f" of {format_size(m.filesize)}" if m.filesize else ""
     started = elements.time(m.start)

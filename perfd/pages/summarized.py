@@ -6,6 +6,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from statistics import median
 
 import attrs
@@ -14,11 +15,14 @@ from perfd.analysis.periods import WIDTHS
 from perfd.analysis.quantiles import quartiles
 from perfd.charts.axes import Axis, Scale, covering
 from perfd.charts.build import cdf, over_time
-from perfd.charts.model import Chart, Column, HeatMap, Line, Point, Stacks, tone
+from perfd.charts.model import Chart, Column, HeatMap, Line, LineChart, Point, Stacks, tone
 from perfd.reports.figures import LINES, MOST_CODES, WEEKDAYS, slug, words_of
 from perfd.reports.groups import MEASURES, Measure, give_names
 from perfd.summaries.hour import HOUR, MOST_VALUES, Hour
 from perfd.variant import Variant
+
+MOST_BY_DAY = 3
+"""Ways of measuring whose days are shown."""
 
 
 @attrs.define
@@ -111,6 +115,23 @@ def charts_of_ways(all_ways: Sequence[Way], since: float, until: float, points: 
     yield from _by_hour(prefix, shown[0])
 
 
+def charts_by_day(all_ways: Sequence[Way], points: int) -> Iterator[Chart]:
+    """The distributions of the last days, of each of the ways that were measured most."""
+    for way in sorted(all_ways, key=lambda way: -way.done)[:MOST_BY_DAY]:
+        days: dict[int, list[Hour]] = {}
+        for hour in way.hours:
+            days.setdefault(hour.hour // 24, []).append(hour)
+        last = [attrs.evolve(way, hours=days[day], name=_date(day)) for day in sorted(days)[-LINES:]]
+        for measure in MEASURES:
+            for chart in _distribution(f"{slug(way.name)}.days", last, measure, points):
+                yield attrs.evolve(chart, title=f"{measure.label.capitalize()}: {way.name}")
+
+
+def _date(day: int) -> str:
+    """A day since the epoch."""
+    return datetime.fromtimestamp(day * 24 * HOUR, UTC).strftime("%m-%d")
+
+
 def over_time_of_ways(
     prefix: str, shown: Sequence[Way], measure: Measure, since: float, until: float, most: int
 ) -> Iterator[Chart]:
@@ -142,7 +163,7 @@ def _points(way: Way, measure: Measure, since: float, until: float, length: floa
         yield Point(min(max((number + 0.5) * length, since), until), middle, low, high)
 
 
-def _distribution(prefix: str, shown: Sequence[Way], measure: Measure, points: int) -> Iterator[Chart]:
+def _distribution(prefix: str, shown: Sequence[Way], measure: Measure, points: int) -> Iterator[LineChart]:
     samples = {
         way.name: way.sample(measure.name) if measure.counts_failures else way.values(measure.name) for way in shown
     }

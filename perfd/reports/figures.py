@@ -294,7 +294,7 @@ def _waterfall(name: str, title: str, steps: Sequence[tuple[str, str, str]], gro
         if not both or len(both) * 2 < len(runs):  # most did not do it
             continue
         begun, took = median(a for a, _ in both), median(b - a for a, b in both)
-        if took >= 0:
+        if took >= 0 and begun >= 0:  # an import may have had anything
             rows.append(Row(words, (Stretch(begun, begun + took, tone(len(rows)), words),)))
     if len(rows) > 2:
         reach = max(span.end for row in rows for span in row.spans)

@@ -91,7 +91,7 @@ for target in "${@:-slim}"; do
 	fi
 	# One process of Perfd's, and it is the first one.
 	podman exec "$name" sh -c 'tr "\0" " " < /proc/1/cmdline | grep -q perfd && test "$(cat perfd.pid)" = 1'
-	curl -fsS --noproxy '*' "http://127.0.0.1:$port/health" > /dev/null
+	test "$(curl -sS --noproxy '*' --output /dev/null --write-out '%{http_code}' "http://127.0.0.1:$port/random/1")" = 200
 
 	step "stop $target"
 	podman stop --time 90 "$name" > /dev/null

@@ -68,7 +68,8 @@ def test_requests_and_pictures(directory: Path) -> None:
     rows = {each["aria-label"] for each in found.all("div") if each.get("class") == "track"}
     assert any(row.startswith("site.example: ") and "wait" in row and "receive" in row for row in rows)
     assert "script>.css" in found.text
-    assert [each["src"] for each in found.all("img")] == [f"/results/{ID}/screenshot"]
+    pictures = [f"/results/{ID}/frames/1", f"/results/{ID}/screenshot"]
+    assert [each["src"] for each in found.all("img")] == pictures
     hrefs = [each["href"] for each in found.all("a")]
     assert {f"/results/{ID}/har", f"/results/{ID}/filmstrip"} <= set(hrefs)
 
@@ -113,3 +114,31 @@ def test_damaged_file(directory: Path) -> None:
     for damaged in (b"", b"x" * 100, whole[: len(whole) // 2], gzip.compress(b"{"), gzip.compress(b"[1]")):
         path.write_bytes(damaged)
         page(directory)
+
+
+def test_film(tmp_path: Path) -> None:
+    """An experiment has the pictures of the load next to its median whose files are there; a load has its own."""
+    loads = [
+        typical(n, id=f"{n:032x}", start=NOW + n, type="pageload", experiment="page", datacomplete=None)
+        for n in range(1, 6)
+    ]
+    loads = [
+        attrs.evolve(each, extra={"LOAD": each.start + n, "FILMSTRIP": 12}) for n, each in enumerate(loads, start=1)
+    ]
+    with closing(open_database(tmp_path / "perfd.sqlite")) as connection:
+        insert_many(connection, loads)
+    (tmp_path / "har").mkdir()
+    pictures = [attrs.evolve(frames()[0], at=NOW + n / 10) for n in range(12)]
+    for each in (loads[1], loads[4]):  # of the median's own load they were deleted
+        job = Job(directory=tmp_path / "har", measurement=each.id, load=page_load(start=each.start), carriers=())
+        write_files(job, png(), pictures)
+    told = state(["page"], now=NOW + 60, files=tmp_path / "har")
+    request = PageRequest(name="experiment", view=View("/experiments/page"), arguments={"name": "page"}, state=told)
+    found = Document(make(request, tmp_path / "perfd.sqlite").body.decode())
+    assert "The median page load The load that took 2 s" in found.text
+    shown = [each["src"] for each in found.all("img")]
+    assert shown[0] == f"/results/{loads[1].id}/frames/1"
+    assert (len(shown), shown[-1]) == (8, f"/results/{loads[1].id}/frames/12")
+    one = attrs.evolve(request, name="measurement", arguments={"id": loads[4].id})
+    found = Document(make(one, tmp_path / "perfd.sqlite").body.decode())
+    assert f"/results/{loads[4].id}/frames/12" in [each["src"] for each in found.all("img")]

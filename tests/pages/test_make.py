@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ from tests.support.strategies import TEXTS, measurements
 HOSTILE = "<script>alert('1')</script>&\"\x00é" + "w" * 200
 RELAY = "$" + "A" * 40
 ID = "0" * 31 + "1"
+OTHER_ID = "0" * 31 + "2"
 CIRCUIT = "circuit-1"
 
 
@@ -313,3 +316,71 @@ def test_filter_of_results_is_that_of_programs() -> None:
     window = PAGES["results"].__self__.window  # type: ignore[attr-defined]
     assert window() == Filter(requests=False)
     assert window(series="x") == Filter(series="x", requests=True)
+
+
+def test_by_day(tmp_path: Path) -> None:
+    """Distributions of each day, of each way of measuring; their counts are those of the days."""
+    path = filled(tmp_path / "db.sqlite", *(recent(n) for n in range(700)))
+    page = document(make(asked("experiment", name="download-50k", period="week", by="day"), path))
+    days = Counter(datetime.fromtimestamp(recent(n).start, UTC).strftime("%m-%d") for n in range(700))
+    for day, count in days.items():
+        assert re.search(rf"{day} \(median [0-9.]+ s, n = {count}\)", page.text), day
+    assert "by variant" in page.text
+    assert "download-50k-days-complete-cdf" in [each.get("id") for each in page.all("figure")]
+
+
+def test_progress(tmp_path: Path) -> None:
+    """How far a payload had come after how long: the median of the runs."""
+    path = filled(tmp_path / "db.sqlite", *(recent(n, type="upload") for n in range(20)))
+    page = document(make(asked("experiment", name="download-50k", period="day"), path))
+    assert "download-50k-progress" in [each.get("id") for each in page.all("figure")]
+    run = recent(0)
+    assert f"{run.dataperc[50] - run.start:.3g}" in page.text
+
+
+def test_all_failed(tmp_path: Path) -> None:
+    """Where nothing ever went well, each page says so, and none has a line to draw."""
+    failed = {"outcome": Outcome.FAILED, "errorcode": "TOR/CONNECTRESET", "datacomplete": None, "dataperc": {}}
+    path = filled(tmp_path / "db.sqlite", *(recent(n, **failed) for n in range(300)))
+    page = document(make(asked("experiment", name="download-50k", period="day"), path))
+    assert "of which 288 failed: 100 %" in page.text
+    for by in ("variant", "day"):
+        document(make(asked("experiment", name="download-50k", period="year", by=by), path))
+    overview = document(make(asked("overview"), path))
+    assert "TOR/CONNECTRESET" in overview.text
+
+
+def test_legs(tmp_path: Path) -> None:
+    """The legs of a Conflux set: relays, build times, round trips and windows of both."""
+    run = recent(1, id=OTHER_ID, circ_id=7, conflux_id="A" * 8, conflux_circ_ids=("7", "8"), path=(RELAY, RELAY))
+    path = filled(tmp_path / "db.sqlite", run)
+    with closing(open_database(path)) as connection, connection:
+        for number, nickname in ((7, "guard"), (8, "other")):
+            leg = Circuit(
+                id=f"session-c{number}",
+                source="example",
+                tor="default",
+                circ_id=number,
+                launch=NOW - 10,
+                built=NOW - 8 - number / 10,
+                status="BUILT",
+                path=(Hop(RELAY, nickname, NOW - 9), Hop(RELAY, "exit", NOW - 8 - number / 10)),
+                conflux_id="A" * 8,
+                conflux_rtt=0.1 * number,
+                cc_cwnd=100 + number,
+            )
+            connection.execute(CIRCUITS.insert, CIRCUITS.row(leg))
+        carrier = Stream(
+            id="session-s1",
+            source="example",
+            tor="default",
+            stream_id=9,
+            status="CLOSED",
+            measurement=OTHER_ID,
+            circuit="session-c7",
+        )
+        connection.execute(STREAMS.insert, STREAMS.row(carrier))
+    page = document(make(asked("measurement", id=OTHER_ID), path))
+    assert "7 (linked to the stream) guard exit 1.300 s 700 ms 107 cells" in page.text
+    assert "8 other exit 1.200 s 800 ms 108 cells" in page.text
+    assert "legs" in [each.get("id") for each in page.all("figure")]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import attrs
+from twisted.web.resource import IResource
 
 from perfd.store.database import NoDatabaseError
 from perfd.store.page_files import FILMSTRIP, HAR, SCREENSHOT, file_of, is_id
-from perfd.web.description import JSON, Readers, Response, Route
+from perfd.store.parameters import Parameter
+from perfd.web.description import JSON, STRING, Readers, Response, Route
 from perfd.web.errors import WebError
 from perfd.web.files import open_file, send_file
-from perfd.web.request import Request
+from perfd.web.request import Node, Request
 from perfd.web.results.answers import Answer, PublicDatabase, Reader
 from perfd.web.results.listing import accepts_gzip
 
@@ -36,6 +41,14 @@ KINDS: Mapping[str, Kind] = {
     "filmstrip": Kind(FILMSTRIP, "application/zip", ".filmstrip.zip", "Pictures of the page during its load"),
 }
 """By the last part of their path."""
+
+PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
+"""The media types of the pictures in a filmstrip."""
+
+MOST_BYTES = 8 * 2**20
+"""Of a picture."""
+
+_NUMBER = re.compile("[1-9][0-9]{0,5}")
 
 
 class LoadFile(Answer):
@@ -60,7 +73,7 @@ class LoadFile(Answer):
 
     async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
         kind = KINDS[self._name]
-        start = await self._start(self.database.reader_for(request))
+        start = await start_of(self.database.reader_for(request), self._id)
         packed = kind.is_packed and accepts_gzip(request)
         opened = None
         if start is not None:
@@ -79,12 +92,82 @@ class LoadFile(Answer):
             request.setHeader(b"Content-Encoding", b"gzip")
         await send_file(request, opened, self.database.reader_for(request))
 
-    async def _start(self, reader: Reader) -> float | None:
-        """When the measurement started; None if there is none that can have files."""
-        if not is_id(self._id):
-            return None
-        try:
-            found = await reader.run(lambda store: store.measurement(self._id))
-        except NoDatabaseError:
-            return None
-        return None if found is None else found.start
+
+async def start_of(reader: Reader, measurement: str) -> float | None:
+    """When the measurement started; None if there is none that can have files."""
+    if not is_id(measurement):
+        return None
+    try:
+        found = await reader.run(lambda store: store.measurement(measurement))
+    except NoDatabaseError:
+        return None
+    return None if found is None else found.start
+
+
+class Frames(Node):
+    """``/results/ID/frames/N``: each picture of a filmstrip, from 1 on."""
+
+    def __init__(self, database: PublicDatabase, directory: Path, measurement: str) -> None:
+        super().__init__()
+        self._database = database
+        self._directory = directory
+        self._id = measurement
+
+    def describe(self, path: str) -> Iterator[Route]:
+        number = Parameter("number", "which picture, from 1 on", str, STRING)
+        for route in self._one("{number}").describe(f"{path}/{{number}}"):
+            yield route.below(number)
+
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        return self._one(path.decode("ascii", "replace")) if path else super().getChild(path, request)
+
+    def _one(self, number: str) -> Frame:
+        return Frame(self._database, self._directory, self._id, number)
+
+
+class Frame(Answer):
+    """One picture of a filmstrip."""
+
+    def __init__(self, database: PublicDatabase, directory: Path, measurement: str, number: str) -> None:
+        super().__init__(database)
+        self._directory = directory
+        self._id = measurement
+        self._number = number
+
+    def describe(self, path: str) -> Iterator[Route]:
+        yield Route(
+            path,
+            "A picture of the page during its load",
+            {200: Response(dict.fromkeys(PICTURES.values()))},
+            errors=(400, 404, 503),
+            readers=Readers.RESULTS,
+        )
+
+    async def answer(self, request: Request, arguments: dict[str, Any]) -> None:
+        reader = self.database.reader_for(request)
+        start = await start_of(reader, self._id)
+        found = None
+        if start is not None and _NUMBER.fullmatch(self._number):
+            path = file_of(self._directory, start, self._id, FILMSTRIP)
+            found = await reader.call(partial(read_picture, path, int(self._number)))
+        if found is None:
+            raise WebError(404, f"there is no picture {self._number[:20]!r} of {self._id[:64]!r}")
+        content_type, body = found
+        request.setHeader(b"Content-Type", content_type.encode())
+        request.setHeader(b"Cache-Control", b"private, max-age=86400")  # it never changes
+        request.setHeader(b"X-Content-Type-Options", b"nosniff")
+        request.respond(body)
+
+
+def read_picture(path: Path, number: int) -> tuple[str, bytes] | None:
+    """The media type and the bytes of a picture in a filmstrip; None if there is none. Waits for the disk."""
+    try:
+        with ZipFile(path) as archive:
+            found = archive.infolist()[number - 1 : number]
+            for each in found:
+                content_type = PICTURES.get(Path(each.filename).suffix)
+                if content_type is not None and each.file_size <= MOST_BYTES:
+                    return content_type, archive.read(each)
+    except (OSError, BadZipFile, ValueError, NotImplementedError, EOFError, zlib.error):
+        pass  # it is none, or is damaged
+    return None

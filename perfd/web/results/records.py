@@ -23,7 +23,7 @@ from perfd.web.request import Described
 from perfd.web.results.answers import PublicDatabase
 from perfd.web.results.forms import Format, Json, Lines, Pages
 from perfd.web.results.listing import Listing, Records
-from perfd.web.results.load_files import KINDS, LoadFile
+from perfd.web.results.load_files import KINDS, Frames, LoadFile
 
 DECIMALS = 2
 """Decimals of times in .tpf: what all writers of the format have."""
@@ -106,6 +106,7 @@ class Results(Listing[Measurement]):
         if self._load_files is not None:
             for name in KINDS:
                 measurement.putChild(name.encode(), LoadFile(self.database, self._load_files, record_id, name))
+            measurement.putChild(b"frames", Frames(self.database, self._load_files, record_id))
         return measurement
 
 

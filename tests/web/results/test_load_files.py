@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
+from zipfile import ZipFile
 
 from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource
@@ -68,6 +69,21 @@ class LoadFileTests(ResultsCase):
                 self.assertEqual((status, headers["Content-Type"], body), (200, kind, content))
                 self.assertNotIn("Content-Encoding", headers)
                 self.assertIn(ID, headers["Content-Disposition"])
+
+    def test_frames(self) -> None:
+        """Each picture of a filmstrip, by its number; nothing that is no picture, or is not there."""
+        path = self.directory / DAY / f"{ID}.filmstrip.zip"
+        with ZipFile(path, "w") as archive:
+            archive.writestr("0001-000100ms.png", png())
+            archive.writestr("0002-000200ms.jpg", b"jpeg")
+            archive.writestr("0003-000300ms.html", b"<script>")
+        for number, expected in (("1", (200, "image/png", png())), ("2", (200, "image/jpeg", b"jpeg"))):
+            status, headers, body = self.ask(get(f"/results/{ID}/frames/{number}"))
+            self.assertEqual((status, headers["Content-Type"], body), expected)
+        for number in ("0", "3", "4", "-1", "x", "9999999", "1/2"):
+            self.assertEqual(self.ask(get(f"/results/{ID}/frames/{number}"))[0], 404, number)
+        path.write_bytes(b"PK")
+        self.assertEqual(self.ask(get(f"/results/{ID}/frames/1"))[0], 404)
 
     def test_head_and_caching(self) -> None:
         """HEAD has the head of GET; what the client has already is not sent again, but for another coding."""
