@@ -113,7 +113,7 @@ def covering(
         return Axis(label=label, low=low * 0.97, high=high * 1.03, unit=unit, scale=scale)
     if zero:
         low, high = min(low, 0.0), max(high, 0.0)
-    if low == high:
+    if high - low < max(1e-300, max(abs(low), abs(high)) * 1e-12):  # one value, as far as numbers can tell
         low, high = (
             (low, high + 1.0) if zero and low == 0 else (low - abs(low) * 0.1 - 1e-9, high + abs(high) * 0.1 + 1e-9)
         )

@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from perfd.charts.axes import Axis, Scale, covering, moment, number
@@ -60,6 +60,9 @@ def test_logarithmic_ticks() -> None:
     assert [tick.text for tick in axis.ticks()] == ["0.1", "0.2", "0.5", "1", "2", "5", "10"]
 
 
+@example([0.0, 5e-324], True)
+@example([0.0, 5e-324], False)
+@example([1.0, 1.0 + 2.3e-16], False)
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1), st.booleans())
 def test_an_axis_covers_its_values(values: list[float], zero: bool) -> None:
     """Each value has a place on it, and there is something to read beside it."""
