@@ -68,6 +68,14 @@ def read_bridges(text: str) -> tuple[str, ...]:
     return bridges
 
 
+def bridges_in(torrc: str) -> tuple[str, ...]:
+    """Those that lines of a torrc name and use."""
+    lines = [line.split(None, 1) for line in torrc.splitlines()]
+    given = [(words[0].lower(), words[1].strip()) for words in lines if len(words) == 2]
+    uses = [value for name, value in given if name == "usebridges"][-1:] == ["1"]
+    return tuple(value for name, value in given if name == "bridge") if uses else ()
+
+
 def _check(bridge: str) -> None:
     transport, *words = bridge.split()
     if not NAME.fullmatch(transport.replace("_", "-")):

@@ -18,6 +18,7 @@ from perfd.config.client import read_client
 from perfd.config.comparison import DIRECTORIES, NO_CBT, read_comparison
 from perfd.config.experiment import read_experiment
 from perfd.config.kind import Context
+from perfd.config.kinds import kind_of
 from perfd.config.records import (
     NO_TOR,
     BrowserConfig,
@@ -202,6 +203,10 @@ class _Reader:
                 )
                 for arm, way in zip(comparison.arms, ways, strict=True)
             )
+            if directories and any(kind_of(each.type).is_launched for each in experiments):
+                section.problem(
+                    "experiment", "its tors are launched for each run; give each arm a tor = of its own"
+                )
             tors += directories
             comparisons.append(
                 attrs.evolve(comparison, experiments=experiments, tors=tuple(tor.name for tor in directories))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from perfd.config.bridges import OF_TESTNET, TESTNET_TRANSPORTS, read_bridges
+from perfd.config.bridges import OF_TESTNET, TESTNET_TRANSPORTS, bridges_in, read_bridges
 from perfd.config.records import Config, TorConfig
 from perfd.config.section import Section
 from perfd.config.values import (
@@ -49,8 +49,9 @@ def read_tor(section: Section, name: str, directory: Path) -> TorConfig:
     if config.control is None:
         _check_transports(section, config)
         # The label of a tor without bridges is that of the tor from whose section it has its defaults.
-        if not bridges and "bridge" not in config.torrc.lower():
-            config = attrs.evolve(config, transport=None)
+        in_torrc = bridges_in(config.torrc)
+        if not bridges:
+            config = attrs.evolve(config, transport=(transport or transport_of(in_torrc)) if in_torrc else None)
         if config.control_password is not None:
             section.problem("control-password", "only used with control")
     elif of_testnet:

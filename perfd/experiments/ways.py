@@ -33,9 +33,15 @@ class MeasuredTor:
     turn: DeferredLock = attrs.Factory(DeferredLock)  # whoever holds it is alone on this tor
     events: ControlEvents | None = None
     guards: Guards | None = None  # None: tor's own choice
-    transport: str | None = None
+    _transport: str | None = None
     client: str | None = None  # what kind of client is in the place of a tor
+    told_transport: Callable[[], str | None] = lambda: None
     launcher: Launcher | None = None  # of a tor that does not run, but is launched for each run
+
+    @property
+    def transport(self) -> str | None:
+        """The label of its bridges' transport: as configured, or as a tor that is attached to tells."""
+        return self._transport or self.told_transport()
 
     @property
     def name(self) -> str:

@@ -124,7 +124,14 @@ class Tors:
         if guards is not None:
             service.subscribe(guards.connected, guards.disconnected)
         service.setServiceParent(services)
-        return MeasuredTor(service, turn, events=events, guards=guards, transport=tor.transport)
+        return MeasuredTor(
+            service,
+            turn,
+            events=events,
+            guards=guards,
+            transport=tor.transport,
+            told_transport=lambda: service.transport,
+        )
 
     def _make_launcher(self, tor: TorConfig, services: ParallelServices) -> MeasuredTor:
         def listen(fresh: FreshTor) -> ControlEvents:

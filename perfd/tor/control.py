@@ -46,6 +46,9 @@ _NO_METHOD = (
     "or a control-password for its HashedControlPassword"
 )
 
+_TRANSPORT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+"""The name of a pluggable transport (pt-spec 1.3), which no address is."""
+
 _KEYWORD = re.compile(r'([A-Z]+)=("(?:[^"\\]|\\.)*"|\S*)')
 
 
@@ -251,6 +254,22 @@ async def watch_bootstrap(protocol: TorControlProtocol, changed: Callable[[Boots
     # Events may have come before the listener.
     answer = await protocol.get_info_raw("status/bootstrap-phase")
     parse(answer.partition("status/bootstrap-phase=")[2])
+
+
+async def bridge_transport(protocol: TorControlProtocol) -> str | None:
+    """The transport of the bridges that a tor uses, ``vanilla`` if they have none.
+
+    None if it uses no bridges, or does not tell, as behind a filter.
+    """
+    try:
+        answer: str = await protocol.get_conf_raw("UseBridges", "Bridge")
+    except TorProtocolError:
+        return None
+    lines = [line.partition("=")[::2] for line in answer.splitlines()]
+    bridges = [value.split() for name, value in lines if name == "Bridge" and value.split()]
+    if ("UseBridges", "1") not in lines or not bridges:
+        return None
+    return bridges[0][0] if _TRANSPORT.fullmatch(bridges[0][0]) else "vanilla"
 
 
 async def watch_complaints(protocol: TorControlProtocol, complaint: Callable[[str], None]) -> None:

@@ -41,6 +41,7 @@ from perfd.socks.port import SOCKSPort
 from perfd.tor.control import (
     Bootstrap,
     ControlError,
+    bridge_transport,
     control_endpoint,
     open_control,
     socks_listener,
@@ -141,6 +142,7 @@ class TorService(SupervisedService):
         super().__init__(reactor, f"tor {options.name}", clock, network)
         self.name = options.name
         self.version: str | None = None
+        self.transport: str | None = None  # of the bridges of a tor that somebody else launched, as it tells
         self.protocol: TorControlProtocol | None = None
         self._options = options
         self._network = network
@@ -235,6 +237,7 @@ class TorService(SupervisedService):
         self._log.info("{what} was attached to at {control}", what=self._what, control=control)
         self._connected(session, protocol)
         await watch_complaints(protocol, session.complain)
+        self.transport = await bridge_transport(protocol)
         await self._use(session, protocol)
 
     async def _follow(
@@ -324,7 +327,7 @@ class TorService(SupervisedService):
 
     def _disconnect(self) -> None:
         protocol, self.protocol = self.protocol, None
-        self.version, self._socks, self._bootstrap = None, None, None
+        self.version, self.transport, self._socks, self._bootstrap = None, None, None, None
         if protocol is None:
             return
         protocol.transport.loseConnection()

@@ -55,6 +55,12 @@ PASSED = {
     ),
     "a plugin in the torrc": f"[tor]\nbridges = {OBFS4}\ntorrc =\n    ClientTransportPlugin obfs4 exec /bin/true\n",
     "a program beside perfd.conf": "[tor]\nbinary = bin/tor\n",
+    "snowflake": (
+        "[tor]\nbridges = snowflake 192.0.2.3:80 2B280B23E1107BB62ABFC40DDCC8824814F80A72 "
+        "url=https://broker.example/ fronts=a.example ice=stun:stun.example:3478\n"
+        "transport-plugins = snowflake exec path/plugin\n"
+    ),
+    "bridges of the private network": "[testnet]\nbridges = 1\n[tor]\nbridges = testnet\n",
     "a plugin beside perfd.conf": f"[tor]\nbridges = {OBFS4}\ntransport-plugins = obfs4 exec path/plugin\n",
 }
 

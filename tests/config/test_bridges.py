@@ -71,7 +71,25 @@ def test_testnet() -> None:
     assert tors["c"] == (False, None, ())
 
 
+def test_in_torrc() -> None:
+    """Bridges that lines of a torrc name have the label of their transport too, if tor is to use them."""
+    bridge = f"Bridge obfs4 192.0.2.1:443 {FINGERPRINT}"
+    plugin = "ClientTransportPlugin obfs4 exec /usr/bin/obfs4proxy"
+    for lines, expected in (
+        (f"UseBridges 1\n {bridge}\n {plugin}", "obfs4"),
+        (f"usebridges 1\n Bridge 192.0.2.1:443\n {plugin}", "vanilla"),
+        (f"UseBridges 1\n {bridge}\n {plugin}\n UseBridges 0", None),
+        (bridge, None),
+    ):
+        assert parse(f"[tor]\ntorrc =\n {lines}\n").tors[0].transport == expected
+    # The label of the defaults is not that of a tor without bridges.
+    config = parse("[testnet]\nbridges = 1\n[tor]\nbridges = testnet\ntransport = obfs4\n[tor:a]\nbridges =\n")
+    assert {tor.name: tor.transport for tor in config.tors} == {"default": "obfs4", "a": None}
+
+
 PROBLEMS = {
+    "[experiment:b]\ntype = bootstrap\n[comparison:c]\narms =\n a=NumEntryGuards 1\n b=NumEntryGuards 2\n"
+    "experiment = b\n": "experiment: its tors are launched for each run",
     "[tor]\nbridges = testnet\n": "[tor] bridges: testnet needs bridges = 1, or more, in [testnet]",
     "[testnet]\nbridges = 1\n[tor:a]\nbridges = testnet\ntransport = snowflake\n": (
         "[tor:a] transport: 'snowflake' is not one of vanilla, obfs4"

@@ -147,6 +147,7 @@ class FakeTor:
         self.subscribed: set[str] = set()
         self.authenticated = False
         self.connected = False
+        self.bridges = ["UseBridges=0", "Bridge"]  # of its configuration
         self.traffic = (0, 0)  # bytes that it has read and written
         self.hangs = False  # reads nothing, until ``wake``
         self._unread: list[bytes] = []
@@ -221,6 +222,9 @@ class FakeTor:
             self.subscribed = set(arguments.split())
             assert self.subscribed <= {"STATUS_CLIENT", "WARN", "ERR", "CIRC", "STREAM", "CIRC_BW", "BW"}, line
             return ["250 OK"]
+        if line == "GETCONF UseBridges Bridge":
+            last = f"250 {self.bridges[-1]}" if self.bridges else "510 Command filtered"
+            return [*(f"250-{each}" for each in self.bridges[:-1]), last]
         assert line in ("USEFEATURE EXTENDED_EVENTS", "TAKEOWNERSHIP", "SETCONF DisableNetwork=0"), line
         return ["250 OK"]
 

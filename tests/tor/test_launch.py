@@ -710,6 +710,23 @@ class StopTests(TorTestCase):
 class AttachTests(TorTestCase):
     """A tor that somebody else runs."""
 
+    def test_bridges(self) -> None:
+        """A tor that is attached to tells the transport of its bridges; one that does not tell has none."""
+        for bridges, expected in (
+            (["UseBridges=0", "Bridge"], None),
+            (["UseBridges=1", "Bridge=obfs4 192.0.2.1:443 AA cert=x"], "obfs4"),
+            (["UseBridges=1", "Bridge=192.0.2.1:443", "Bridge=obfs4 192.0.2.1:1"], "vanilla"),
+            (["UseBridges=0", "Bridge=obfs4 192.0.2.1:443"], None),
+            ([], None),
+        ):
+            service = self.attach()
+            tor = FakeTor(self.reactor)
+            tor.bridges = bridges
+            tor.accept()
+            self.assertEqual(service.transport, expected)
+            self.stop(service)
+            self.assertIsNone(service.transport)
+
     def attach(self, **options: Any) -> TorService:
         options = {"control": "/run/tor/control", **options}
         service = self.service(name="alpha", **options)
