@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfd.cli.arguments import PAGING, argument, config_option, display, display_options, filter_options, guarded
+from perfd.cli.figures import check_plots, draw
 from perfd.cli.times import parse_time
 from perfd.config import Config, load_config
 from perfd.store import parameters
@@ -94,13 +95,7 @@ def _analyze(options: argparse.Namespace) -> int:
         asked["since"], asked["until"] = options.period
     config = load_config(options.config)
     if options.plots is not None:
-        from perfd.charts import files  # noqa: PLC0415
-        from perfd.formats.table import MissingLibraryError  # noqa: PLC0415
-
-        try:
-            files.check()
-        except files.NoMatplotlibError as error:
-            raise MissingLibraryError(str(error)) from None
+        check_plots()
     return _run(config, parameters.results_filter(asked), options, display(options))
 
 
@@ -196,10 +191,7 @@ def _draw(found: Report, charts: Charts, directory: Path, form: str) -> None:
     from perfd.charts.model import Table  # noqa: PLC0415
     from perfd.reports import onionperf  # noqa: PLC0415
 
-    try:
-        files.write([chart for _, each in charts for chart in each], directory, form)
-    except files.DrawingError as error:
-        raise OSError(0, str(error)) from None
+    draw([chart for _, each in charts for chart in each], directory, form)
     files.write_csv(Table(onionperf.COLUMNS, tuple(onionperf.rows(found.groups))), directory / "runs.csv")
 
 

@@ -19,6 +19,8 @@ from perfd.cli.arguments import (
     pair,
     reading,
 )
+from perfd.cli.figures import check_plots
+from perfd.cli.networks import add_network_options, add_use_options, network_options, overrides
 from perfd.cli.output import complain
 from perfd.comparison.metrics import METRICS, PRIMARY
 from perfd.config import load_config
@@ -28,6 +30,8 @@ from perfd.instance import CONFIG_FILE
 from perfd.store import parameters
 
 if TYPE_CHECKING:
+    from perfd.cli.comparing import Showing
+
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
@@ -42,7 +46,7 @@ def add_command(commands: _Commands) -> None:
         help="say whether B is slower than A, by how much, and how sure that is",
         description="Compares two sets of stored measurements. Exit codes: 0 B is not slower than A by the margin, "
         "3 it is, 4 that is not decided, 1 it cannot be said, 2 wrong usage.",
-        epilog="example: perfd compare --experiment download-50k --a tor=alpha --b tor=beta --margin 3%%",
+        epilog="example: perfd compare --experiment download-50k --a tor=alpha --b tor=beta --margin 3%",
     )
     parser.add_argument(
         "name", nargs="?", metavar="NAME", help="a comparison of perfd.conf, which the daemon makes"
@@ -107,6 +111,8 @@ def _add_lab_options(parser: argparse.ArgumentParser) -> None:
         help="slow B down by this share of the pilot's median, by a delay in front of its SOCKS port, to check "
         "that a difference is found",
     )
+    add_use_options(lab)
+    add_network_options(lab)
     lab.add_argument(
         "--records", type=Path, metavar="FILE", help="also write all measurements, a JSON object per line"
     )
@@ -135,7 +141,17 @@ def common_options(parser: argparse.ArgumentParser) -> None:
         help="by how much B may be slower, such as 3%% (default 0%%: not at all)",
     )
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write it as a page, one file")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw charts into DIR, each with a CSV file")
     display_options(parser, "as one JSON object")
+
+
+def showing(options: argparse.Namespace) -> Showing:
+    """What these options say. Raises MissingLibraryError for charts without matplotlib."""
+    from perfd.cli.comparing import Showing  # noqa: PLC0415 - --help must not wait
+
+    if options.plots is not None:
+        check_plots()
+    return Showing(options.primary, options.margin, options.report, display(options), options.plots)
 
 
 def filter_of(text: str) -> tuple[str, Any]:
@@ -160,23 +176,23 @@ def _compare(options: argparse.Namespace) -> int:
             "compare: say what is compared: --a FILTER=VALUE and --b FILTER=VALUE, or two of --arm NAME=OPTIONS"
         )
         return 2
-    from perfd.cli.comparing import Showing, compare_stored, conclude_with  # noqa: PLC0415 - --help must not wait
+    from perfd.cli.comparing import compare_stored, conclude_with  # noqa: PLC0415
 
     config = load_config(options.config)
     common = {name: getattr(options, name) for name in ASKED}
-    showing = Showing(options.primary, options.margin, options.report, display(options))
-    return conclude_with(lambda: compare_stored(config, common, dict(options.a), dict(options.b), showing), showing)
+    shown = showing(options)
+    return conclude_with(lambda: compare_stored(config, common, dict(options.a), dict(options.b), shown), shown)
 
 
 def _of_daemon(options: argparse.Namespace) -> int:
     if options.a or options.b or options.arm:
         complain("compare: a comparison of perfd.conf has arms of its own")
         return 2
-    from perfd.cli.comparing import Showing, compare_made, conclude_with  # noqa: PLC0415
+    from perfd.cli.comparing import compare_made, conclude_with  # noqa: PLC0415
 
     config = load_config(options.config)
-    showing = Showing(options.primary, options.margin, options.report, display(options))
-    return conclude_with(lambda: compare_made(config, options.name), showing)
+    shown = showing(options)
+    return conclude_with(lambda: compare_made(config, options.name), shown)
 
 
 LAB_OPTIONS = ("type", "size", "server")
@@ -185,7 +201,7 @@ LAB_OPTIONS = ("type", "size", "server")
 
 def _lab(options: argparse.Namespace) -> int:
     from perfd.cli.compare_lab import LabComparison, Trial  # noqa: PLC0415
-    from perfd.cli.comparing import Showing, conclude_with  # noqa: PLC0415
+    from perfd.cli.comparing import conclude_with  # noqa: PLC0415
 
     for name in LAB_OPTIONS:
         if isinstance(getattr(options, name), tuple):
@@ -204,6 +220,8 @@ def _lab(options: argparse.Namespace) -> int:
         b=b,
         options=given | dict(options.option),
         network=options.network,
+        links=network_options(options),
+        using=overrides(options.testnet, options.keep),
         until_decided=options.until_decided,
         effect=options.effect or options.margin or 0.03,
         blocks=options.blocks,
@@ -212,5 +230,5 @@ def _lab(options: argparse.Namespace) -> int:
         inject=options.inject,
         records=options.records,
     )
-    showing = Showing(options.primary, options.margin, options.report, display(options))
-    return conclude_with(LabComparison(path, trial, showing).run, showing)
+    shown = showing(options)
+    return conclude_with(LabComparison(path, trial, shown).run, shown)

@@ -21,7 +21,15 @@ from perfd.analysis.sample_size import best_block_size, sample_size
 from perfd.analysis.sequential import LOOKS, group_sequential
 from perfd.cli.comparing import Showing
 from perfd.cli.foreground import Interruption, run_reactor
-from perfd.cli.standalone import FREE_PORT, NotReadyError, default_path, own_instance, patience, prepare
+from perfd.cli.standalone import (
+    FREE_PORT,
+    NotReadyError,
+    default_path,
+    own_instance,
+    patience,
+    prepare,
+    private_network,
+)
 from perfd.cli.terminal import Progress
 from perfd.clock import Clock
 from perfd.comparison.conclusion import UNDECIDED, Conclusion, Design, TooLittleError, conclude
@@ -68,6 +76,8 @@ class Trial:
     b: Arm
     options: Mapping[str, str]  # of the experiment of both
     network: str | None
+    links: Mapping[str, str]  # options of [testnet]
+    using: Mapping[str, Mapping[str, str]]  # what else is different of perfd.conf, by section
     until_decided: bool
     effect: float
     blocks: int | None
@@ -264,6 +274,8 @@ class LabComparison:
             words.append(f"{DIRECTORIES} data directories that both arms share, assigned anew for each block")
         elif self._config.tors:
             words.append(f"both arms over the same {DIRECTORIES} tors")
+        if links := {run.measurement.links for block in self._done for run in block} - {None}:
+            words.append(f"links {' and '.join(sorted(filter(None, links)))}")
         if not self._is_learning:
             words.append(f"{NO_CBT} for both")
         words += [f"{arm.name}: {'; '.join(arm.torrc) or 'no options of tor'}" for arm in (trial.a, trial.b)]
@@ -286,9 +298,7 @@ class LabComparison:
 
 def _configured(path: Path | None, trial: Trial) -> Config:
     """The configuration for this one time, in a directory of its own. Raises ConfigError."""
-    overrides: dict[str, Mapping[str, str]] = {}
-    if trial.network is not None:
-        overrides["perfd"] = {"network": trial.network}
+    overrides = _of_network(trial)
 
     def load() -> Config:
         if path is None:
@@ -319,7 +329,7 @@ def _configured(path: Path | None, trial: Trial) -> Config:
     config = attrs.evolve(
         config,
         directory=directory,
-        testnet=directory / "testnet",
+        testnet=_network(config, trial, directory),
         experiments=(experiments[trial.a.name], experiments[trial.b.name]),
         tors=tuple(tor for tor in config.tors if tor.name in names),
     )
@@ -332,6 +342,21 @@ def _configured(path: Path | None, trial: Trial) -> Config:
         config.server, listen=FREE_PORT, public_address=FREE_PORT, page_ports=(0,) * len(config.server.page_ports)
     )
     return attrs.evolve(config, server=server)
+
+
+def _of_network(trial: Trial) -> dict[str, Mapping[str, str]]:
+    """What is different of perfd.conf about the network, by section."""
+    network = {} if trial.network is None else {"network": trial.network}
+    sections = {"perfd": network, "testnet": trial.links}
+    found = {name: {**trial.using.get(name, {}), **values} for name, values in sections.items()}
+    return {name: values for name, values in found.items() if values}
+
+
+def _network(config: Config, trial: Trial, directory: Path) -> Path:
+    """The private network to use: one that runs is taken if it was named, or if nothing was said of its links."""
+    if trial.links and "testnet" not in trial.using.get("perfd", {}):
+        return directory / "testnet"
+    return private_network(config, config.testnet if "perfd" in trial.using else None, directory)
 
 
 def _slowed(experiment: TorExperiment, reactor: Reactor, seconds: float) -> TorExperiment:

@@ -13,11 +13,13 @@ import attrs
 
 from perfd.cli.arguments import TIMES
 from perfd.cli.csv_output import CSV
+from perfd.cli.figures import draw
 from perfd.cli.output import complain
 from perfd.cli.tables import Column, Display, Table
 from perfd.cli.terminal import Progress
 from perfd.comparison import words
 from perfd.comparison.conclusion import NOT_SLOWER, SLOWER, UNDECIDED, Conclusion, Design, TooLittleError, conclude
+from perfd.comparison.figures import figures
 from perfd.comparison.made import MADE_FIELDS, conclude_made
 from perfd.comparison.page import page
 from perfd.comparison.stored import FIELDS, Run, Strata, kinds_in, strata
@@ -37,6 +39,7 @@ class Showing:
     margin: float
     report: Path | None
     display: Display | CSV | None
+    plots: Path | None = None
 
 
 EXIT_CODES = {NOT_SLOWER: 0, SLOWER: 3, UNDECIDED: 4}
@@ -153,9 +156,11 @@ def _text(name: str, value: Any) -> str:
 
 
 def show(conclusion: Conclusion, showing: Showing) -> None:
-    """Print a conclusion, and write it as a page if that was asked for."""
+    """Print a conclusion, and write it as a page and as charts if that was asked for."""
     if showing.report is not None:
         showing.report.write_text(page(conclusion), encoding="utf-8")
+    if showing.plots is not None:
+        draw([*figures(conclusion)], showing.plots)
     if showing.display is None:
         sys.stdout.write(json.dumps(words.as_dict(conclusion)) + "\n")
     elif isinstance(showing.display, CSV):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -30,6 +29,25 @@ _OPTIONS = (
     ("seed", "N", "of what is drawn: weights, jitter, loss"),
     ("keep", "TIME", "stop it when nobody has used it for so long"),
 )
+
+
+_OWN = ("seed", "keep")
+"""What a command that makes a network for itself has as an option of its own."""
+
+_Arguments = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+def add_network_options(parser: _Arguments) -> None:
+    """Add how a network is made that a command starts for itself, but for its seed and how long it is kept."""
+    for name, metavar, text in _OPTIONS:
+        if name not in _OWN:
+            parser.add_argument(f"--{name}", metavar=metavar, help=text)
+
+
+def network_options(options: argparse.Namespace) -> dict[str, str]:
+    """What was given of these: options of ``[testnet]``."""
+    found = {name: getattr(options, name.replace("-", "_")) for name, _, _ in _OPTIONS if name not in _OWN}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def add_link_options(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +93,7 @@ def networks_in(directory: Path) -> list[Path]:
     return [each for each in several if each.is_dir()] or [directory]
 
 
-def add_use_options(parser: argparse.ArgumentParser, network: Callable[..., Any] | None = None) -> None:
+def add_use_options(parser: _Arguments) -> None:
     """Add which private network is used, and how long it is kept."""
     parser.add_argument(
         "--testnet",

@@ -74,6 +74,7 @@ class Conclusion:
     failures: FailureDifference
     deciles: tuple[DecileShift, ...]  # of the primary metric, in seconds
     warnings: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...] = ()  # of the primary metric, those of A and those of B
 
     @property
     def verdict(self) -> str:
@@ -119,6 +120,7 @@ def conclude(design: Design, metrics: Mapping[str, Sequence[Block]], warnings: S
         failures=failure_difference(blocks, design.critical),
         deciles=tuple(shift_function(blocks, seed=design.seed or 1)) if len(blocks) > 1 else (),
         warnings=tuple(warnings),
+        values=tuple(map(tuple, arms(blocks))),
     )
 
 

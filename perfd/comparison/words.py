@@ -96,7 +96,7 @@ def design_text(conclusion: Conclusion) -> str:
 
 def as_dict(conclusion: Conclusion) -> dict[str, object]:
     """The same ready for JSON; what is infinite is None."""
-    found = attrs.asdict(conclusion) | {
+    found = attrs.asdict(conclusion, filter=lambda field, _: field.name != "values") | {
         "sentence": sentence(conclusion),
         "verdict": conclusion.verdict,
         "excludes_zero": conclusion.primary.excludes_zero,

@@ -24,6 +24,7 @@ from perfd.comparison.conclusion import (
     TooLittleError,
     conclude,
 )
+from perfd.comparison.figures import figures
 from perfd.comparison.page import page
 
 DESIGN = Design(a="plain", b="noconflux", primary="complete", margin=0.03, seed=7, text="blocks of 6 + 6")
@@ -119,6 +120,21 @@ def test_all_that_is_shown(change: float, deviation: float, failing: float, seed
     assert escape(words.sentence(found)) in document
     assert "<script" not in document
     assert " style=" not in document  # which the page's own policy would not let through
+
+
+def test_figures() -> None:
+    """The interval of each metric, the deciles with their band in ms, and both distributions; of a throughput the
+    first alone, since its deciles are no times.
+    """
+    same = blocks(60, 0.1)
+    found = conclude(DESIGN, {"complete": same, "first-byte": same})
+    differences, deciles, distributions = figures(found)
+    assert [row[0] for row in differences.table.rows] == ["complete", "first-byte"]
+    assert [row[1] for row in deciles.table.rows] == [each.p for each in found.deciles]
+    assert deciles.table.rows[4][2] == pytest.approx(1e3 * found.deciles[4].difference)
+    assert {str(row[0]).partition(" (")[0] for row in distributions.table.rows} == {"plain", "noconflux"}
+    throughput = conclude(attrs.evolve(DESIGN, primary="throughput"), {"throughput": same})
+    assert [each.name for each in figures(throughput)] == ["differences"]
 
 
 def test_page_escapes() -> None:
