@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Protocol
@@ -28,6 +29,10 @@ FRESH = 2.0
 UNCHANGED = 20.0
 """The same if no measurement ended meanwhile; what it says of the daemon's state is that old."""
 
+OF_ONE = 60.0
+"""The same for a page about one experiment, if none of its own measurements ended: it has nothing of the daemon's
+state. What other programs write into the database, as an import does, shows after so long."""
+
 MOST_KEPT = 64
 """Pages."""
 
@@ -50,7 +55,8 @@ class _Kept:
     """A page that was made, or is on its way; ``waiting`` are those who want it too."""
 
     asked: float
-    changes: int  # how many measurements had ended when it was asked for
+    changes: int  # how many measurements that it shows had ended when it was asked for
+    experiment: str | None  # whose measurements it shows; None: those of all
     made: Made | None = None
     waiting: list[Deferred[Made]] = attrs.Factory(list)
 
@@ -62,12 +68,12 @@ class People:
         self._maker = maker
         self._state = state
         self._monotonic = monotonic
-        self._changes = 0
+        self._changes: Counter[str | None] = Counter()
         self._kept: dict[object, _Kept] = {}
 
     def record(self, measurement: Measurement) -> None:
         """Pages that were made before do not know of it."""
-        self._changes += 1
+        self._changes.update((None, measurement.experiment))
 
     async def answer(
         self, request: Request, name: str, parameters: Sequence[Parameter], fixed: Mapping[str, Any] = EMPTY
@@ -94,7 +100,8 @@ class People:
             waiting: Deferred[Made] = Deferred(kept.waiting.remove)
             kept.waiting.append(waiting)
             return await waiting
-        kept = self._kept[key] = _Kept(self._monotonic(), self._changes)
+        experiment = arguments.get("name") if name == "experiment" else None
+        kept = self._kept[key] = _Kept(self._monotonic(), self._changes[experiment], experiment)
         while len(self._kept) > MOST_KEPT:
             del self._kept[next(iter(self._kept))]
         request = PageRequest(name=name, view=view, arguments=arguments, state=self._state(), seconds=seconds)
@@ -117,7 +124,9 @@ class People:
 
     def _is_fresh(self, kept: _Kept) -> bool:
         age = self._monotonic() - kept.asked
-        return kept.made is None or age < FRESH or (age < UNCHANGED and kept.changes == self._changes)
+        longest = UNCHANGED if kept.experiment is None else OF_ONE
+        is_unchanged = kept.changes == self._changes[kept.experiment]
+        return kept.made is None or age < FRESH or (age < longest and is_unchanged)
 
 
 def _tell(waiting: list[Deferred[Made]], tell: Callable[[Deferred[Made]], object]) -> None:

@@ -13,7 +13,7 @@ from perfd import routes
 from perfd.pages.make import make
 from perfd.pages.records import Made, PageError, PageRequest
 from perfd.web.results.answers import Access, PublicDatabase
-from perfd.web.results.people import FRESH, UNCHANGED, People
+from perfd.web.results.people import FRESH, OF_ONE, UNCHANGED, People
 from tests.support.pages import Document, state
 from tests.support.results import ResultsCase, no_tor
 from tests.support.strategies import typical
@@ -129,6 +129,16 @@ class PeopleTests(PeopleCase):
         self.page("/results")
         self.page("/results?theme=dark")
         self.assertEqual([each.name for each in self.maker.asked[2:]], ["overview", "results", "results"])
+
+    def test_kept_of_one(self) -> None:
+        """A page about an experiment lasts until one of its own measurements has ended, but not for ever."""
+        self.fill(typical(1, experiment="slow"))
+        for experiment, seconds, count in (("fast", UNCHANGED + 1, 1), ("slow", FRESH, 2), ("fast", OF_ONE, 3)):
+            self.page("/experiments/slow?period=year")
+            self.people.record(typical(2, experiment=experiment))
+            self.reactor.advance(seconds)
+            self.page("/experiments/slow?period=year")
+            self.assertEqual(len(self.maker.asked), count)
 
     def test_errors_are_not_kept(self) -> None:
         """A page that says why there is none is made anew for the next, who may have more luck."""
