@@ -29,6 +29,7 @@ NEW_CONSENSUS = "CONSENSUS_ARRIVED"
 
 _IDENTITY = re.compile(r"[A-Za-z0-9+/]{27}", re.ASCII)
 _FINGERPRINT = re.compile(r"\$[0-9A-F]{40}", re.ASCII)
+_IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}", re.ASCII)
 _FLAG = re.compile(r"[A-Za-z0-9]{1,20}", re.ASCII)
 
 
@@ -41,6 +42,7 @@ class RouterStatus:
     flags: frozenset[str]
     bandwidth: int  # its weight, kB/s
     measured: bool = True  # by the authorities; otherwise the weight is a default
+    address: str | None = attrs.field(default=None, eq=False)  # IPv4; it says where a relay is, not which it is
 
 
 class RouterStatusReader:
@@ -52,11 +54,12 @@ class RouterStatusReader:
     def __init__(self, found: Callable[[RouterStatus], None]) -> None:
         self._found = found
         self._router: tuple[str, str] | None = None  # fingerprint and nickname
+        self._address: str | None = None
         self._flags: frozenset[str] = frozenset()
 
     def line(self, line: str) -> None:
         if line.startswith("r "):
-            self._router, self._flags = _identity(line), frozenset()
+            self._router, self._flags, self._address = _identity(line), frozenset(), _address(line)
         elif line.startswith("s "):
             self._flags = frozenset(filter(_FLAG.fullmatch, line.split()[1:]))
         elif line.startswith("w ") and self._router is not None:
@@ -64,7 +67,7 @@ class RouterStatusReader:
             bandwidth = words.get("Bandwidth", "")
             if bandwidth.isascii() and bandwidth.isdigit() and len(bandwidth) < 16:
                 measured = words.get("Unmeasured") != "1"
-                self._found(RouterStatus(*self._router, self._flags, int(bandwidth), measured))
+                self._found(RouterStatus(*self._router, self._flags, int(bandwidth), measured, self._address))
             self._router = None
 
 
@@ -76,6 +79,11 @@ def _identity(line: str) -> tuple[str, str] | None:
         return a2b_base64(words[2] + "=").hex().upper(), words[1]
     except Base64Error:
         return None
+
+
+def _address(line: str) -> str | None:
+    words = line.split()
+    return words[6] if len(words) > 6 and _IPV4.fullmatch(words[6]) else None
 
 
 class Relays:
