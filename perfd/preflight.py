@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -60,16 +60,19 @@ def check_machine(config: Config, *, may_run: bool = False) -> None:
 def _comparisons(config: Config) -> list[str]:
     """What keeps comparisons from answering, or their arms from being launched."""
     problems = []
+    clients = {client.name for client in config.clients}
     for comparison in config.comparisons:
         tors = [tor for tor in config.tors if tor.name in comparison.tors]
-        problems += [f"[comparison:{comparison.name}] {trouble}" for trouble in design_trouble(comparison, tors)]
+        problems += [
+            f"[comparison:{comparison.name}] {trouble}" for trouble in design_trouble(comparison, tors, clients)
+        ]
     return problems
 
 
-def design_trouble(comparison: ComparisonConfig, tors: Sequence[TorConfig]) -> list[str]:
-    """Why it cannot be made; ``tors`` are those of its data directories."""
+def design_trouble(comparison: ComparisonConfig, tors: Sequence[TorConfig], clients: Collection[str]) -> list[str]:
+    """Why it cannot be made; ``tors`` are those of its data directories, ``clients`` what is no tor."""
     try:
-        check_comparison(comparison, tors[0].torrc_lines if tors else ())
+        check_comparison(comparison, tors[0].torrc_lines if tors else (), clients)
     except DesignError as error:
         return [str(error)]
     problems = []

@@ -91,7 +91,13 @@ def compare_stored(
     asked = {name.removeprefix(EXCLUDING) for name in (*a, *b)}
     found = strata(runs[0], runs[1], {_FIELDS.get(name, name) for name in asked})
     design = Design(
-        a=_label(a), b=_label(b), primary=showing.primary, margin=showing.margin, seed=None, text=found.text
+        a=_label(a),
+        b=_label(b),
+        primary=showing.primary,
+        margin=showing.margin,
+        seed=None,
+        text=found.text,
+        paired=found.paired,
     )
     return conclude(design, found.metrics, [*_warnings(found, [*runs[0], *runs[1]], total), *map(_noted, notes)])
 
@@ -122,7 +128,7 @@ def _noted(note: Note) -> str:
 
 
 def _warnings(found: Strata, runs: Sequence[Run], total: int) -> list[str]:
-    warnings = [OBSERVATIONAL]
+    warnings = [] if found.paired else [OBSERVATIONAL]
     if filtered_out := total - len({run["id"] for run in runs}):
         warnings.append(
             f"{filtered_out:,} of {total:,} measurements of the time are in neither set, by the filters"

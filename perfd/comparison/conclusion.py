@@ -10,6 +10,7 @@ import attrs
 from perfd.analysis.blocks import Block, arms
 from perfd.analysis.failures import FailureDifference, failure_difference
 from perfd.analysis.multiplicity import holm
+from perfd.analysis.pairs import paired_shift, signed_rank_test
 from perfd.analysis.quantiles import percentile_cont
 from perfd.analysis.rank import CRITICAL, rank_test, shift
 from perfd.analysis.shift_function import DecileShift, shift_function
@@ -34,6 +35,7 @@ class Design:
     look: int | None = None  # the one that this is, of ``looks``
     looks: int | None = None
     critical: float = CRITICAL  # |Z| of this look, in the place of 1.96
+    paired: bool = False  # each block is a pair by its nature, such as two runs over the same circuit
 
 
 @attrs.frozen(kw_only=True)
@@ -134,7 +136,11 @@ def _mostly_finite(values: Sequence[float]) -> bool:
 
 def _effect(name: str, blocks: Sequence[Block], design: Design) -> Effect:
     logarithms = [block.logarithms for block in blocks]
-    found = shift(logarithms, design.critical).ratio
+    if design.paired:
+        differences = [b - a for a, b in map(_pair, logarithms) if math.isfinite(a) or math.isfinite(b)]
+        found, p = paired_shift(differences, design.critical).ratio, signed_rank_test(differences).p
+    else:
+        found, p = shift(logarithms, design.critical).ratio, rank_test(logarithms).p
     a, b = arms(blocks)
     return Effect(
         metric=name,
@@ -143,5 +149,10 @@ def _effect(name: str, blocks: Sequence[Block], design: Design) -> Effect:
         ratio=found.estimate,
         low=found.low,
         high=found.high,
-        p=rank_test(logarithms).p,
+        p=p,
     )
+
+
+def _pair(block: Block) -> tuple[float, float]:
+    (a,), (b,) = block.a, block.b
+    return a, b

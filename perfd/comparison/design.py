@@ -11,7 +11,7 @@ from random import Random
 
 import attrs
 
-from perfd.comparison.metrics import METRICS
+from perfd.comparison.metrics import METRICS, Metric
 from perfd.config.records import ComparisonConfig
 from perfd.config.values import Arm
 
@@ -71,21 +71,27 @@ class Plan:
 
 
 def check_design(
-    a: Arm, b: Arm, *, kind: str, is_onion: bool, primary: str, common: Collection[str], tor: bool
+    a: Arm,
+    b: Arm,
+    *,
+    kind: str,
+    is_onion: bool,
+    primary: str,
+    common: Collection[str],
+    tor: bool,
+    clients: Collection[str] = (),
 ) -> None:
     """Raises DesignError if the comparison can't answer.
 
-    ``common`` are the torrc lines of both arms; ``tor``: there is one, not another SOCKS server.
+    ``common`` are the torrc lines of both arms; ``tor``: there is one, not another SOCKS server. ``clients``: the
+    arms that are measured over a client without a control port.
     """
     if a.name == b.name:
         raise DesignError(f"both arms are named {a.name}")
     if primary not in METRICS:
         raise DesignError(f"{primary} is no metric; there is {', '.join(METRICS)}")
     metric = METRICS[primary]
-    if metric.kinds and kind not in metric.kinds:
-        raise DesignError(f"{primary} is a metric of {' and '.join(metric.kinds)} only, and type is {kind}")
-    if metric.is_onion and not is_onion:
-        raise DesignError(f"{primary} is only known with server = onion, or the url of an onion service")
+    _check_metric(metric, kind, clients, is_onion=is_onion)
     if a.options.get("size") != b.options.get("size"):
         raise DesignError("the arms have different sizes, so their times say nothing about Tor")
     if not tor:
@@ -96,6 +102,19 @@ def check_design(
     _check_guards(a, b)
     for arm in (a, b):
         _check_optimistic(arm, common)
+
+
+def _check_metric(metric: Metric, kind: str, clients: Collection[str], *, is_onion: bool) -> None:
+    """Both arms must have what decides."""
+    if metric.kinds and kind not in metric.kinds:
+        raise DesignError(f"{metric.name} is a metric of {' and '.join(metric.kinds)} only, and type is {kind}")
+    if metric.is_onion and not is_onion:
+        raise DesignError(f"{metric.name} is only known with server = onion, or the url of an onion service")
+    if metric.of_tor and clients:
+        raise DesignError(
+            f"{metric.name} is known from a tor's control port, which {' and '.join(clients)} does not have: one "
+            "arm would have no times to compare"
+        )
 
 
 def _check_guards(a: Arm, b: Arm) -> None:
@@ -127,13 +146,19 @@ def looks_of(blocks: int, looks: int) -> Sequence[int]:
     return [max(1, round(blocks * look / looks)) for look in range(1, looks + 1)]
 
 
-def check_comparison(config: ComparisonConfig, common: Collection[str]) -> None:
-    """Raises DesignError if the comparison of perfd.conf can't answer; ``common`` are torrc lines of both arms."""
+def check_comparison(config: ComparisonConfig, common: Collection[str], clients: Collection[str] = ()) -> None:
+    """Raises DesignError if the comparison of perfd.conf can't answer.
+
+    ``common`` are torrc lines of both arms, ``clients`` the names of what is no tor.
+    """
     a, b = config.arms
     for each in config.experiments:
         if each.ways != 1 or each.options.get("optimistic") == "both":
             raise DesignError("an arm has one way to the server, one browser, and optimistic yes or no")
     experiment = config.experiments[0]
+    without_tor = [
+        arm.name for arm, each in zip(config.arms, config.experiments, strict=True) if {*each.tors} & {*clients}
+    ]
     check_design(
         *(a, b),
         kind=experiment.type,
@@ -141,4 +166,5 @@ def check_comparison(config: ComparisonConfig, common: Collection[str]) -> None:
         primary=config.primary,
         common=common,
         tor=bool(config.tors),
+        clients=without_tor,
     )

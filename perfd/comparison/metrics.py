@@ -29,6 +29,7 @@ class Metric:
     per_byte: bool = False  # of the payload: the inverse of a throughput
     kinds: tuple[str, ...] = ()  # of experiment that have it; none named: all
     is_onion: bool = False  # only over an onion service
+    of_tor: bool = False  # known from a tor's control port alone
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -105,12 +106,14 @@ METRICS: dict[str, Metric] = {
             first="HSDESCREQUESTED",
             last="HSDESCRECEIVED",
             is_onion=True,
+            of_tor=True,
         ),
         Metric(
             name="onion-rendezvous",
             doc="until an onion service came to the rendezvous",
             last="HSRENDJOINED",
             is_onion=True,
+            of_tor=True,
         ),
     )
 }

@@ -18,10 +18,15 @@ from perfd.comparison.metrics import COUNTED, METRICS
 
 Run = Mapping[str, Any]
 
+PAIR = "PAIR"
+"""The key of records that were made as pairs, over the same circuit."""
+
 HELD_EQUAL = ("experiment", "type", "filesize", "server", "URL", "tor")
 """What is the same for all runs of a stratum, unless the sets are to differ in it."""
 
-FIELDS = tuple(dict.fromkeys(("start", "outcome", *HELD_EQUAL, *(f for m in METRICS.values() for f in m.fields))))
+FIELDS = tuple(
+    dict.fromkeys(("start", "outcome", PAIR, *HELD_EQUAL, *(f for m in METRICS.values() for f in m.fields)))
+)
 """What must be known of each run."""
 
 HOUR = 3600.0
@@ -33,12 +38,16 @@ ENOUGH = 6  # runs of each set in the median stratum
 
 @attrs.frozen
 class Strata:
-    """The blocks of each metric; ``text`` says what they are, ``left_out`` how many runs are in none."""
+    """The blocks of each metric; ``text`` says what they are, ``left_out`` how many runs are in none.
+
+    ``paired``: each block is a pair by its nature, of one run of each set.
+    """
 
     metrics: Mapping[str, Sequence[Block]]
     text: str
     left_out: int
     not_counted: int  # skipped and cancelled
+    paired: bool = False
 
 
 def strata(a: Sequence[Run], b: Sequence[Run], differing: Collection[str]) -> Strata:
@@ -49,6 +58,14 @@ def strata(a: Sequence[Run], b: Sequence[Run], differing: Collection[str]) -> St
     equal = tuple(name for name in HELD_EQUAL if name not in differing)
     counted = [[run for run in runs if run["outcome"] in COUNTED] for runs in (a, b)]
     total = sum(map(len, counted))
+    if pairs := _pairs(counted):
+        return Strata(
+            _metrics(pairs),
+            f"{len(pairs)} pairs, each over the same circuit, compared by the signed-rank test",
+            total - 2 * len(pairs),
+            len(a) + len(b) - total,
+            paired=True,
+        )
     for text, key in _divisions(equal):
         groups = _groups(counted, key)
         both = [group for group in groups.values() if group[0] and group[1]]
@@ -56,7 +73,7 @@ def strata(a: Sequence[Run], b: Sequence[Run], differing: Collection[str]) -> St
             continue
         held = ", ".join(equal).replace("filesize", "size")
         return Strata(
-            {name: _blocks(both, metric.value) for name, metric in METRICS.items()},
+            _metrics(both),
             f"observational: {len(both)} strata, each of one {text}, with the same {held}",
             total - sum(len(x) + len(y) for x, y in both),
             len(a) + len(b) - total,
@@ -86,6 +103,18 @@ def _groups(sets: Sequence[Sequence[Run]], key: Callable[[Run], Hashable]) -> di
         for run in runs:
             groups.setdefault(key(run), ([], []))[side].append(run)
     return groups
+
+
+def _pairs(sets: Sequence[Sequence[Run]]) -> list[tuple[list[Run], ...]]:
+    """The pairs of which the one run is in A and the other in B; none unless most runs are of such."""
+    of_pairs = [[run for run in runs if run[PAIR] is not None] for runs in sets]
+    groups = _groups(of_pairs, lambda run: run[PAIR])
+    found = [group for group in groups.values() if len(group[0]) == len(group[1]) == 1]
+    return found if 2 * len(found) > max(map(len, sets)) else []
+
+
+def _metrics(groups: Sequence[tuple[list[Run], ...]]) -> dict[str, list[Block]]:
+    return {name: _blocks(groups, metric.value) for name, metric in METRICS.items()}
 
 
 def _median(values: Any) -> float:

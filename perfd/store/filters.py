@@ -99,6 +99,7 @@ class Filter(Window):
         "url": f"{key_in_extra('URL')} {{}}",
         "comparison": f"{key_in_extra('COMPARISON')} {{}}",
         "filtered": f"COALESCE({key_in_extra('FILTEREDOUT')}, 0) {{}}",
+        "optimistic": f"COALESCE({key_in_extra('OPTIMISTIC')}, 0) {{}}",
         "heldup": f"({key_in_extra('HELDUP')} IS NOT NULL) {{}}",
         "series": "id {}",
     }
@@ -123,6 +124,7 @@ class Filter(Window):
     hour: Numbers = None  # 0 to 23, of the day in UTC
     weekday: Numbers = None  # 0 to 6, from Monday on, in UTC
     series: str | None = None  # the id of a series: its requests
+    optimistic: bool | None = None  # whether the request did not wait for the SOCKS reply
     heldup: bool | None = None  # False: without runs during which Perfd itself was held up; True: only those
     filtered: bool | None = None  # False: without what filters of OnionPerf's have left out; True: only that
     comparison: Texts = None  # the name of the comparison that they were made for

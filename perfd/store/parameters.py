@@ -252,6 +252,7 @@ RESULTS = (
         "filtered",
         "of imported results, what filters of OnionPerf's have left out: `no` is without that, `yes` that alone",
     ),
+    _flag("optimistic", "those with optimistic data: `yes` them alone, `no` the others"),
     _flag(
         "heldup",
         "those during which Perfd itself was held up (`HELDUP`): `no` is without them, `yes` them alone",

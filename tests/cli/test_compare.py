@@ -71,6 +71,28 @@ def test_two_tors(stored: Stored) -> None:
     assert "warning: observational" in out
 
 
+def test_pairs(tmp_path: Path) -> None:
+    """Runs over the same circuit are compared by pairs, however much circuits differ, and that is no observation of
+    what chance did not decide.
+    """
+    instance = Stored(tmp_path)
+    chance = Random(3)
+    for n in range(60):
+        circuit = chance.lognormvariate(0, 1)
+        for eager, run in enumerate(runs("alpha", 2, circuit, begin=BEGIN + 600 * n)):
+            took = circuit * (0.9 if eager else 1.0) * chance.lognormvariate(0, 0.01)
+            extra = {"PAIR": f"pair{n}", "OPTIMISTIC": bool(eager)}
+            instance.add([attrs.evolve(run, datacomplete=run.start + took, outcome=Outcome.OK, extra=extra)])
+    code, out, err = instance.perfd("compare", "--a", "optimistic=no", "--b", "optimistic=yes", "--json")
+    found = json.loads(out)
+    assert code == 0, err
+    assert found["primary"]["runs"] == [60, 60]
+    assert found["primary"]["ratio"] == pytest.approx(-0.1, abs=0.02)
+    assert -0.12 < found["primary"]["low"] < found["primary"]["high"] < -0.08
+    assert "60 pairs, each over the same circuit" in found["design"]["text"]
+    assert not any("observational" in each for each in found["warnings"])
+
+
 def test_json(stored: Stored) -> None:
     """The same as JSON: the true change is in the interval."""
     code, out, _ = stored.perfd("compare", "--json", "--a", "tor=alpha", "--b", "tor=beta")

@@ -63,6 +63,12 @@ def test_looks() -> None:
         ("x=ConfluxEnabled 0", "y=optimistic=yes", {}, "y has optimistic data.*Conflux"),
         ("x=", "y=", {"primary": "load"}, "load is a metric of pageload only"),
         ("x=", "y=", {"primary": "onion-rendezvous"}, "server = onion, or the url of an onion service"),
+        (
+            "x=",
+            "y=tor=arti",
+            {"primary": "onion-rendezvous", "is_onion": True, "clients": ("y",)},
+            "y does not have",
+        ),
         ("x=size=1MiB", "y=size=2MiB", {}, "different sizes"),
         ("x=", "y=ConfluxEnabled 0", {"tor": False}, "no tor with network = socks"),
     ],

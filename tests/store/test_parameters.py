@@ -44,12 +44,15 @@ CASES = {
     "comparison": ("conflux", ""),
     "filtered": ("yes", "maybe"),
     "heldup": ("yes", "perhaps"),
+    "optimistic": ("yes", "both"),
     "since": ("2023-11-15", "someday"),
     "until": ("2023-11-16T00:00Z", "1e99"),
     "limit": ("1", "0"),
 }
 EXCLUDED = [
-    name for name in CASES if name not in ("conflux", "cbt", "filtered", "heldup", "since", "until", "limit")
+    name
+    for name in CASES
+    if name not in ("conflux", "cbt", "filtered", "heldup", "optimistic", "since", "until", "limit")
 ]
 KEPT_APART = {"series", "after", "count"}  # of parts of a run, and of pages: tested where those are
 
@@ -79,6 +82,7 @@ def special(name: str) -> Measurement:
         "comparison": {"extra": {"COMPARISON": "conflux"}},
         "filtered": {"extra": {"FILTEREDOUT": 1}},
         "heldup": {"extra": {"HELDUP": 0.3}},
+        "optimistic": {"extra": {"OPTIMISTIC": True}},
         "since": {"start": 1_700_100_000.0},
         "until": {"start": 1_600_000_000.0},
         "limit": {"start": 1_800_000_000.0},
