@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from perfd.record import Measurement, Outcome
 from perfd.socks.port import SOCKSPort
 from perfd.wire.probes import Returns
+from perfd.wire.tcp_info import TCPSeries
 
 
 class Sink(Protocol):
@@ -147,6 +148,10 @@ class ServerTimes(Protocol):
     @property
     def echoed(self) -> Echoed | None:
         """What came of an echo, if there was one."""
+
+    @property
+    def tcp(self) -> TCPSeries | None:
+        """Looks at the server's end of the connection while it sent the response."""
 
 
 class ServerStamps(Protocol):

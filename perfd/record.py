@@ -343,6 +343,25 @@ class Document:
 
 
 @attrs.frozen(kw_only=True)
+class Curve:
+    """Something of a measurement over its time, in a few hundred samples at most.
+
+    ``name`` is ``arrival`` (how the payload came), ``tcp-server`` and ``tcp-client`` (the kernel's view of our
+    server's socket and of our own to the SOCKS port), ``circuit-N`` (the congestion control of tor's circuit N, and
+    what it carried) or ``flow`` (the XON and XOFF of the stream). Samples have a value for each of ``columns``,
+    None where it is not known; the first one is ``seconds``, counted from ``at``.
+    """
+
+    id: str = _told("made of the measurement's id and the name")
+    source: str = _told("the name of the instance")
+    measurement: str = _told("the id of the measurement")
+    at: float = _told("when the measurement started")
+    name: str = _told("what is shown: arrival, tcp-server, tcp-client, circuit-N or flow")
+    columns: tuple[str, ...] = _told("what the values of a sample are")
+    samples: tuple[tuple[float | None, ...], ...] = _told("the samples, by their time")
+
+
+@attrs.frozen(kw_only=True)
 class StoredComparison:
     """How a comparison is designed that the daemon makes; its measurements have its name as COMPARISON."""
 

@@ -101,7 +101,9 @@ class Perfd(OrderedServices):
         )
         material = MaterialWriter(reactor, config.directory / LOAD_FILES)
         events = EventFanOut({"database": store})
-        self._laboratory = laboratory = Laboratory(reactor, clock, config, pages, events, material)
+        self._laboratory = laboratory = Laboratory(
+            reactor, clock, config, pages, events, material, store.record_curve
+        )
         health.watch_tors(list(laboratory.tors.values()))
         unparsed = {name: partial(count_unparsed, events) for name, events in laboratory.events.items()}
         metrics.watch_tors(list(laboratory.tors.values()), unparsed)

@@ -37,9 +37,11 @@ from perfd.client.tls import TLS_ERRORS, Session, TLSServer, under_tls, words
 from perfd.clock import Phase, Timeline
 from perfd.record import EMPTY, Error, Outcome
 from perfd.wire.arrival import StampedSocket, arrival, first_arrival, is_exact, stamp_arrivals
+from perfd.wire.curve import ArrivalCurve
 from perfd.wire.delivery import deliver, flush
 from perfd.wire.marks import Marks
 from perfd.wire.meter import Meter
+from perfd.wire.tcp_info import TCPSeries
 
 STALL_AFTER = 30.0
 """Seconds without a byte after which a run that meets its deadline stalled; half of its time if that is less."""
@@ -78,6 +80,8 @@ class Exchange:
     exact: bool | None = None  # the kernel stamped all that arrived; None: nothing did
     local: IAddress | None = None  # our end of the connection
     remote: IAddress | None = None  # its other end: the SOCKS port, or the server
+    curve: ArrivalCurve | None = None  # of the payload; None: nothing of a response came
+    tcp: TCPSeries | None = None  # looks at our end of the connection
 
 
 def get_request(host: str, path: str, headers: Mapping[str, str] = EMPTY) -> bytes:
@@ -158,6 +162,7 @@ class Client(Protocol):
         self.meter: Meter | None = None
         self._tls = tls
         self._session: Session | None = None
+        self._tcp = TCPSeries(None)
         self.ended: Deferred[Any] = Deferred(lambda _: self.stop())
 
     async def exchange(self, reactor: IReactorTime, endpoint: IStreamClientEndpoint, timeout: float) -> Any:
@@ -182,6 +187,7 @@ class Client(Protocol):
         self._socket = stamp_arrivals(carrier, self.timeline.now)
         self._expect_first()
         carrier.bufferSize = _READ_SIZE
+        self._tcp = TCPSeries(carrier)
         self._addresses = self.transport.getHost(), self.transport.getPeer()
         if ITCPTransport.providedBy(carrier):
             carrier.setTcpNoDelay(True)  # the body does not wait until the head is acknowledged
@@ -228,6 +234,8 @@ class Client(Protocol):
         self._read += len(data)
         self.received(first_arrival(self._socket, self.last_read, earliest))
         self._advance(self.response.feed, data)
+        if not self.ended.called:
+            self._tcp.look(now)
 
     def _expect_first(self) -> None:
         """The next read begins the response."""
@@ -308,6 +316,7 @@ class Client(Protocol):
 
     def end(self, ending: Ending) -> None:
         """Report how it ended and close the connection, orderly only if all is well."""
+        self._tcp.look(self.timeline.now(), is_last=True)
         self.ended.callback(self.result(self._account(ending)))
         if self.meter is not None:
             self.meter.remove()
@@ -338,6 +347,7 @@ class Client(Protocol):
             "exact": is_exact(self._socket) if self._read else None,
             "local": local,
             "remote": remote,
+            "tcp": self._tcp,
         }
 
 
@@ -345,12 +355,14 @@ class _Download(Client):
     """A request without a body, and the progress of what comes back."""
 
     _marks: Marks | None = None  # while the size of the payload is not known
+    _curve: ArrivalCurve | None = None
 
     def taken(self) -> None:
         if self._marks is None and self.response.has_head:
-            self._marks = Marks(self.response.total)
-        if self._marks is not None:
+            self._marks, self._curve = Marks(self.response.total), ArrivalCurve()
+        if self._marks is not None and self._curve is not None:
             self._marks.reached(self.response.payload, self.last_read)
+            self._curve.reached(self.response.payload, self.last_read)
 
     def result(self, account: dict[str, Any]) -> Exchange:
         if self._marks is None:
@@ -360,6 +372,7 @@ class _Download(Client):
             **account,
             dataperc={n: epoch(stamp) for n, stamp in self._marks.dataperc.items()},
             partial={n: epoch(stamp) for n, stamp in self._marks.partial.items()},
+            curve=self._curve,
         )
 
 

@@ -151,6 +151,7 @@ class _Reader:
             keep_logs=perfd.get("keep-logs", whole_days, "14 d"),
             keep=perfd.get("keep", whole_days, None),
             keep_events=perfd.get("keep-events", whole_days, "30 d"),
+            keep_curves=perfd.get("keep-curves", whole_days, "30 d"),
             keep_har=perfd.get("keep-har", whole_days, "30 d"),
             archive=perfd.get("archive", yes_or_no, "yes"),
             user=perfd.get("user", nonempty, None),

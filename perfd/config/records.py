@@ -203,3 +203,4 @@ class Config:
     experiments: tuple[ExperimentConfig, ...]
     comparisons: tuple[ComparisonConfig, ...] = ()
     clients: tuple[ClientConfig, ...] = ()
+    keep_curves: int = 30  # days of curves

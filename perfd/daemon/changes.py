@@ -15,7 +15,7 @@ from perfd.config.kinds import kind_of
 from perfd.config.options import Option
 from perfd.config.records import ClientConfig, ComparisonConfig
 
-PERFD = frozenset({"keep_logs", "keep", "keep_events", "keep_har", "archive"})
+PERFD = frozenset({"keep_logs", "keep", "keep_events", "keep_har", "keep_curves", "archive"})
 SERVER = frozenset(
     {"results", "max_size", "max_rate", "max_connections", "public_address", "title", "description", "contact"}
 )

@@ -51,6 +51,7 @@ def _settings(config: Config) -> list[tuple[str, str]]:
         ("Connections at a time", f"{server.max_connections:,}"),
         ("Measurements are kept", _days(config.keep)),
         ("Circuits, streams and events are kept", _days(config.keep_events)),
+        ("Curves are kept", _days(config.keep_curves)),
         ("HAR files and pictures are kept", _days(config.keep_har)),
         ("Documents for others", "published for each day" if config.archive else "not published"),
     ]

@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError, DeferredLock, FirstError, ens
 from twisted.internet.interfaces import IReactorTime
 
 from perfd.clock import Clock
+from perfd.experiments import curves
 from perfd.experiments.target import Target
 from perfd.experiments.ways import WayIn
 from perfd.interfaces import HoldUps, ServerStamps, WayToServer
@@ -54,6 +55,7 @@ class Setup:
     clock: Clock
     reactor: IReactorTime
     hold_ups: HoldUps
+    record_curve: curves.Record = curves.ignore  # takes the curves of all that is measured
 
     def begun(self, measurement: str, slot: float | None) -> Measurement:
         """The record of a run that begins now, with all that is known by then; the rest says that it was stopped.

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from perfd.client.expected import Expected
 from perfd.client.fetch import Exchange, fetch, get_request
 from perfd.clock import Timeline, stamped_by
+from perfd.experiments.curves import curves_of, tcp_keys
 from perfd.experiments.run import STAMPS, Extra, Setup
 from perfd.experiments.target import Request
 from perfd.experiments.ways import NoTor, authority
@@ -143,8 +144,15 @@ class Transfer:
             serverrequest=self._epoch(served.request),
             serverresponse=self._epoch(served.response),
             servercomplete=self._epoch(served.complete),
-            extra={**_stamps(exchange, served), **self._tls_keys(exchange)},
+            extra={
+                **_stamps(exchange, served),
+                **tcp_keys("SERVER", served.tcp),
+                **tcp_keys("CLIENT", exchange.tcp),
+                **self._tls_keys(exchange),
+            },
         )
+        for curve in curves_of(found, self.timeline.anchor, exchange, served, joined):
+            self.setup.record_curve(curve)
         return found if joined is None else self._as_tor_tells(found, joined)
 
     def _as_tor_tells(self, found: Measurement, joined: Joined) -> Measurement:

@@ -49,6 +49,20 @@ REPEATED bool - the slot was covered before, and came again as the clock was set
 PATHNICKNAMES texts - nicknames of the relays of path
 PATHWEIGHTS floats kB/s their weights in the consensus
 PATHFLAGS texts - their flags in the consensus, with + between them
+CONFLUXREAD floats B bytes of cells that each leg of the Conflux set had brought by the end
+CONFLUXWRITTEN floats B those that each leg had taken
+SERVERTCPRTT float s the kernel's smoothed round-trip time of our server's socket, when it took the last byte
+SERVERTCPRTTVAR float s its mean deviation
+SERVERTCPMINRTT float s the smallest one
+SERVERTCPRETRANSMITS int - segments that were sent again by then
+SERVERTCPCWND int segments the congestion window
+SERVERTCPRATE int B/s the delivery rate
+CLIENTTCPRTT float s the kernel's smoothed round-trip time of our socket to the SOCKS port, at the end of the run
+CLIENTTCPRTTVAR float s its mean deviation
+CLIENTTCPMINRTT float s the smallest one
+CLIENTTCPRETRANSMITS int - segments that were sent again by then
+CLIENTTCPCWND int segments the congestion window
+CLIENTTCPRATE int B/s the delivery rate
 HSDESCREQUESTED time - the descriptor of the onion service was asked for
 HSDESCRECEIVED time - it had come
 HSDESCFAILED text - why directories gave none

@@ -21,6 +21,7 @@ from perfd.config.records import ELSEWHERE, NO_TOR
 from perfd.config.values import Address
 from perfd.daemon.hold_ups import HoldUps
 from perfd.daemon.order import OrderedServices, finish
+from perfd.experiments import curves
 from perfd.experiments.pageload import BrowsedWay, Material, MeasuredPage, NoUse
 from perfd.experiments.run import Setup, TorExperiment
 from perfd.experiments.target import Targets, is_onion, onion_keys
@@ -49,7 +50,7 @@ class Laboratory(OrderedServices):
     """The web server, with ``pages`` besides the random bytes, and the tors that ``config`` asks for.
 
     ``event_sink`` takes the records of circuits, streams and other control events, ``material`` what page loads
-    leave besides their records.
+    leave besides their records, ``record_curve`` the curves of what is measured.
     """
 
     _log = Logger()
@@ -62,6 +63,7 @@ class Laboratory(OrderedServices):
         pages: Mapping[str, Described],
         event_sink: EventSink,
         material: Material | None = None,
+        record_curve: curves.Record = curves.ignore,
     ) -> None:
         super().__init__()
         self._reactor = reactor
@@ -82,6 +84,7 @@ class Laboratory(OrderedServices):
         self._tors = self._network.measured
         self._browsers = Browsers(reactor, clock, config.directory, config.browsers)
         self._material = material
+        self._record_curve = record_curve
         self._no_use = NoUse()
         self._targets = Targets(reactor, clock)
         self._direct_turn = DeferredLock()  # measurements without Tor do not disturb each other either
@@ -212,6 +215,7 @@ class Laboratory(OrderedServices):
             clock=self._clock,
             reactor=self._reactor,
             hold_ups=self._hold_ups,
+            record_curve=self._record_curve,
         )
 
     def stopService(self) -> Deferred[None]:

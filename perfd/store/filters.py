@@ -178,6 +178,17 @@ class NoteFilter(Window):
 
 
 @attrs.frozen(kw_only=True)
+class CurveFilter(Window):
+    """Which curves; the times are those at which their measurements started."""
+
+    places = {name: f"{name} {{}}" for name in ("source", "measurement", "name")}
+
+    source: Texts = None
+    measurement: Texts = None  # its id
+    name: Texts = None
+
+
+@attrs.frozen(kw_only=True)
 class TorFilter(Window):
     """Which records of what tor told; the times are those at which they were first seen."""
 

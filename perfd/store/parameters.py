@@ -279,6 +279,12 @@ def results_filter(values: Mapping[str, Any], /, **others: Any) -> Filter:
 _PURPOSE = _text("purpose", "its purpose in tor's words, such as GENERAL")
 _REASON = _text("reason", "why it ended, as tor or the other end said, such as TIMEOUT")
 
+CURVES = (
+    *(SOURCE, _text("measurement", "the id of their measurement"), _text("name", "what they show: arrival, say")),
+    *WINDOW,
+)
+"""Of curves."""
+
 NOTES = (SOURCE, *WINDOW)
 """Of the operator's notes."""
 

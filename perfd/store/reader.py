@@ -12,13 +12,24 @@ from typing import Any, Self, TypeVar
 import attrs
 from twisted.internet.defer import Deferred
 
-from perfd.record import Circuit, Document, Measurement, Note, StoredComparison, Stream, TorEvent
+from perfd.record import Circuit, Curve, Document, Measurement, Note, StoredComparison, Stream, TorEvent
 from perfd.store.database import QueryTooLongError, clear_errors
 from perfd.store.filters import COMPARISON as _COMPARISON
-from perfd.store.filters import Filter, NoteFilter, TorFilter, Window, key_in_extra
+from perfd.store.filters import CurveFilter, Filter, NoteFilter, TorFilter, Window, key_in_extra
 from perfd.store.hours import SELECT as SELECT_HOURS
 from perfd.store.hours import stale_hours
-from perfd.store.rows import CIRCUITS, COMPARISONS, DOCUMENTS, EVENTS, MEASUREMENTS, NOTES, STREAMS, Table, quoted
+from perfd.store.rows import (
+    CIRCUITS,
+    COMPARISONS,
+    CURVES,
+    DOCUMENTS,
+    EVENTS,
+    MEASUREMENTS,
+    NOTES,
+    STREAMS,
+    Table,
+    quoted,
+)
 from perfd.store.schema import load_upgrades, open_readonly
 from perfd.store.worker import Worker
 from perfd.variant import Variant
@@ -198,6 +209,15 @@ class StoreReader:
         """The streams that carried a measurement, the oldest first."""
         rows = self._query(f"{STREAMS.select} WHERE measurement = ? ORDER BY first_seen, id", (measurement_id,))
         return [STREAMS.record(row) for row in rows]
+
+    def curves(self, wanted: CurveFilter) -> list[Curve]:
+        return self._select(CURVES, wanted)
+
+    def curves_of(self, *measurement_ids: str) -> list[Curve]:
+        """The curves of measurements, by name."""
+        marks = ", ".join("?" * len(measurement_ids))
+        sql = f"{CURVES.select} WHERE measurement IN ({marks}) ORDER BY at, measurement, name"
+        return [CURVES.record(row) for row in self._query(sql, measurement_ids)]
 
     def comparison(self, name: str) -> StoredComparison | None:
         """The design of a comparison that was begun."""

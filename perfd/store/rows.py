@@ -14,6 +14,7 @@ from perfd.record import (
     FIELDS,
     Attach,
     Circuit,
+    Curve,
     Document,
     Event,
     Guard,
@@ -218,4 +219,17 @@ COMPARISONS: Table[StoredComparison] = Table(
 
 NOTES: Table[Note] = Table("notes", Note, _columns(Note, ()), time="at")
 
-TABLES: tuple[Table[Any], ...] = (MEASUREMENTS, CIRCUITS, STREAMS, EVENTS, DOCUMENTS, COMPARISONS, NOTES)
+CURVES: Table[Curve] = Table(
+    "curves",
+    Curve,
+    _columns(
+        Curve,
+        [
+            Column("columns", _to_json, lambda text: tuple(json.loads(text))),
+            Column("samples", _to_json, lambda text: tuple(map(tuple, json.loads(text)))),
+        ],
+    ),
+    time="at",
+)
+
+TABLES: tuple[Table[Any], ...] = (MEASUREMENTS, CIRCUITS, STREAMS, EVENTS, DOCUMENTS, COMPARISONS, NOTES, CURVES)

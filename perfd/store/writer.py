@@ -21,10 +21,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from perfd.clock import Clock
-from perfd.record import Circuit, Measurement, StoredComparison, Stream, TorEvent
+from perfd.record import Circuit, Curve, Measurement, StoredComparison, Stream, TorEvent
 from perfd.store.database import StoreError, transaction
 from perfd.store.files import OpenFiles, identity
-from perfd.store.rows import CIRCUITS, COMPARISONS, EVENTS, MEASUREMENTS, STREAMS, Table
+from perfd.store.rows import CIRCUITS, COMPARISONS, CURVES, EVENTS, MEASUREMENTS, STREAMS, Table
 from perfd.store.schema import open_database
 from perfd.store.worker import Worker
 
@@ -138,6 +138,9 @@ class StoreSink:
 
     def record_event(self, event: TorEvent) -> None:
         self._enqueue(EVENTS, event)
+
+    def record_curve(self, curve: Curve) -> None:
+        self._enqueue(CURVES, curve)
 
     def record_comparison(self, comparison: StoredComparison) -> None:
         self._enqueue(COMPARISONS, comparison)

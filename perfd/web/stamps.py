@@ -14,6 +14,7 @@ import attrs
 
 from perfd.wire.meter import Meter
 from perfd.wire.probes import Returns
+from perfd.wire.tcp_info import TCPSeries
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -53,6 +54,7 @@ class Served:
     received: Received | None = None  # the request's body, if it has one
     exact: bool = False  # the kernel stamped all that arrived
     echoed: Echoed | None = None  # if the connection was upgraded to an echo
+    tcp: TCPSeries | None = attrs.field(default=None, eq=False)  # looks at the connection meanwhile
 
 
 class ServerStamps:
@@ -116,10 +118,12 @@ class ResponseMeter(Meter):
         self._stamps = stamps
         self._served: Served | None = None  # the response on its way, if it is a measurement's
         self._ended = False  # all of it was written
+        self._tcp = TCPSeries(transport)
 
     def begin(self, served: Served) -> None:
         """The next byte that is sent is the first of the response of ``served``; nothing may be unsent."""
         self._served, self._ended = served, False
+        served.tcp = self._tcp = TCPSeries(self._transport)
 
     def end(self) -> None:
         """All of the response was written. Nothing is stamped if it is a stranger's."""
@@ -131,9 +135,11 @@ class ResponseMeter(Meter):
         if self._served is not None:
             if self._served.response is None:
                 self._served.response = stamp
+            self._tcp.look(stamp)
             self._complete(left)
 
     def _complete(self, left: int) -> None:
         if self._served is not None and self._ended and not left:
             self._served.complete = self.last_sent
+            self._tcp.look(self.last_sent, is_last=True)
             self._served = None

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from perfd.store.database import transaction
-from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, STREAMS, Table
+from perfd.store.rows import CIRCUITS, CURVES, EVENTS, MEASUREMENTS, STREAMS, Table
 
 BATCH = 500
 """Records that are deleted in one transaction, which takes some 20 ms."""
@@ -36,12 +36,14 @@ def delete_old(
     source: str,
     measurements_before: float | None,
     events_before: float,
+    curves_before: float,
     sleep: Sleep = time.sleep,
 ) -> dict[str, int]:
     """Delete what ``source`` measured before these times (None: keep all); how many records, by table."""
     deleted = {}
-    for table in (MEASUREMENTS, CIRCUITS, STREAMS, EVENTS):  # all documents were imported
-        before = measurements_before if table is MEASUREMENTS else events_before
+    limits: list[tuple[Table[Any], float | None]] = [(MEASUREMENTS, measurements_before), (CURVES, curves_before)]
+    limits += [(table, events_before) for table in (CIRCUITS, STREAMS, EVENTS)]  # all documents were imported
+    for table, before in limits:
         deleted[table.name] = 0 if before is None else _delete(connection, table, source, before, sleep)
     return deleted
 
@@ -53,6 +55,7 @@ _IMPORTED = {
     CIRCUITS.name: "id NOT LIKE '%-%'",
     STREAMS.name: "id NOT LIKE '%-%'",
     EVENTS.name: "FALSE",
+    CURVES.name: "FALSE",
 }
 
 

@@ -42,6 +42,7 @@ class Work:
     keep: int | None  # None: for ever
     keep_events: int
     keep_har: int
+    keep_curves: int
     grace: float  # seconds from midnight until the records of all runs that were started before are in the database
 
     @classmethod
@@ -55,6 +56,7 @@ class Work:
             keep=config.keep,
             keep_events=config.keep_events,
             keep_har=config.keep_har,
+            keep_curves=config.keep_curves,
             grace=max((experiment.timeout for experiment in config.experiments), default=0.0) + GRACE,
         )
 
@@ -133,8 +135,10 @@ def _delete(work: Work, now: float, say: Callable[[str], object]) -> None:
             measurements_before = min(measurements_before, unpublished)
         # Its document has circuits that were launched on the day before.
         events_before = min(events_before, unpublished - DAY)
+    days = work.keep_curves if work.keep is None else min(work.keep_curves, work.keep)
     with closing(open_database(work.database)) as connection:
-        deleted = delete_old(connection, work.source, measurements_before, events_before)
+        curves_before = today - days * DAY
+        deleted = delete_old(connection, work.source, measurements_before, events_before, curves_before)
         freed = give_back(connection)
     if any(deleted.values()):
         records = ", ".join(f"{number} {name}" for name, number in deleted.items() if number)

@@ -9,6 +9,7 @@ import attrs
 
 from perfd.clock import Anchor
 from perfd.record import Circuit, Event, Hop
+from perfd.tor.events.bandwidth import Carried
 from perfd.tor.events.lines import (
     NO_CONGESTION,
     BuildTimeout,
@@ -89,6 +90,7 @@ class LiveCircuit:
     )
     bandwidth_at: float | None = None
     bandwidth_given: float | None = None  # when one was last given out as an event
+    carried: Carried = attrs.field(factory=Carried)
     measured: int = 0  # measurements that use it now
     watchers: list[Callable[[], None]] = attrs.field(factory=list)  # called at the next CIRC_BW, and at the end
 
@@ -135,6 +137,7 @@ class LiveCircuit:
     def bandwidth_came(self, stamp: float, text: str) -> None:
         """A CIRC_BW event: on the second leg of a Conflux set, tor 0.4.9 sends one with every cell."""
         self.bandwidth, self.bandwidth_at = text, stamp
+        self.carried.came(stamp, text)
         if self.watchers:
             self._notify()
 

@@ -332,7 +332,10 @@ class EventFold:
         circuit = stream.circuit
         stream.legs = () if circuit is None else self._conflux.legs(circuit.conflux_id) or (circuit,)
         for leg in stream.legs:
+            if not leg.measured:
+                leg.carried.begin()
             leg.measured += 1
+            stream.before.setdefault(leg.circ_id, (leg.carried.read, leg.carried.written))
 
     def _finish_stream(self, stream: LiveStream) -> None:
         del self._streams[stream.stream_id]

@@ -8,7 +8,7 @@ it. The next STREAM NEW with that SOURCE_ADDR is its own, whatever used the port
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 
 from perfd.clock import Anchor
 from perfd.record import Circuit, Error, Stream
+from perfd.tor.events.bandwidth import CircuitSample
 from perfd.tor.events.circuits import LiveCircuit
 from perfd.tor.events.lines import BuildTimeout
 from perfd.tor.events.relays import RouterStatus, path_keys
@@ -135,11 +136,16 @@ class Join:
             )
         circuit, legs = stream.circuit, {leg.circ_id: leg for leg in (*stream.legs, *conflux)}
         epoch = (anchor or stream.anchor).epoch
+        carried = [
+            CarriedBy.of(legs[circ_id], stream.before.get(circ_id, (0, 0)), self.since, epoch)
+            for circ_id in sorted(legs)
+        ]
         return Joined(
             stream=stream.record(source, tor, anchor),
             circuit=None if circuit is None else circuit.record(source, tor, anchor),
             buildtimes=None if circuit is None else circuit.build_times(),
             legs=tuple(legs[circ_id].record(source, tor, anchor) for circ_id in sorted(legs)),
+            carried=tuple(carried),
             build_timeout=self.build_timeout,
             cbt_set=self.cbt_set,
             hs={} if self.rendezvous is None else self.rendezvous.steps(circuit, stream.end, epoch),
@@ -225,6 +231,39 @@ class Joins:
 
 
 @attrs.frozen(kw_only=True)
+class CarriedBy:
+    """What one circuit carried since the measurement's stream came to it, in bytes of cells, and samples of it.
+
+    Tor counts up to a second together, so a little of before may be in it.
+    """
+
+    circ_id: int
+    read: int
+    written: int
+    samples: tuple[tuple[float, CircuitSample], ...]  # by their time; counted as ``read`` and ``written``
+
+    @classmethod
+    def of(
+        cls, circuit: LiveCircuit, before: tuple[int, int], since: float, epoch: Callable[[float], float]
+    ) -> CarriedBy:
+        """What ``circuit`` did that had read and written ``before``."""
+        read, written = before
+        carried = circuit.carried
+        return cls(
+            circ_id=circuit.circ_id,
+            read=carried.read - read,
+            written=carried.written - written,
+            samples=tuple(
+                (
+                    epoch(stamp),
+                    attrs.evolve(sample, read=max(0, sample.read - read), written=max(0, sample.written - written)),
+                )
+                for stamp, sample in carried.samples(since)
+            ),
+        )
+
+
+@attrs.frozen(kw_only=True)
 class Joined:
     """What tor told about a measurement, by the measurement's own clock; None and empty if nothing.
 
@@ -243,11 +282,21 @@ class Joined:
     is_unannounced: bool = False
     relays: tuple[RouterStatus | None, ...] = ()
     hs: Mapping[str, float | int | str] = attrs.Factory(dict)
+    carried: tuple[CarriedBy, ...] = ()  # by each of ``legs``, or by the one circuit
 
     @property
     def keys(self) -> dict[str, float | int | str]:
         """What a measurement's record has besides its fields."""
-        return {**self.hs, **path_keys(self.relays)}
+        return {**self.hs, **path_keys(self.relays), **self._by_leg()}
+
+    def _by_leg(self) -> dict[str, str]:
+        """What each leg of a Conflux set carried, in the order of CONFLUX_CIRC_IDS."""
+        if self.circuit is None or self.circuit.conflux_id is None:
+            return {}
+        return {
+            "CONFLUXREAD": ",".join(str(leg.read) for leg in self.carried),
+            "CONFLUXWRITTEN": ",".join(str(leg.written) for leg in self.carried),
+        }
 
 
 def tor_fields(joined: Joined) -> dict[str, Any]:

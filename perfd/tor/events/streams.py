@@ -59,6 +59,7 @@ class LiveStream:
     measured: bool = False  # it belongs to a measurement
     circuit: LiveCircuit | None = None  # the last one that it was attached to
     legs: tuple[LiveCircuit, ...] = ()  # of a measured one: that circuit and the other legs of its Conflux set
+    before: dict[int, tuple[int, int]] = attrs.field(factory=dict)  # what these had read and written by then
     attaches: list[_Attach] = attrs.field(factory=list)
     failure_local: str | None = None
     failure_remote: str | None = None

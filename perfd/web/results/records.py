@@ -12,11 +12,11 @@ import attrs
 from perfd.formats import outputs
 from perfd.formats.errors import FormatError
 from perfd.formats.table import MissingLibraryError
-from perfd.record import Circuit, Measurement, Note, Stream, TorEvent
+from perfd.record import Circuit, Curve, Measurement, Note, Stream, TorEvent
 from perfd.store import parameters
-from perfd.store.filters import CircuitFilter, EventFilter, NoteFilter, StreamFilter
+from perfd.store.filters import CircuitFilter, CurveFilter, EventFilter, NoteFilter, StreamFilter
 from perfd.store.reader import StoreReader
-from perfd.store.rows import CIRCUITS, EVENTS, MEASUREMENTS, NOTES, STREAMS
+from perfd.store.rows import CIRCUITS, CURVES, EVENTS, MEASUREMENTS, NOTES, STREAMS
 from perfd.web.description import Schema
 from perfd.web.errors import WebError
 from perfd.web.request import Described
@@ -46,6 +46,7 @@ CIRCUIT_RECORDS: Records[Circuit] = Records(
 )
 STREAM_RECORDS: Records[Stream] = Records("streams", "stream", Stream, STREAMS, StreamFilter, StoreReader.streams)
 NOTE_RECORDS: Records[Note] = Records("notes", "note", Note, NOTES, NoteFilter, StoreReader.notes)
+CURVE_RECORDS: Records[Curve] = Records("curves", "curve", Curve, CURVES, CurveFilter, StoreReader.curves)
 EVENT_RECORDS: Records[TorEvent] = Records("events", "event", TorEvent, EVENTS, EventFilter, StoreReader.events)
 
 
@@ -72,6 +73,13 @@ def result_resources(database: PublicDatabase, load_files: Path | None = None) -
         ),
         "notes": Listing(
             database, "The operator's notes, the newest first", NOTE_RECORDS, parameters.NOTES, (AS_JSON,)
+        ),
+        "curves": Listing(
+            database,
+            "The curves of measurements over their time, the newest first",
+            CURVE_RECORDS,
+            parameters.CURVES,
+            (AS_JSON,),
         ),
         "events": Listing(
             database,
@@ -103,6 +111,9 @@ class Results(Listing[Measurement]):
         summary, fixed = "The streams that carried a measurement", {"measurement": record_id}
         streams = Listing(self.database, summary, STREAM_RECORDS, parameters.WINDOW, (AS_JSON,), fixed)
         measurement.putChild(b"streams", streams)
+        summary = "How a measurement went over its time: its payload, both sockets, its circuits"
+        curves = Listing(self.database, summary, CURVE_RECORDS, parameters.WINDOW, (AS_JSON,), fixed)
+        measurement.putChild(b"curves", curves)
         if self._load_files is not None:
             for name in KINDS:
                 measurement.putChild(name.encode(), LoadFile(self.database, self._load_files, record_id, name))

@@ -13,7 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from perfd.daemon.upkeep import retention, work
 from perfd.daemon.upkeep.retention import delete_old, give_back
 from perfd.daemon.upkeep.work import Work
-from perfd.record import Circuit, Stream, TorEvent
+from perfd.record import Circuit, Curve, Stream, TorEvent
+from perfd.store.reader import StoreReader
+from perfd.store.rows import CURVES
 from perfd.store.schema import open_database
 from tests.support.places import DATA
 from tests.support.stored import CONFIG, Stored
@@ -42,19 +44,43 @@ class RetentionTests(SynchronousTestCase):
         self.instance = Stored(Path(self.mktemp()))
         self.pauses: list[float] = []
 
-    def delete(self, measurements_before: float | None, events_before: float) -> dict[str, int]:
+    def delete(
+        self, measurements_before: float | None, events_before: float, curves_before: float = 0.0
+    ) -> dict[str, int]:
         with closing(open_database(self.instance.database)) as connection:
-            return delete_old(connection, "example", measurements_before, events_before, self.pauses.append)
+            return delete_old(
+                connection, "example", measurements_before, events_before, curves_before, self.pauses.append
+            )
 
     def test_each_kind_by_its_own_time(self) -> None:
         """Measurements go by one limit, circuits, streams and events by another."""
         times = [typical(n).start for n in range(4)]
         self.instance.add(map(typical, range(4)), map(circuit, times), map(stream, times), map(event, times))
         deleted = self.delete(times[1], times[3])
-        self.assertEqual(deleted, {"measurements": 1, "circuits": 3, "streams": 3, "events": 3})
+        self.assertEqual(deleted, {"measurements": 1, "circuits": 3, "streams": 3, "events": 3, "curves": 0})
         self.assertEqual([m.id for m in self.instance.measurements()], [typical(n).id for n in (1, 2, 3)])
         self.assertEqual([c.launch for c in self.instance.circuits()], [times[3]])
         self.assertEqual([s.new for s in self.instance.streams()], [times[3]])
+
+    def test_curves_have_a_time_of_their_own(self) -> None:
+        """Whatever becomes of their measurements."""
+        with closing(open_database(self.instance.database)) as connection, connection:
+            for at, source in ((10.0, "example"), (30.0, "example"), (10.0, "other")):
+                curve = Curve(
+                    id=f"{source}-{at}",
+                    source=source,
+                    measurement="m",
+                    at=at,
+                    name="arrival",
+                    columns=("seconds", "payload"),
+                    samples=((0.5, 0), (1.5, 1000)),
+                )
+                connection.execute(CURVES.insert, CURVES.row(curve))
+        self.assertEqual(self.delete(None, 0.0, 20.0)["curves"], 1)
+        with StoreReader(self.instance.database) as reader:
+            found = reader.curves_of("m")
+        self.assertEqual(sorted(curve.id for curve in found), ["example-30.0", "other-10.0"])
+        self.assertEqual({curve.samples for curve in found}, {((0.5, 0), (1.5, 1000))})
 
     def test_measurements_are_kept_for_ever(self) -> None:
         """Unless perfd.conf says otherwise."""
@@ -112,7 +138,7 @@ class RetentionTests(SynchronousTestCase):
                 written += 1
 
             with mock.patch.object(retention, "BATCH", 10):
-                delete_old(ours, "example", 2e9, 2e9, write)
+                delete_old(ours, "example", 2e9, 2e9, 2e9, write)
                 give_back(ours, write)
         self.assertGreaterEqual(written, 3)
 
