@@ -71,6 +71,16 @@ def test_main_job(instance: TestInstance) -> None:
     status, body = instance.get(f"/results/{measured.id}", accept="text/plain")
     assert parse(body.decode().rstrip("\n")) == measured
 
+    status, body = instance.get(f"/results/{measured.id}/curves")
+    curves = {curve["name"]: curve for curve in json.loads(body)["curves"]}
+    assert sorted(curves) == ["arrival", "tcp-client", "tcp-server"]
+    seconds, payload = zip(*curves["arrival"]["samples"], strict=True)
+    assert measured.datacomplete is not None
+    assert (seconds[-1], payload[-1]) == (round(measured.datacomplete - measured.start, 6), 51200)
+    assert len(curves["arrival"]["samples"]) <= 200
+    assert measured.extra["SERVERTCPRETRANSMITS"] == 0
+    assert 0 < float(measured.extra["CLIENTTCPRTT"]) < 1
+
     status, body = instance.get("/health")
     report = json.loads(body)
     assert status == 200

@@ -66,6 +66,11 @@ def _add_export(commands: _Commands) -> None:
         action="store_true",
         help="instead, print the data dictionary: the columns of csv and parquet, with types, units and meanings",
     )
+    parser.add_argument(
+        "--curves",
+        action="store_true",
+        help="instead, write the curves of these measurements (arrival, TCP, circuits) as csv, json or parquet",
+    )
     filter_options(parser, _asked())
     parser.add_argument("--limit", type=argument(count), metavar="N", help="at most so many")
     parser.set_defaults(command=guarded(_export))
@@ -86,7 +91,16 @@ def _export(options: argparse.Namespace) -> int:
     output = None if options.output is None else Path(options.output)
     if output is not None and options.output.endswith("/"):
         output.mkdir(parents=True, exist_ok=True)
-    return export(config, _filter(options, oldest_first=True), options.format, output)
+    wanted = _filter(options, oldest_first=True)
+    if not options.curves:
+        return export(config, wanted, options.format, output)
+    from perfd.cli.export_curves import FORMATS as OF_CURVES  # noqa: PLC0415
+    from perfd.cli.export_curves import export_curves  # noqa: PLC0415
+
+    if options.format not in OF_CURVES:
+        complain("curves can be written with --format " + "|".join(OF_CURVES))
+        return 2
+    return export_curves(config, wanted, options.format, output)
 
 
 def _add_import(commands: _Commands) -> None:

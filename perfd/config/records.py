@@ -58,12 +58,14 @@ class TorConfig:
     guards: GuardPolicy
     drop_guards: float | None  # seconds
     uses_testnet_bridges: bool = False  # those of the private network that take ``transport``
+    conflux_ux: str | None = None  # what exits are asked to send over Conflux sets for; None: tor's default
 
     @property
     def torrc_lines(self) -> tuple[str, ...]:
         """All lines for the torrc of this tor."""
         return (
             *self.torrc.splitlines(),
+            *([f"ConfluxClientUX {self.conflux_ux}"] if self.conflux_ux else []),
             *(["UseBridges 1"] if self.bridges else []),
             *(f"ClientTransportPlugin {plugin}" for plugin in self.transport_plugins),
             *(f"Bridge {bridge}" for bridge in self.bridges),

@@ -25,6 +25,9 @@ from perfd.config.values import (
 )
 from perfd.units import parse_duration
 
+CONFLUX_UX = ("throughput", "latency", "throughput_lowmem", "latency_lowmem")
+"""What a client can ask of exits (tor(1), ConfluxClientUX; tor 0.4.8)."""
+
 
 def read_tor(section: Section, name: str, directory: Path) -> TorConfig:
     """The tor ``name``; its problems are with ``section``. Paths are relative to ``directory``."""
@@ -45,6 +48,7 @@ def read_tor(section: Section, name: str, directory: Path) -> TorConfig:
         guards=section.get("guards", GuardPolicy.parse, "default"),
         drop_guards=section.get("drop-guards", positive(parse_duration), None),
         uses_testnet_bridges=of_testnet,
+        conflux_ux=section.get("conflux-ux", one_of(CONFLUX_UX), None),
     )
     if config.control is None:
         _check_transports(section, config)
@@ -54,6 +58,8 @@ def read_tor(section: Section, name: str, directory: Path) -> TorConfig:
             config = attrs.evolve(config, transport=(transport or transport_of(in_torrc)) if in_torrc else None)
         if config.control_password is not None:
             section.problem("control-password", "only used with control")
+    elif config.conflux_ux is not None:
+        section.problem("conflux-ux", "not used with control: that tor was launched already")
     elif of_testnet:
         section.problem("bridges", "not used with control: that tor was launched already")
     section.finish()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import import_module
@@ -72,16 +72,22 @@ NAMES = tuple(column.name for column in COLUMNS)
 
 def csv_header() -> str:
     """The first line of a CSV file."""
-    return _csv_line(NAMES)
+    return csv_texts(NAMES)
 
 
 def csv_line(measurement: Measurement) -> str:
     """A measurement as a line of CSV (RFC 4180, but with plain line ends)."""
-    cells = zip(_WRITERS, row(measurement), strict=True)
-    return _csv_line(["" if value is None else write(value) for write, value in cells])
+    return csv_row(_KINDS, row(measurement))
 
 
-def _csv_line(cells: Iterable[str]) -> str:
+def csv_row(kinds: Iterable[Kind], cells: Iterable[Any]) -> str:
+    """Values of these kinds as such a line."""
+    found = zip(kinds, cells, strict=True)
+    return csv_texts(["" if value is None else _TEXTS[kind](value) for kind, value in found])
+
+
+def csv_texts(cells: Iterable[str]) -> str:
+    """Texts as such a line."""
     return ",".join(['"' + cell.replace('"', '""') + '"' if _SPECIAL(cell) else cell for cell in cells]) + "\n"
 
 
@@ -109,7 +115,7 @@ _TEXTS: Mapping[Kind, Callable[[Any], str]] = {
     Kind.FLOATS: lambda numbers: ",".join("" if number is None else repr(number) for number in numbers),
 }
 
-_WRITERS = [_TEXTS[column.kind] for column in COLUMNS]
+_KINDS = [column.kind for column in COLUMNS]
 
 
 class _Sink(io.RawIOBase):
@@ -146,25 +152,29 @@ def load_parquet() -> tuple[Any, Any]:
 
 
 class ParquetWriter:
-    """Writes a Parquet file (zstd) in groups of rows. Columns have unit and description.
+    """Writes a Parquet file (zstd) in groups of rows. ``columns`` have unit and description.
 
     Raises MissingLibraryError if pyarrow is not installed.
     """
 
-    def __init__(self, opened: BinaryIO) -> None:
+    def __init__(self, opened: BinaryIO, columns: Sequence[Column] = COLUMNS) -> None:
         self._pyarrow, parquet = load_parquet()
-        self._schema = self._pyarrow.schema(list(map(self._field, COLUMNS)))
+        self._columns = columns
+        self._schema = self._pyarrow.schema(list(map(self._field, columns)))
         self._writer = parquet.ParquetWriter(_Sink(opened), self._schema, compression="zstd")
         self._waiting: list[Any] = []  # parts of the next group
 
     def write(self, measurements: Iterable[Measurement]) -> None:
-        """Add rows."""
-        rows = list(map(row, measurements))
+        """Add the rows of measurements."""
+        self.write_rows(list(map(row, measurements)))
+
+    def write_rows(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Add rows, with a value for each of the columns."""
         if not rows:
             return
         arrays = [
             self._pyarrow.array(_CELLS[column.kind](values), type=field.type)
-            for column, values, field in zip(COLUMNS, zip(*rows, strict=True), self._schema, strict=True)
+            for column, values, field in zip(self._columns, zip(*rows, strict=True), self._schema, strict=True)
         ]
         self._waiting.append(self._pyarrow.RecordBatch.from_arrays(arrays, schema=self._schema))
         if sum(batch.num_rows for batch in self._waiting) >= GROUP:

@@ -12,6 +12,7 @@ from perfd.charts.axes import Axis
 from perfd.charts.html import Sheet, figure
 from perfd.charts.model import Row, Stretch, Tone, Waterfall, tone
 from perfd.pages import elements
+from perfd.pages.drawn import charts_of
 from perfd.pages.elements import Heading, Text
 from perfd.pages.explained import explained
 from perfd.pages.layout import Page
@@ -20,6 +21,7 @@ from perfd.pages.load import load_parts
 from perfd.pages.records import PageError, PageRequest, View
 from perfd.pages.words import clipped, experiment_path
 from perfd.record import FIELDS, Circuit, Kind, Measurement, Stream
+from perfd.reports.curves import of_curves
 from perfd.reports.figures import BOOTSTRAP, ONION, PAGE, STEPS
 from perfd.reports.probes import probes
 from perfd.store.filters import Filter
@@ -32,6 +34,9 @@ HOPS = (
     *(Heading("Weight", number=True, minor=True), Heading("Flags", minor=True), Heading("Fingerprint", minor=True)),
 )
 EVENTS = (Heading("After", number=True), Heading("Stream", number=True), Heading("What tor told"))
+
+MOST_STREAMS = 100
+"""Parallel streams whose curves are drawn."""
 
 A_RUN = 86400.0
 """Seconds; see ``_is_time``."""
@@ -48,6 +53,7 @@ def measurement(reader: StoreReader, request: PageRequest) -> Page:
     state, view = request.state, request.view
     parts = [_ending(m), _facts(m, view)]
     parts += [figure(chart, sheet) for chart in (*_waterfalls(m), *probes(m.extra))]
+    parts.append(charts_of(of_curves(reader.curves_of(m.id, *_streams(m))), sheet))
     parts += load_parts(m, state.files, view, sheet) if m.type == "pageload" else []
     parts += [*_series(m, view), *_circuit(m, circuits, view), *legs(m, circuits, reader, view, sheet)]
     parts += _told(m, streams)
@@ -56,6 +62,12 @@ def measurement(reader: StoreReader, request: PageRequest) -> Page:
     started = elements.time(m.start)
     lead = Markup("{}{}, {} UTC: {}").format(m.type, size, started, elements.outcome(m.outcome.value))
     return Page(clipped(m.experiment), lead, parts, sheet)
+
+
+def _streams(m: Measurement) -> list[str]:
+    """The ids of its parallel streams, which have curves of their own."""
+    count = m.extra.get("PARALLEL")
+    return [f"{m.id}-{n}" for n in range(count)] if isinstance(count, int) and count <= MOST_STREAMS else []
 
 
 def _ending(m: Measurement) -> Markup:

@@ -28,7 +28,9 @@ class ArrivalCurve:
         self._counts = array("q")
 
     def reached(self, count: int, stamp: float) -> None:
-        """``count`` bytes in all had come at ``stamp``."""
+        """``count`` bytes in all had come at ``stamp``; no step if that is what had come before."""
+        if self._counts and self._counts[-1] == count:
+            return
         self._stamps.append(stamp)
         self._counts.append(count)
         if len(self._stamps) >= ROOM:

@@ -21,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from perfd.cli.destinations import Destinations
 from perfd.formats import dictionary, table, torperf_rules
 from perfd.record import Circuit, Measurement, Outcome, Stream
+from tests.support.curves import arrival
 from tests.support.stored import Stored
 from tests.support.strategies import typical
 
@@ -209,6 +210,17 @@ class ExportTests(SynchronousTestCase):
         self.assertEqual(field.metadata[b"unit"], b"Mbit/s")
         self.assertIn(b"dataresponse to datacomplete", field.metadata[b"description"])
         self.assertTrue(all(field.metadata[b"description"] for field in found.schema))
+
+    def test_curves(self) -> None:
+        """Those of the measurements that are asked for, in the formats that can have them."""
+        first, other = typical(0), typical(100)
+        self.instance.add(curves=[arrival(first.id, first.start), arrival(other.id, other.start)])
+        lines = self.export("json", "curves.json", "--curves").read_text().splitlines()
+        self.assertEqual([json.loads(line)["measurement"] for line in lines], [first.id, other.id])
+        text = self.export("csv", "curves.csv", "--curves", "--limit", "1").read_text()
+        self.assertEqual([row["payload"] for row in csv.DictReader(io.StringIO(text))][-1], "3145728")
+        code, _, err = self.instance.perfd("export", "--format", "tpf", "--curves")
+        self.assertEqual((code, "csv|json|parquet" in err), (2, True))
 
     def test_dictionary(self) -> None:
         """It is printed without a database or a format; an export without a format is told which there are."""

@@ -33,9 +33,10 @@ from perfd.record import (
 )
 from perfd.store.filters import Filter
 from perfd.store.parameters import RESULTS
-from perfd.store.rows import CIRCUITS, COMPARISONS, EVENTS, STREAMS
+from perfd.store.rows import CIRCUITS, COMPARISONS, CURVES, EVENTS, STREAMS
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
+from tests.support.curves import arrival, circuit
 from tests.support.pages import NOW, Document, recent, state, variant
 from tests.support.strategies import TEXTS, measurements
 
@@ -384,3 +385,19 @@ def test_legs(tmp_path: Path) -> None:
     assert "7 (linked to the stream) guard exit 1.300 s 700 ms 107 cells" in page.text
     assert "8 other exit 1.200 s 800 ms 108 cells" in page.text
     assert "legs" in [each.get("id") for each in page.all("figure")]
+
+
+def test_curves_of_a_measurement(tmp_path: Path) -> None:
+    """How its payload came is drawn, with its longest silence in words; one leg alone has no chart of legs."""
+    path = filled(tmp_path / "db.sqlite", recent(1))
+    with closing(open_database(path)) as connection, connection:
+        for curve in (arrival(ID), circuit(ID, 7)):
+            connection.execute(CURVES.insert, CURVES.row(curve))
+    text = document(make(asked("measurement", id=ID), path)).text
+    assert "How the payload came" in text
+    assert "The longest time without a byte was 1.000 s, after 2 MiB had come." in text
+    assert "Windows of the circuits" in text
+    assert "What each leg brought" not in text
+    with closing(open_database(path)) as connection, connection:
+        connection.execute(CURVES.insert, CURVES.row(circuit(ID, 8)))
+    assert "What each leg brought" in document(make(asked("measurement", id=ID), path)).text

@@ -24,7 +24,7 @@ from perfd.experiments.run import Setup, TorExperiment
 from perfd.experiments.target import Targets
 from perfd.experiments.types import make_experiment
 from perfd.experiments.ways import NoWay, elsewhere
-from perfd.record import Attach, Measurement, Stream
+from perfd.record import Attach, Curve, Measurement, Stream
 from perfd.tor.events.join import Joined
 from perfd.web.stamps import ServerStamps
 
@@ -213,6 +213,7 @@ class Bench:
         self.server = Server()
         self.stamps = ServerStamps(self.reactor.seconds)
         self.parts = MemorySink()
+        self.curves: list[Curve] = []
         self.hold_ups = ScriptedHoldUps()
         self.targets = Targets(self.reactor, self.clock)
 
@@ -231,6 +232,7 @@ class Bench:
             "clock": self.clock,
             "reactor": self.reactor,
             "hold_ups": self.hold_ups,
+            "record_curve": self.curves.append,
         }
         return Setup(**{**values, **changes})
 

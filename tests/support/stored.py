@@ -10,11 +10,11 @@ from pathlib import Path
 
 from perfd.cli.command import main
 from perfd.config import Config, parse_config
-from perfd.record import Circuit, Measurement, Stream, TorEvent
+from perfd.record import Circuit, Curve, Measurement, Stream, TorEvent
 from perfd.store.database import transaction
 from perfd.store.filters import Filter
 from perfd.store.reader import StoreReader
-from perfd.store.rows import CIRCUITS, EVENTS, STREAMS
+from perfd.store.rows import CIRCUITS, CURVES, EVENTS, STREAMS
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
 
@@ -44,12 +44,14 @@ class Stored:
         circuits: Iterable[Circuit] = (),
         streams: Iterable[Stream] = (),
         events: Iterable[TorEvent] = (),
+        curves: Iterable[Curve] = (),
     ) -> None:
         with closing(open_database(self.database)) as connection, transaction(connection):
             insert_many(connection, measurements)
             connection.executemany(CIRCUITS.insert, map(CIRCUITS.row, circuits))
             connection.executemany(STREAMS.insert, map(STREAMS.row, streams))
             connection.executemany(EVENTS.insert, map(EVENTS.row, events))
+            connection.executemany(CURVES.insert, map(CURVES.row, curves))
 
     def measurements(self) -> list[Measurement]:
         """All, the oldest first."""

@@ -28,7 +28,7 @@ class ArrivalCurveTests(SynchronousTestCase):
         draw = random.Random(seed)
         curve, stamp, count, reached = ArrivalCurve(), 0.0, 0, []
         for _ in range(reads):
-            stamp, count = stamp + draw.expovariate(100.0), count + draw.choice((0, 498, 16_384))
+            stamp, count = stamp + draw.expovariate(100.0), count + draw.choice((1, 498, 16_384))
             curve.reached(count, stamp)
             reached.append((stamp, count))
         points = curve.points()

@@ -13,10 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from perfd.daemon.upkeep import retention, work
 from perfd.daemon.upkeep.retention import delete_old, give_back
 from perfd.daemon.upkeep.work import Work
-from perfd.record import Circuit, Curve, Stream, TorEvent
+from perfd.record import Circuit, Stream, TorEvent
 from perfd.store.reader import StoreReader
-from perfd.store.rows import CURVES
 from perfd.store.schema import open_database
+from tests.support.curves import arrival
 from tests.support.places import DATA
 from tests.support.stored import CONFIG, Stored
 from tests.support.strategies import typical
@@ -64,23 +64,12 @@ class RetentionTests(SynchronousTestCase):
 
     def test_curves_have_a_time_of_their_own(self) -> None:
         """Whatever becomes of their measurements."""
-        with closing(open_database(self.instance.database)) as connection, connection:
-            for at, source in ((10.0, "example"), (30.0, "example"), (10.0, "other")):
-                curve = Curve(
-                    id=f"{source}-{at}",
-                    source=source,
-                    measurement="m",
-                    at=at,
-                    name="arrival",
-                    columns=("seconds", "payload"),
-                    samples=((0.5, 0), (1.5, 1000)),
-                )
-                connection.execute(CURVES.insert, CURVES.row(curve))
+        places = ((10.0, "example"), (30.0, "example"), (10.0, "other"))
+        self.instance.add(curves=[arrival(f"m{source}{at}", at, source) for at, source in places])
         self.assertEqual(self.delete(None, 0.0, 20.0)["curves"], 1)
         with StoreReader(self.instance.database) as reader:
-            found = reader.curves_of("m")
-        self.assertEqual(sorted(curve.id for curve in found), ["example-30.0", "other-10.0"])
-        self.assertEqual({curve.samples for curve in found}, {((0.5, 0), (1.5, 1000))})
+            found = reader.curves_of("mexample10.0", "mexample30.0", "mother10.0")
+        self.assertEqual(found, [arrival("mother10.0", 10.0, "other"), arrival("mexample30.0", 30.0)])
 
     def test_measurements_are_kept_for_ever(self) -> None:
         """Unless perfd.conf says otherwise."""

@@ -588,6 +588,30 @@ class Folding(SynchronousTestCase):
         self.assertEqual(fields["conflux_circ_ids"], ("1", "2", "4"))
         self.assertEqual((fields["conflux"], fields["conflux_id"], fields["conflux_rtt"]), (True, "AB", 0.080049))
 
+    def test_what_each_leg_carried(self) -> None:
+        """Since the stream came to it, also after the stream's end; samples are of that time alone."""
+        for circ_id in (1, 2):
+            self.build(circ_id, "PURPOSE=CONFLUX_LINKED CONFLUX_ID=AB")
+            self.feed("CIRC_BW", f"ID={circ_id} READ=50000 WRITTEN=7000 TIME=x SS=1 CWND=124 RTT=0 MIN_RTT=0")
+        join = self.fold.join(LOCAL, self.now)
+        self.feed("STREAM", new_stream(), "7 SENTCONNECT 1 10.0.0.1:80")
+        self.feed("CIRC_BW", "ID=1 READ=1018 WRITTEN=509 TIME=x SS=1 CWND=150 RTT=90 MIN_RTT=80")
+        self.feed("CIRC_BW", "ID=2 READ=2036 WRITTEN=0 TIME=x", "ID=2 READ= WRITTEN=-5", "ID=2 READ=x")
+        self.feed("STREAM", "7 CLOSED 1 10.0.0.1:80 REASON=DONE")
+        self.feed("CIRC_BW", "ID=1 READ=509 WRITTEN=0 TIME=x SS=0 CWND=160 RTT=95 MIN_RTT=80")
+        joined = self.fold.joined(join)
+        self.assertEqual(
+            {key: value for key, value in joined.keys.items() if key.startswith("CONFLUX")},
+            {"CONFLUXREAD": "1527,2036", "CONFLUXWRITTEN": "509,0"},
+        )
+        first, second = joined.carried
+        self.assertEqual(
+            [(sample.read, sample.congestion.cwnd) for _, sample in first.samples], [(1018, 150), (1527, 160)]
+        )
+        self.assertEqual([sample.congestion.rtt for _, sample in first.samples], [0.09, 0.095])
+        self.assertEqual(second.samples[0][1].read, 2036)
+        self.assertIsNone(second.samples[0][1].congestion.cwnd)
+
     def test_complete_with_the_last_bandwidth(self) -> None:
         """A join waits for the CIRC_BW after the stream's end, of any leg, or for the circuit's end."""
         for circ_id, ending in ((1, "bandwidth"), (2, "end")):
