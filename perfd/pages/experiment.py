@@ -24,6 +24,7 @@ from perfd.pages.progress import progress
 from perfd.pages.records import Experiment, PageError, PageRequest, View
 from perfd.pages.summarized import charts_by_day, charts_of_ways, ways
 from perfd.pages.words import clipped, with_unit
+from perfd.reports.curves import silences_of
 from perfd.reports.figures import of_experiment
 from perfd.reports.groups import MEASURES, grouped, percentiles
 from perfd.store.parameters import Parameter
@@ -52,6 +53,9 @@ HEADINGS = (
 )
 
 MOST_ERRORS = 6
+
+MOST_CURVES = 300
+"""Runs, the newest of a period, whose arrival curves are looked at."""
 
 
 LONG = ("month", "year")
@@ -98,7 +102,8 @@ def experiment(reader: StoreReader, request: PageRequest) -> Page:
             hours = read_hours(reader, since, state.now, name, most_computed=MOST_COMPUTED)
             parts.append(charts_of(charts_by_day(ways(hours), POINTS), sheet))
         else:
-            charts = (*found.charts, *progress(reader, name, since, state.now))
+            silences = silences_of(reader.arrivals(name, since, MOST_CURVES), points=POINTS)
+            charts = (*found.charts, *progress(reader, name, since, state.now), *silences)
             parts.append(charts_of(charts, sheet))
         if state.files is not None:
             parts += median_film(reader, name, since, state.now, state.files, view)

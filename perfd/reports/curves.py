@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from perfd.analysis.curve import Points, longest_silence
 from perfd.charts.axes import Axis
+from perfd.charts.build import cdf
 from perfd.charts.model import Line, LineChart, Point, tone
 from perfd.record import Curve
 from perfd.units import format_size
@@ -26,7 +27,19 @@ def of_curves(curves: Sequence[Curve]) -> Iterator[LineChart]:
     yield from _chart("cwnd", "Windows of the circuits", cells, circuits, "cwnd", ("window", "cells", 1.0))
     if len(circuits) > 1:
         legs = "Cells, with all that Tor adds."
-        yield from _chart("legs", "What each leg brought", legs, circuits, "read", ("cells", "MB", 1 / MEGA))
+        yield from _chart("leg-bytes", "What each leg brought", legs, circuits, "read", ("cells", "MB", 1 / MEGA))
+
+
+def silences_of(arrivals: Sequence[tuple[str | None, Curve]], *, points: int) -> Iterator[LineChart]:
+    """How long the longest time without a byte was in each run, by tor; nothing for less than two."""
+    samples: dict[str, list[float]] = {}
+    for tor, curve in arrivals:
+        longest = longest_silence(points_of(curve, "payload"))
+        if longest is not None:
+            samples.setdefault(tor or "without tor", []).append(longest.seconds)
+    if sum(map(len, samples.values())) > 1:
+        title = "Longest time without a byte"
+        yield cdf("silences", title, samples, label="without a byte", unit="s", points=points)
 
 
 def points_of(curve: Curve, column: str) -> Points:

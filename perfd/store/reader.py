@@ -219,6 +219,18 @@ class StoreReader:
         sql = f"{CURVES.select} WHERE measurement IN ({marks}) ORDER BY at, measurement, name"
         return [CURVES.record(row) for row in self._query(sql, measurement_ids)]
 
+    def arrivals(self, experiment: str, since: float, limit: int) -> list[tuple[str | None, Curve]]:
+        """The newest arrival curves of successes of an experiment since a time, each with the tor's name."""
+        sql = f"""
+            SELECT measurements.tor, found.* FROM ({CURVES.select}) AS found
+            JOIN measurements ON measurements.id = found.measurement
+            WHERE found.name = 'arrival' AND found.at >= ? AND measurements.experiment = ?
+                AND measurements.outcome = 'ok'
+            ORDER BY found.at DESC LIMIT ?
+        """
+        rows = self._query(sql, (since, experiment, limit))
+        return [(tor, CURVES.record(row)) for tor, *row in rows]
+
     def comparison(self, name: str) -> StoredComparison | None:
         """The design of a comparison that was begun."""
         return self._one(COMPARISONS, name)

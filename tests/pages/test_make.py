@@ -401,3 +401,19 @@ def test_curves_of_a_measurement(tmp_path: Path) -> None:
     with closing(open_database(path)) as connection, connection:
         connection.execute(CURVES.insert, CURVES.row(circuit(ID, 8)))
     assert "What each leg brought" in document(make(asked("measurement", id=ID), path)).text
+
+
+def test_silences_of_an_experiment(tmp_path: Path) -> None:
+    """The longest silences of its runs that went well are one distribution; those of others are not in it."""
+    runs = [recent(n, experiment="download-50k") for n in range(3)]
+    failed = recent(3, experiment="download-50k", outcome=Outcome.FAILED, errorcode="PERFD/CLOSED")
+    other = recent(4, experiment="other")
+    path = filled(tmp_path / "db.sqlite", *runs, failed, other)
+    request = asked("experiment", name="download-50k")
+    assert "Longest time without a byte" not in document(make(request, path)).text
+    with closing(open_database(path)) as connection, connection:
+        for run in (*runs, failed, other):
+            connection.execute(CURVES.insert, CURVES.row(arrival(run.id, run.start)))
+    text = document(make(request, path)).text
+    assert "Longest time without a byte" in text
+    assert "default (median 1 s, n = 3)" in text
