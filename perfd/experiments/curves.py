@@ -62,20 +62,19 @@ def curves_of(
     yield from curve("flow", FLOW, _flow(joined, measurement.start))
 
 
-def tcp_keys(side: str, series: TCPSeries | None) -> dict[str, float | int]:
-    """The last look at one end's socket as keys of the record, such as SERVERTCPRTT for the ``side`` SERVER."""
-    if series is None or series.last is None:
-        return {}
-    info = series.last
-    known: dict[str, float | int | None] = {
-        "RTT": info.rtt,
-        "RTTVAR": info.rttvar,
-        "MINRTT": info.min_rtt,
-        "RETRANSMITS": info.retransmits,
-        "CWND": info.cwnd,
-        "RATE": info.delivery_rate,
+def tcp_keys(server: TCPSeries | None, client: TCPSeries | None) -> dict[str, float | int]:
+    """The last look at either end's socket as keys of the record, such as SERVERTCPRTT."""
+    return {
+        **{f"SERVERTCP{name}": value for name, value in _last(server)},
+        **{f"CLIENTTCP{name}": value for name, value in _last(client)},
     }
-    return {f"{side}TCP{name}": value for name, value in known.items() if value is not None}
+
+
+def _last(series: TCPSeries | None) -> Iterator[tuple[str, float | int]]:
+    if series is not None and series.last is not None:
+        for name, value in attrs.asdict(series.last).items():
+            if value is not None:
+                yield name.upper().replace("_", ""), value
 
 
 def _tcp(info: TCPInfo) -> Sample:

@@ -146,8 +146,7 @@ class Transfer:
             servercomplete=self._epoch(served.complete),
             extra={
                 **_stamps(exchange, served),
-                **tcp_keys("SERVER", served.tcp),
-                **tcp_keys("CLIENT", exchange.tcp),
+                **tcp_keys(served.tcp, exchange.tcp),
                 **self._tls_keys(exchange),
             },
         )

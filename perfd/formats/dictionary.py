@@ -56,13 +56,13 @@ SERVERTCPRTTVAR float s its mean deviation
 SERVERTCPMINRTT float s the smallest one
 SERVERTCPRETRANSMITS int - segments that were sent again by then
 SERVERTCPCWND int segments the congestion window
-SERVERTCPRATE int B/s the delivery rate
+SERVERTCPDELIVERYRATE int B/s the delivery rate
 CLIENTTCPRTT float s the kernel's smoothed round-trip time of our socket to the SOCKS port, at the end of the run
 CLIENTTCPRTTVAR float s its mean deviation
 CLIENTTCPMINRTT float s the smallest one
 CLIENTTCPRETRANSMITS int - segments that were sent again by then
 CLIENTTCPCWND int segments the congestion window
-CLIENTTCPRATE int B/s the delivery rate
+CLIENTTCPDELIVERYRATE int B/s the delivery rate
 HSDESCREQUESTED time - the descriptor of the onion service was asked for
 HSDESCRECEIVED time - it had come
 HSDESCFAILED text - why directories gave none
