@@ -234,8 +234,7 @@ class Client(Protocol):
         self._read += len(data)
         self.received(first_arrival(self._socket, self.last_read, earliest))
         self._advance(self.response.feed, data)
-        if not self.ended.called:
-            self._tcp.look(now)
+        self._tcp.look(now)
 
     def _expect_first(self) -> None:
         """The next read begins the response."""
@@ -316,7 +315,7 @@ class Client(Protocol):
 
     def end(self, ending: Ending) -> None:
         """Report how it ended and close the connection, orderly only if all is well."""
-        self._tcp.look(self.timeline.now(), is_last=True)
+        self._tcp.look(self.last_read or self.timeline.now(), is_last=True)
         self.ended.callback(self.result(self._account(ending)))
         if self.meter is not None:
             self.meter.remove()

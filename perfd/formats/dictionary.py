@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from perfd.config.kinds import kind_of
-from perfd.formats import bootstrap_keys, keyvalue, rtt_keys
+from perfd.formats import bootstrap_keys, keyvalue, rtt_keys, tcp_keys
 from perfd.formats.errors import FormatError
 from perfd.formats.values import LARGEST, LATEST
 from perfd.record import DECILES, FIELDS, PARTIALS, Kind, Measurement
@@ -51,18 +51,6 @@ PATHWEIGHTS floats kB/s their weights in the consensus
 PATHFLAGS texts - their flags in the consensus, with + between them
 CONFLUXREAD floats B bytes of cells that each leg of the Conflux set had brought by the end
 CONFLUXWRITTEN floats B those that each leg had taken
-SERVERTCPRTT float s the kernel's smoothed round-trip time of our server's socket, when it took the last byte
-SERVERTCPRTTVAR float s its mean deviation
-SERVERTCPMINRTT float s the smallest one
-SERVERTCPRETRANSMITS int - segments that were sent again by then
-SERVERTCPCWND int segments the congestion window
-SERVERTCPDELIVERYRATE int B/s the delivery rate
-CLIENTTCPRTT float s the kernel's smoothed round-trip time of our socket to the SOCKS port, at the end of the run
-CLIENTTCPRTTVAR float s its mean deviation
-CLIENTTCPMINRTT float s the smallest one
-CLIENTTCPRETRANSMITS int - segments that were sent again by then
-CLIENTTCPCWND int segments the congestion window
-CLIENTTCPDELIVERYRATE int B/s the delivery rate
 HSDESCREQUESTED time - the descriptor of the onion service was asked for
 HSDESCRECEIVED time - it had come
 HSDESCFAILED text - why directories gave none
@@ -223,7 +211,7 @@ def _columns() -> Iterator[Column]:
             doc = f"{n} {what} of the payload were received"
             yield Column(f"{name}{n}", Kind.TIME, "", doc, partial(_counted, name, n))
     yield from _DERIVED
-    made = (bootstrap_keys.lines(), rtt_keys.lines())
+    made = (bootstrap_keys.lines(), rtt_keys.lines(), tcp_keys.lines())
     for line in "\n".join((_KEYS.strip(), *made)).splitlines():
         key, kind, unit, doc = line.split(" ", 3)
         yield Column(key.lower(), Kind(kind), "" if unit == "-" else unit, doc, _READERS[Kind(kind)], key)
