@@ -296,6 +296,7 @@ class Circuit:
     filtered_out: bool | None = _may("whether a filter of OnionPerf's left it out; missing if none was used")
     current_guards: tuple[Guard, ...] = _told("tor's guards at its launch, of imported circuits that tell them", ())
     suspect: str | None = _may("what is known to be wrong with it, as an older version stored it")
+    hs_pow_effort: int | None = _may("the effort of its proof of work for an onion service (HS_POW)")
 
 
 @attrs.frozen

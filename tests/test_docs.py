@@ -71,6 +71,7 @@ def written_keys() -> Iterator[tuple[str, str]]:
         perfd / "browser/files/contents.py",
         perfd / "tor/events/rendezvous.py",
         perfd / "tor/events/relays.py",
+        perfd / "tor/events/consensus.py",
         perfd / "tor/events/join.py",
     ]
     yield from upgraded_keys()

@@ -149,7 +149,7 @@ ALLOWED: dict[str, set[str] | str] = {
         "tor",
         "tor.testnet",
     },
-    "tor.events": {"clock", "record", "wire"},
+    "tor.events": {"clock", "reactor", "record", "wire"},
     "tor.guards": {"clock", "config", "tor", "tor.events"},
     "tor.testnet": {"clock", "config", "processes", "reactor", "tor", "tor.testnet.links", "whole"},
     "tor.testnet.links": {"config", "processes"},

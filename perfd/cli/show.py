@@ -33,9 +33,15 @@ STEP_COLUMNS = (
     *(Column("at", number=True), Column("after", number=True, rank=1), Column("step"), Column("", rank=2)),
     Column("what", rank=3),
 )
+OF_RELAYS = ("NICKNAMES", "WEIGHTS", "FLAGS", "VERSIONS", "COUNTRIES", "CGO")
+"""The keys PATH... of a record."""
+
+CGO_WORDS = {"1": "yes", "0": "no"}
+
 HOP_COLUMNS = (
     *(Column("hop", number=True), Column("nickname"), Column("reached", number=True)),
-    *(Column("weight", number=True, rank=1), Column("flags", rank=3), Column("fingerprint", rank=2)),
+    *(Column("weight", number=True, rank=1), Column("flags", rank=3), Column("version", rank=3)),
+    *(Column("country", rank=3), Column("CGO", rank=3), Column("fingerprint", rank=2)),
 )
 STREAM_COLUMNS = (Column("at", number=True), Column("stream", number=True), Column("what tor told"))
 OTHER_COLUMNS = (Column("key"), Column("value", prose=True))
@@ -147,14 +153,16 @@ def _circuit_title(m: Measurement, circuit: Circuit | None) -> str:
 
 def _hop_rows(m: Measurement, circuit: Circuit | None) -> Iterator[tuple[str, ...]]:
     path = m.path or ()
-    known = {key: str(m.extra.get(f"PATH{key}", "")).split(",") for key in ("NICKNAMES", "WEIGHTS", "FLAGS")}
+    known = {key: str(m.extra.get(f"PATH{key}", "")).split(",") for key in OF_RELAYS}
     for n, fingerprint in enumerate(path):
-        nickname, weight, flags = (words[n] if len(words) == len(path) else "" for words in known.values())
+        words = {key: each[n] if len(each) == len(path) else "" for key, each in known.items()}
+        nickname = words["NICKNAMES"]
         if not nickname and circuit is not None and n < len(circuit.path):
             nickname = circuit.path[n].nickname or ""
         times = m.buildtimes or ()
         reached = seconds(times[n]) if n < len(times) else ""
-        yield (str(n + 1), nickname, reached, weight, flags.replace("+", " "), fingerprint)
+        told = (words["WEIGHTS"], words["FLAGS"].replace("+", " "), words["VERSIONS"], words["COUNTRIES"])
+        yield (str(n + 1), nickname, reached, *told, CGO_WORDS.get(words["CGO"], ""), fingerprint)
 
 
 def _other_rows(m: Measurement) -> Iterator[tuple[str, str]]:

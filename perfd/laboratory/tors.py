@@ -158,7 +158,12 @@ class Tors:
 
     def _listen(self, service: TorService) -> ControlEvents:
         events = ControlEvents(
-            self._reactor, self._clock, source=self._config.source, tor=str(service.name), sink=self._event_sink
+            self._reactor,
+            self._clock,
+            source=self._config.source,
+            tor=str(service.name),
+            sink=self._event_sink,
+            directory=lambda: service.data_directory,
         )
         service.subscribe(events.connected, events.disconnected)
         return events

@@ -70,6 +70,7 @@ def _besides(found: Circuit) -> list[tuple[str, str]]:
         ("Build flags", ", ".join(found.build_flags)),
         ("Onion service state", found.hs_state or ""),
         ("Onion address", found.rend_query or ""),
+        ("Proof of work", "" if found.hs_pow_effort is None else f"effort {found.hs_pow_effort}"),
         ("Build timeout", "" if found.timeout is None else f"{found.timeout} ms"),
         ("Conflux set", found.conflux_id or ""),
         ("Congestion window", "" if found.cc_cwnd is None else f"{found.cc_cwnd} cells"),

@@ -31,8 +31,14 @@ from perfd.variant import Variant
 
 HOPS = (
     *(Heading("Hop"), Heading("Nickname"), Heading("Reached after", number=True)),
-    *(Heading("Weight", number=True, minor=True), Heading("Flags", minor=True), Heading("Fingerprint", minor=True)),
+    *(Heading("Weight", number=True, minor=True), Heading("Flags", minor=True), Heading("Version", minor=True)),
+    *(Heading("Country", minor=True), Heading("CGO", minor=True), Heading("Fingerprint", minor=True)),
 )
+OF_RELAYS = ("NICKNAMES", "WEIGHTS", "FLAGS", "VERSIONS", "COUNTRIES", "CGO")
+"""The keys PATH... of a record."""
+
+CGO_WORDS = {"1": "yes", "0": "no"}
+
 EVENTS = (Heading("After", number=True), Heading("Stream", number=True), Heading("What tor told"))
 
 MOST_STREAMS = 100
@@ -164,10 +170,11 @@ def _circuit(m: Measurement, circuits: Sequence[Circuit], view: View) -> list[Ma
     if not m.path:
         return []
     circuit = next((each for each in circuits if each.circ_id == m.circ_id), None)
-    known = {key: str(m.extra.get(f"PATH{key}", "")).split(",") for key in ("NICKNAMES", "WEIGHTS", "FLAGS")}
+    known = {key: str(m.extra.get(f"PATH{key}", "")).split(",") for key in OF_RELAYS}
     rows = []
     for n, fingerprint in enumerate(m.path):
-        nickname, weight, flags = (words[n] if len(words) == len(m.path) else "" for words in known.values())
+        words = {key: each[n] if len(each) == len(m.path) else "" for key, each in known.items()}
+        nickname = words["NICKNAMES"]
         if not nickname and circuit is not None and n < len(circuit.path):
             nickname = circuit.path[n].nickname or ""
         reached = f"{m.buildtimes[n]:.3f} s" if m.buildtimes and n < len(m.buildtimes) else ""
@@ -175,20 +182,24 @@ def _circuit(m: Measurement, circuits: Sequence[Circuit], view: View) -> list[Ma
             view.link("/results", {"relay": fingerprint}), Markup("<code>{}</code>").format(fingerprint)
         )
         rows.append(
-            (str(n + 1), clipped(nickname) or "-", reached, _grouped(weight), flags.replace("+", " "), print_link)
+            (
+                *(str(n + 1), clipped(nickname) or "-", reached, _grouped(words["WEIGHTS"])),
+                *(words["FLAGS"].replace("+", " "), words["VERSIONS"], words["COUNTRIES"]),
+                *(CGO_WORDS.get(words["CGO"], ""), print_link),
+            )
         )
-    words: list[Text] = [f"Circuit {m.circ_id}" if m.circ_id is not None else "The circuit"]
+    told: list[Text] = [f"Circuit {m.circ_id}" if m.circ_id is not None else "The circuit"]
     if m.launch is not None and m.launch < m.start:
-        words.append(f"launched {m.start - m.launch:.1f} s before the run")
+        told.append(f"launched {m.start - m.launch:.1f} s before the run")
     if circuit is not None:
-        words.append(elements.link(view.link(f"/circuits/{circuit.id}"), "all that tor told of it"))
+        told.append(elements.link(view.link(f"/circuits/{circuit.id}"), "all that tor told of it"))
     if m.conflux_circ_ids:
-        words.append(f"a leg of a Conflux set with {', '.join(m.conflux_circ_ids)}")
+        told.append(f"a leg of a Conflux set with {', '.join(m.conflux_circ_ids)}")
     if m.cc_cwnd is not None:
-        words.append(f"congestion window {m.cc_cwnd} cells")
+        told.append(f"congestion window {m.cc_cwnd} cells")
     if m.cc_rtt is not None:
-        words.append(f"round trip {1000 * m.cc_rtt:.0f} ms")
-    said = elements.paragraph(Markup(", ").join(words), "soft")
+        told.append(f"round trip {1000 * m.cc_rtt:.0f} ms")
+    said = elements.paragraph(Markup(", ").join(told), "soft")
     return [elements.section("The circuit", [said, elements.table("Its relays", HOPS, rows)])]
 
 

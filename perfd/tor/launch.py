@@ -156,6 +156,11 @@ class TorService(SupervisedService):
         """With what it is launched."""
         return self._options
 
+    @property
+    def data_directory(self) -> Path | None:
+        """Where it keeps its files; None for a tor that is attached to."""
+        return self._options.data_directory if self._options.control is None else None
+
     def change(self, options: TorOptions) -> None:
         """Launch it with other ``options`` from the next start of this service on."""
         self._options = options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 import pytest
 from twisted.internet import reactor
@@ -73,6 +74,23 @@ class Events(WithEvents):
         self.assertEqual({leg.conflux_id for leg in joined.legs}, {fields["conflux_id"]})
         self.assertEqual(len({leg.path[-1].fingerprint for leg in joined.legs}), 1)
         self.assertTrue(0 < fields["conflux_rtt"] < 30, fields["conflux_rtt"])
+
+    async def test_consensus(self) -> None:
+        """A run knows the consensus of its tor, and of each relay what it runs and whether it can CGO."""
+        service = self.tor()
+        await service.when_ready()
+        keys: dict[str, Any] = {}
+        for number in range(30):  # tor tells of a consensus before its file is there
+            code, joined = await self.fetch(service, f"user{number}")
+            keys = joined.keys if code == 0 else {}
+            if {"CONSENSUS", "PATHVERSIONS"} <= set(keys) and all(keys["PATHVERSIONS"].split(",")):
+                break
+            await deferLater(reactor, 1.0)
+        self.assertTrue(0 <= self.clock.wall() - keys["CONSENSUS"] < 120, keys)
+        hops = len(joined.circuit.path)
+        self.assertEqual(keys["PATHVERSIONS"].split(","), [service.version] * hops)
+        self.assertEqual(keys["PATHCGO"], ",".join("1" * hops))
+        self.assertRegex(keys["CONSENSUSPARAMS"], "^[0-9a-f]{12}$")
 
     async def test_failure(self) -> None:
         """A port where nobody listens: the code says that the exit said so, and each try is there."""

@@ -102,7 +102,10 @@ class WithEvents(NetworkCase):
         return f"http://127.0.0.1:{port.getHost().port}/"
 
     def hear(self) -> ControlEvents:
-        return ControlEvents(reactor, self.clock, source="here", tor="default", sink=self.sink)
+        directory = self.directory / "tor"
+        return ControlEvents(
+            reactor, self.clock, source="here", tor="default", sink=self.sink, directory=lambda: directory
+        )
 
     def tor(self, *guards: Guards, torrc: str = "MaxCircuitDirtiness 60 seconds") -> TorService:
         """A tor that was told to start; ``guards`` look after its guards."""

@@ -97,7 +97,7 @@ def circuits() -> st.SearchStrategy[Circuit]:
         events=EVENTS,
         **_optional("launch built end", TIMES),
         **_optional("purpose hs_state rend_query failure_local failure_remote conflux_id", TEXTS),
-        **_optional("timeout cc_cwnd", INT_64),
+        **_optional("timeout cc_cwnd hs_pow_effort", INT_64),
         **_optional("quantile conflux_rtt cc_rtt cc_min_rtt", FLOATS),
         **_optional("cbt_set cc_ss filtered_out", st.booleans()),
         current_guards=_tuples(Guard, TEXTS, *([st.none() | TEXTS] * 2), *([st.none() | TIMES] * 4)),

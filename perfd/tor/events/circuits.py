@@ -84,6 +84,7 @@ class LiveCircuit:
     failure_remote: str | None = None
     conflux_id: str | None = None
     conflux_rtt: float | None = None
+    hs_pow_effort: int | None = None
     events: list[tuple[float, str]] = attrs.field(factory=list)
     bandwidth: str | None = (
         None  # the last CIRC_BW; read when it is needed, because there may be thousands a second
@@ -196,6 +197,7 @@ class LiveCircuit:
             cc_rtt=congestion.rtt,
             cc_min_rtt=congestion.min_rtt,
             events=tuple(events),
+            hs_pow_effort=self.hs_pow_effort,
         )
 
     def build_times(self) -> tuple[float, ...] | None:
@@ -214,6 +216,8 @@ class LiveCircuit:
         self.user = line.user if line.user is not None else self.user
         self.conflux_id = line.conflux_id or self.conflux_id
         self.conflux_rtt = line.conflux_rtt or self.conflux_rtt
+        if line.hs_pow_effort is not None:
+            self.hs_pow_effort = line.hs_pow_effort
         if self.created is None and line.time_created is not None:
             # Not if tor's clock is obviously not ours.
             age = self.anchor.wall - line.time_created

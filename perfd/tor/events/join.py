@@ -18,6 +18,7 @@ from perfd.clock import Anchor
 from perfd.record import Circuit, Error, Stream
 from perfd.tor.events.bandwidth import CircuitSample
 from perfd.tor.events.circuits import LiveCircuit
+from perfd.tor.events.consensus import Consensus
 from perfd.tor.events.lines import BuildTimeout
 from perfd.tor.events.relays import RouterStatus, path_keys
 from perfd.tor.events.rendezvous import Rendezvous, onion_address
@@ -283,11 +284,13 @@ class Joined:
     relays: tuple[RouterStatus | None, ...] = ()
     hs: Mapping[str, float | int | str] = attrs.Factory(dict)
     carried: tuple[CarriedBy, ...] = ()  # by each of ``legs``, or by the one circuit
+    consensus: Consensus | None = None  # that tor had when the measurement was over
 
     @property
     def keys(self) -> dict[str, float | int | str]:
         """What a measurement's record has besides its fields."""
-        return {**self.hs, **path_keys(self.relays), **self._by_leg()}
+        consensus = self.consensus.keys if self.consensus is not None else {}
+        return {**self.hs, **path_keys(self.relays), **self._by_leg(), **consensus}
 
     def _by_leg(self) -> dict[str, str]:
         """What each leg of a Conflux set carried, in the order of CONFLUX_CIRC_IDS."""

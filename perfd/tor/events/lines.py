@@ -28,6 +28,7 @@ MAX_HOPS = 16
 _WORDS = re.compile(r'(?:[^\s"=]+=)?"(?:[^"\\]|\\.)*"|\S+')
 _KEYWORD = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
 _HOP = re.compile(r"\$?([0-9A-Fa-f]{40})(?:[~=]([A-Za-z0-9]{1,19}))?", re.ASCII)
+_POW = re.compile(r"v1,([0-9]{1,10})", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)  # fits into 64 bits
 _FLOAT = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?", re.ASCII)
 
@@ -106,6 +107,12 @@ def _user(words: Words) -> str | None:
     return None if user is None else user[:MAX_USER]
 
 
+def _effort(text: str | None) -> int | None:
+    """The effort of HS_POW (``v1,NUMBER``); None without one, or with one of a kind that is not known."""
+    match = _POW.fullmatch(text or "")
+    return None if match is None else int(match[1])
+
+
 def epoch_of(text: str | None) -> float | None:
     """Seconds since the epoch of an ISOTime2Frac (``2026-11-23T12:21:14.087624``); None if it is none."""
     try:
@@ -148,6 +155,7 @@ class CircuitLine:
     remote_reason: str | None
     conflux_id: str | None
     conflux_rtt: float | None  # seconds
+    hs_pow_effort: int | None = None  # of HS_POW=v1,EFFORT
 
     @classmethod
     def parse(cls, text: str) -> CircuitLine:
@@ -174,6 +182,7 @@ class CircuitLine:
             remote_reason=words.word("REMOTE_REASON"),
             conflux_id=words.word("CONFLUX_ID"),
             conflux_rtt=rtt / 1e6 if rtt else None,  # tor gives 0 before the first round trip
+            hs_pow_effort=_effort(words.keywords.get("HS_POW")),
         )
 
 

@@ -6,21 +6,26 @@ Subscribe it to a ``TorService``: ``tor.subscribe(events.connected, events.disco
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from txtorcon import TorControlProtocol, TorProtocolError
 
 from perfd.clock import Anchor, Clock
+from perfd.reactor import Reactor
+from perfd.tor.events.consensus import Consensus, read_consensus
 from perfd.tor.events.fold import EventFold
 from perfd.tor.events.join import Join, Joined
-from perfd.tor.events.relays import NEW_CONSENSUS, Relays
+from perfd.tor.events.relays import NEW_CONSENSUS, Relays, nowhere
 from perfd.tor.events.sink import EventCounts, EventSink
 
 EVENTS = (
@@ -34,6 +39,9 @@ LAST_EVENTS_WAIT = 2.0
 
 ANSWER_WAIT = 2.0
 """Seconds for an answer of tor that a measurement's record waits for."""
+
+FILE_WAIT = 0.5
+"""Seconds after which a new consensus is in its file: tor tells of it before it has written it."""
 
 NEWNYM_WAIT = 20.0
 """Seconds for tor to act on a NEWNYM: it does so at most once in 10 s, and puts off what comes earlier."""
@@ -59,16 +67,29 @@ class ControlEvents:
 
     A circuit or stream that lives on over a lost control connection to the same tor process stays the same
     record; what ended meanwhile is given out without an end. With another process everything begins anew.
+    ``directory`` tells the tor's data directory, if it is on this machine: its consensus is read there.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorTime, clock: Clock, *, source: str, tor: str, sink: EventSink) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        clock: Clock,
+        *,
+        source: str,
+        tor: str,
+        sink: EventSink,
+        directory: Callable[[], Path | None] = nowhere,
+    ) -> None:
         self._reactor = reactor
+        self._directory = directory
+        self._consensus: Consensus | None = None
+        self._reading: Deferred[None] | None = None  # the consensus
         self._clock = clock
         self._tor = tor
         self._fold = EventFold(source=source, tor=tor, sink=sink, anchor=clock.anchor)
-        self._relays = Relays(reactor)
+        self._relays = Relays(reactor, directory)
         self._process: _Process | None = None
         self._protocol: TorControlProtocol | None = None
         self._newnyms: list[Deferred[None]] = []  # of those who wait for one
@@ -98,12 +119,14 @@ class ControlEvents:
             await protocol.add_event_listener("SIGNAL", self._signalled)
         self._protocol = protocol
         self._relays.forget()
+        self._look_at_consensus()
         self._fold.circuit_status(await protocol.get_info_raw("circuit-status"), whole=True)
         self._fold.stream_status(await protocol.get_info_raw("stream-status"))
 
     def disconnected(self) -> None:
         """The control connection is lost: no measurement waits for its events any longer."""
         self._protocol = None
+        self._stop_reading()
         for newnym in self._newnyms:
             if not newnym.called:
                 newnym.errback(RuntimeError("the control connection is lost"))
@@ -112,6 +135,7 @@ class ControlEvents:
     def stop(self) -> None:
         """Give out all that lives, because Perfd stops."""
         self._protocol = None
+        self._stop_reading()
         self._fold.lose()
 
     def join(self, local: tuple[str, int], since: float, measurement: str | None = None) -> Join:
@@ -145,7 +169,7 @@ class ControlEvents:
                     await deferLater(self._reactor, 0)
             if self._lacks_round_trip(join):
                 await self._ask_round_trip()
-            joined = self._fold.joined(join, anchor)
+            joined = attrs.evolve(self._fold.joined(join, anchor), consensus=self._consensus)
             if wait > 0 and self._protocol is not None and joined.circuit is not None:
                 path = [hop.fingerprint for hop in joined.circuit.path]
                 joined = attrs.evolve(joined, relays=await self._relays.of(self._protocol, path))
@@ -190,6 +214,28 @@ class ControlEvents:
     def _status_told(self, text: str) -> None:
         if NEW_CONSENSUS in text.split():
             self._relays.forget()
+            self._look_at_consensus()
+
+    def _look_at_consensus(self) -> None:
+        directory = self._directory()
+        if directory is not None:
+            self._stop_reading()
+            self._reading = Deferred.fromCoroutine(self._read_consensus(directory))
+            self._reading.addErrback(self._not_read)
+
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+
+    def _not_read(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self._log.failure("the consensus could not be read", failure)
+
+    async def _read_consensus(self, directory: Path) -> None:
+        await deferLater(self._reactor, FILE_WAIT)
+        found = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), read_consensus, directory)
+        if found is not None:
+            self._consensus = found
 
     def _listener(self, keyword: str) -> Any:
         monotonic, event = self._clock.monotonic, self._fold.event

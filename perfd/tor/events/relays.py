@@ -1,4 +1,4 @@
-"""What the consensus says of the relays on a path: nickname, flags and weight.
+"""What the consensus says of the relays on a path: nickname, flags, weight, version, CGO; and their country.
 
 Tor is asked after the measurement, when its path has a relay that is not known yet; a new consensus makes all
 unknown.
@@ -6,17 +6,22 @@ unknown.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThreadPool
 from txtorcon import TorControlProtocol
+
+from perfd.reactor import Reactor
+from perfd.tor.events.consensus import RelayVersion, read_versions
 
 ANSWER_WAIT = 2.0
 """Seconds for all answers that one path needs."""
@@ -30,6 +35,7 @@ NEW_CONSENSUS = "CONSENSUS_ARRIVED"
 _IDENTITY = re.compile(r"[A-Za-z0-9+/]{27}", re.ASCII)
 _FINGERPRINT = re.compile(r"\$[0-9A-F]{40}", re.ASCII)
 _IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}", re.ASCII)
+_COUNTRY = re.compile(r"[a-z]{2}", re.ASCII)
 _FLAG = re.compile(r"[A-Za-z0-9]{1,20}", re.ASCII)
 
 
@@ -43,6 +49,9 @@ class RouterStatus:
     bandwidth: int  # its weight, kB/s
     measured: bool = True  # by the authorities; otherwise the weight is a default
     address: str | None = attrs.field(default=None, eq=False)  # IPv4; it says where a relay is, not which it is
+    country: str | None = None  # two letters in lower case, by tor's GeoIP
+    version: str | None = None  # of its tor
+    cgo: bool | None = None  # whether it can Counter Galois Onion
 
 
 class RouterStatusReader:
@@ -86,11 +95,24 @@ def _address(line: str) -> str | None:
     return words[6] if len(words) > 6 and _IPV4.fullmatch(words[6]) else None
 
 
-class Relays:
-    """What one tor knows of relays."""
+def _is_public(address: str) -> bool:
+    try:
+        return ipaddress.IPv4Address(address).is_global
+    except ValueError:
+        return False
 
-    def __init__(self, reactor: IReactorTime) -> None:
+
+def nowhere() -> Path | None:
+    """No directory on this machine."""
+    return None
+
+
+class Relays:
+    """What one tor knows of relays. ``directory`` tells where its consensus is, if that is on this machine."""
+
+    def __init__(self, reactor: Reactor, directory: Callable[[], Path | None] = nowhere) -> None:
         self._reactor = reactor
+        self._directory = directory
         self._known: dict[str, RouterStatus | None] = {}  # by $fingerprint; None: not in the consensus
 
     def forget(self) -> None:
@@ -110,7 +132,7 @@ class Relays:
             await asking.addTimeout(ANSWER_WAIT, self._reactor)
         return tuple(self._known.get(hop) for hop in path)
 
-    async def _ask(self, protocol: TorControlProtocol, hops: Iterable[str]) -> None:
+    async def _ask(self, protocol: TorControlProtocol, hops: Sequence[str]) -> None:
         for hop in hops:
             found: list[RouterStatus] = []
             try:
@@ -120,18 +142,49 @@ class Relays:
             reader = RouterStatusReader(found.append)
             for line in answer.splitlines():
                 reader.line(line)
-            self._known[hop] = found[0] if found and f"${found[0].fingerprint}" == hop else None
+            is_it = found and f"${found[0].fingerprint}" == hop
+            self._known[hop] = await self._with_country(protocol, found[0]) if is_it else None
+        await self._add_versions([hop for hop in hops if self._known.get(hop) is not None])
+
+    async def _with_country(self, protocol: TorControlProtocol, relay: RouterStatus) -> RouterStatus:
+        if relay.address is None or not _is_public(relay.address):
+            return relay
+        key = f"ip-to-country/{relay.address}"
+        try:
+            answer = await protocol.get_info_raw(key)
+        except RuntimeError:  # tor has no GeoIP file
+            return relay
+        country = answer.removeprefix(f"{key}=").strip()
+        return attrs.evolve(relay, country=country) if _COUNTRY.fullmatch(country) else relay
+
+    async def _add_versions(self, hops: Sequence[str]) -> None:
+        directory = self._directory()
+        if directory is None or not hops:
+            return
+        fingerprints = [hop.removeprefix("$") for hop in hops]
+        pool = self._reactor.getThreadPool()
+        versions = await deferToThreadPool(self._reactor, pool, read_versions, directory, fingerprints)
+        for hop, fingerprint in zip(hops, fingerprints, strict=True):
+            relay, found = self._known.get(hop), versions.get(fingerprint, RelayVersion())
+            if relay is not None:
+                self._known[hop] = attrs.evolve(relay, version=found.version, cgo=found.cgo)
 
 
 def path_keys(path: Sequence[RouterStatus | None]) -> dict[str, str]:
-    """The keys of a record: for each relay of PATH its nickname, weight (kB/s) and flags, by commas.
+    """The keys of a record: for each relay of PATH its nickname, weight (kB/s), flags and so on, by commas.
 
-    Empty between the commas for a relay that is not known; no keys at all if none is.
+    Empty between the commas for what is not known of a relay; no key if it is known of none.
     """
     if not any(path):
         return {}
+    more = {
+        "PATHVERSIONS": ",".join("" if relay is None else relay.version or "" for relay in path),
+        "PATHCOUNTRIES": ",".join("" if relay is None else relay.country or "" for relay in path),
+        "PATHCGO": ",".join("" if relay is None or relay.cgo is None else str(int(relay.cgo)) for relay in path),
+    }
     return {
         "PATHNICKNAMES": ",".join("" if relay is None else relay.nickname for relay in path),
         "PATHWEIGHTS": ",".join("" if relay is None else str(relay.bandwidth) for relay in path),
         "PATHFLAGS": ",".join("" if relay is None else "+".join(sorted(relay.flags)) for relay in path),
+        **{key: text for key, text in more.items() if text.strip(",")},
     }

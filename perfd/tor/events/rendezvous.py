@@ -15,6 +15,8 @@ tor told so, in seconds since the epoch, unless it says something else here:
   that was there was taken for it), the rendezvous point waits, the service came.
 - ``HSINTROS``, ``HSRENDS``: numbers, how many circuits of either kind were tried for this run; 0 if it went over a
   circuit that was joined before.
+- ``HSPOWEFFORT``: number, the greatest effort of a proof of work that tor told of their circuits (HS_POW of CIRC);
+  missing if it told of none.
 """
 
 from __future__ import annotations
@@ -89,6 +91,7 @@ class Rendezvous:
         intros, rends = self._circuits[INTRO], self._circuits[REND]
         rend = _furthest([self._rend(circuit, until) for circuit in rends if used in (None, circuit)])
         intro = _furthest([self._intro(circuit, rend.get("HSRENDJOINED", until)) for circuit in intros])
+        efforts = [circuit.hs_pow_effort for circuit in (*intros, *rends) if circuit.hs_pow_effort is not None]
         if "HSINTROACK" not in intro:
             # The service comes another way, and may have been quicker than the acknowledgement.
             intro = _furthest([self._intro(circuit, until) for circuit in intros])
@@ -96,6 +99,8 @@ class Rendezvous:
         steps: dict[str, float | int | str] = {key: epoch(stamp) for key, stamp in stamps.items()}
         if self._reasons:
             steps["HSDESCFAILED"] = ",".join(self._reasons)
+        if efforts:
+            steps["HSPOWEFFORT"] = max(efforts)
         return steps | {"HSINTROS": len(intros), "HSRENDS": len(rends)}
 
     def _rend(self, circuit: LiveCircuit, until: float) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -35,10 +36,15 @@ class Tor:
 
     def __init__(self, **answers: Any) -> None:
         self.asked: list[str] = []
+        self.places: list[str] = []  # addresses whose country was asked for
         self.answers: dict[str, Any] = answers
 
     def get_info_raw(self, key: str) -> Deferred[str]:
         kind, _, identity = key.rpartition("/")
+        if kind == "ip-to-country":
+            self.places.append(identity)
+            answer = self.answers.get(identity)
+            return fail(TorProtocolError(551, "GeoIP data not loaded")) if answer is None else succeed(answer)
         assert kind == "ns/id", key
         self.asked.append(identity)
         answer = self.answers.get(f"${identity}")
@@ -72,6 +78,17 @@ class RelaysTests(SynchronousTestCase):
         self.tor.answers[hop(1)] = status(1, weight="Bandwidth=200 Unmeasured=1")
         (relay,) = self.successResultOf(self.of(1))
         self.assertEqual((relay.bandwidth, relay.measured), (200, False))
+
+    def test_country(self) -> None:
+        """Tor is asked for the country of a public address; what it does not know has none."""
+        for number, answer in ((1, "ip-to-country/1.1.1.1=au"), (2, "ip-to-country/1.1.1.2=??"), (3, None)):
+            address = f"1.1.1.{number}"
+            self.tor.answers[hop(number)] = status(number).replace("10.0.0.1", address)
+            self.tor.answers[address] = answer
+        self.tor.answers[hop(4)] = status(4).replace("10.0.0.1", "999.1.1.1")
+        found = self.successResultOf(self.of(1, 2, 3, 4))
+        self.assertEqual([relay.country for relay in found], ["au", None, None, None])
+        self.assertEqual(self.tor.places, ["1.1.1.1", "1.1.1.2", "1.1.1.3"])
 
     def test_unknown(self) -> None:
         """What tor does not know, or answers with something else, is not known, and not asked for again."""
@@ -131,3 +148,10 @@ class ReadingTests(SynchronousTestCase):
             {"PATHNICKNAMES": "relay1,", "PATHWEIGHTS": "5,", "PATHFLAGS": "Exit+Valid,"},
         )
         self.assertEqual((path_keys([None]), path_keys([])), ({}, {}))
+
+    def test_more_keys(self) -> None:
+        """What is known of no relay of the path has no key."""
+        known = RouterStatus(hop(1)[1:], "relay1", frozenset(), 5, country="de", version="0.4.9.1", cgo=False)
+        keys = path_keys([attrs.evolve(known, cgo=True, country=None), None, known])
+        self.assertEqual(keys["PATHVERSIONS"], "0.4.9.1,,0.4.9.1")
+        self.assertEqual((keys["PATHCOUNTRIES"], keys["PATHCGO"]), (",,de", "1,,0"))
