@@ -153,7 +153,7 @@ def test_mounted() -> None:
     """Every path of the document leads to a resource of the site, and every resource has a path in it."""
     site = make_site(all_routes(MAX_SIZE), reactor=TwistedClock(), stamps=ServerStamps(lambda: 0.0))
     paths = described(MAX_SIZE)["paths"]
-    values = {"size": "5", "id": ID, "variant": "light", "name": "index.xml"}
+    values = {"size": "5", "id": ID, "variant": "light", "name": "index.xml", "number": "1"}
     for path, operations in paths.items():
         request: Any = mock.Mock(prepath=[], postpath=path.format(**values).encode().split(b"/")[1:], path=b"")
         resource = getChildForRequest(site.resource, request)  # raises WebError if there is none
