@@ -136,7 +136,6 @@ ALLOWED: dict[str, set[str] | str] = {
     "summaries": {"reports", "store", "variant"},
     "tor": {"clock", "processes", "reactor", "socks", "tor.events", "whole", "wire"},
     "tor.bootstrap": {"clock", "reactor", "record", "socks", "tor", "tor.events"},
-    "tor.circuits": {"clock", "tor.events"},
     "tor.clients": {
         "client",
         "clock",

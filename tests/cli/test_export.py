@@ -349,9 +349,12 @@ class ExportTests(SynchronousTestCase):
         fifo = self.place / "fifo"
         os.mkfifo(fifo)
         for form in ("json", "parquet"):
-            with subprocess.Popen(["cat", str(fifo)], stdout=subprocess.PIPE) as reader:
+            read = self.place / "a" / "read"
+            # Into a file: a pipe that nobody reads holds 64 KiB, and Parquet has more.
+            with read.open("wb") as file, subprocess.Popen(["cat", str(fifo)], stdout=file) as reader:
                 self.export(form, "fifo")
-                out, _ = reader.communicate(timeout=30)
+                reader.wait(timeout=30)
+            out = read.read_bytes()
             if form == "json":
                 self.assertEqual(len(out.splitlines()), self.lines())
             else:

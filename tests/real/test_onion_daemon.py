@@ -36,7 +36,6 @@ torrc = MaxCircuitDirtiness 10 seconds
 [tor:b]
 torrc = MaxCircuitDirtiness 10 seconds
     ConfluxEnabled 0
-transport = label
 [experiment:both]
 interval = 3 s
 timeout = 20 s
@@ -108,7 +107,7 @@ def test_tors_and_ways(instance: TestInstance) -> None:
         assert run.path is not None
         assert run.guard == run.path[0]
         assert run.buildtimes is None or len(run.buildtimes) == len(run.path)
-        assert run.transport == ("label" if tor == "b" else None)
+        assert run.transport is None  # there are no bridges
         assert run.conflux is (False if tor == "b" or server == "onion" else run.conflux)
         assert (".onion:0.0.0.0:80" in (run.endpointremote or "")) is (server == "onion")
         assert run.serverrequest is not None

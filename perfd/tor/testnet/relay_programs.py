@@ -19,7 +19,7 @@ from perfd.tor.testnet import authorities, bridges, link_process, relays, weight
 from perfd.tor.testnet.relays import Relay, State, TestnetError
 
 _POLL = 0.02
-_PID_FILE_DEADLINE = 5.0
+_PID_FILE_DEADLINE = 30.0
 
 _KEY_MONTHS = 24  # the most that tor-gencert allows
 
