@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -125,11 +127,11 @@ class Instance:
     def is_locked(self) -> bool:
         """True while a daemon runs in this directory (also one whose pid file is gone). Raises InstanceError."""
         try:
-            fd = os.open(self.lock_file, os.O_RDONLY | os.O_CLOEXEC)
+            fd = _open_lock(self.lock_file, os.O_RDONLY)
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise InstanceError(f"{self.lock_file}: cannot be read: {error.strerror}") from None
+            raise InstanceError(f"{self.lock_file}: cannot be read: {_why(error)}") from None
         try:
             # Shared, so that of two commands that look at once neither takes the other for a daemon.
             return not _lock(fd, fcntl.LOCK_SH, self.lock_file)
@@ -164,7 +166,8 @@ class Instance:
             return None
 
     def _lock_lines(self) -> list[str]:
-        return self.lock_file.read_text(encoding="utf-8").split("\n")
+        with open(_open_lock(self.lock_file, os.O_RDONLY), encoding="utf-8") as opened:
+            return opened.read().split("\n")
 
     def daemon_pid(self) -> int | None:
         """The process id of the running daemon, None if there is none. Raises InstanceError if it is unknown."""
@@ -190,9 +193,9 @@ class InstanceLock:
         self._state = ""
         self._report = ""
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, 0o644)
+            self._fd = _open_lock(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise InstanceError(f"{path}: cannot be opened: {error.strerror}") from None
+            raise InstanceError(f"{path}: cannot be opened: {_why(error)}") from None
         try:
             self._acquire()
         except InstanceError:
@@ -234,6 +237,25 @@ class InstanceLock:
             time.sleep(_PAUSE)
 
 
+def _open_lock(path: Path, flags: int) -> int:
+    """Open the lock file itself: in its directory others may write, and put a link or a pipe in its place.
+
+    Raises OSError.
+    """
+    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, _NO_FILE)
+
+
+_NO_FILE = "it is no regular file, and so not Perfd's; remove it"
+
+
+def _why(error: OSError) -> str:
+    return _NO_FILE if error.errno in (errno.ELOOP, errno.ENXIO) else error.strerror or str(error)
+
+
 def _lock(fd: int, kind: int, path: Path) -> bool:
     """Lock the open file; False if others hold it. Raises InstanceError if it cannot be locked at all."""
     try:
@@ -250,11 +272,11 @@ def _holds(pid: int, path: Path) -> bool:
     the file.
     """
     try:
-        found = path.stat()
+        found = path.lstat()
         locks = Path("/proc/locks").read_text(encoding="ascii", errors="replace")
     except OSError:
         locks = ""
-    holders = [fields[4] for fields in map(str.split, locks.splitlines()) if _is_lock_of(fields, found.st_ino)]
+    holders = [fields[4] for fields in map(str.split, locks.splitlines()) if _is_lock_of(fields, found)]
     if holders:
         return str(pid) in holders
     try:
@@ -263,9 +285,13 @@ def _holds(pid: int, path: Path) -> bool:
         return not has_proc()
 
 
-def _is_lock_of(fields: Sequence[str], inode: int) -> bool:
-    """Whether a line of /proc/locks (proc(5)) is of a lock that keeps others out of the file with this inode."""
-    return fields[1:2] == ["FLOCK"] and fields[3:4] == ["WRITE"] and fields[5].rpartition(":")[2] == str(inode)
+def _is_lock_of(fields: Sequence[str], found: os.stat_result) -> bool:
+    """Whether a line of /proc/locks (proc(5)) is of a lock that keeps others out of this file.
+
+    The number of the file counts, and not that of its device, which some file systems tell in another way there.
+    """
+    inode = str(found.st_ino)
+    return fields[1:2] == ["FLOCK"] and fields[3:4] == ["WRITE"] and fields[5].rpartition(":")[2] == inode
 
 
 def create_instance(directory: Path, profile: str, source: str) -> list[Path]:

@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "analysis": set(),
     "browser": {"clock", "config", "extras", "processes", "reactor", "record", "tor"},
     "browser.files": {"browser", "extras", "processes", "proxy", "reactor", "record", "store", "whole"},
-    "charts": {"analysis", "extras"},
+    "charts": {"analysis", "extras", "processes"},
     "cli": "*",
     "client": {"clock", "record", "wire"},
     "clock": set(),

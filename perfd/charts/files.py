@@ -17,6 +17,7 @@ from pathlib import Path
 
 from perfd.charts.model import Chart, Table
 from perfd.extras import how_to_get
+from perfd.processes.modules import module_command, module_environment
 
 AT_ONCE = 2
 """Processes that draw at a time."""
@@ -53,8 +54,9 @@ def write(charts: Sequence[Chart], directory: Path, form: str) -> list[Path]:
 
 def _draw(charts: Sequence[Chart], directory: Path, form: str) -> None:
     """In a process of its own; returns when all are there."""
-    command = [sys.executable, "-m", "perfd.charts.files", str(directory), form]
-    done = subprocess.run(command, input=pickle.dumps(list(charts)), capture_output=True, check=False)
+    command = module_command("perfd.charts.files", str(directory), form)
+    charted = pickle.dumps(list(charts))
+    done = subprocess.run(command, input=charted, env=module_environment(), capture_output=True, check=False)
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise DrawingError(f"the plots could not be drawn: {last or f'exit code {done.returncode}'}")

@@ -319,6 +319,28 @@ def test_stop_signals_the_holder_only(directory: Path, capsys: pytest.CaptureFix
     assert "its process id is not in this file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe"])
+def test_lock_of_others(directory: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the daemon's user may have put in the lock's place is neither followed nor waited for."""
+    path, other = Instance(directory).lock_file, tmp_path / "other.pid"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(other)
+    with subprocess.Popen(["sleep", "60"]) as victim:
+        if kind == "link":
+            other.write_text(f"{victim.pid}\nready\n")
+        with other.open("a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            for command in ("stop", "reload", "status"):
+                assert main([command, "--config", str(directory)]) != 0
+                assert "no regular file" in capsys.readouterr().err
+        assert victim.poll() is None
+        victim.kill()
+    with pytest.raises(InstanceError, match="no regular file"):
+        InstanceLock(path)
+
+
 def test_state(directory: Path) -> None:
     """How far the daemon is stands in the lock file; why it failed also when it has ended."""
     found = Instance(directory)
