@@ -22,7 +22,7 @@ from perfd.tor.testnet.bridges import obfs4_program
 from tests.support.instance import free_port, processes_in
 from tests.support.network import NetworkCase
 
-pytestmark = pytest.mark.tor
+pytestmark = [pytest.mark.tor, pytest.mark.long]
 
 CONFIG = """
 [perfd]
