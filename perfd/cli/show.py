@@ -14,6 +14,7 @@ from perfd.cli.results import seconds
 from perfd.cli.tables import Column, Display, Table
 from perfd.config import Config
 from perfd.record import FIELDS, Circuit, Kind, Measurement, Outcome, Stream
+from perfd.reports.hops import hops_of
 from perfd.store.database import database_path
 from perfd.store.filters import Filter
 from perfd.store.reader import StoreReader
@@ -33,11 +34,6 @@ STEP_COLUMNS = (
     *(Column("at", number=True), Column("after", number=True, rank=1), Column("step"), Column("", rank=2)),
     Column("what", rank=3),
 )
-OF_RELAYS = ("NICKNAMES", "WEIGHTS", "FLAGS", "VERSIONS", "COUNTRIES", "CGO")
-"""The keys PATH... of a record."""
-
-CGO_WORDS = {"1": "yes", "0": "no"}
-
 HOP_COLUMNS = (
     *(Column("hop", number=True), Column("nickname"), Column("reached", number=True)),
     *(Column("weight", number=True, rank=1), Column("flags", rank=3), Column("version", rank=3)),
@@ -152,17 +148,10 @@ def _circuit_title(m: Measurement, circuit: Circuit | None) -> str:
 
 
 def _hop_rows(m: Measurement, circuit: Circuit | None) -> Iterator[tuple[str, ...]]:
-    path = m.path or ()
-    known = {key: str(m.extra.get(f"PATH{key}", "")).split(",") for key in OF_RELAYS}
-    for n, fingerprint in enumerate(path):
-        words = {key: each[n] if len(each) == len(path) else "" for key, each in known.items()}
-        nickname = words["NICKNAMES"]
-        if not nickname and circuit is not None and n < len(circuit.path):
-            nickname = circuit.path[n].nickname or ""
-        times = m.buildtimes or ()
-        reached = seconds(times[n]) if n < len(times) else ""
-        told = (words["WEIGHTS"], words["FLAGS"].replace("+", " "), words["VERSIONS"], words["COUNTRIES"])
-        yield (str(n + 1), nickname, reached, *told, CGO_WORDS.get(words["CGO"], ""), fingerprint)
+    for hop in hops_of(m, circuit):
+        reached = "" if hop.reached is None else seconds(hop.reached)
+        told = (hop.weight, hop.flags, hop.version, hop.country, hop.cgo)
+        yield (str(hop.number), hop.nickname, reached, *told, hop.fingerprint)
 
 
 def _other_rows(m: Measurement) -> Iterator[tuple[str, str]]:

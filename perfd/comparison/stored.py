@@ -15,11 +15,9 @@ import attrs
 from perfd.analysis.blocks import Block
 from perfd.comparison.conclusion import TooLittleError
 from perfd.comparison.metrics import COUNTED, METRICS
+from perfd.experiments.run import PAIR
 
 Run = Mapping[str, Any]
-
-PAIR = "PAIR"
-"""The key of records that were made as pairs, over the same circuit."""
 
 HELD_EQUAL = ("experiment", "type", "filesize", "server", "URL", "tor")
 """What is the same for all runs of a stratum, unless the sets are to differ in it."""

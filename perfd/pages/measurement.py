@@ -23,6 +23,7 @@ from perfd.pages.words import clipped, experiment_path
 from perfd.record import FIELDS, Circuit, Kind, Measurement, Stream
 from perfd.reports.curves import of_curves
 from perfd.reports.figures import BOOTSTRAP, ONION, PAGE, STEPS
+from perfd.reports.hops import hops_of
 from perfd.reports.probes import probes
 from perfd.store.filters import Filter
 from perfd.store.reader import StoreReader
@@ -34,11 +35,6 @@ HOPS = (
     *(Heading("Weight", number=True, minor=True), Heading("Flags", minor=True), Heading("Version", minor=True)),
     *(Heading("Country", minor=True), Heading("CGO", minor=True), Heading("Fingerprint", minor=True)),
 )
-OF_RELAYS = ("NICKNAMES", "WEIGHTS", "FLAGS", "VERSIONS", "COUNTRIES", "CGO")
-"""The keys PATH... of a record."""
-
-CGO_WORDS = {"1": "yes", "0": "no"}
-
 EVENTS = (Heading("After", number=True), Heading("Stream", number=True), Heading("What tor told"))
 
 MOST_STREAMS = 100
@@ -170,24 +166,14 @@ def _circuit(m: Measurement, circuits: Sequence[Circuit], view: View) -> list[Ma
     if not m.path:
         return []
     circuit = next((each for each in circuits if each.circ_id == m.circ_id), None)
-    known = {key: str(m.extra.get(f"PATH{key}", "")).split(",") for key in OF_RELAYS}
     rows = []
-    for n, fingerprint in enumerate(m.path):
-        words = {key: each[n] if len(each) == len(m.path) else "" for key, each in known.items()}
-        nickname = words["NICKNAMES"]
-        if not nickname and circuit is not None and n < len(circuit.path):
-            nickname = circuit.path[n].nickname or ""
-        reached = f"{m.buildtimes[n]:.3f} s" if m.buildtimes and n < len(m.buildtimes) else ""
+    for hop in hops_of(m, circuit):
+        reached = "" if hop.reached is None else f"{hop.reached:.3f} s"
         print_link = elements.link(
-            view.link("/results", {"relay": fingerprint}), Markup("<code>{}</code>").format(fingerprint)
+            view.link("/results", {"relay": hop.fingerprint}), Markup("<code>{}</code>").format(hop.fingerprint)
         )
-        rows.append(
-            (
-                *(str(n + 1), clipped(nickname) or "-", reached, _grouped(words["WEIGHTS"])),
-                *(words["FLAGS"].replace("+", " "), words["VERSIONS"], words["COUNTRIES"]),
-                *(CGO_WORDS.get(words["CGO"], ""), print_link),
-            )
-        )
+        named = (str(hop.number), clipped(hop.nickname) or "-", reached, _grouped(hop.weight), hop.flags)
+        rows.append((*named, hop.version, hop.country, hop.cgo, print_link))
     told: list[Text] = [f"Circuit {m.circ_id}" if m.circ_id is not None else "The circuit"]
     if m.launch is not None and m.launch < m.start:
         told.append(f"launched {m.start - m.launch:.1f} s before the run")

@@ -118,12 +118,12 @@ class ResponseMeter(Meter):
         self._stamps = stamps
         self._served: Served | None = None  # the response on its way, if it is a measurement's
         self._ended = False  # all of it was written
-        self._tcp = TCPSeries(transport)
+        self._tcp: TCPSeries | None = None  # of its connection; strangers have none
 
     def begin(self, served: Served) -> None:
         """The next byte that is sent is the first of the response of ``served``; nothing may be unsent."""
         self._served, self._ended = served, False
-        served.tcp = self._tcp = TCPSeries(self._transport)
+        self._tcp = served.tcp = TCPSeries(self._transport)
 
     def end(self) -> None:
         """All of the response was written. Nothing is stamped if it is a stranger's."""
@@ -135,11 +135,15 @@ class ResponseMeter(Meter):
         if self._served is not None:
             if self._served.response is None:
                 self._served.response = stamp
-            self._tcp.look(stamp)
+            self._look(stamp)
             self._complete(left)
 
     def _complete(self, left: int) -> None:
         if self._served is not None and self._ended and not left:
             self._served.complete = self.last_sent
-            self._tcp.look(self.last_sent, is_last=True)
+            self._look(self.last_sent, is_last=True)
             self._served = None
+
+    def _look(self, stamp: float, *, is_last: bool = False) -> None:
+        if self._tcp is not None:
+            self._tcp.look(stamp, is_last=is_last)
