@@ -138,7 +138,7 @@ def over_time_of(
     lines = []
     length = _length(groups, most)
     for n, group in enumerate(groups):
-        pairs = [(r.start, v) for r in group.runs if r.is_ok and (v := measure.value(r)) is not None]
+        pairs = [(r.start, v) for r in group.done if (v := measure.value(r)) is not None]
         if not pairs:
             continue
         points = []
@@ -205,7 +205,7 @@ def _hops(prefix: str, groups: Sequence[Group], points: int) -> Iterator[Chart]:
 
 
 def _round_trips(prefix: str, groups: Sequence[Group], points: int) -> Iterator[Chart]:
-    runs = [r for group in groups for r in group.runs if r.is_ok]
+    runs = [r for group in groups for r in group.done]
     phases = {
         "idle": [r.rtt_idle for r in runs if r.rtt_idle is not None],
         "loaded": [r.rtt_load for r in runs if r.rtt_load is not None],
@@ -278,22 +278,19 @@ def _under_load(run: Run, load: str) -> Iterator[tuple[float, float]]:
 def _moments(prefix: str, groups: Sequence[Group]) -> Iterator[Chart]:
     """When what only some kinds have was reached."""
     for name, title, words, key in MOMENTS:
-        samples = {
-            group.name: [s for r in group.runs if r.is_ok and (s := r.times.get(key)) is not None]
-            for group in groups
-        }
+        samples = {group.name: [s for r in group.done if (s := r.times.get(key)) is not None] for group in groups}
         if any(samples.values()):
             yield cdf(f"{prefix}.{name}", title, samples, label=f"time to {words}", unit="s")
 
 
 def _waterfall(name: str, title: str, steps: Sequence[tuple[str, str, str]], group: Group) -> Iterator[Chart]:
     rows: list[Row] = []
-    runs = [r for r in group.runs if r.is_ok]
+    runs = [r.times for r in group.done]
     for words, first, last in steps:
-        both = [(r.times[first], r.times[last]) for r in runs if first in r.times and last in r.times]
+        both = [(times[first], times[last]) for times in runs if first in times and last in times]
         if not both or len(both) * 2 < len(runs):  # most did not do it
             continue
-        begun, took = median(a for a, _ in both), median(b - a for a, b in both)
+        begun, took = median([a for a, _ in both]), median([b - a for a, b in both])
         if took >= 0 and begun >= 0:  # an import may have had anything
             rows.append(Row(words, (Stretch(begun, begun + took, tone(len(rows)), words),)))
     if len(rows) > 2:
@@ -309,8 +306,8 @@ def _waterfall(name: str, title: str, steps: Sequence[tuple[str, str, str]], gro
 
 def _by_hour(prefix: str, group: Group) -> Iterator[Chart]:
     cells: dict[tuple[int, int], list[float]] = {}
-    for r in group.runs:
-        if r.is_ok and r.first_byte is not None:
+    for r in group.done:
+        if r.first_byte is not None:
             time = datetime.fromtimestamp(r.start, UTC)
             cells.setdefault((time.weekday(), time.hour), []).append(r.first_byte)
     if len(cells) < 36:

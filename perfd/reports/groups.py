@@ -50,6 +50,16 @@ class Group:
     _values: dict[str, list[float]] = attrs.field(factory=dict, init=False, repr=False, eq=False)
 
     @cached_property
+    def done(self) -> list[Run]:
+        """Those that ended well; to be asked for when all runs are there."""
+        return [run for run in self.runs if run.is_ok]
+
+    @cached_property
+    def failed(self) -> list[Run]:
+        """Those that were run and did not end well."""
+        return [run for run in self.runs if run.has_failed]
+
+    @cached_property
     def outcomes(self) -> Counter[str]:
         """Slots by outcome."""
         found: Counter[str] = Counter()
@@ -69,14 +79,14 @@ class Group:
     def values(self, measure: Measure) -> list[float]:
         """Sorted, of the successes; to be asked for when all runs are there."""
         if measure.name not in self._values:
-            known = (measure.value(run) for run in self.runs if run.is_ok)
-            self._values[measure.name] = sorted(value for value in known if value is not None)
+            known = map(measure.value, self.done)
+            self._values[measure.name] = sorted([value for value in known if value is not None])
         return self._values[measure.name]
 
     def sample(self, measure: Measure) -> list[float]:
         """The same with infinity for each run that failed, where that makes sense."""
         values = self.values(measure)
-        failed = sum(run.has_failed for run in self.runs) if values and measure.counts_failures else 0
+        failed = len(self.failed) if values and measure.counts_failures else 0
         return [*values, *[math.inf] * failed]
 
     def as_dict(self) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def relays(groups: Sequence[Group]) -> Relays:
     slow: list[tuple[Run, bool]] = []
     failing: list[tuple[Run, bool]] = []
     for group in groups:
-        done = [(run, run.complete) for run in group.runs if run.is_ok and run.complete is not None and run.path]
+        done = [(run, run.complete) for run in group.done if run.complete is not None and run.path]
         if done:
             limit = of_sorted(sorted(time for _, time in done), SLOW)
             slow += [(run, time > limit) for run, time in done]
@@ -57,34 +57,46 @@ def relays(groups: Sequence[Group]) -> Relays:
 
 
 def _findings(runs: Sequence[tuple[Run, bool]]) -> Iterable[RelayFinding]:
-    counts: dict[str, list[int]] = {}
-    known: dict[str, tuple[str, str]] = {}
+    counts: dict[str, dict[str, _Count]] = {place: {} for place in PLACES}
     for run, hit in runs:
-        for n, (place, fingerprint) in enumerate(_places(run)):
-            key = f"{place} {fingerprint}"
-            count = counts.setdefault(key, [0, 0])
-            count[0] += hit
-            count[1] += 1
-            hop = n if n < 2 else len(run.path) - 1
-            nickname = run.nicknames[hop] if hop < len(run.nicknames) else ""
-            weight = run.weights[hop] if hop < len(run.weights) else ""
-            known[key] = nickname, weight
-    parts = {key: (hits, count) for key, (hits, count) in counts.items() if count >= LEAST}
+        for place, hop in _hops(len(run.path)):
+            of_place, fingerprint = counts[place], run.path[hop]
+            count = of_place.get(fingerprint)
+            if count is None:
+                count = of_place[fingerprint] = _Count(run, hop)
+            count.hits += hit
+            count.count += 1
+            count.last, count.hop = run, hop
+    known = {f"{place} {name}": count for place, of_place in counts.items() for name, count in of_place.items()}
+    parts = {key: (count.hits, count.count) for key, count in known.items() if count.count >= LEAST}
     found = enrichments(parts, sum(hit for _, hit in runs), len(runs))
-    return [_finding(each, *known[each.name]) for each in found]
+    return [_finding(each, known[each.name]) for each in found]
 
 
-def _finding(found: Enrichment, nickname: str, weight: str) -> RelayFinding:
+@attrs.define
+class _Count:
+    """Runs over a relay at a place, the last of them, and which of its hops that is."""
+
+    last: Run
+    hop: int
+    hits: int = 0
+    count: int = 0
+
+
+def _finding(found: Enrichment, count: _Count) -> RelayFinding:
     place, fingerprint = found.name.split(" ")
+    nickname, weight = (_word(words, count.hop) for words in (count.last.nicknames, count.last.weights))
     return RelayFinding(place, fingerprint, nickname, weight, found)
 
 
-def _places(run: Run) -> list[tuple[str, str]]:
-    """The relays of a run by what they are there for; of circuits to onion services, too, the last is the exit."""
-    path = run.path
-    found = [("guard", path[0])]
-    if len(path) > 1:
-        found.append(("middle", path[1]) if len(path) > 2 else ("exit", path[1]))
-    if len(path) > 2:
-        found.append(("exit", path[-1]))
-    return found
+def _word(words: str, place: int) -> str:
+    found = words.split(",")
+    return found[place] if place < len(found) else ""
+
+
+def _hops(length: int) -> Sequence[tuple[str, int]]:
+    """The relays of a path by what they are there for; of circuits to onion services, too, the last is the exit."""
+    return (("guard", 0), ("middle", 1), ("exit", length - 1)) if length > 2 else _SHORT[length]
+
+
+_SHORT = ((), (("guard", 0),), (("guard", 0), ("exit", 1)))

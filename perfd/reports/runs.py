@@ -52,6 +52,12 @@ FIELDS = (
 )
 """What must be read of each measurement. Those of ``record`` that are no plain values are JSON."""
 
+_OF_TIMES = slice(len(FIELDS) - len(TIMES), None)
+_OF_FIGURES = slice(FIELDS.index(RTT_FIGURES[0]), FIELDS.index(RTT_FIGURES[0]) + len(RTT_FIGURES))
+
+_NUMBERS = frozenset((float, int))
+_DECODER = json.JSONDecoder()
+
 
 @attrs.frozen(kw_only=True)
 class Run:
@@ -71,8 +77,8 @@ class Run:
     first_payload: float | None  # DATAPERC0; the answer's head came before
     throughput: float | None  # in Mbit/s
     path: tuple[str, ...]
-    nicknames: tuple[str, ...]
-    weights: tuple[str, ...]
+    nicknames: str  # of the relays of ``path``, with commas; empty where they are not known
+    weights: str
     hops: tuple[float, ...]  # seconds that each hop of its circuit took
     rtt_idle: float | None
     rtt_load: float | None
@@ -115,7 +121,7 @@ class RunReader:
         """The run of a row."""
         values = dict(zip(FIELDS, row, strict=True))
         start: float = values["start"]
-        reached = json.loads(values["dataperc"]) if values["dataperc"] else {}
+        reached = _decoded(values["dataperc"]) if values["dataperc"] else {}
         return Run(
             start=start,
             id=values["id"],
@@ -131,13 +137,13 @@ class RunReader:
             first_payload=None if "0" not in reached else reached["0"] - start,
             throughput=throughput(values["filesize"] or values["payloadbytes"] or 0, reached),
             path=self._path(values["path"]),
-            nicknames=_words(values["PATHNICKNAMES"]),
-            weights=_words(values["PATHWEIGHTS"]),
+            nicknames=str(values["PATHNICKNAMES"] or ""),
+            weights=str(values["PATHWEIGHTS"] or ""),
             hops=_hops(values["buildtimes"]),
             rtt_idle=_number(values["RTTIDLEMEDIAN"]),
             rtt_load=_number(values["RTTLOADMEDIAN"]),
-            figures={name: values[name] for name in RTT_FIGURES if _is_number(values[name])} or EMPTY,
-            times={name: t - start for name, t in zip(TIMES, row[-len(TIMES) :], strict=True) if _is_number(t)},
+            figures=_known(RTT_FIGURES, row[_OF_FIGURES]) or EMPTY,
+            times={name: t - start for name, t in _known(TIMES, row[_OF_TIMES]).items()},
         )
 
     def _variant(self, key: tuple[Any, ...]) -> Variant:
@@ -149,7 +155,7 @@ class RunReader:
         if text is None:
             return ()
         if text not in self._paths:
-            self._paths[text] = tuple(intern(fingerprint) for fingerprint in json.loads(text))
+            self._paths[text] = tuple(map(intern, _decoded(text)))
         return self._paths[text]
 
 
@@ -168,12 +174,19 @@ def throughput(filesize: int, reached: Mapping[str, float]) -> float | None:
 
 def _hops(text: str | None) -> tuple[float, ...]:
     """The first build time, then the differences, as Tor Metrics defines them."""
-    times = [] if text is None else json.loads(text)
-    return tuple(after - before for before, after in zip([0.0, *times], times, strict=False))
+    times = [] if text is None else _decoded(text)
+    return tuple([after - before for before, after in zip([0.0, *times], times, strict=False)])
 
 
-def _words(text: Any) -> tuple[str, ...]:
-    return tuple(intern(word) for word in str(text).split(",")) if text else ()
+def _decoded(text: str) -> Any:
+    """JSON that this program wrote: without spaces around it, for which ``json.loads`` looks twice."""
+    return _DECODER.raw_decode(text)[0]
+
+
+def _known(names: Sequence[str], values: Sequence[Any]) -> dict[str, float]:
+    """Those of the values that are numbers. Most are None, which must cost little: there are forty of each run."""
+    both = zip(names, values, strict=True)
+    return {name: value for name, value in both if value is not None and type(value) in _NUMBERS}
 
 
 def _number(value: Any) -> float | None:
@@ -181,4 +194,4 @@ def _number(value: Any) -> float | None:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) is float or type(value) is int
+    return type(value) in _NUMBERS
