@@ -170,7 +170,9 @@ def _add_daemon_commands(commands: _Commands) -> None:
     parser = _of_instance(commands, "reload", "have the daemon take over what perfd.conf says now")
     parser.set_defaults(command=_reload)
     parser = _of_instance(commands, "status", "say whether the daemon runs, and how its parts are")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--json", action="store_true", help="as JSON")
+    ways.add_argument("--csv", action="store_true", help="as CSV, with a row for each of its parts")
     parser.set_defaults(command=_status)
 
 
@@ -212,6 +214,10 @@ def _reload(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     if not _is_configured(options):
         return daemon.STATUS_UNKNOWN
+    if options.csv:
+        from perfd.cli.status import status_as_csv
+
+        return status_as_csv(_instance(options), lambda: _load(options))
     return daemon.status(_instance(options), lambda: _load(options), as_json=options.json)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from rich.text import Text
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
+from perfd.cli.csv_output import CSV
 from perfd.cli.foreground import Interruption, run_reactor
 from perfd.cli.networks import overrides as using
 from perfd.cli.standalone import (
@@ -28,7 +29,7 @@ from perfd.cli.standalone import (
     prepare,
     private_network,
 )
-from perfd.cli.tables import Column, Table, lay_out
+from perfd.cli.tables import Column, Display, Table, lay_out
 from perfd.clock import Clock
 from perfd.config import Config, ConfigError, load_config, parse_config
 from perfd.config.kinds import kind_of
@@ -62,8 +63,10 @@ class MeasureOptions:
     keep: str | None = None  # for how long one that was started stays when nobody uses it
 
 
-def measure(path: Path | None, wanted: MeasureOptions, *, as_json: bool) -> int:
-    """Run the measurements and print them; 0 if all of them succeeded. ``path`` is a perfd.conf, if there is one.
+def measure(path: Path | None, wanted: MeasureOptions, display: Display | CSV | None) -> int:
+    """Run the measurements and print them, as JSON without a ``display``; 0 if all of them succeeded.
+
+    ``path`` is a perfd.conf, if there is one.
 
     Nothing is stored but the keys of the private network and the data of tor, which make the next start faster.
     SIGINT and SIGTERM end them early. Raises ConfigError and InstanceError.
@@ -71,7 +74,7 @@ def measure(path: Path | None, wanted: MeasureOptions, *, as_json: bool) -> int:
     reactor = installed_reactor()
     config = _prepared(path, wanted)
     with own_instance(config):
-        printer = JSONPrinter() if as_json else TablePrinter(config, wanted.count)
+        printer = _printer(config, wanted.count, display)
         laboratory = Laboratory(reactor, Clock(), config, {}, NullEventSink())
         try:
             run_reactor(
@@ -136,7 +139,7 @@ async def _run(
     laboratory: Laboratory,
     config: Config,
     rounds: int,
-    printer: JSONPrinter | TablePrinter,
+    printer: RecordPrinter | TablePrinter,
     interruption: Interruption,
 ) -> None:
     laboratory.startService()
@@ -155,14 +158,26 @@ async def _run(
             printer.rounds += 1
 
 
-class JSONPrinter:
-    """One JSON object per line."""
+def _printer(config: Config, rounds: int, display: Display | CSV | None) -> RecordPrinter | TablePrinter:
+    if isinstance(display, Display):
+        return TablePrinter(config, rounds, display)
+    csv = display
+    return RecordPrinter(_print_json if csv is None else lambda measurement: csv.measurements([measurement]))
 
-    def __init__(self) -> None:
+
+def _print_json(measurement: Measurement) -> None:
+    sys.stdout.write(json.dumps(measurement.as_dict()) + "\n")
+
+
+class RecordPrinter:
+    """Each measurement for other programs, when it has ended."""
+
+    def __init__(self, write: Callable[[Measurement], None]) -> None:
         self.measurements: list[Measurement] = []
         self.rounds = 0
+        self._write = write
 
-    def __enter__(self) -> JSONPrinter:
+    def __enter__(self) -> RecordPrinter:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -170,7 +185,7 @@ class JSONPrinter:
 
     def record(self, measurement: Measurement) -> None:
         self.measurements.append(measurement)
-        sys.stdout.write(json.dumps(measurement.as_dict()) + "\n")
+        self._write(measurement)
         sys.stdout.flush()
 
 
@@ -183,7 +198,7 @@ class TablePrinter:
         Column("what happened", prose=True),
     )
 
-    def __init__(self, config: Config, rounds: int) -> None:
+    def __init__(self, config: Config, rounds: int, display: Display) -> None:
         self.measurements: list[Measurement] = []
         self.rounds = 0
         experiment = config.experiments[0]
@@ -194,11 +209,12 @@ class TablePrinter:
         several = (experiment.tors, experiment.targets or experiment.servers, experiment.browsers)
         self._several = any(len(each) > 1 for each in several)
         self._title = f"{rounds} x {what} over {ways}, network {config.network}"
-        self._console = Console(highlight=False)
+        self._grows = display.width is not None
+        self._console = Console(highlight=False, no_color=display.console.no_color)
         self._live: Live | None = None
 
     def __enter__(self) -> TablePrinter:
-        if self._console.is_terminal:
+        if self._grows:
             self._live = Live(self._table(), console=self._console, auto_refresh=False)
             self._live.start()
         else:

@@ -7,16 +7,18 @@ import json
 import sys
 import time
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from perfd.cli.arguments import argument, config_option, guarded
+from perfd.cli.arguments import argument, config_option, display, display_options, guarded
 from perfd.cli.output import complain
 from perfd.cli.times import parse_time
 from perfd.config import Config, load_config
 from perfd.store import parameters
 
 if TYPE_CHECKING:
+    from perfd.cli.csv_output import CSV
+    from perfd.cli.tables import Display
+
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 LONGEST = 200  # characters
@@ -34,8 +36,8 @@ def add_command(commands: _Commands) -> None:
     parser.add_argument("text", nargs="?", metavar="TEXT", type=argument(_text))
     parser.add_argument("--at", metavar="TIME", type=argument(_time), help="when it was (default: now)")
     parser.add_argument("--list", action="store_true", help="show all notes, the oldest first")
-    parser.add_argument("--json", action="store_true", help="with --list: a JSON object per line")
     config_option(parser)
+    display_options(parser, "with --list: a JSON object per line")
     parser.set_defaults(command=guarded(_note))
 
 
@@ -56,7 +58,7 @@ def _note(options: argparse.Namespace) -> int:
         return 2
     config = load_config(options.config)
     if options.list:
-        _list(config, as_json=options.json)
+        _list(config, display(options))
     else:
         _keep(config, options.text, time.time() if options.at is None else options.at)
     return 0
@@ -74,15 +76,26 @@ def _keep(config: Config, text: str, at: float) -> None:
         connection.execute(NOTES.insert, NOTES.row(note))
 
 
-def _list(config: Config, *, as_json: bool) -> None:
+def _list(config: Config, shown: Display | CSV | None) -> None:
     import attrs  # noqa: PLC0415
 
+    from perfd.cli.csv_output import CSV  # noqa: PLC0415
+    from perfd.cli.results import date  # noqa: PLC0415
+    from perfd.cli.tables import Column, Table  # noqa: PLC0415
+    from perfd.record import Note  # noqa: PLC0415
     from perfd.store.database import database_path  # noqa: PLC0415
     from perfd.store.filters import NoteFilter  # noqa: PLC0415
     from perfd.store.reader import StoreReader  # noqa: PLC0415
 
     with StoreReader(database_path(config.database, config.directory)) as reader:
-        for note in reader.notes(NoteFilter(oldest_first=True)):
-            when = datetime.fromtimestamp(note.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
-            line = json.dumps(attrs.asdict(note)) if as_json else f"{when}  {note.text}"
-            sys.stdout.write(line + "\n")
+        found = reader.notes(NoteFilter(oldest_first=True))
+    if shown is None:
+        for note in found:
+            sys.stdout.write(json.dumps(attrs.asdict(note)) + "\n")
+    elif isinstance(shown, CSV):
+        shown.records([attrs.asdict(note) for note in found], [field.name for field in attrs.fields(Note)])
+    elif found:
+        rows = [(date(note.at), note.text) for note in found]  # with the year: notes are kept for long
+        shown.show([Table("Notes", (Column("time (UTC)"), Column("note", prose=True)), rows)])
+    else:
+        sys.stdout.write("there are no notes\n")

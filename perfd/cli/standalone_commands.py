@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfd.cli.arguments import argument, config_option, pair
+from perfd.cli.arguments import argument, config_option, display, display_options, pair
 from perfd.cli.networks import add_link_options, add_use_options, networks_in, networks_to_start
 from perfd.config import ConfigError
 from perfd.config.kinds import kinds
@@ -72,8 +72,8 @@ def _add_measure(commands: _Commands) -> None:
     parser.add_argument("--count", type=argument(_count), default=5, metavar="N", help="how many (default 5)")
     parser.add_argument("--network", choices=NETWORKS, help="default: as in perfd.conf, or testnet without one")
     add_use_options(parser)
-    parser.add_argument("--json", action="store_true", help="a JSON object per line instead of the table")
     config_option(parser)
+    display_options(parser)
     parser.set_defaults(command=_measure, after_mistakes="; nothing was started")
 
 
@@ -105,7 +105,7 @@ def _measure(options: argparse.Namespace) -> int:
         testnet=options.testnet,
         keep=options.keep,
     )
-    return measure(path, wanted, as_json=options.json)
+    return measure(path, wanted, display(options))
 
 
 def _add_proxy(commands: _Commands) -> None:
@@ -206,8 +206,8 @@ def _add_testnet(commands: _Commands) -> None:
         if name == "start":
             add_link_options(action)
         if name == "status":
-            action.add_argument("--json", action="store_true", help="as JSON")
-        action.set_defaults(command=_testnet, action=name, json=False)
+            display_options(action, "a JSON object for each network")
+        action.set_defaults(command=_testnet, action=name)
 
 
 def _testnet(options: argparse.Namespace) -> int:
@@ -218,7 +218,7 @@ def _testnet(options: argparse.Namespace) -> int:
         wanted = dict(networks_to_start(options))
     else:
         wanted = dict.fromkeys(networks_in(options.directory))
-    return run(options.action, wanted, options.tor, as_json=options.json)
+    return run(options.action, wanted, options.tor, display(options) if options.action == "status" else None)
 
 
 def _checked(read: Callable[[str], Any]) -> Callable[[str], str]:

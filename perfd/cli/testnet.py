@@ -10,8 +10,10 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError
 
+from perfd.cli.csv_output import CSV
 from perfd.cli.foreground import Interruption, run_reactor
 from perfd.cli.output import complain, say
+from perfd.cli.tables import Column, Display, Table
 from perfd.cli.terminal import Progress
 from perfd.config.testnet import TestnetConfig
 from perfd.processes.programs import ProgramMissingError
@@ -19,9 +21,20 @@ from perfd.reactor import installed_reactor
 from perfd.tor.testnet.network import NetworkStatus, Testnet, network_status
 from perfd.tor.testnet.relays import TestnetError
 
+RELAY_COLUMNS = (
+    *(Column("relay"), Column("OR port", number=True), Column("process", number=True), Column("state")),
+)
+CSV_COLUMNS = ("directory", "ready", "links", "nickname", "or_port", "pid")
+"""A row for each relay."""
 
-def run(action: str, networks: Mapping[Path, TestnetConfig | None], tor_binary: str, *, as_json: bool) -> int:
-    """Do ``action`` with the networks in these directories, one after the other; the worst exit code."""
+
+def run(
+    action: str, networks: Mapping[Path, TestnetConfig | None], tor_binary: str, display: Display | CSV | None
+) -> int:
+    """Do ``action`` with the networks in these directories, one after the other; the worst exit code.
+
+    Their state is printed as JSON without a ``display``.
+    """
     reactor = installed_reactor()
     codes: list[int] = []
 
@@ -50,7 +63,7 @@ def run(action: str, networks: Mapping[Path, TestnetConfig | None], tor_binary: 
 
     async def status(directory: Path, _: TestnetConfig) -> int:
         state = network_status(directory)
-        sys.stdout.write((json.dumps(_as_dict(state)) if as_json else _in_words(state)) + "\n")
+        _show(state, display)
         return 0 if state.ready else 1
 
     actions = {"start": start, "stop": stop, "status": status}
@@ -62,6 +75,22 @@ def run(action: str, networks: Mapping[Path, TestnetConfig | None], tor_binary: 
         directory = list(networks)[len(codes)]
         complain(f"interrupted; perfd testnet status {directory} says what runs")
     return max(codes) if len(codes) == len(networks) else 1
+
+
+def _show(status: NetworkStatus, display: Display | CSV | None) -> None:
+    if display is None:
+        sys.stdout.write(json.dumps(_as_dict(status)) + "\n")
+    elif isinstance(display, CSV):
+        network = _as_dict(status)
+        display.records([{**network, **relay} for relay in network["relays"]], CSV_COLUMNS)
+    elif status.state is None:
+        sys.stdout.write(f"there is no private network in {status.directory}\n")
+    else:
+        rows = [
+            (relay.nickname, str(relay.or_port), str(pid or ""), "runs" if pid else "does not run")
+            for relay, pid in zip(status.state.relays, status.pids, strict=True)
+        ]
+        display.show([Table(_title(status), RELAY_COLUMNS, rows)], _links(status))
 
 
 def _as_dict(status: NetworkStatus) -> dict[str, Any]:
@@ -78,14 +107,13 @@ def _as_dict(status: NetworkStatus) -> dict[str, Any]:
     }
 
 
-def _in_words(status: NetworkStatus) -> str:
-    if status.state is None:
-        return f"there is no private network in {status.directory}"
+def _title(status: NetworkStatus) -> str:
     summary = "works" if status.ready else "does not run" if status.stopped else "runs, but is not ready"
-    lines = [f"the private network in {status.directory} {summary}"]
-    if status.state.links is not None:
-        process = f"pid {status.links_pid}" if status.links_pid else "not running"
-        lines.append(f"  links: {status.state.links}, {process}")
-    for relay, pid in zip(status.state.relays, status.pids, strict=True):
-        lines.append(f"  {relay.nickname}: port {relay.or_port}, {f'pid {pid}' if pid else 'not running'}")
-    return "\n".join(lines)
+    return f"The private network in {status.directory} {summary}"
+
+
+def _links(status: NetworkStatus) -> list[str]:
+    if status.state is None or status.state.links is None:
+        return []
+    process = f"pid {status.links_pid}" if status.links_pid else "not running"
+    return [f"links: {status.state.links}, {process}"]

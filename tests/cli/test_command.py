@@ -85,3 +85,16 @@ def test_examples() -> None:
         assert words[:2] == ["perfd", name]
         if name != "help":
             _parsers()[0].parse_args(words[1:])
+
+
+def test_records_for_other_programs() -> None:
+    """What is printed as JSON can be had as CSV too, and tables without colours and line breaks."""
+    _, commands = _parsers()
+    (actions,) = (action for action in commands["testnet"]._actions if action.choices)
+    assert isinstance(actions.choices, dict)
+    parsers = {**commands, "testnet status": actions.choices["status"]}
+    found = {name: set(parser._option_string_actions) for name, parser in parsers.items()}
+    assert {name for name, options in found.items() if ("--json" in options) != ("--csv" in options)} == set()
+    tables = {name for name, options in found.items() if "--json" in options} - {"status"}
+    assert {name for name in tables if not {"--plain", "--no-color"} <= found[name]} == set()
+    assert {"note", "measure", "testnet status", "results", "config"} <= tables

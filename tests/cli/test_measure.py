@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from typing import Any
 
@@ -45,6 +47,14 @@ def test_series(instance: TestInstance) -> None:
     assert [each["id"] for each in requests] == [f"{series['id']}-{n:04}" for n in range(4)]
     assert (series["type"], series["payloadbytes"], series["extra"]["REQUESTSOK"]) == ("series", 40960, 4)
     assert (series["experiment"], series["network"]) == ("measure", "socks")
+
+
+def test_csv(instance: TestInstance) -> None:
+    """The columns of `perfd export`, once, and a row for each."""
+    done = instance.perfd("measure", "--csv", "--size", "10KiB", "--count", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [(row["outcome"], row["filesize"]) for row in rows] == [("ok", "10240")] * 2
 
 
 def test_staggered_series(instance: TestInstance) -> None:

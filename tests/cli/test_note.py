@@ -10,6 +10,14 @@ import pytest
 from tests.support.stored import Stored
 from tests.support.strategies import typical
 
+SHOWN = [
+    "Notes",
+    "time (UTC)           note",
+    "2023-11-15 06:00:00  first",
+    "2023-11-15 12:00:00  second",
+    "",
+]
+
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Stored:
@@ -27,9 +35,14 @@ def test_kept_and_listed(stored: Stored) -> None:
     assert stored.perfd("note", "second", "--at", "2023-11-15T12:00") == (0, "", "")
     assert stored.perfd("note", "first", "--at", "2023-11-15T06:00") == (0, "", "")
     code, out, _ = stored.perfd("note", "--list")
-    assert (code, out) == (0, "2023-11-15 06:00:00  first\n2023-11-15 12:00:00  second\n")
+    assert (code, out.splitlines()) == (0, SHOWN)
     code, out, _ = stored.perfd("note", "--list", "--json")
     assert [json.loads(line)["text"] for line in out.splitlines()] == ["first", "second"]
+    code, out, _ = stored.perfd("note", "--list", "--csv")
+    assert [line.split(",")[:3] for line in out.splitlines()][:2] == [
+        ["source", "at", "text"],
+        ["example", "1700028000.0", "first"],
+    ]
     assert stored.perfd("note")[0] == 2
     assert stored.perfd("note", "x", "--list")[0] == 2
     with pytest.raises(SystemExit):
