@@ -133,7 +133,7 @@ def proxied() -> Iterator[dict[int, ForwardedConnection]]:
         if connection.notes.local_port is not None:
             connections[connection.notes.local_port] = connection
 
-    SOCKSServer.over = kept  # type: ignore[method-assign]
+    SOCKSServer.over = kept  # type: ignore[method-assign, assignment]
     try:
         yield connections
     finally:

@@ -7,7 +7,6 @@ of 50 KiB on ``network = socks``, all with their intervals.
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,7 @@ async def compare_with_curl(reactor: Any, directory: Path) -> None:
         download = lab.experiments(experiment(LARGE))[0]
         first_one = await last_record(download)
         port = port_of(first_one)
-        address = first_one.endpointremote.partition(":")[2]
+        address = (first_one.endpointremote or "").partition(":")[2]
         for _ in range(BLOCKS):
             for way in comparison.block(EACH):
                 # Tor makes circuits ahead while it is idle. Perfd waits for the last events after its runs;
@@ -136,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -48,6 +48,8 @@ class Applications(Factory):
 class Floor(Protocol):
     """The least that a handshake can be."""
 
+    transport: Any  # there is one before any of these is called
+
     def connectionMade(self) -> None:
         self.transport.write(GREETING)
 
@@ -123,6 +125,8 @@ def in_memory(client: Callable[[Any], Any]) -> None:
 
 class Proxy(Protocol):
     """Answers by the length of what it gets, and grants everything."""
+
+    transport: Any
 
     def dataReceived(self, data: bytes) -> None:
         self.transport.write(METHOD if len(data) == len(GREETING) else REPLY)

@@ -90,6 +90,7 @@ def fill(path: Path) -> None:
             for way in comparison.block(BATCHES // BLOCKS // 2):
                 n = next(batches)
                 batch = runs(range(n * SLOTS, (n + 1) * SLOTS))
+                work: Callable[[], object]
                 if way == "insert_many":
                     work = partial(insert_many, connection, batch)
                 else:

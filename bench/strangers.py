@@ -53,7 +53,7 @@ class Server:
 
     def _listen(self, bound: StrangersRate | None) -> int:
         site = make_site(random_resources(2**30, bound), reactor=self._reactor, stamps=self._stamps)
-        port = self._reactor.listenTCP(0, site, interface="127.0.0.1")
+        port = self._reactor.listenTCP(0, site, interface="127.0.0.1")  # type: ignore[arg-type]
         return int(port.getHost().port)  # type: ignore[attr-defined]
 
     async def measure(self, arm: str) -> list[tuple[float, float]]:

@@ -22,6 +22,8 @@ PERFD = (sys.executable, "-m", "perfd")
 DECIDED = (0, 3, 4)
 """Exit codes of perfd compare that say something."""
 
+INTERRUPTED = 5
+
 MOST_FAILURES = 3
 """One after the other: then something else is wrong."""
 
@@ -81,11 +83,8 @@ def _try(kind: str, seed: int, settings: Settings, directory: Path) -> Try:
         )
     seconds = time.monotonic() - begun
     if done.returncode in DECIDED:
-        conclusion = json.loads(done.stdout)
-        if conclusion["design"]["look"] is None:  # it was interrupted, and says what it had until then
-            raise KeyboardInterrupt
-        return concluded(kind, seed, settings, seconds, conclusion)
-    if done.returncode < 0:
+        return concluded(kind, seed, settings, seconds, json.loads(done.stdout))
+    if done.returncode == INTERRUPTED or done.returncode < 0:
         raise KeyboardInterrupt
     trouble = (log.read_text(encoding="utf-8").strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     return Try(kind=kind, seed=seed, settings=settings, seconds=seconds, trouble=trouble)

@@ -45,7 +45,7 @@ def add_command(commands: _Commands) -> None:
         "compare",
         help="say whether B is slower than A, by how much, and how sure that is",
         description="Compares two sets of stored measurements. Exit codes: 0 B is not slower than A by the margin, "
-        "3 it is, 4 that is not decided, 1 it cannot be said, 2 wrong usage.",
+        "3 it is, 4 that is not decided, 5 it was interrupted, 1 it cannot be said, 2 wrong usage.",
         epilog="example: perfd compare --experiment download-50k --a tor=alpha --b tor=beta --margin 3%",
     )
     parser.add_argument(

@@ -21,6 +21,7 @@ from perfd.analysis.sample_size import best_block_size, sample_size
 from perfd.analysis.sequential import LOOKS, group_sequential
 from perfd.cli.comparing import Showing
 from perfd.cli.foreground import Interruption, run_reactor
+from perfd.cli.networks import differing_network
 from perfd.cli.standalone import (
     FREE_PORT,
     NotReadyError,
@@ -58,6 +59,7 @@ from perfd.reactor import Reactor, installed_reactor
 from perfd.record import Measurement
 from perfd.tor.events.sink import NullEventSink
 from perfd.tor.launch import TorService
+from perfd.tor.testnet.relays import TestnetError
 from perfd.units import format_duration
 
 NO_CBT = "LearnCircuitBuildTimeout 0"
@@ -94,6 +96,7 @@ class LabComparison:
         self._trial = trial
         self._showing = showing
         self._config = _configured(path, trial)
+        _check_network(self._config, trial)
         self._names = [f"tor-{n}" for n in range(1, DIRECTORIES + 1)] if self._config.tors else ["default"]
         experiment = self._config.experiments[0]
         common = self._config.tors[0].torrc_lines if self._config.tors else ()
@@ -135,10 +138,23 @@ class LabComparison:
             except (StartError, NotReadyError) as error:
                 raise InstanceError(str(error)) from None
             except CancelledError:
-                say("interrupted; what was measured until now counts")
+                return self._interrupted()
         if self._conclusion is None:
             self._conclusion = self._conclude(None)
         return self._conclusion
+
+    def _interrupted(self) -> Conclusion:
+        """What can be said nevertheless: that of the last look, or if there was none, of what was measured."""
+        if self._conclusion is None:
+            say("interrupted; what was measured until now is shown")
+            found = self._conclude(None)
+        else:
+            say("interrupted; the last look is shown")
+            found = self._conclusion
+            after = len(self._done) - found.blocks
+            warning = f"it was interrupted {after} blocks after this look, which do not count"
+            found = attrs.evolve(found, warnings=(*found.warnings, warning))
+        return attrs.evolve(found, design=attrs.evolve(found.design, interrupted=True))
 
     def _check_arms(self) -> None:
         """Raises ConfigError if tor would not take what an arm gives it."""
@@ -357,6 +373,20 @@ def _network(config: Config, trial: Trial, directory: Path) -> Path:
     if trial.links and "testnet" not in trial.using.get("perfd", {}):
         return directory / "testnet"
     return private_network(config, config.testnet if "perfd" in trial.using else None, directory)
+
+
+def _check_network(config: Config, trial: Trial) -> None:
+    """Raises ConfigError if a network would be used that is not as it was asked for."""
+    if not trial.links:
+        return
+    if config.network != "testnet":
+        raise ConfigError([f"compare: --{next(iter(trial.links))} is for network = testnet, not {config.network}"])
+    try:
+        differing = differing_network(config.testnet, config.private_network)
+    except TestnetError as error:
+        raise ConfigError([f"compare: {error}"]) from None
+    if differing:
+        raise ConfigError([f"compare: {differing}"])
 
 
 def _slowed(experiment: TorExperiment, reactor: Reactor, seconds: float) -> TorExperiment:

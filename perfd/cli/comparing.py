@@ -18,7 +18,16 @@ from perfd.cli.output import complain
 from perfd.cli.tables import Column, Display, Table
 from perfd.cli.terminal import Progress
 from perfd.comparison import words
-from perfd.comparison.conclusion import NOT_SLOWER, SLOWER, UNDECIDED, Conclusion, Design, TooLittleError, conclude
+from perfd.comparison.conclusion import (
+    INTERRUPTED,
+    NOT_SLOWER,
+    SLOWER,
+    UNDECIDED,
+    Conclusion,
+    Design,
+    TooLittleError,
+    conclude,
+)
 from perfd.comparison.figures import figures
 from perfd.comparison.made import MADE_FIELDS, conclude_made
 from perfd.comparison.page import page
@@ -42,7 +51,7 @@ class Showing:
     plots: Path | None = None
 
 
-EXIT_CODES = {NOT_SLOWER: 0, SLOWER: 3, UNDECIDED: 4}
+EXIT_CODES = {NOT_SLOWER: 0, SLOWER: 3, UNDECIDED: 4, INTERRUPTED: 5}
 
 OBSERVATIONAL = (
     "observational: chance did not decide which run belongs to which set, so whatever else differs between them "

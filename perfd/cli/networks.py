@@ -87,6 +87,19 @@ def networks_to_start(options: argparse.Namespace) -> Iterator[tuple[Path, Testn
         yield options.directory / f"network{number + 1}", attrs.evolve(config, seed=first + number)
 
 
+def differing_network(directory: Path, config: TestnetConfig) -> str | None:
+    """What to say if a network runs in ``directory`` that is not as ``config`` asks for. Raises TestnetError."""
+    from perfd.tor.testnet.link_process import differing  # noqa: PLC0415 - --help must not wait
+    from perfd.tor.testnet.network import network_status  # noqa: PLC0415
+
+    status = network_status(directory)
+    if config == TestnetConfig(keep=config.keep) or status.state is None or status.stopped:
+        return None
+    found = differing(config, status.state)
+    stop = f"perfd testnet stop {directory}"
+    return found and f"the private network in {directory} runs already, and {found}; stop it first: {stop}"
+
+
 def networks_in(directory: Path) -> list[Path]:
     """The networks that were started with ``directory``: itself, or those in it."""
     several = [directory / f"network{number + 1}" for number in range(MOST_NETWORKS)]

@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError
 
 from perfd.cli.csv_output import CSV
 from perfd.cli.foreground import Interruption, run_reactor
+from perfd.cli.networks import differing_network
 from perfd.cli.output import complain, say
 from perfd.cli.tables import Column, Display, Table
 from perfd.cli.terminal import Progress
@@ -68,6 +69,7 @@ def run(
 
     actions = {"start": start, "stop": stop, "status": status}
     try:
+        _check_those_that_run(networks)
         run_reactor(reactor, main)
     except (TestnetError, ProgramMissingError) as error:
         complain(str(error))
@@ -91,6 +93,13 @@ def _show(status: NetworkStatus, display: Display | CSV | None) -> None:
             for relay, pid in zip(status.state.relays, status.pids, strict=True)
         ]
         display.show([Table(_title(status), RELAY_COLUMNS, rows)], _links(status))
+
+
+def _check_those_that_run(networks: Mapping[Path, TestnetConfig | None]) -> None:
+    """Raises TestnetError if one that is to be started runs already, and is another than is wanted."""
+    for directory, config in networks.items():
+        if config is not None and (differing := differing_network(directory, config)):
+            raise TestnetError(differing)
 
 
 def _as_dict(status: NetworkStatus) -> dict[str, Any]:

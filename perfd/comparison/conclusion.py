@@ -19,6 +19,7 @@ LEAST_RUNS = 10
 """Of each arm: with fewer there is no interval that could be trusted."""
 
 SLOWER, NOT_SLOWER, UNDECIDED = "slower", "not slower", "undecided"
+INTERRUPTED = "interrupted"
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +37,7 @@ class Design:
     looks: int | None = None
     critical: float = CRITICAL  # |Z| of this look, in the place of 1.96
     paired: bool = False  # each block is a pair by its nature, such as two runs over the same circuit
+    interrupted: bool = False  # before it was decided, or done
 
 
 @attrs.frozen(kw_only=True)
@@ -80,7 +82,12 @@ class Conclusion:
 
     @property
     def verdict(self) -> str:
-        """What is said about the margin: ``slower`` than it allows, ``not slower``, or ``undecided``."""
+        """What is said about the margin: ``slower`` than it allows, ``not slower``, or ``undecided``.
+
+        ``interrupted``: it ended by chance, so that nothing is said.
+        """
+        if self.design.interrupted:
+            return INTERRUPTED
         if self.primary.low > self.design.margin:
             return SLOWER
         return NOT_SLOWER if self.primary.high < self.design.margin else UNDECIDED

@@ -6,7 +6,7 @@ import math
 
 import attrs
 
-from perfd.comparison.conclusion import NOT_SLOWER, SLOWER, Conclusion, Effect
+from perfd.comparison.conclusion import INTERRUPTED, NOT_SLOWER, SLOWER, Conclusion, Effect
 from perfd.comparison.metrics import METRICS
 
 HEADINGS = ("metric", "runs", "median A", "median B", "change", "95 % interval", "in ms", "p")
@@ -37,6 +37,8 @@ def _about_margin(conclusion: Conclusion) -> str:
         return f"it is slower by more than the margin of {margin}"
     if conclusion.verdict == NOT_SLOWER:
         return f"it is not slower by the margin of {margin}"
+    if conclusion.verdict == INTERRUPTED:
+        return f"it was interrupted, so that nothing is said about the margin of {margin}"
     return f"whether it is slower by the margin of {margin} is not decided"
 
 

@@ -138,6 +138,19 @@ def test_report(stored: Stored, tmp_path: Path) -> None:
     assert "beta is " in report.read_text()
 
 
+def test_plots(stored: Stored, tmp_path: Path) -> None:
+    """The intervals of all metrics, the deciles and both distributions as pictures, each with its CSV."""
+    plots = tmp_path / "plots"
+    code, _, _ = stored.perfd("compare", "--a", "tor=alpha", "--b", "tor=beta", "--plots", str(plots))
+    assert code == 3
+    names = {path.stem for path in plots.iterdir()}
+    assert len(names) >= 3
+    assert {path.name for path in plots.iterdir()} == {f"{name}.{end}" for name in names for end in ("png", "csv")}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in plots.glob("*.png"))
+    (metrics,) = (path for path in plots.glob("*.csv") if "complete" in path.read_text().split("\n")[1])
+    assert metrics.read_text().startswith("what,")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

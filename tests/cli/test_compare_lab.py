@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import math
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.instance import SOCKS_CONFIG, TestInstance
+from tests.support.instance import SOCKS_CONFIG, TestInstance, running, wait_for
 
 ARMS = ("--arm", "plain=", "--arm", "same=", "--size", "20KiB", "--seed", "7", "--block-size", "4")
 
 
 ARM_NAMES = ("plain", "same")
+
+TESTNET = ("--arm", "a=", "--arm", "b=", "--network", "testnet")
 
 
 def took(row: dict[str, Any]) -> float:
@@ -58,12 +63,40 @@ def test_all_blocks(instance: TestInstance) -> None:
     assert "blocks of 4 + 4 runs in random order" in done.stdout
 
 
+def test_interrupted(instance: TestInstance, tmp_path: Path) -> None:
+    """What was measured is shown, but neither the sentence nor the exit code says anything about the margin."""
+    records = tmp_path / "records.jsonl"
+    command = [sys.executable, "-P", "-m", "perfd", "compare", *ARMS, "--blocks", "5000", "--json"]
+    with running(
+        [*command, "--records", str(records)],
+        cwd=instance.directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_for(lambda: records.exists() and '"block": 8,' in records.read_text(), "some blocks")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 5, err
+    assert "interrupted; what was measured until now is shown" in err
+    found = json.loads(out)
+    assert (found["verdict"], found["design"]["interrupted"]) == ("interrupted", True)
+    assert "it was interrupted, so that nothing is said about the margin of 0 %" in found["sentence"]
+    assert found["blocks"] >= 8
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (("--arm", "a=ConfluxEnabled 0", "--arm", "b="), 1, "no tor with network = socks"),
         (("--arm", "a=", "--arm", "b=nonsense=1"), 1, "unknown option"),
         (("--arm", "a="), 2, "two of --arm"),
+        (("--arm", "a=", "--arm", "b=", "--delay", "5ms"), 1, "--delay is for network = testnet, not socks"),
+        ((*TESTNET, "--delay", "soon"), 1, "delay: 'soon'"),
+        ((*TESTNET, "--relays", "3"), 1, "relays: must be 4 to 50"),
+        ((*TESTNET, "--delay", "5ms", "--jitter", "9ms"), 1, "jitter: must not be more than delay"),
+        ((*TESTNET, "--loss", "1%", "--links", "proxy"), 1, "loss: needs links = netns"),
+        ((*TESTNET, "--preset", "village"), 1, "preset: 'village'"),
         (("--arm", "a=", "--arm", "b=", "--guard", "A" * 40), 2, "--guard is for stored measurements"),
         (("--arm", "a=", "--arm", "b", "--size", "1KiB"), 2, "is not NAME=OPTIONS"),
     ],

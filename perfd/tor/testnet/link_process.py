@@ -55,6 +55,20 @@ def described(mode: str | None, config: TestnetConfig) -> str | None:
     return describe(mode, config.relays, config.link, config.seed, others)
 
 
+def differing(config: TestnetConfig, state: State) -> str | None:
+    """How the network of ``state`` is another than ``config`` asks for, in words; None if it is not.
+
+    Without ``links`` any network will do that has so many relays. Raises ``TestnetError`` for links that cannot be.
+    """
+    relays = len(state.listed)
+    if relays != config.relays:
+        return f"has {relays} relays, not {config.relays}"
+    wanted = described(choose_mode(config), config)
+    if wanted is None or wanted == state.links:
+        return None
+    return f"has {f'the links {state.links}' if state.links else 'no links'}, not {wanted}"
+
+
 async def start(reactor: Reactor, directory: Path, state: State, config: TestnetConfig, mode: str) -> None:
     """Start the links of the network in ``directory``, and return when they are there. Raises ``TestnetError``."""
     file = plan_file(directory)
