@@ -302,13 +302,14 @@ def create_instance(directory: Path, profile: str, source: str) -> list[Path]:
     config = configuration(profile).replace("source = example\n", f"source = {source}\n")
     wanted = {directory / CONFIG_FILE: (config, 0o644), directory / "perfd": (control_script(), 0o755)}
     for path in wanted:
-        if path.exists():
+        if os.path.lexists(path):
             raise InstanceError(f"{path}: exists already; nothing was written")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for path, (text, mode) in wanted.items():
-            path.write_text(text, encoding="utf-8")
-            path.chmod(mode)
+            with path.open("x", encoding="utf-8") as file:  # follows no link that is put there now
+                file.write(text)
+                os.fchmod(file.fileno(), mode)
     except OSError as error:
         raise InstanceError(f"{directory}: cannot be written: {error}") from None
     return list(wanted)

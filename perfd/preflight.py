@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Collection, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,25 +20,26 @@ from perfd.extras import how_to_get
 from perfd.instance import Instance, InstanceError
 from perfd.processes.alive import has_proc
 from perfd.processes.programs import program_trouble
+from perfd.processes.users import User, UserError
 from perfd.store.database import StoreError, database_path
 from perfd.store.schema import check_database
 from perfd.tor.testnet.bridges import obfs4_program
 from perfd.tor.verify import binary_trouble, torrc_trouble
 
+NOBODY_ELSE = User()
+"""The daemon stays who starts it."""
 
-def check_machine(config: Config, *, may_run: bool = False) -> None:
-    """Raises ConfigError if the daemon could not start as configured.
+
+def check_machine(config: Config, user: User = NOBODY_ELSE, *, may_run: bool = False) -> None:
+    """Raises ConfigError if the daemon could not start as configured, and become ``user`` then.
 
     ``may_run``: that one runs already is no problem. Its port is then not looked at, since it is in use.
     """
-    found = (
-        *_programs(config),
-        *_comparisons(config),
-        *_testnet(config),
-        *_directory(config.directory),
-        *_local(config),
-    )
-    problems = [f"{config.path}: {problem}" for problem in found]
+    try:
+        # As the daemon's user: its programs are run, and its files read, to see whether they can be used.
+        problems = user.ask(partial(_problems, config))
+    except (UserError, OSError) as error:
+        problems = [str(error)]
     instance = Instance(config.directory)
     try:
         running = instance.is_locked()
@@ -49,12 +51,25 @@ def check_machine(config: Config, *, may_run: bool = False) -> None:
         elif not may_run:
             pid = instance.recorded_pid() or "unknown"
             problems.append(f"{config.directory}: Perfd is already running here (pid {pid})")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _problems(config: Config) -> list[str]:
+    """What concerns files and programs."""
+    found = (
+        *_programs(config),
+        *_comparisons(config),
+        *_testnet(config),
+        *_directory(config.directory),
+        *_local(config),
+    )
+    problems = [f"{config.path}: {problem}" for problem in found]
     try:
         check_database(database_path(config.database, config.directory))
     except StoreError as error:
         problems.append(str(error))
-    if problems:
-        raise ConfigError(problems)
+    return problems
 
 
 def _comparisons(config: Config) -> list[str]:
@@ -173,7 +188,9 @@ def _port(listen: Address) -> list[str]:
             probe.bind((listen.host, listen.port))
         except OSError as error:
             remedy = (
-                "; port numbers below 1024 need root, with --uid and --gid" if error.errno == errno.EACCES else ""
+                "; port numbers below 1024 need root to start the daemon, and a user for it in perfd.conf"
+                if error.errno == errno.EACCES
+                else ""
             )
             return [f"cannot listen on {listen}: {error.strerror}{remedy}"]
     return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from perfd.daemon.downtime import Downtime
 from perfd.daemon.files import LockService, LogService, StoreService
 from perfd.daemon.health import Health, HealthHistory, iso
 from perfd.daemon.metrics import Metrics
+from perfd.daemon.modes import close_to_others
 from perfd.daemon.notify import Notifications, Notifier
 from perfd.daemon.order import OrderedServices, StartError
 from perfd.daemon.reachable import PublicAddressService
@@ -50,6 +52,7 @@ from perfd.pages.process import PagesProcess
 from perfd.preflight import check_machine
 from perfd.processes.orphans import Orphans
 from perfd.processes.signals import end_on_hangup
+from perfd.processes.users import User
 from perfd.reactor import Reactor, installed_reactor
 from perfd.record import StoredComparison
 from perfd.store.database import StoreError, database_path
@@ -157,6 +160,7 @@ class Perfd(OrderedServices):
     def startService(self) -> None:
         self._watch_for_hangup()  # before there are processes that would be left
         super().startService()
+        close_to_others(self._config)
         self._log.info(
             "Perfd {version} was started: source {source}, network {network}, {count} experiments, {directory}",
             version=__version__,
@@ -206,6 +210,7 @@ class Perfd(OrderedServices):
         if self._access.allowed != config.server.results:
             self._access.allowed = config.server.results
             os.umask(umask(config.server.results))
+            close_to_others(config)
         self._log_service.keep(config.keep_logs)
         self._daily.change(Work.from_config(config))
         self._laboratory.change(config)
@@ -302,20 +307,23 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> Perfd:
     """The service for twistd. Ends the program with all problems on standard error if there are any."""
-    return _make(Path(options["config"]))
+    parent: Mapping[str, object] = options.parent or {}
+    ids = (None if parent.get(name) is None else str(parent[name]) for name in ("uid", "gid"))
+    return _make(Path(options["config"]), User(*ids))
 
 
 def make_application(config: Path) -> Any:
     """The application for ``perfd.tac``."""
     application = Application("perfd")
-    _make(config).setServiceParent(application)
+    _make(config, User()).setServiceParent(application)
     return application
 
 
-def _make(path: Path) -> Perfd:
+def _make(path: Path, user: User) -> Perfd:
+    """``user``: whom twistd becomes after it has bound the ports."""
     try:
         config = load_config(path)
-        check_machine(config)
+        check_machine(config, user)
     except ConfigError as error:
         raise SystemExit("\n".join(f"perfd: {problem}" for problem in error.problems)) from None
     return Perfd(installed_reactor(), Clock(), config, Notifier.from_environment())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pwd
@@ -11,7 +10,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +23,7 @@ from perfd.config.reader import host_label
 from perfd.logfile.line import parse
 from perfd.record import Error, Outcome
 from tests.support.instance import SOCKS_CONFIG, TestInstance, is_alive, processes_in, running, wait_for
+from tests.support.nobody import python_and_environment
 from tests.support.places import CHECKOUT
 
 
@@ -288,11 +287,7 @@ def test_paging_and_filters(instance: TestInstance) -> None:
 def test_privileges_are_dropped(tmp_path: Path) -> None:
     """A port below 1024 is bound first, then the daemon becomes the user, who owns what it writes."""
     nobody = pwd.getpwnam("nobody")
-    # The Python of the tests may be in a directory of root's; then that of the system does with the same libraries.
-    environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT}{os.pathsep}{sysconfig.get_path('purelib')}"}
-    python = next((each for each in (sys.executable, "/usr/bin/python3") if _runs(each, environment)), None)
-    if python is None:
-        pytest.skip("no Python and no checkout that nobody may read")
+    python, environment = python_and_environment()
     directory = Path(f"/var/tmp/perfd-test-{os.getpid()}")
     directory.mkdir()
     instance = TestInstance(directory)
@@ -323,14 +318,6 @@ def test_privileges_are_dropped(tmp_path: Path) -> None:
     finally:
         instance.perfd("stop")
         subprocess.run(["rm", "-r", str(directory)], check=True)
-
-
-def _runs(python: str, environment: dict[str, str]) -> bool:
-    """Whether the user nobody can run Perfd with it."""
-    command = [python, "-c", "import perfd.service"]
-    with contextlib.suppress(OSError):
-        return subprocess.run(command, user="nobody", cwd="/", env=environment, check=False).returncode == 0
-    return False
 
 
 def _is_free(port: int) -> bool:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from perfd.cli.arguments import PAGING, argument, config_option, display, display_options, filter_options, guarded
 from perfd.cli.figures import check_plots, draw
+from perfd.cli.instances import load_as_owner
 from perfd.cli.times import parse_time
-from perfd.config import Config, load_config
+from perfd.config import Config
 from perfd.store import parameters
 from perfd.store.parameters import Parameter
 
@@ -93,7 +94,7 @@ def _analyze(options: argparse.Namespace) -> int:
             sys.stderr.write("perfd: analyze: give PERIOD, or --since and --until\n")
             return 2
         asked["since"], asked["until"] = options.period
-    config = load_config(options.config)
+    config = load_as_owner(options.config)
     if options.plots is not None:
         check_plots()
     return _run(config, parameters.results_filter(asked), options, display(options))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from perfd.cli.output import complain
+from perfd.cli.output import complain, in_words
 from perfd.cli.times import parse_time
 from perfd.instance import CONFIG_FILE
 from perfd.store.parameters import EXCLUDING, Parameter
@@ -135,7 +135,7 @@ def guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
         except sqlite3.Error as error:
             message = f"the database: {error}"
         except OSError as error:
-            message = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+            message = in_words(error)
         complain(message)
         return 1
 

@@ -7,11 +7,12 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from perfd.cli.output import complain, say
+from perfd.cli.privileges import daemon_user, work_as_owner
 from perfd.cli.terminal import Progress
 from perfd.config import Config, ConfigError, load_config
 from perfd.instance import CONFIG_FILE, InstanceError, control_script
@@ -61,7 +62,7 @@ def restore(source: Path, directory: Path) -> int:
 
     Raises InstanceError, StoreError and OSError.
     """
-    present = [name for name in (DATABASE, CONFIG_FILE, SCRIPT, *KEYS) if (directory / name).exists()]
+    present = [name for name in (DATABASE, CONFIG_FILE, SCRIPT, *KEYS) if os.path.lexists(directory / name)]
     if present:
         complain(f"{directory} has {', '.join(present)} already; restore into another directory")
         return 1
@@ -73,12 +74,33 @@ def restore(source: Path, directory: Path) -> int:
         for name, member in members.items():
             _extract(archive, member, directory / name)
     script = directory / SCRIPT
-    script.write_text(control_script(), encoding="utf-8")
-    script.chmod(0o755)
-    open_database(directory / DATABASE).close()  # of an older version, it is upgraded
+    with script.open("x", encoding="utf-8") as file:
+        file.write(control_script())
+        os.fchmod(file.fileno(), 0o755)
+    if _is_ours(directory, [name for name in members if name != CONFIG_FILE]):
+        open_database(directory / DATABASE).close()  # of an older version, it is upgraded
     say(f"restored {directory} with {', '.join(members)}")
     _advise(directory)
     return 0
+
+
+def _is_ours(directory: Path, written: Sequence[str]) -> bool:
+    """Whether this process may open what it has ``written``: root first gives it to the daemon's user, and becomes
+    that. Raises InstanceError and OSError.
+    """
+    try:
+        config = load_config(directory)
+    except ConfigError:
+        return os.geteuid() != 0
+    user = daemon_user(config, None, None)
+    entry, group = user.entry(), user.group_id()
+    if entry is not None and group is not None:
+        for name in written:
+            for path in (directory / name, *(directory / name).parents):
+                if path != directory and path.is_relative_to(directory):
+                    os.chown(path, entry.pw_uid, group, follow_symlinks=False)
+    work_as_owner(config, writes=True)
+    return True
 
 
 def _advise(directory: Path) -> None:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from perfd import __version__
 from perfd.cli import analyze, compare, completion, daemon, data, note, records, standalone_commands
 from perfd.cli.arguments import config_option, display, display_options
-from perfd.cli.output import complain, say, standard_streams
-from perfd.cli.privileges import User
+from perfd.cli.output import complain, in_words, say, standard_streams
+from perfd.cli.privileges import daemon_user, obstacle
 from perfd.config import Config, ConfigError, load_config
 from perfd.config.reader import host_label
 from perfd.config.section import suggestion
 from perfd.instance import CONFIG_FILE, PROFILES, Instance, InstanceError, create_instance
+from perfd.processes.users import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BrokenPipeError:
             return 1  # the reader has gone; there is nobody to tell
         except OSError as error:
-            complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+            complain(in_words(error))
             return 1
 
 
@@ -50,7 +51,7 @@ def _run(words: list[str]) -> int:
             count = len(error.problems)
             complain(f"{count} problem{'s' if count > 1 else ''}{options.after_mistakes}")
             return 1
-        except InstanceError as error:
+        except (InstanceError, UserError) as error:
             complain(str(error))
             return 1
         return code
@@ -187,9 +188,13 @@ def _daemon(options: argparse.Namespace) -> int:
     from perfd.preflight import check_machine
 
     config = _load(options)
-    check_machine(config, may_run=True)
+    user = daemon_user(config, options.uid, options.gid)
+    if found := obstacle(user, config):
+        complain(found)
+        return daemon.NO_PERMISSION
+    check_machine(config, user, may_run=True)
     more = {"log": options.log} if "log" in options else {}
-    code: int = options.action(config, User.of(config, options.uid, options.gid), **more)
+    code: int = options.action(config, user, **more)
     return code
 
 
@@ -237,7 +242,11 @@ def _check(options: argparse.Namespace) -> int:
     from perfd.preflight import check_machine
 
     config = load_config(options.directory or options.config)
-    check_machine(config)
+    user = daemon_user(config, None, None)
+    if found := obstacle(user, config):
+        complain(found)
+        return daemon.NO_PERMISSION
+    check_machine(config, user, may_run=True)
     for line in advice(config):
         complain(f"warning: {line}")
     if found := shortage(config, most()):

@@ -20,10 +20,10 @@ from perfd.cli.arguments import (
     reading,
 )
 from perfd.cli.figures import check_plots
+from perfd.cli.instances import load_as_owner
 from perfd.cli.networks import add_network_options, add_use_options, network_options, overrides
 from perfd.cli.output import complain
 from perfd.comparison.metrics import METRICS, PRIMARY
-from perfd.config import load_config
 from perfd.config.reader import NETWORKS
 from perfd.config.values import Arm, per_cent
 from perfd.instance import CONFIG_FILE
@@ -178,7 +178,7 @@ def _compare(options: argparse.Namespace) -> int:
         return 2
     from perfd.cli.comparing import compare_stored, conclude_with  # noqa: PLC0415
 
-    config = load_config(options.config)
+    config = load_as_owner(options.config)
     common = {name: getattr(options, name) for name in ASKED}
     shown = showing(options)
     return conclude_with(lambda: compare_stored(config, common, dict(options.a), dict(options.b), shown), shown)
@@ -190,7 +190,7 @@ def _of_daemon(options: argparse.Namespace) -> int:
         return 2
     from perfd.cli.comparing import compare_made, conclude_with  # noqa: PLC0415
 
-    config = load_config(options.config)
+    config = load_as_owner(options.config)
     shown = showing(options)
     return conclude_with(lambda: compare_made(config, options.name), shown)
 

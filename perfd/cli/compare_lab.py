@@ -22,6 +22,7 @@ from perfd.analysis.sequential import LOOKS, group_sequential
 from perfd.cli.comparing import Showing
 from perfd.cli.foreground import Interruption, run_reactor
 from perfd.cli.networks import differing_network
+from perfd.cli.privileges import work_as_owner
 from perfd.cli.standalone import (
     FREE_PORT,
     NotReadyError,
@@ -340,6 +341,8 @@ def _configured(path: Path | None, trial: Trial) -> Config:
             "tor": ",".join(names),
         }
     config = load()
+    if path is not None:
+        work_as_owner(config)
     directory = config.directory / "compare"
     experiments = {each.name: each for each in config.experiments}
     config = attrs.evolve(

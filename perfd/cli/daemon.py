@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import signal
 import subprocess
 import sys
@@ -18,11 +17,11 @@ from contextlib import suppress
 from typing import Any
 
 from perfd.cli.output import complain, say
-from perfd.cli.privileges import User, obstacle
 from perfd.config import Config, ConfigError
 from perfd.config.values import Address
 from perfd.instance import FAILED as STATE_FAILED
 from perfd.instance import READY, Instance, ReloadReport, umask
+from perfd.processes.users import User, user_name
 from perfd.variant import COLUMNS, Variant, names
 
 # Exit codes of an init script (LSB 5.0, 22.2).
@@ -81,21 +80,17 @@ def start(config: Config, user: User) -> int:
         say(f"perfd is already running (pid {pid})")
         return OK
     _remove_stale_pid_file(instance)
-    if not _can_become(user, config):
-        return NO_PERMISSION
     done = subprocess.run(twistd_arguments(config, user, foreground=False), cwd=config.directory, check=False)
-    if done.returncode != 0:
-        pid = instance.daemon_pid()
-        if pid is not None:  # another command was faster
-            say(f"perfd is already running (pid {pid})")
-            return OK
+    trouble = _until_ready(instance)  # also of one that another command has started meanwhile
+    if done.returncode != 0 and trouble is not None:
         complain(f"perfd did not start; the reason is above, or at the end of {instance.log_file}")
         return FAILED
-    trouble = _until_ready(instance)
     if trouble is not None:
         complain(f"perfd did not start: {trouble}; {instance.log_file} has more")
         return FAILED
-    say(f"perfd started (pid {instance.daemon_pid()})")
+    say(f"perfd {'started' if done.returncode == 0 else 'is already running'} (pid {instance.daemon_pid()})")
+    if done.returncode != 0:
+        return OK
     say(f"log: {instance.log_file}")
     _say_where(config)
     return OK
@@ -108,7 +103,7 @@ def _until_ready(instance: Instance) -> str | None:
     while True:
         runs = instance.is_locked()  # before its state is read: the last words are written before the end
         state = instance.state()
-        if state == READY:
+        if state == READY and runs:
             return None
         if state.startswith(STATE_FAILED):
             return state.removeprefix(STATE_FAILED)
@@ -146,8 +141,6 @@ def stop(instance: Instance) -> int:
 
 def restart(config: Config, user: User) -> int:
     """Stop the daemon, if it runs, and start it."""
-    if not _can_become(user, config):
-        return NO_PERMISSION
     return stop(Instance(config.directory)) or start(config, user)
 
 
@@ -237,10 +230,7 @@ def _user_of(pid: int) -> str:
         uid = os.stat(f"/proc/{pid}").st_uid
     except OSError:
         return "another user"
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user id {uid}"
+    return user_name(uid)
 
 
 def run(config: Config, user: User, *, log: bool = False) -> int:
@@ -253,8 +243,6 @@ def run(config: Config, user: User, *, log: bool = False) -> int:
         complain(f"perfd is already running (pid {pid})")
         return FAILED
     _remove_stale_pid_file(instance)
-    if not _can_become(user, config):
-        return NO_PERMISSION
     if sys.stdout.isatty() and not log:
         from perfd.cli.watch import run_child  # noqa: PLC0415 - the rest must not wait for it
 
@@ -373,14 +361,6 @@ def _remove_stale_pid_file(instance: Instance) -> None:
     if instance.pid_file.exists():
         instance.pid_file.unlink(missing_ok=True)
         say(f"removed the pid file of a daemon that is no more: {instance.pid_file}")
-
-
-def _can_become(user: User, config: Config) -> bool:
-    """Whether the daemon can be started as ``user``; complains if not."""
-    found = obstacle(user, config)
-    if found is not None:
-        complain(found)
-    return found is None
 
 
 def _show(text: str) -> None:

@@ -18,8 +18,8 @@ from perfd.cli.arguments import (
     filter_options,
     guarded,
 )
+from perfd.cli.instances import load_as_owner
 from perfd.cli.output import complain
-from perfd.config import load_config
 from perfd.formats.names import FORMATS
 from perfd.store import parameters
 from perfd.store.parameters import Parameter
@@ -87,7 +87,7 @@ def _export(options: argparse.Namespace) -> int:
         return 2
     from perfd.cli.export import export  # noqa: PLC0415
 
-    config = load_config(options.config)
+    config = load_as_owner(options.config)
     output = None if options.output is None else Path(options.output)
     if output is not None and options.output.endswith("/"):
         output.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def _add_import(commands: _Commands) -> None:
 def _import(options: argparse.Namespace) -> int:
     from perfd.cli.importing import import_files  # noqa: PLC0415
 
-    return import_files(load_config(options.config), options.files, options.source, options.size)
+    return import_files(load_as_owner(options.config, writes=True), options.files, options.source, options.size)
 
 
 def _add_results(commands: _Commands) -> None:
@@ -158,10 +158,10 @@ def _results(options: argparse.Namespace) -> int:
     if options.series is not None:
         from perfd.cli.series import show_series  # noqa: PLC0415
 
-        return show_series(load_config(options.config), options.series, display(options))
+        return show_series(load_as_owner(options.config), options.series, display(options))
     from perfd.cli.results import show_results  # noqa: PLC0415
 
-    return show_results(load_config(options.config), _filter(options, "series"), display(options))
+    return show_results(load_as_owner(options.config), _filter(options, "series"), display(options))
 
 
 def _add_backup(commands: _Commands) -> None:
@@ -205,13 +205,13 @@ def _add_summarize(commands: _Commands) -> None:
 def _summarize(options: argparse.Namespace) -> int:
     from perfd.cli.summaries import summarize_hours  # noqa: PLC0415
 
-    return summarize_hours(load_config(options.config), anew=options.rebuild)
+    return summarize_hours(load_as_owner(options.config, writes=True), anew=options.rebuild)
 
 
 def _backup(options: argparse.Namespace) -> int:
     from perfd.cli.backup import backup  # noqa: PLC0415
 
-    return backup(load_config(options.config), options.file, with_keys=options.with_keys)
+    return backup(load_as_owner(options.config), options.file, with_keys=options.with_keys)
 
 
 def _restore(options: argparse.Namespace) -> int:

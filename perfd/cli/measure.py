@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from perfd.cli.csv_output import CSV
 from perfd.cli.foreground import Interruption, run_reactor
 from perfd.cli.networks import overrides as using
+from perfd.cli.privileges import work_as_owner
 from perfd.cli.standalone import (
     FREE_PORT,
     NotReadyError,
@@ -112,6 +113,7 @@ def _prepared(path: Path | None, wanted: MeasureOptions) -> Config:
         config = parse_config("", default_path(), overrides, name)
     else:
         config = load_config(path, overrides, name)
+        work_as_owner(config)
     directory = config.directory / "measure"
     config = attrs.evolve(config, directory=directory, testnet=private_network(config, wanted.testnet, directory))
     used = {

@@ -10,9 +10,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from perfd.cli.arguments import argument, config_option, display, display_options, guarded
+from perfd.cli.instances import load_as_owner
 from perfd.cli.output import complain
 from perfd.cli.times import parse_time
-from perfd.config import Config, load_config
+from perfd.config import Config
 from perfd.store import parameters
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _note(options: argparse.Namespace) -> int:
     if options.list == (options.text is not None):
         complain("note: give the text of a note, or --list")
         return 2
-    config = load_config(options.config)
+    config = load_as_owner(options.config, writes=True)
     if options.list:
         _list(config, display(options))
     else:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from perfd.processes.users import user_name
+
 
 def say(text: str) -> None:
     """Write a line to standard output about something that was done."""
@@ -24,6 +26,14 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """Write a line to standard error."""
     sys.stderr.write(f"perfd: {text}\n")
+
+
+def in_words(error: OSError) -> str:
+    """The file and what is wrong with it; also who may not, since root may have become somebody else."""
+    why = str(error.strerror or error)
+    if isinstance(error, PermissionError):
+        why = f"{why} (as {user_name(os.geteuid())})"
+    return ": ".join(str(part) for part in (error.filename, why) if part)
 
 
 @contextmanager

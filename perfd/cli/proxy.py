@@ -18,6 +18,7 @@ from twisted.internet.error import CannotListenError
 from perfd.cli.foreground import run_reactor
 from perfd.cli.networks import overrides as using
 from perfd.cli.output import complain
+from perfd.cli.privileges import work_as_owner
 from perfd.cli.standalone import (
     FREE_PORT,
     NotReadyError,
@@ -179,7 +180,11 @@ def _prepared(path: Path | None, wanted: ProxyOptions) -> Config:
     """The configuration for this one tor, in a directory of its own, so that a running daemon is left alone."""
     # An experiment that never runs: what it needs is launched, and nothing else.
     changes = {**using(wanted.testnet, wanted.keep), f"experiment:{NAME}": {"interval": "366 d"}}
-    config = parse_config("", default_path(), changes, NAME) if path is None else load_config(path, changes, NAME)
+    if path is None:
+        config = parse_config("", default_path(), changes, NAME)
+    else:
+        config = load_config(path, changes, NAME)
+        work_as_owner(config)
     network = wanted.network or config.network
     tors = ["default"] if network == "socks" else [tor.name for tor in config.tors]
     names = [*tors, *(client.name for client in config.clients)]

@@ -14,7 +14,7 @@ from perfd.cli.arguments import (
     filter_options,
     guarded,
 )
-from perfd.config import load_config
+from perfd.cli.instances import load_as_owner
 from perfd.instance import Instance
 from perfd.store import parameters
 
@@ -62,7 +62,7 @@ def _list(options: argparse.Namespace) -> int:
     values = {each.name: getattr(options, each.name) for each in asked if each.name != "after"}
     wanted = getattr(filters, name)(**values)
     listing = getattr(tor_records, options.listing.upper())
-    config = load_config(options.config)
+    config = load_as_owner(options.config)
     return tor_records.show(config, listing, wanted, display(options), follow=options.follow)
 
 
@@ -82,7 +82,7 @@ def _add_show(commands: _Commands) -> None:
 def _show(options: argparse.Namespace) -> int:
     from perfd.cli.show import show_measurement  # noqa: PLC0415
 
-    return show_measurement(load_config(options.config), options.id, display(options))
+    return show_measurement(load_as_owner(options.config), options.id, display(options))
 
 
 def _add_logs(commands: _Commands) -> None:
@@ -108,7 +108,7 @@ def _logs(options: argparse.Namespace) -> int:
     def wanted(m: Measurement) -> bool:
         return all(getattr(m, name) == getattr(options, name) for name in names)
 
-    instance = Instance(load_config(options.config).directory)
+    instance = Instance(load_as_owner(options.config).directory)
     return show_logs(
         instance.log_file, options.limit, wanted if names else None, display(options), follow=options.follow
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import signal
 from collections.abc import Collection, Mapping, Sequence
@@ -38,7 +39,7 @@ def find_program(name: str, package: str = "tor") -> str:
 
     It is looked for in PATH and ``MORE_PATHS``.
     """
-    found = _found(name)
+    found = found_program(name)
     if found is not None:
         return os.path.abspath(found)
     if os.path.exists(name) and os.sep in name:
@@ -48,7 +49,7 @@ def find_program(name: str, package: str = "tor") -> str:
 
 def program_trouble(name: str, package: str | None = "tor") -> str | None:
     """Why the program ``name`` cannot be run, and the remedy; None if it can. Debian has it in ``package``."""
-    if _found(name) is not None:
+    if found_program(name) is not None:
         return None
     if os.sep not in name:
         return f"there is no program {name}; install it" + (
@@ -59,7 +60,8 @@ def program_trouble(name: str, package: str | None = "tor") -> str | None:
     return f"{name} is not an executable program"
 
 
-def _found(name: str) -> str | None:
+def found_program(name: str) -> str | None:
+    """The path of the program ``name``, if it is there and can be executed."""
     # Debian has tor in /usr/sbin, which is not in the PATH of a normal user.
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *MORE_PATHS]))
 
@@ -135,8 +137,9 @@ def _is_tor_of(pid: int, torrcs: set[str]) -> bool:
     """Whether the process is a tor of one of ``torrcs``, and this user's.
 
     Its command line must be one by which Perfd starts a tor: ``PROGRAM --defaults-torrc FILE -f TORRC ...``, or
-    ``tor -f TORRC ...``; or a program of Perfd's own for a network: ``PYTHON -m perfd... -f FILE``. An editor of
-    the torrc or ``tail -f`` is none, nor is what another user started.
+    ``tor -f TORRC ...``; or a program of Perfd's own for a network: ``PYTHON -m perfd... -f FILE``. A script in the
+    place of tor has its interpreter before it. An editor of the torrc, or ``tail FILE -f TORRC``, is none, nor what
+    another user started.
     """
     if not has_proc():
         return is_alive(pid) and any(_is_in_use(Path(torrc).parent) for torrc in torrcs)
@@ -148,12 +151,21 @@ def _is_tor_of(pid: int, torrcs: set[str]) -> bool:
     is_launched = before[-2:-1] == ["--defaults-torrc"] or (
         before[-2:-1] == ["-m"] and before[-1].startswith("perfd.")
     )
-    if not is_launched and not any(os.path.basename(each).startswith("tor") for each in before):
+    if not is_launched and not any(_TOR.fullmatch(os.path.basename(each)) for each in _program(before)):
         return False
     try:
         return os.stat(f"/proc/{pid}").st_uid == os.geteuid()
     except OSError:
         return False
+
+
+_TOR = re.compile(r"tor(-.*)?")
+_INTERPRETER = re.compile(r"(ba|da)?sh|python[\d.]*")
+
+
+def _program(words: list[str]) -> list[str]:
+    """The program of a command line, with the script that it interprets."""
+    return words[: 2 if words and _INTERPRETER.fullmatch(os.path.basename(words[0])) else 1]
 
 
 def _is_in_use(directory: Path) -> bool:

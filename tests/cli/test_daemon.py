@@ -20,14 +20,15 @@ from twisted.internet.task import Clock
 from perfd import instance
 from perfd.cli import daemon, privileges
 from perfd.cli.command import main
-from perfd.cli.privileges import User
+from perfd.cli.privileges import daemon_user
 from perfd.cli.standalone import NotReadyError, prepare
 from perfd.config import ConfigError, load_config
 from perfd.config.values import Address
 from perfd.daemon.files import LockService
 from perfd.daemon.order import StartError
-from perfd.instance import FAILED, Instance, InstanceError, InstanceLock
+from perfd.instance import FAILED, READY, Instance, InstanceError, InstanceLock
 from perfd.preflight import check_machine
+from perfd.processes.users import User
 from perfd.service import run_twistd
 from tests.support.instance import SOCKS_CONFIG, free_port
 
@@ -292,10 +293,10 @@ def test_user_of_perfd_conf(directory: Path) -> None:
     text = (directory / "perfd.conf").read_text()
     (directory / "perfd.conf").write_text(text.replace("[perfd]", "[perfd]\nuser = nobody\ngroup = nogroup"))
     config = load_config(directory)
-    assert User.of(config, None, None) == User("nobody", "nogroup")
-    assert User.of(config, "root", None) == User("root", None)
+    assert daemon_user(config, None, None) == User("nobody", "nogroup")
+    assert daemon_user(config, "root", None) == User("root", None)
     with mock.patch.object(privileges.os, "geteuid", return_value=1000):
-        assert User.of(config, None, None) == User()
+        assert daemon_user(config, None, None) == User()
 
 
 def test_pid_file_of_others(directory: Path) -> None:
@@ -353,10 +354,21 @@ def test_state(directory: Path) -> None:
     assert (found.state(), found.daemon_pid()) == (f"{FAILED}no room", None)
 
 
+def test_start_whose_child_still_ends(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A daemon that has failed, and holds the lock until it is gone, is not taken for one that runs."""
+    Instance(directory).log_file.mkdir()
+    assert run("start", directory) == 1
+    captured = capsys.readouterr()
+    assert "perfd did not start" in captured.err
+    assert "already running" not in captured.out
+
+
 def test_start_that_was_overtaken(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """When another start was faster, the daemon runs, which is what was asked for."""
     with (
         mock.patch.object(Instance, "daemon_pid", side_effect=[None, 4711]),
+        mock.patch.object(Instance, "is_locked", return_value=True),
+        mock.patch.object(Instance, "state", side_effect=["starting", READY]),
         mock.patch.object(daemon.subprocess, "run", return_value=mock.Mock(returncode=1)),
     ):
         assert run("start", directory) == 0
