@@ -161,9 +161,16 @@ class Instance:
         """How the daemon's reloads go, as it wrote itself; None if that cannot be read now."""
         try:
             lines = self._lock_lines()
-            return ReloadReport.from_json(lines[2]) if len(lines) > 3 else ReloadReport()
+            return ReloadReport.from_json(lines[2]) if len(lines) > 3 and lines[2] else ReloadReport()
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def listens_on(self) -> str:
+        """Where the daemon's web server listens, as ``HOST:PORT``; empty if it has not said so yet."""
+        try:
+            return self._lock_lines()[3]
+        except (OSError, ValueError, IndexError):
+            return ""
 
     def _lock_lines(self) -> list[str]:
         with open(_open_lock(self.lock_file, os.O_RDONLY), encoding="utf-8") as opened:
@@ -192,6 +199,7 @@ class InstanceLock:
         self._path = path
         self._state = ""
         self._report = ""
+        self._listens_on = ""
         try:
             self._fd = _open_lock(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
@@ -209,11 +217,16 @@ class InstanceLock:
 
     def write_report(self, report: ReloadReport) -> None:
         """Say there how a reload goes. Raises InstanceError."""
-        self._report = report.to_json() + "\n"
+        self._report = report.to_json()
+        self._write_all()
+
+    def write_address(self, listens_on: str) -> None:
+        """Say there where the web server listens. Raises InstanceError."""
+        self._listens_on = listens_on
         self._write_all()
 
     def _write_all(self) -> None:
-        self._write(f"{os.getpid()}\n{self._state}\n{self._report}")
+        self._write(f"{os.getpid()}\n{self._state}\n{self._report}\n{self._listens_on}\n")
 
     def release(self) -> None:
         """Let go. Why it failed, if it did, stays in the file."""

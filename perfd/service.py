@@ -132,7 +132,7 @@ class Perfd(OrderedServices):
         downtime = Downtime(reactor, partial(read_last_slot, reader, config.source))
         self._schedules.make_up(downtime)
         self._daily = DailyService(reactor, clock, Work.from_config(config))
-        self._lock = LockService(instance)
+        self._lock = LockService(instance, str(config.server.listen))
         self._notifications = Notifications(reactor, self._notifier, self._summary)
         self._reloads = Reloads(self._read_config, self._take, self._tell_reload)
         for service in (

@@ -18,7 +18,7 @@ from typing import Any
 
 from perfd.cli.output import complain, say
 from perfd.config import Config, ConfigError
-from perfd.config.values import Address
+from perfd.config.values import Address, address
 from perfd.instance import FAILED as STATE_FAILED
 from perfd.instance import READY, Instance, ReloadReport, umask
 from perfd.processes.users import User, user_name
@@ -207,7 +207,7 @@ def status(instance: Instance, load: Callable[[], Config], *, as_json: bool) -> 
         else:
             _show("\n  ".join((f"perfd is running (pid {pid}); perfd.conf has mistakes:", *error.problems)))
         return FAILED
-    health = read_health(config.server.listen)
+    health = read_health(_listens_on(instance, config))
     healthy = health is not None and health.get("healthy") is True
     report = instance.reload_report() or ReloadReport()
     if as_json:
@@ -217,6 +217,13 @@ def status(instance: Instance, load: Callable[[], Config], *, as_json: bool) -> 
     for line in (*_health_lines(health, config.network), *_reload_lines(report)):
         _show(f"  {line}")
     return OK if healthy else FAILED
+
+
+def _listens_on(instance: Instance, config: Config) -> Address:
+    """Where the daemon's web server is; perfd.conf may say already where it will be after a restart."""
+    with suppress(ValueError):
+        return address(instance.listens_on())
+    return config.server.listen
 
 
 def _reload_lines(report: ReloadReport) -> Sequence[str]:
@@ -271,20 +278,21 @@ def _watch(config: Config, is_running: Callable[[], bool], how_to_stop: str) -> 
 
     from perfd.cli.watch import watch as show  # noqa: PLC0415
 
-    log = Instance(config.directory).log_file
-    footer = [f"page for a browser: {page_url(config)}   log: {log}", how_to_stop]
-    show(log, lambda: read_health(config.server.listen), is_running, Console(highlight=False), footer)
+    instance = Instance(config.directory)
+    log = instance.log_file
+    footer = [f"page for a browser: {page_url(_listens_on(instance, config))}   log: {log}", how_to_stop]
+    show(log, lambda: read_health(_listens_on(instance, config)), is_running, Console(highlight=False), footer)
 
 
 def _say_where(config: Config) -> None:
     """Where people, and where programs, read what was measured."""
-    say(f"page for a browser: {page_url(config)}")
-    say(f"results: {page_url(config)}results")
+    page = page_url(config.server.listen)
+    say(f"page for a browser: {page}")
+    say(f"results: {page}results")
 
 
-def page_url(config: Config) -> str:
-    """Where this machine reads how the daemon goes on."""
-    listen = config.server.listen
+def page_url(listen: Address) -> str:
+    """Where this machine reads how the daemon goes on, whose web server listens there."""
     host = Address("127.0.0.1", listen.port) if listen.is_any else listen
     return f"http://{host}/"
 

@@ -68,12 +68,15 @@ class LogService(Service):
 
 
 class LockService(Service):
-    """Keeps a second daemon out of the instance directory, and says there how far this one is."""
+    """Keeps a second daemon out of the instance directory, and says there how far this one is, and where its web
+    server ``listens_on``.
+    """
 
     _log = Logger()
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, listens_on: str) -> None:
         self._instance = instance
+        self._listens_on = listens_on
         self._lock: InstanceLock | None = None
 
     def startService(self) -> None:
@@ -81,6 +84,7 @@ class LockService(Service):
         try:
             self._lock = InstanceLock(self._instance.lock_file)
             self.say("starting")
+            self._lock.write_address(self._listens_on)
             self._instance.write_pid_file()
         except InstanceError as error:
             raise StartError(str(error)) from None

@@ -134,7 +134,7 @@ def test_full_disk_is_a_start_error(directory: Path) -> None:
         mock.patch("os.pwrite", side_effect=OSError(28, "No space left on device")),
         pytest.raises(StartError, match=r"perfd\.lock: cannot be written: No space left on device"),
     ):
-        LockService(Instance(directory)).startService()
+        LockService(Instance(directory), "127.0.0.1:1").startService()
 
 
 @pytest.mark.parametrize("error", [StartError("no port"), OSError(28, "No space left on device", "perfd.pid")])

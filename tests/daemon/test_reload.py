@@ -135,6 +135,7 @@ def test_command(instance: TestInstance) -> None:
         413,
         200,
     )
+    assert {(instance.directory / name).stat().st_mode & 0o7 for name in ("perfd.log", "perfd.sqlite")} == {0}
     wait_for(lambda: b'"maximum": 2097152' in instance.get("/openapi.json")[1], "the description")
     instance.configure(SOCKS_CONFIG.replace("interval", "intervall").replace("= 50 KiB", "= big"))
     done = instance.perfd("reload")
@@ -146,8 +147,17 @@ def test_command(instance: TestInstance) -> None:
     ):
         assert text in done.stderr
     assert "perfd.conf has mistakes" in instance.log.read_text()
+    instance.configure(SOCKS_CONFIG.replace("127.0.0.1:{port}", "127.0.0.1:1"))
+    assert instance.perfd("reload").stdout.splitlines() == [
+        "[server] results, max-size",
+        "[experiment:later] removed",
+        "needs `perfd restart`:",
+        "  [server] listen, public-address",
+    ]
+    status = instance.perfd("status")  # the web server is asked where it listens, not where it will
+    assert (status.returncode, "does not answer" in status.stdout) == (0, False)
     instance.configure(SOCKS_CONFIG)
-    assert instance.perfd("reload").stdout == "[server] results, max-size\n[experiment:later] removed\n"
+    instance.perfd("reload")
     assert instance.perfd("reload").stdout == "nothing has changed\n"
     assert "restart" not in instance.perfd("status").stdout
     instance.configure(SOCKS_CONFIG.replace("[server]", "[server]\nmax-rate = 100 KiB/s"))
