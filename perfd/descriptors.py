@@ -20,6 +20,9 @@ OF_STREAM = 4
 STREAMS_OF_PAGE = 100
 """Connections of a page load: six for each of three origins, and what a page elsewhere has more."""
 
+FEWEST = 8
+"""Strangers that are served at a time wherever Perfd can run at all."""
+
 RESERVED = 400
 """What the web server leaves to all else when it has descriptors to spare."""
 
@@ -44,11 +47,28 @@ def needed(config: Config) -> int:
     Each site (the server, and its onion service) has ``max-connections`` strangers that are served, and as many
     that wait. On a tor one measurement runs at a time, and so it is with all that go without one.
     """
-    sites = 2 if any("onion" in each.servers for each in config.experiments) else 1
+    return _besides(config) + 2 * config.server.max_connections * _sites(config)
+
+
+def strangers(config: Config, limit: int) -> int:
+    """How many of them a site serves at a time: ``max-connections``, fewer where a ``limit`` is too low for that.
+
+    What is left to them is what measurements do not need, so that they can take none of those.
+    """
+    room = (limit - _besides(config)) // (2 * _sites(config))
+    return min(config.server.max_connections, max(FEWEST, room))
+
+
+def _sites(config: Config) -> int:
+    return 2 if any("onion" in each.servers for each in config.experiments) else 1
+
+
+def _besides(config: Config) -> int:
+    """What is needed apart from strangers."""
     tors = {tor for each in config.experiments for tor in each.tors}
     streams = sum(max(_streams(each) for each in config.experiments if tor in each.tors) for tor in tors)
     launched = len(tors - {NO_TOR}) if config.network != "socks" else 0
-    return BASE + 2 * config.server.max_connections * sites + OF_TOR * launched + OF_STREAM * streams
+    return BASE + OF_TOR * launched + OF_STREAM * streams
 
 
 def shortage(config: Config, limit: int) -> str | None:

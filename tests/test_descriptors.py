@@ -128,12 +128,39 @@ def test_needed_is_enough(instance: TestInstance) -> None:
     assert "could not be accepted" not in instance.log.read_text()
 
 
+@pytest.mark.parametrize("limit", [200, 256])
+def test_too_few(instance: TestInstance, limit: int) -> None:
+    """Where there are too few for max-connections, fewer strangers are served: measurements and health go on."""
+    instance.configure(SOCKS_CONFIG.replace("[server]", "[server]\nmax-connections = 5000"))
+    with start(instance, 64, limit) as process, ExitStack() as stack:
+        instance.wait_for_measurements(1, outcome=Outcome.OK)
+        assert "can need 10" in instance.log.read_text()
+        flood(instance, stack, 1500)
+        before = len(instance.logged())
+        instance.wait_for_measurements(before + 4)
+        assert {m.outcome for m in instance.logged()[before:]} == {Outcome.OK}
+        assert instance.get("/health")[0] == 200
+        process.terminate()
+        process.wait(60)
+
+
+def test_strangers_of_sites() -> None:
+    """What measurements need is theirs; a site has what is left, and some in any case."""
+    text = "[server]\nmax-connections = 100\n[experiment:x]\nserver = public, onion\n"
+    config = parse_config(text, Path("perfd.conf"))
+    besides = descriptors.needed(config) - 400
+    assert descriptors.strangers(config, descriptors.needed(config)) == 100
+    assert descriptors.strangers(config, besides + 80) == 20
+    assert descriptors.strangers(config, 100) == descriptors.FEWEST
+
+
 def test_strangers_take_all(instance: TestInstance) -> None:
-    """Where there are too few, that is told at the start; what cannot be accepted is counted, and costs no time."""
+    """Where there are none left at all, what cannot be accepted is counted, and costs no time."""
     instance.configure(SOCKS_CONFIG.replace("[server]", "[server]\nmax-connections = 5000"))
     with start(instance, 64, 200) as process, ExitStack() as stack:
         instance.wait_for_measurements(1, outcome=Outcome.OK)
-        assert "can need 10" in instance.log.read_text()
+        few = len(list(Path(f"/proc/{process.pid}/fd").iterdir())) + 6
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (few, few))
         flood(instance, stack, 400)
         before = processor_seconds(process.pid)
         time.sleep(3.0)

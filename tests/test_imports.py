@@ -93,6 +93,7 @@ ALLOWED: dict[str, set[str] | str] = {
         "clock",
         "config",
         "daemon",
+        "descriptors",
         "experiments",
         "instance",
         "interfaces",

@@ -21,6 +21,7 @@ from perfd.config.records import ELSEWHERE, NO_TOR
 from perfd.config.values import Address
 from perfd.daemon.hold_ups import HoldUps
 from perfd.daemon.order import OrderedServices, finish
+from perfd.descriptors import most, strangers
 from perfd.experiments import curves
 from perfd.experiments.pageload import BrowsedWay, Material, MeasuredPage, NoUse
 from perfd.experiments.run import Setup, TorExperiment
@@ -146,7 +147,7 @@ class Laboratory(OrderedServices):
         self._servers["public"] = self._public_address()
         self._browsers.change(config.browsers)
         for site in self._sites:
-            site.limit(config.server.max_connections)
+            site.limit(strangers(config, most()))
         self._rate.limit(config.server.max_rate)
         if before.server.max_size != config.server.max_size:
             resources = self._measured_resources()
@@ -242,7 +243,7 @@ class Laboratory(OrderedServices):
             self,
             partial(routes.of_site, self._resources, self._rate),
             self._stamps,
-            max_connections=self._config.server.max_connections,
+            max_connections=strangers(self._config, most()),
             listen=listen,
             page_ports=page_ports if is_page_wanted(self._config) else (),
             is_far=is_far,
