@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -18,6 +18,7 @@ from perfd.store.filters import COMPARISON as _COMPARISON
 from perfd.store.filters import CurveFilter, Filter, NoteFilter, TorFilter, Window, key_in_extra
 from perfd.store.hours import SELECT as SELECT_HOURS
 from perfd.store.hours import stale_hours
+from perfd.store.queries import HISTORY, LAST_SLOT
 from perfd.store.rows import (
     CIRCUITS,
     COMPARISONS,
@@ -118,7 +119,10 @@ class StoreReader:
         return [dict(zip(fields, row, strict=True)) for row in rows]
 
     def rows(self, fields: Sequence[str], wanted: Filter = ALL) -> Iterator[tuple[Any, ...]]:
-        """As ``values``, the bare values of one after the other; never all of them at once in memory."""
+        """As ``values``, the bare values of one after the other; never all of them at once in memory.
+
+        Of a filter with a limit these are the newest so many, the oldest of them first.
+        """
         with clear_errors(self._path), _clear_interrupt():
             yield from rows_of(self._connection, fields, wanted)
 
@@ -157,14 +161,14 @@ class StoreReader:
 
     def history(self, experiment: str, variant: Variant, before: float) -> History | None:
         """How ``variant`` of ``experiment`` went on until ``before``; None if there is nothing of it."""
-        rows = self._query(_HISTORY, (experiment, before, *attrs.astuple(variant)) * 3)
+        rows = self._query(HISTORY, (experiment, before, *attrs.astuple(variant)) * 3)
         return History(*rows[0]) if rows and rows[0][0] is not None else None
 
     def last_slot(self, source: str, experiment: str, variant: Variant, before: float) -> float | None:
         """The last slot before ``before`` that a record of ``variant`` of ``experiment`` covers; None if there
         is none.
         """
-        ((last,),) = self._query(_LAST_SLOT, (experiment, before, *attrs.astuple(variant), source) * 2)
+        ((last,),) = self._query(LAST_SLOT, (experiment, before, *attrs.astuple(variant), source) * 2)
         return None if last is None else float(last)
 
     def select(self, table: Table[R], wanted: Window) -> list[R]:
@@ -201,9 +205,22 @@ class StoreReader:
         """When a tor was first measured in a version that it had not before: time, tor and version."""
         where, values = _where(MEASUREMENTS, wanted)
         sql = f"SELECT MIN(start), tor, torversion FROM {MEASUREMENTS.name}{where} GROUP BY tor, torversion"
-        rows = sorted(row for row in self._query(sql, values) if row[1] is not None and row[2] is not None)
-        known: set[str] = set()
-        return [row for row in rows if row[1] in known or known.add(row[1])]  # type: ignore[func-returns-value]
+        return _without_first(
+            sorted(row for row in self._query(sql, values) if row[1] is not None and row[2] is not None)
+        )
+
+    def new_versions(self, since: float, until: float) -> list[tuple[float, str, str]]:
+        """As ``versions`` of a time, of all measurements that there ever were, without reading them."""
+        sql = "SELECT MIN(first), tor, torversion FROM versions GROUP BY tor, torversion ORDER BY 1, 2, 3"
+        return [row for row in _without_first(self._query(sql, ())) if since <= row[0] < until]
+
+    def changes(self, experiment: str | None = None) -> int:
+        """How often measurements, or those of an experiment, were added, changed or deleted, by whomever.
+
+        While that is the same they are the same.
+        """
+        where, values = ("", ()) if experiment is None else (" WHERE experiment = ?", (experiment,))
+        return int(self._query(f"SELECT COALESCE(SUM(number), 0) FROM changes{where}", values)[0][0])
 
     def streams_of(self, measurement_id: str) -> list[Stream]:
         """The streams that carried a measurement, the oldest first."""
@@ -220,15 +237,15 @@ class StoreReader:
         return [CURVES.record(row) for row in self._query(sql, measurement_ids)]
 
     def arrivals(self, experiment: str, since: float, limit: int) -> list[tuple[str | None, Curve]]:
-        """The newest arrival curves of successes of an experiment since a time, each with the tor's name."""
+        """The arrival curves of the newest successes of an experiment since a time, each with the tor's name."""
         sql = f"""
-            SELECT measurements.tor, found.* FROM ({CURVES.select}) AS found
-            JOIN measurements ON measurements.id = found.measurement
-            WHERE found.name = 'arrival' AND found.at >= ? AND measurements.experiment = ?
-                AND measurements.outcome = 'ok'
-            ORDER BY found.at DESC LIMIT ?
-        """
-        rows = self._query(sql, (since, experiment, limit))
+            SELECT runs.tor, found.* FROM (
+                SELECT id, tor FROM measurements WHERE experiment = ? AND start >= ? AND outcome = 'ok'
+                ORDER BY start DESC LIMIT ?
+            ) AS runs
+            CROSS JOIN ({CURVES.select}) AS found ON found.measurement = runs.id AND found.name = 'arrival'
+        """  # CROSS, so that SQLite looks for the curves of the few runs, and not the other way about
+        rows = self._query(sql, (experiment, since, limit))
         return [(tor, CURVES.record(row)) for tor, *row in rows]
 
     def comparison(self, name: str) -> StoredComparison | None:
@@ -269,7 +286,17 @@ def rows_of(connection: sqlite3.Connection, fields: Sequence[str], wanted: Filte
     where, values = _where(MEASUREMENTS, wanted)
     places = ", ".join(map(_field, fields))
     sql = f"SELECT {places} FROM {MEASUREMENTS.name}{where} ORDER BY start, id"
+    if wanted.limit is not None:
+        newest = f"SELECT id FROM {MEASUREMENTS.name}{where} ORDER BY start DESC, id DESC LIMIT ?"
+        sql = f"SELECT {places} FROM {MEASUREMENTS.name} WHERE id IN ({newest}) ORDER BY start, id"
+        values.append(wanted.limit)
     yield from connection.execute(sql, values)
+
+
+def _without_first(rows: Iterable[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
+    """Times, tors and versions without the first of each tor: it had none before."""
+    known: set[str] = set()
+    return [row for row in rows if row[1] in known or known.add(row[1])]  # type: ignore[func-returns-value]
 
 
 @contextmanager
@@ -302,43 +329,6 @@ def _where(table: Table[Any], wanted: Window) -> tuple[str, list[Any]]:
 def _field(name: str) -> str:
     """A field of the record, or in capitals a key of its ``extra``, in SQL."""
     return key_in_extra(name) if name.isupper() else quoted(name)
-
-
-def _place(field: attrs.Attribute[Any]) -> str:
-    """Where the value of a variant's field is in a row."""
-    key = field.metadata.get("key")
-    return quoted(field.name) if key is None else key_in_extra(str(key))
-
-
-_RUNS = " AND ".join(
-    (
-        "measurements WHERE experiment = ? AND start < ?",
-        *(f"{_place(field)} IS ?" for field in attrs.fields(Variant)),
-    )
-)
-
-_OF_SLOTS = f"{_RUNS} AND source = ? AND slot IS NOT NULL"
-
-# The run that started last may have waited for its turn, and slots after its own been skipped meanwhile.
-_LAST_SLOT = f"""
-    SELECT MAX(COALESCE({key_in_extra("UNTIL")}, slot)) FROM {_OF_SLOTS}
-        AND start >= (SELECT MIN(slot, start) FROM {_OF_SLOTS} ORDER BY start DESC LIMIT 1)
-"""
-
-# Three steps into indexes; only the failures since the last success are counted.
-_HISTORY = f"""
-    WITH bounds (first, last_success) AS (
-        SELECT
-            (SELECT MIN(start) FROM {_RUNS}),
-            (SELECT MAX(start) FROM {_RUNS} AND outcome = 'ok' AND type <> 'request')
-    )
-    SELECT first, last_success, (
-        SELECT COUNT(*) FROM {_RUNS} AND start >= COALESCE(last_success, first)
-            AND outcome NOT IN ('ok', 'cancelled') AND COALESCE(errorcode, '') NOT IN ('PERFD/NOCBT', 'PERFD/DOWN')
-            AND type <> 'request'
-    )
-    FROM bounds
-"""
 
 
 class AsyncReader:

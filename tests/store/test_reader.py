@@ -96,6 +96,24 @@ class ReaderTests(StoreCase):
         self.assertEqual([m for page in pages for m in page], reader.measurements(wanted))
         self.doCleanups()
 
+    def test_newest_rows(self) -> None:
+        """With a limit the newest are read, the oldest of them first."""
+        reader = self.fill(*(typical(n) for n in range(9)))
+        found = list(reader.rows(("id",), Filter(limit=3)))
+        self.assertEqual(found, [(typical(n).id,) for n in (6, 7, 8)])
+
+    def test_new_versions(self) -> None:
+        """A version is new when its tor had another one before; the time is that of its first measurement."""
+        reader = self.fill(
+            *(typical(n, tor="a", torversion="1" if n < 4 else "2") for n in (0, 5, 4, 1)),
+            *(typical(n, tor="b", torversion="1") for n in (10, 11)),
+            *(typical(n, tor=None, torversion="3") for n in (20, 21)),
+        )
+        at = typical(4).start
+        self.assertEqual(reader.new_versions(0, at + 1), [(at, "a", "2")])
+        self.assertEqual(reader.new_versions(0, at), [])
+        self.assertEqual(reader.versions(), [(at, "a", "2")])
+
     def test_pages_are_stable(self) -> None:
         """What is added between two pages neither repeats nor hides what was there."""
         reader = self.fill(*[typical(2 * n) for n in range(10)])
