@@ -14,7 +14,7 @@ from importlib import resources
 
 from markupsafe import Markup, escape
 
-from perfd.charts.axes import Axis, Tick, number
+from perfd.charts.axes import Axis, Scale, Tick, number
 from perfd.charts.model import (
     Bars,
     Cell,
@@ -52,6 +52,11 @@ WIDTH = 2.0
 
 STEPS_SHOWN = 60
 """A distribution of more values than this looks the same without its steps."""
+
+
+MARK_ROWS = 3
+MARK_ROOM = 0.04
+"""Numbers of marks that are nearer to each other, as a share of the chart, stand in different rows."""
 
 
 class Sheet:
@@ -198,11 +203,12 @@ def _strip(chart: Strip, sheet: Sheet) -> Markup:
     return join(
         [
             _legend(words),
-            Markup('<div class="strip" role="img" aria-label="{}">{}{}{}</div>').format(
+            Markup('<div class="strip" role="img" aria-label="{}">{}{}{}</div>{}').format(
                 said,
                 join(parts),
                 _ticks_below(chart.x.ticks(), chart.x, sheet),
                 _marks(chart.marks, chart.x, sheet),
+                _listed(chart.marks, chart.x),
             ),
         ]
     )
@@ -290,9 +296,10 @@ def _plot(said: str, x: Axis, y: Axis, shapes: str, marks: Sequence[Mark], sheet
     ticks = x.ticks()
     tall = join(_element("tall", f"left:{_percent(x.place(tick.value))}", sheet) for tick in ticks)
     return Markup(
-        '<p class="y">{}</p><div class="plot" role="img" aria-label="{}">{}{}{}{}{}</div><p class="x">{}</p>'
+        '<p class="y">{}</p><div class="plot" role="img" aria-label="{}">{}{}{}{}{}</div><p class="x">{}</p>{}'
     ).format(
-        y.title, said, tall, join(rules), shapes, _ticks_below(ticks, x, sheet), _marks(marks, x, sheet), x.title
+        *(y.title, said, tall, join(rules), shapes, _ticks_below(ticks, x, sheet), _marks(marks, x, sheet)),
+        *(x.title, _listed(marks, x)),
     )
 
 
@@ -311,12 +318,22 @@ def _odd(n: int) -> str:
 
 
 def _marks(marks: Sequence[Mark], x: Axis, sheet: Sheet, *, words: bool = True) -> Markup:
-    found = []
-    for mark in marks:
+    """Dashed lines with their texts; over time with numbers, which ``_listed`` explains."""
+    found, taken = [], dict.fromkeys(range(MARK_ROWS), -1.0)
+    for n, mark in enumerate(marks):
         place = x.place(mark.at)
         left = f"left:{_percent(place)}"
         found.append(_element("mark", left, sheet))
-        if words:
+        if words and x.scale is Scale.TIME:
+            row = next(
+                (row for row, end in taken.items() if place - end > MARK_ROOM), min(taken, key=taken.__getitem__)
+            )
+            taken[row] = place
+            top = sheet.rule(f"{left};top:{1.3 * row:.1f}em")
+            found.append(
+                Markup('<span class="marked number {}" title="{}">{}</span>').format(top, mark.text, n + 1)
+            )
+        elif words:
             side = sheet.rule(left if place < 0.6 else f"right:{_percent(1 - place)}")
             found.append(
                 Markup('<span class="marked{} {}" title="{}">{}</span>').format(
@@ -324,6 +341,14 @@ def _marks(marks: Sequence[Mark], x: Axis, sheet: Sheet, *, words: bool = True) 
                 )
             )
     return join(found)
+
+
+def _listed(marks: Sequence[Mark], x: Axis) -> Markup:
+    """What the numbers of the marks of a chart over time stand for."""
+    if not marks or x.scale is not Scale.TIME:
+        return Markup("")
+    items = join(Markup("<li>{}: {}</li>").format(x.text(mark.at), mark.text) for mark in marks)
+    return Markup('<ol class="marks">{}</ol>').format(items)
 
 
 def _legend(entries: Sequence[tuple[str, str]]) -> Markup:

@@ -29,14 +29,16 @@ LENGTH = struct.Struct("!I")
 def main(arguments: list[str]) -> int:
     """Make pages until nobody asks any more; ``arguments`` are the database and the version of its schema."""
     os.nice(10)  # before the imports below: measurements come first
+    from perfd.pages.kept import KeptPages  # noqa: PLC0415
     from perfd.pages.make import make  # noqa: PLC0415
     from perfd.store.database import StoreError  # noqa: PLC0415
     from perfd.summaries.kept import AT_ONCE, summarize  # noqa: PLC0415
 
     gc.disable()  # it would look through thousands of hours again and again while somebody waits
     database, version = Path(arguments[0]), int(arguments[1])
+    kept = KeptPages()
     while (given := _read(sys.stdin.buffer)) is not None:
-        made = make(pickle.loads(given), database, version)
+        made = make(pickle.loads(given), database, version, kept)
         head = {
             "status": made.status,
             "policy": made.policy,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 from markupsafe import Markup
@@ -11,21 +11,24 @@ from markupsafe import Markup
 from perfd.analysis.proportion import exact_interval
 from perfd.charts.axes import number
 from perfd.charts.html import Sheet, join
-from perfd.charts.model import Chart
+from perfd.charts.model import Chart, Mark
 from perfd.pages import elements
 from perfd.pages.drawn import PERIODS, POINTS, charts_of
 from perfd.pages.elements import Heading, Text
 from perfd.pages.film import median_film
 from perfd.pages.histories import MOST_COMPUTED
 from perfd.pages.layout import Page
+from perfd.pages.marks import marks_of
 from perfd.pages.periods import PERIODS as SECONDS
 from perfd.pages.periods import USUAL, choice, runs_of
+from perfd.pages.progress import MOST as PROGRESS
 from perfd.pages.progress import progress
 from perfd.pages.records import Experiment, PageError, PageRequest, View
 from perfd.pages.summarized import charts_by_day, charts_of_ways, ways
 from perfd.pages.words import clipped, with_unit
+from perfd.record import Outcome
 from perfd.reports.curves import silences_of
-from perfd.reports.figures import of_experiment
+from perfd.reports.figures import LINES, of_experiment, of_parts, slug
 from perfd.reports.groups import MEASURES, grouped, percentiles
 from perfd.store.parameters import Parameter
 from perfd.store.reader import StoreReader
@@ -57,6 +60,9 @@ MOST_ERRORS = 6
 MOST_CURVES = 300
 """Runs, the newest of a period, whose arrival curves are looked at."""
 
+MOST_RUNS = 500
+"""The newest successes of a long period, of which what hours do not have is shown."""
+
 
 LONG = ("month", "year")
 """Periods of which hours are read, and not each run."""
@@ -68,6 +74,8 @@ class _Row:
 
     name: str
     done: int  # runs that were made
+    kind: str  # the type of measurement
+    tor: str | None
     errors: Counter[str]  # those of them that failed, by error code
     values: Sequence[Sequence[float]]  # of each of MEASURES, sorted
 
@@ -79,7 +87,7 @@ class _Row:
 @attrs.frozen
 class _Found:
     rows: Sequence[_Row]
-    charts: Iterable[Chart]
+    charts: Callable[[Sequence[Mark]], Iterable[Chart]]
 
 
 def experiment(reader: StoreReader, request: PageRequest) -> Page:
@@ -102,10 +110,10 @@ def experiment(reader: StoreReader, request: PageRequest) -> Page:
             hours = read_hours(reader, since, state.now, name, most_computed=MOST_COMPUTED)
             parts.append(charts_of(charts_by_day(ways(hours), POINTS), sheet))
         else:
-            silences = silences_of(reader.arrivals(name, since, MOST_CURVES), points=POINTS)
-            charts = (*found.charts, *progress(reader, name, since, state.now), *silences)
-            parts.append(charts_of(charts, sheet))
-        if state.files is not None:
+            marks = marks_of(reader, since, state.now, {row.tor for row in found.rows if row.tor is not None})
+            parts.append(charts_of(found.charts(marks), sheet))
+            parts += _latest(reader, name, period, state.now, sheet)
+        if state.files is not None and any(row.kind == "pageload" for row in found.rows):
             parts += median_film(reader, name, since, state.now, state.files, view)
     else:
         parts.append(elements.paragraph(f"Nothing was measured in this {period}."))
@@ -116,10 +124,15 @@ def experiment(reader: StoreReader, request: PageRequest) -> Page:
 def _each(reader: StoreReader, now: float, period: str, name: str) -> _Found:
     """All that the runs of a short period say."""
     groups = grouped(runs_of(reader, now, period, experiment=name))
-    charts = of_experiment(groups, (), points=POINTS, most=PERIODS) if groups else ()
+
+    def charts(marks: Sequence[Mark]) -> Iterable[Chart]:
+        return of_experiment(groups, marks, points=POINTS, most=PERIODS)
+
     rows = [
         _Row(
             name=group.name,
+            kind=group.type,
+            tor=group.variant.tor,
             done=group.outcomes["ok"] + group.outcomes["failed"] + group.outcomes["timeout"],
             errors=Counter(run.errorcode or run.outcome for run in group.runs if run.has_failed),
             values=[group.values(measure) for measure in MEASURES],
@@ -133,10 +146,15 @@ def _summed(reader: StoreReader, now: float, period: str, name: str) -> _Found:
     """What the hours of a long period say."""
     since = now - SECONDS[period]
     found = ways(read_hours(reader, since, now, name, most_computed=MOST_COMPUTED))
-    charts = charts_of_ways(found, since, now, POINTS, PERIODS) if found else ()
+
+    def charts(marks: Sequence[Mark]) -> Iterable[Chart]:
+        return charts_of_ways(found, since, now, POINTS, PERIODS, marks)
+
     rows = [
         _Row(
             name=way.name,
+            kind=way.type,
+            tor=way.variant.tor,
             done=way.done,
             errors=way.errors,
             values=[way.values(measure.name) for measure in MEASURES],
@@ -144,6 +162,30 @@ def _summed(reader: StoreReader, now: float, period: str, name: str) -> _Found:
         for way in found
     ]
     return _Found(rows, charts)
+
+
+def _latest(reader: StoreReader, name: str, period: str, now: float, sheet: Sheet) -> list[Markup]:
+    """What is told of the newest runs alone: how the payload went on, silences, and of long periods what hours do
+    not have.
+    """
+    since = now - SECONDS[period]
+    charts: list[Chart] = []
+    if period in LONG:
+        groups = grouped(runs_of(reader, now, period, experiment=name, outcome=Outcome.OK, limit=MOST_RUNS))
+        charts += of_parts(slug(name), groups[:LINES], points=POINTS)
+    charts += progress(reader, name, since, now)
+    charts += silences_of(reader.arrivals(name, since, MOST_CURVES), points=POINTS)
+    return [elements.section("The newest successes", [_newest(period), charts_of(charts, sheet)])] if charts else []
+
+
+def _newest(period: str) -> Markup:
+    runs = (
+        f"Hops, round trips, steps and page loads are those of the newest {MOST_RUNS:,}. " if period in LONG else ""
+    )
+    return elements.paragraph(
+        f"{runs}How the payload went on is of {PROGRESS:,}, times without a byte of {MOST_CURVES:,} at most.",
+        "soft",
+    )
 
 
 def _divisions(view: View, by: str) -> Markup:

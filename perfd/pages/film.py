@@ -22,6 +22,9 @@ from perfd.store.reader import StoreReader
 MOST_PICTURES = 8
 """Of a load; the first and the last are among them."""
 
+MOST_LOADS = 1000
+"""The newest of a period, whose median is shown."""
+
 MOST_LOOKED_AT = 20
 """Loads next to the median, of which one must have its file still."""
 
@@ -67,7 +70,9 @@ def median_film(
 
 
 def _loads(reader: StoreReader, name: str, since: float, until: float) -> list[Load]:
-    wanted = Filter(since=since, until=until, experiment=name, type="pageload", outcome=Outcome.OK, requests=False)
+    wanted = Filter(
+        since=since, until=until, experiment=name, type="pageload", outcome=Outcome.OK, limit=MOST_LOADS
+    )
     rows = reader.rows(("id", "start", "LOAD", "FILMSTRIP"), wanted)
     return [
         Load(record, start, load - start)

@@ -10,6 +10,7 @@ import attrs
 from perfd.analysis.periods import DAY
 from perfd.analysis.quantiles import quartiles
 from perfd.charts.model import Chart
+from perfd.pages.marks import marks_of
 from perfd.pages.summarized import Way, over_time_of_ways, together, ways
 from perfd.record import Outcome
 from perfd.reports.figures import LINES
@@ -90,7 +91,7 @@ def read_histories(reader: StoreReader, wanted: Sequence[tuple[str, Variant]], n
     day = _day(reader, now)
     found = [history(*one, hours[one], day.get(one, ()), now) for one in wanted]
     charted = [hour for some in hours.values() for hour in some if hour.start >= now - CHARTED]
-    return Histories(found, list(_charts(ways(charted), now)))
+    return Histories(found, list(_charts(reader, ways(charted), now)))
 
 
 def _day(reader: StoreReader, now: float) -> Mapping[tuple[str, Variant], Sequence[Last]]:
@@ -170,8 +171,9 @@ def _counted(runs: Iterable[Last]) -> Mapping[str, int]:
     return _ordered(counts)
 
 
-def _charts(charted: Sequence[Way], now: float) -> Iterator[Chart]:
+def _charts(reader: StoreReader, charted: Sequence[Way], now: float) -> Iterator[Chart]:
     first = min((hour.start for way in charted for hour in way.hours), default=now)
     since = max(now - CHARTED, min(first, now - DAY))
+    marks = marks_of(reader, since, now)
     for measure in (MEASURES[0], MEASURES[2]):
-        yield from over_time_of_ways("overview", charted[:LINES], measure, since, now, PERIODS)
+        yield from over_time_of_ways("overview", charted[:LINES], measure, since, now, PERIODS, marks)

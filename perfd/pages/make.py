@@ -10,6 +10,7 @@ from perfd.pages.about import about, status
 from perfd.pages.circuit import circuit
 from perfd.pages.comparisons import comparison
 from perfd.pages.experiment import experiment
+from perfd.pages.kept import KeptPages
 from perfd.pages.layout import Page, made
 from perfd.pages.lists import LISTS
 from perfd.pages.measurement import measurement
@@ -17,6 +18,7 @@ from perfd.pages.overview import overview
 from perfd.pages.records import Made, PageError, PageRequest
 from perfd.pages.relays import onion_page, relay_page
 from perfd.store.database import NoDatabaseError, QueryTooLongError, StoreError
+from perfd.store.files import identity
 from perfd.store.reader import StoreReader
 
 PAGES: Mapping[str, Callable[[StoreReader, PageRequest], Page]] = {
@@ -34,11 +36,12 @@ PAGES: Mapping[str, Callable[[StoreReader, PageRequest], Page]] = {
 """Each makes a page of what a reader finds. Raises PageError, QueryTooLongError, StoreError and sqlite3.Error."""
 
 
-def make(request: PageRequest, database: Path, version: int | None = None) -> Made:
-    """The page that is asked for, or one that says why there is none."""
+def make(request: PageRequest, database: Path, version: int | None = None, kept: KeptPages | None = None) -> Made:
+    """The page that is asked for, or one that says why there is none; ``kept`` has those that were made before."""
     try:
         with StoreReader(database, version, request.seconds) as reader:
-            page = PAGES[request.name](reader, request)
+            pages = kept or KeptPages()
+            page = pages.page(reader, request, identity(database), PAGES[request.name])
     except PageError as error:
         page = _error(error.status, error.message)
     except QueryTooLongError as error:

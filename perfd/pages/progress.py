@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 
@@ -16,7 +17,7 @@ from perfd.store.filters import Filter
 from perfd.store.reader import StoreReader
 from perfd.variant import Variant, names
 
-MOST = 3000
+MOST = 1000
 """Runs that are looked at, the latest."""
 
 _VARIANT = tuple(field.metadata.get("key", field.name) for field in attrs.fields(Variant))
@@ -25,19 +26,19 @@ _VARIANT = tuple(field.metadata.get("key", field.name) for field in attrs.fields
 def progress(reader: StoreReader, name: str, since: float, until: float) -> Iterator[LineChart]:
     """A chart of the successes of an experiment; nothing of those that have no DATAPERC."""
     wanted = Filter(since=since, until=until, experiment=name, outcome=Outcome.OK, requests=False, limit=MOST)
-    reached: dict[Variant, dict[int, list[float]]] = {}
+    reached: dict[tuple[Any, ...], dict[str, list[float]]] = {}
     for start, text, *values in reader.rows(("start", "dataperc", *_VARIANT), wanted):
-        parts = reached.setdefault(Variant(*values), {})
+        parts = reached.setdefault(tuple(values), {})
         for part, at in (json.loads(text) if text else {}).items():
-            parts.setdefault(int(part), []).append(at - start)
-    shown = [(variant, parts) for variant, parts in reached.items() if len(parts) > 2][:LINES]
+            parts.setdefault(part, []).append(at - start)
+    shown = [(Variant(*values), parts) for values, parts in reached.items() if len(parts) > 2][:LINES]
     if not shown:
         return
     named = names(name, [variant for variant, _ in shown])
     lines, reach = [], [0.0]
     for n, (variant, parts) in enumerate(shown):
         points = []
-        for part, seconds in sorted(parts.items()):
+        for part, seconds in sorted((int(part), seconds) for part, seconds in parts.items()):
             low, middle, high = quartiles(seconds)
             reach.append(high)
             points.append(Point(part / 100, middle, low, high))
@@ -48,6 +49,6 @@ def progress(reader: StoreReader, name: str, since: float, until: float) -> Iter
         x=Axis(label="of the payload", low=0.0, high=1.0, scale=Scale.SHARE),
         y=covering(reach, "since the start", "s", zero=True),
         lines=tuple(lines),
-        note=f"Median and quartiles of the latest successes, at most {MOST:,}.",
+        note="Median and quartiles of the time at which each share of it had come.",
         band="quartiles",
     )

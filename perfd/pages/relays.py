@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
@@ -13,12 +14,14 @@ from perfd.pages import elements
 from perfd.pages.drawn import charts_of
 from perfd.pages.elements import Heading, Text
 from perfd.pages.layout import Page
-from perfd.pages.periods import choice, runs_of
+from perfd.pages.marks import marks_of
+from perfd.pages.periods import PERIODS, choice, runs_of
 from perfd.pages.records import PageRequest, View
 from perfd.pages.words import clipped
-from perfd.reports.figures import ONION, of_experiment, of_relays
+from perfd.reports.figures import ONION, failures_of, of_relays, slug, steps_of
 from perfd.reports.groups import Group, grouped
 from perfd.reports.relays import RelayFinding, relays
+from perfd.reports.runs import Run
 from perfd.store.reader import StoreReader
 
 USUAL = "month"
@@ -35,6 +38,7 @@ STEPS = (
     Heading("Half of them", number=True),
     Heading("Share", number=True),
 )
+FAILURES = (Heading("Failed before the end of"), Heading("Runs", number=True), Heading("Share", number=True))
 
 
 def relay_page(reader: StoreReader, request: PageRequest) -> Page:
@@ -94,24 +98,36 @@ def onion_page(reader: StoreReader, request: PageRequest) -> Page:
     period = request.arguments.get("period", USUAL)
     groups = grouped(runs_of(reader, request.state.now, period, server="onion"))
     sheet = Sheet()
-    parts = [choice(request.view, period)]
-    for group in groups:
-        rows = list(_steps(group))
-        if rows:
-            parts.append(elements.section(clipped(group.name), [elements.table(group.name, STEPS, rows)]))
-    charts = [
-        chart
-        for group in groups
-        for chart in of_experiment([group], ())
-        if ".onion-" in chart.name or ".failures" in chart.name
-    ]
-    seen = {chart.name: chart for chart in charts}
-    parts.append(charts_of(seen.values(), sheet))
+    parts, charts = [choice(request.view, period)], []
+    marks = marks_of(reader, request.state.now - PERIODS[period], request.state.now)
+    for n, group in enumerate(groups):
+        rows, failures = list(_steps(group)), list(_failures(group))
+        tables = [elements.table(group.name, STEPS, rows)] if rows else []
+        tables += [elements.table(f"{group.name}: where it failed", FAILURES, failures)] if failures else []
+        if tables:
+            parts.append(elements.section(clipped(group.name), tables))
+        prefix = f"{slug(group.experiment)}-{n + 1}"
+        charts += [chart for chart in steps_of(prefix, n + 1, group) if ".onion-" in chart.name]
+        charts += failures_of(prefix, [group], marks)
+    parts.append(charts_of(charts, sheet))
     runs = sum(len(group.runs) for group in groups)
     lead = f"Where the time goes on the way to the onion service, in {runs:,} runs of the last {period}."
     if not runs:
         lead = f"No run to an onion service in the last {period}; experiments with server = onion make them."
     return Page("Onion service", lead, parts, sheet)
+
+
+def _failures(group: Group) -> Iterator[Sequence[Text]]:
+    """How many runs did not get further than each step."""
+    failed = [run for run in group.runs if run.has_failed]
+    for words, count in Counter(map(_stopped_at, failed)).most_common():
+        yield words, f"{count:,}", f"{100 * count / len(failed):.0f} %"
+
+
+def _stopped_at(run: Run) -> str:
+    """The first step that a run did not do, of those after the last one that it did."""
+    done = max((n for n, (_, _, end) in enumerate(ONION) if end in run.times), default=-1)
+    return ONION[done + 1][0] if done + 1 < len(ONION) else "after the payload"
 
 
 def _steps(group: Group) -> Iterator[Sequence[Text]]:

@@ -15,7 +15,7 @@ from perfd.analysis.periods import WIDTHS
 from perfd.analysis.quantiles import quartiles
 from perfd.charts.axes import Axis, Scale, covering
 from perfd.charts.build import cdf, over_time
-from perfd.charts.model import Chart, Column, HeatMap, Line, LineChart, Point, Stacks, tone
+from perfd.charts.model import Chart, Column, HeatMap, Line, LineChart, Mark, Point, Stacks, tone
 from perfd.reports.figures import LINES, MOST_CODES, WEEKDAYS, slug, words_of
 from perfd.reports.groups import MEASURES, Measure, give_names
 from perfd.summaries.hour import HOUR, MOST_VALUES, Hour
@@ -104,14 +104,16 @@ def ways(hours: Iterable[Hour]) -> list[Way]:
     return sorted(found.values(), key=lambda way: (way.experiment, way.name))
 
 
-def charts_of_ways(all_ways: Sequence[Way], since: float, until: float, points: int, most: int) -> Iterator[Chart]:
+def charts_of_ways(
+    all_ways: Sequence[Way], since: float, until: float, points: int, most: int, marks: Sequence[Mark] = ()
+) -> Iterator[Chart]:
     """The charts of one experiment: distributions, lines over time, failures, and hour by weekday."""
     shown = all_ways[:LINES]
     prefix = slug(shown[0].experiment)
     for measure in MEASURES:
         yield from _distribution(prefix, shown, measure, points)
-        yield from over_time_of_ways(prefix, shown, measure, since, until, most)
-    yield from _failures(prefix, shown, since, until, most)
+        yield from over_time_of_ways(prefix, shown, measure, since, until, most, marks)
+    yield from _failures(prefix, shown, since, until, most, marks)
     yield from _by_hour(prefix, shown[0])
 
 
@@ -133,7 +135,13 @@ def _date(day: int) -> str:
 
 
 def over_time_of_ways(
-    prefix: str, shown: Sequence[Way], measure: Measure, since: float, until: float, most: int
+    prefix: str,
+    shown: Sequence[Way],
+    measure: Measure,
+    since: float,
+    until: float,
+    most: int,
+    marks: Sequence[Mark] = (),
 ) -> Iterator[Chart]:
     """Medians and quartiles over time, in at most so many periods of whole hours."""
     length = _length(since, until, most)
@@ -150,6 +158,7 @@ def over_time_of_ways(
             label=measure.label,
             unit=measure.unit,
             period=(since, until),
+            marks=marks,
             note=f"Median and quartiles of each {words_of(length)}; interrupted where nothing was measured.",
         )
 
@@ -178,7 +187,9 @@ def _distribution(prefix: str, shown: Sequence[Way], measure: Measure, points: i
         )
 
 
-def _failures(prefix: str, shown: Sequence[Way], since: float, until: float, most: int) -> Iterator[Chart]:
+def _failures(
+    prefix: str, shown: Sequence[Way], since: float, until: float, most: int, marks: Sequence[Mark]
+) -> Iterator[Chart]:
     counts: Counter[str] = Counter()
     for way in shown:
         counts.update(way.errors)
@@ -206,6 +217,7 @@ def _failures(prefix: str, shown: Sequence[Way], since: float, until: float, mos
         y=covering([sum(column.values) for column in columns], "failed", "", Scale.SHARE, zero=True),
         names=(*(f"{code} ({counts[code]:,})" for code in codes), *(["others"] if has_others else [])),
         columns=tuple(columns),
+        marks=tuple(mark for mark in marks if since <= mark.at <= until),
     )
 
 

@@ -85,17 +85,25 @@ def of_experiment(
         for measure in MEASURES:
             yield from _distributions(prefix, some, measure, points)
             yield from over_time_of(prefix, some, measure, marks, most=most)
-        yield from _failures(prefix, some, marks, most)
-        yield from _hops(prefix, some, points)
-        yield from _round_trips(prefix, some, points)
-        yield from _moments(prefix, some)
-        for n, group in enumerate(some[:MOST_WATERFALLS]):
-            yield from _waterfall(f"{prefix}.steps-{n + 1}", "Where the time goes", STEPS, group)
-            yield from _waterfall(f"{prefix}.onion-{n + 1}", "On the way to the onion service", ONION, group)
-            yield from _waterfall(
-                f"{prefix}.bootstrap-{n + 1}", "From the launch to the first byte", BOOTSTRAP, group
-            )
+        yield from failures_of(prefix, some, marks, most)
+        yield from of_parts(prefix, some, points=points)
         yield from _by_hour(prefix, some[0])
+
+
+def of_parts(prefix: str, groups: Sequence[Group], *, points: int = POINTS) -> Iterator[Chart]:
+    """The charts of what runs consist of: hops, round trips, moments of page loads, steps one after the other."""
+    yield from _hops(prefix, groups, points)
+    yield from _round_trips(prefix, groups, points)
+    yield from _moments(prefix, groups, points)
+    for n, group in enumerate(groups[:MOST_WATERFALLS]):
+        yield from steps_of(prefix, n + 1, group)
+
+
+def steps_of(prefix: str, number: int, group: Group) -> Iterator[Chart]:
+    """Where the time of the runs of a group goes; ``number`` tells the charts from those of other groups."""
+    yield from _waterfall(f"{prefix}.steps-{number}", "Where the time goes", STEPS, group)
+    yield from _waterfall(f"{prefix}.onion-{number}", "On the way to the onion service", ONION, group)
+    yield from _waterfall(f"{prefix}.bootstrap-{number}", "From the launch to the first byte", BOOTSTRAP, group)
 
 
 def of_relays(found: Relays) -> Iterator[Chart]:
@@ -159,7 +167,8 @@ def over_time_of(
         )
 
 
-def _failures(prefix: str, groups: Sequence[Group], marks: Sequence[Mark], most: int) -> Iterator[Chart]:
+def failures_of(prefix: str, groups: Sequence[Group], marks: Sequence[Mark], most: int = MOST) -> Iterator[Chart]:
+    """The share of runs that failed over time, by error code; nothing if none did."""
     counts = Counter(r.errorcode or r.outcome for group in groups for r in group.runs if r.has_failed)
     if not counts:
         return
@@ -275,12 +284,17 @@ def _under_load(run: Run, load: str) -> Iterator[tuple[float, float]]:
         yield sum(rates), delay
 
 
-def _moments(prefix: str, groups: Sequence[Group]) -> Iterator[Chart]:
-    """When what only some kinds have was reached."""
+def _moments(prefix: str, groups: Sequence[Group], points: int) -> Iterator[Chart]:
+    """When what only some kinds have was reached, and how early a page was seen."""
     for name, title, words, key in MOMENTS:
         samples = {group.name: [s for r in group.done if (s := r.times.get(key)) is not None] for group in groups}
         if any(samples.values()):
-            yield cdf(f"{prefix}.{name}", title, samples, label=f"time to {words}", unit="s")
+            yield cdf(f"{prefix}.{name}", title, samples, label=f"time to {words}", unit="s", points=points)
+    seen = {group.name: [ms / 1000 for ms in _figures(group.runs, "SPEEDINDEX")] for group in groups}
+    if any(seen.values()):
+        yield cdf(
+            f"{prefix}.speed-index", "Page load: SpeedIndex", seen, label="SpeedIndex", unit="s", points=points
+        )
 
 
 def _waterfall(name: str, title: str, steps: Sequence[tuple[str, str, str]], group: Group) -> Iterator[Chart]:

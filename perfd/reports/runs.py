@@ -37,6 +37,9 @@ RTT_FIGURES = (
 )
 """Keys of round-trip times that charts show: in seconds, and in bytes a second."""
 
+FIGURES = (*RTT_FIGURES, "SPEEDINDEX")
+"""All keys of numbers that charts show; SPEEDINDEX is in milliseconds."""
+
 # Asked of each run many times, and the value of an Enum's member takes a while.
 _OK = Outcome.OK.value
 _FAILED = (Outcome.FAILED.value, Outcome.TIMEOUT.value)
@@ -46,14 +49,14 @@ _VARIANT = tuple(field.metadata.get("key", field.name) for field in attrs.fields
 FIELDS = (
     *("start", "id", "source", "experiment", "type", "filesize", "payloadbytes", "outcome", "errorcode", "COUNT"),
     *("guard", "dataperc", "path", "buildtimes", "RTTIDLEMEDIAN", "RTTLOADMEDIAN", "PATHNICKNAMES", "PATHWEIGHTS"),
-    *RTT_FIGURES,
+    *FIGURES,
     *_VARIANT,
     *TIMES,
 )
 """What must be read of each measurement. Those of ``record`` that are no plain values are JSON."""
 
 _OF_TIMES = slice(len(FIELDS) - len(TIMES), None)
-_OF_FIGURES = slice(FIELDS.index(RTT_FIGURES[0]), FIELDS.index(RTT_FIGURES[0]) + len(RTT_FIGURES))
+_OF_FIGURES = slice(FIELDS.index(FIGURES[0]), FIELDS.index(FIGURES[0]) + len(FIGURES))
 
 _NUMBERS = frozenset((float, int))
 _DECODER = json.JSONDecoder()
@@ -83,7 +86,7 @@ class Run:
     rtt_idle: float | None
     rtt_load: float | None
     times: Mapping[str, float]  # TIMES that are known
-    figures: Mapping[str, float] = EMPTY  # RTT_FIGURES that are known
+    figures: Mapping[str, float] = EMPTY  # FIGURES that are known
 
     @property
     def is_ok(self) -> bool:
@@ -142,7 +145,7 @@ class RunReader:
             hops=_hops(values["buildtimes"]),
             rtt_idle=_number(values["RTTIDLEMEDIAN"]),
             rtt_load=_number(values["RTTLOADMEDIAN"]),
-            figures=_known(RTT_FIGURES, row[_OF_FIGURES]) or EMPTY,
+            figures=_known(FIGURES, row[_OF_FIGURES]) or EMPTY,
             times={name: t - start for name, t in _known(TIMES, row[_OF_TIMES]).items()},
         )
 

@@ -26,6 +26,7 @@ from perfd.record import (
     Event,
     Hop,
     Measurement,
+    Note,
     Outcome,
     StoredComparison,
     Stream,
@@ -33,7 +34,7 @@ from perfd.record import (
 )
 from perfd.store.filters import Filter
 from perfd.store.parameters import RESULTS
-from perfd.store.rows import CIRCUITS, COMPARISONS, CURVES, EVENTS, STREAMS
+from perfd.store.rows import CIRCUITS, COMPARISONS, CURVES, EVENTS, NOTES, STREAMS
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
 from tests.support.curves import arrival, circuit
@@ -417,3 +418,48 @@ def test_silences_of_an_experiment(tmp_path: Path) -> None:
     text = document(make(request, path)).text
     assert "Longest time without a byte" in text
     assert "default (median 1 s, n = 3)" in text
+
+
+@pytest.mark.parametrize("period", ["week", "month"])
+def test_marks(tmp_path: Path, period: str) -> None:
+    """Notes, and new versions of its tors, are marked on each chart over time, with their texts below it."""
+    found = [recent(n, torversion="0.4.9.11" if n < 200 else "0.4.8.1") for n in range(400)]
+    found.append(recent(500, tor="other", torversion="0.1"))
+    found += [recent(n, tor="other", torversion="0.2", experiment="other") for n in (1, 2)]
+    found[4] = recent(4, outcome=Outcome.FAILED, errorcode="TOR/TIMEOUT", torversion="0.4.9.11", datacomplete=None)
+    path = filled(tmp_path / "db.sqlite", *found)
+    with closing(open_database(path)) as connection, connection:
+        for at, text in ((NOW - 7200, HOSTILE), (NOW - 90 * 86400, "long ago")):
+            connection.execute(NOTES.insert, NOTES.row(Note(source="example", at=at, text=text)))
+    page = document(make(asked("experiment", name="download-50k", period=period), path))
+    over_time = [each["id"] for each in page.all("figure") if each["id"].endswith(("-time", "-failures"))]
+    assert len(over_time) == len([each for each in page.all("ol") if each.get("class") == "marks"]) == 4
+    assert page.text.count("default is 0.4.9.11") == 4
+    assert page.text.count(HOSTILE[:40]) == 4
+    assert "long ago" not in page.text
+    overview = document(make(asked("overview"), path))
+    assert overview.text.count("default is 0.4.9.11") == 2
+
+
+def test_long_periods(tmp_path: Path) -> None:
+    """What hours do not have is shown of the newest runs."""
+    found = [
+        recent(n, type="pageload", extra={"LOAD": recent(n).start + 2.0, "SPEEDINDEX": 1500.0}) for n in range(30)
+    ]
+    path = filled(tmp_path / "db.sqlite", *found)
+    page = document(make(asked("experiment", name="download-50k", period="year"), path))
+    names = {each["id"] for each in page.all("figure")}
+    assert {f"download-50k-{name}" for name in ("hops", "page-load", "speed-index", "steps-1", "progress")} <= names
+    assert "download-50k (median 1.5 s, n = 30)" in page.text
+
+
+def test_where_onion_runs_fail(tmp_path: Path) -> None:
+    """Failures by the step that was not done."""
+    run = recent(
+        1, server="onion", outcome=Outcome.FAILED, errorcode="TOR/TIMEOUT", dataresponse=None, datacomplete=None
+    )
+    steps = {"HSDESCREQUESTED": run.start + 0.1, "HSDESCRECEIVED": run.start + 0.2}
+    found = [attrs.evolve(run, extra=steps), attrs.evolve(run, id=OTHER_ID, extra={})]
+    page = document(make(asked("onion"), filled(tmp_path / "db.sqlite", *found)))
+    assert "rendezvous point 1 50 %" in page.text
+    assert "descriptor 1 50 %" in page.text
