@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from perfd.clock import Anchor, Clock
@@ -29,6 +31,12 @@ MOST_SLOTS_MADE_UP = 1000
 """How many slots that were jumped over get a record each; one more covers the rest, since a clock step of years
 must not flood the database.
 """
+
+START_PATIENCE = 60.0
+"""Seconds after a start in which a slot waits for a tor that is not ready yet, instead of being skipped."""
+
+_LOOK = 0.1
+"""Seconds between two looks whether one is."""
 
 _ROUNDING = 0.001
 """Seconds: a timer that fires so little before a slot has come to it."""
@@ -75,7 +83,8 @@ class Schedule(Service):
 
     An experiment over several tors, or several ways to the server, has a variant for each. They run one after
     the other, so that they do not compete, and take turns in going first. While a round is still going
-    on, the next slot is recorded as skipped. Nothing that a run does ends the schedule.
+    on, the next slot is recorded as skipped. Nothing that a run does ends the schedule. In the first minute a slot
+    whose tor is still starting runs late, when that is ready before the next slot.
     """
 
     _log = Logger()
@@ -95,6 +104,7 @@ class Schedule(Service):
         self._looked: Anchor = clock.anchor()  # when the clocks were compared last
         self._covered = -math.inf  # the last slot of all that are covered
         self._last = -math.inf  # the last one before ``finish``
+        self._patient_until = -math.inf  # monotonic
         self._waiting: IDelayedCall | None = None
         self._round: Deferred[None] | None = None
         self._rounds = 0
@@ -112,6 +122,7 @@ class Schedule(Service):
     def startService(self) -> None:
         super().startService()
         self._looked = self._clock.anchor()
+        self._patient_until = self._looked.monotonic + START_PATIENCE
         self._first = self.grid, self._variants
         self.first_slot = self.grid.next(self._looked.wall)
         self._wait_for(self.first_slot)
@@ -260,7 +271,11 @@ class Schedule(Service):
     async def _run(self, slot: float, mark: Callable[[Measurement], Measurement]) -> None:
         turn = self._rounds % len(self._variants)
         self._rounds += 1
-        for variant in self._variants[turn:] + self._variants[:turn]:
+        before_next = self._looked.monotonic + slot - self._looked.wall + self.grid.interval - 2 * _LOOK
+        left = [*self._variants[turn:], *self._variants[:turn]]
+        while left:
+            variant = await self._next_of(left, min(self._patient_until, before_next))
+            left.remove(variant)
             given: list[Measurement] = []
             lost = None
             try:
@@ -278,6 +293,17 @@ class Schedule(Service):
                 for blank in variant.blanks(slot, *lost):
                     if Variant.of(blank) not in recorded:
                         self._sink.record(mark(blank))
+
+    async def _next_of(self, variants: Sequence[Experiment], until: float) -> Experiment:
+        """The first of them, or, until a moment (monotonic), the first that is ready, which is waited for."""
+        while self.running and self._clock.monotonic() < until:
+            for variant in variants:
+                if variant.not_ready is None:
+                    return variant
+            # A stop ends the waiting; what did not run then is skipped.
+            with suppress(CancelledError):
+                await deferLater(self._reactor, _LOOK)
+        return variants[0]
 
     def _record(
         self, given: list[Measurement], mark: Callable[[Measurement], Measurement], measurement: Measurement

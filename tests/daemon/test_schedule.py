@@ -56,6 +56,50 @@ class ScheduleTests(ScheduleCase):
         busy = "the run before it was still going on"
         self.assertEqual(said, [("a", Error.NOTREADY, "tor a does not answer"), ("b", Error.BUSY, busy)])
 
+    def test_waits_at_the_start(self) -> None:
+        """A slot whose tor is still starting runs late, when that is ready; another one does not wait."""
+        self.schedule("a", "b")
+        a, b = self.experiments
+        a.not_ready = "tor a is starting"
+        self.reactor.advance(20.0)
+        self.assertEqual((len(a.runs), len(b.runs)), (0, 1))
+        b.runs[0].callback(None)
+        self.reactor.pump([0.1] * 30)
+        self.assertEqual(len(a.runs), 0)
+        a.not_ready = None
+        self.reactor.advance(0.1)
+        a.runs[0].callback(None)
+        self.assertEqual(self.outcomes(), [(1000020.0, "ok", None)] * 2)
+
+    def test_waits_until_the_next_slot(self) -> None:
+        """The next slot waits for itself, a minute after the start none does any more; each has its record."""
+        self.schedule("a", interval=10.0)
+        (a,) = self.experiments
+        a.not_ready = "tor a is starting"
+        ran = []
+        for _ in range(690):
+            self.reactor.advance(0.1)
+            ran += [self.clock.wall()] * len(a.runs)
+            for run in a.runs:
+                run.callback(None)
+            a.runs.clear()
+        self.assertEqual([slot for slot, _, _ in self.outcomes()], [1000000.0 + 10 * n for n in range(7)])
+        self.assertEqual([round(at) % 10 for at in ran], [0] * 7)
+        self.assertEqual(
+            [at < slot for at, (slot, _, _) in zip(ran, self.outcomes()[1:], strict=False)], [True] * 6
+        )
+
+    def test_stopped_while_waiting(self) -> None:
+        """What waited for its tor has not begun."""
+        schedule = self.schedule("a")
+        self.experiments[0].not_ready = "tor a is starting"
+        self.reactor.advance(25.0)
+        stopped = schedule.stopService()
+        assert stopped is not None
+        self.successResultOf(stopped)
+        self.assertEqual(self.outcomes(), [(1000020.0, "skipped", Error.STOPPED)])
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def test_variants_take_turns(self) -> None:
         """Variants run one after the other, and another one goes first each time."""
         self.schedule("a", "b")
