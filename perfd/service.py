@@ -93,8 +93,11 @@ class Perfd(OrderedServices):
         )
         metrics = Metrics(config.source, __version__, lambda: store.status.pending)
         made_pages = PagesProcess(reactor, database)
+        disk = DiskService(reactor, config.directory)
         people = People(
-            made_pages, lambda: daemon_state(self._config, health.report(), clock.wall()), clock.monotonic
+            made_pages,
+            lambda: daemon_state(self._config, health.report(), disk.room, clock.wall()),
+            clock.monotonic,
         )
         sinks = FanOut({"log": LogSink(), "database": store, "health": health, "metrics": metrics, "pages": people})
         self._access = Access(config.server.results, reader.call)
@@ -115,7 +118,6 @@ class Perfd(OrderedServices):
         metrics.watch_health(health.variants)
         reached = PublicAddressService(reactor, config.server.public_address)
         health.watch_address(lambda: reached.state)
-        disk = DiskService(reactor, config.directory)
         metrics.watch_disk(lambda: disk.room)
         self._schedules = Schedules(reactor, clock, sinks, health, metrics)
         for experiment in config.experiments:

@@ -24,15 +24,17 @@ def cdf(
     label: str,
     unit: str,
     tail: bool = False,
+    banded: bool = True,
     points: int = POINTS,
 ) -> LineChart:
-    """The distribution function of each sample that has values, with the band of Dvoretzky, Kiefer and Wolfowitz.
+    """The distribution function of each sample that has values, with the band of Dvoretzky, Kiefer and Wolfowitz
+    unless there are too many for it to be seen (``banded``).
 
     Infinite values are failures: they count, so that the function ends below 1. The axis goes to the 99th
     percentile of what is finite: one value far away must not make all others a vertical line. With ``tail`` the
     slowest runs have most of the chart (from 0 to 90 % it is as far as on to 99 %), no band, and all values.
     """
-    lines, reach, most = [], [], 2
+    lines, reach, most, has_band = [], [], 2, banded and not tail
     for place, (sample_name, sample) in enumerate((n, s) for n, s in samples.items() if s):
         found = distribution(sample)
         finite = found.values[: bisect_left(found.values, math.inf)]
@@ -41,7 +43,7 @@ def cdf(
         most = max(most, len(sample))
         reach += [finite[0], of_sorted(finite, 1 if tail else 0.99)]
         shown = [
-            Point(x, share, *(found.band(x) if not tail else (None, None))) for x, share in found.steps(points)
+            Point(x, share, *(found.band(x) if has_band else (None, None))) for x, share in found.steps(points)
         ]
         if tail:
             shown += [Point(x, share) for x, share in _last(found.values, points)]
@@ -56,7 +58,7 @@ def cdf(
     note = (
         "Share of the runs that took at most so long." if unit == "s" else "Share of the runs with at most so much."
     )
-    note += "" if tail else " The band holds the whole true curve with 95 % confidence."
+    note += "" if not has_band else " The band holds the whole true curve with 95 % confidence."
     kept = tuple(_clipped(line, x, y) for line in lines)
     return LineChart(name=name, title=title, x=x, y=y, lines=kept, note=note, band="95 % band")
 

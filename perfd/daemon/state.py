@@ -7,13 +7,16 @@ from typing import Any
 
 from perfd import __version__
 from perfd.config import Config
+from perfd.daemon.disk import Room
 from perfd.pages.records import DaemonState, Experiment
 from perfd.store.page_files import DIRECTORY as PAGE_FILES
 from perfd.units import format_size
 
+GIB = 2**30
 
-def daemon_state(config: Config, health: Mapping[str, Any], now: float) -> DaemonState:
-    """The state at ``now`` (epoch); ``health`` is the report of /health."""
+
+def daemon_state(config: Config, health: Mapping[str, Any], room: Room | None, now: float) -> DaemonState:
+    """The state at ``now`` (epoch); ``health`` is the report of /health, ``room`` that on the disk, if known."""
     return DaemonState(
         now=now,
         source=config.source,
@@ -23,6 +26,7 @@ def daemon_state(config: Config, health: Mapping[str, Any], now: float) -> Daemo
         description=config.server.description,
         contact=config.server.contact,
         health=health,
+        disk="" if room is None else f"{room.free / GIB:,.1f} of {room.size / GIB:,.1f} GiB free",
         experiments=tuple(
             Experiment(
                 name=each.name,

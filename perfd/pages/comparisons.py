@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from perfd.charts.document import part
+from markupsafe import Markup
+
+from perfd.charts.document import Numbers, part
 from perfd.charts.html import Sheet
+from perfd.charts.model import Chart
 from perfd.comparison import words
 from perfd.comparison.conclusion import TooLittleError
 from perfd.comparison.made import MADE_FIELDS, conclude_made
 from perfd.comparison.page import sections
 from perfd.pages import elements
+from perfd.pages.elements import Heading
 from perfd.pages.layout import Page
 from perfd.pages.records import PageError, PageRequest
 from perfd.pages.words import clipped
@@ -35,12 +39,20 @@ def comparison(reader: StoreReader, request: PageRequest) -> Page:
     parts = [
         *([elements.listed(conclusion.warnings)] if conclusion.warnings else []),
         *(
-            elements.section(section.heading, [part(content, sheet) for content in section.contents])
+            elements.section(section.heading, [_part(content, sheet) for content in section.contents])
             for section in sections(conclusion)
         ),
         elements.paragraph(
             elements.link(request.view.link("/results", {"comparison": name}), "All its measurements")
         ),
     ]
-    sentence = words.sentence(conclusion)
-    return Page(clipped(name), sentence[:1].upper() + sentence[1:] + ".", parts, sheet, REFRESH)
+    return Page(clipped(name), f"{words.sentence(conclusion)}.", parts, sheet, REFRESH)
+
+
+def _part(content: Chart | Numbers | str, sheet: Sheet) -> Markup:
+    if not isinstance(content, Numbers):
+        return part(content, sheet)
+    first, *others = content.table.headings
+    headings = [Heading(first), *(Heading(other, number=True) for other in others)]
+    rows = [["" if cell is None else str(cell) for cell in row] for row in content.table.rows]
+    return elements.titled(content.title, headings, rows)

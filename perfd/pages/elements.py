@@ -57,6 +57,11 @@ def table(caption: str, headings: Sequence[Heading], rows: Iterable[Sequence[Tex
     ).format(caption, caption, head, body)
 
 
+def titled(caption: str, headings: Sequence[Heading], rows: Iterable[Sequence[Text]]) -> Markup:
+    """The same with the caption above it, where no heading says what it is."""
+    return Markup('<div class="titled">{}</div>\n').format(table(caption, headings, rows))
+
+
 def _cell(tag: str, look: str, text: Text, scope: str) -> Markup:
     names = Markup(' class="{}"').format(look) if look else Markup("")
     scoped = Markup(' scope="{}"').format(scope) if scope else Markup("")

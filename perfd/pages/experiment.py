@@ -204,7 +204,7 @@ def _lead(rows: Sequence[_Row], period: str) -> str:
     if not done:
         return f"No run in the last {period}."
     low, high = exact_interval(failed, done)
-    share = f"{number(100 * failed / done)} % ({number(100 * low)} to {number(100 * high)})"
+    share = f"{number(100 * failed / done)} % (95 % interval {number(100 * low)} to {number(100 * high)})"
     return f"{done:,} runs in the last {period}, of which {failed:,} failed: {share}."
 
 

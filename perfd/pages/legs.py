@@ -21,6 +21,7 @@ HEADINGS = (
     *(Heading("Round trip", number=True), Heading("Congestion window", number=True)),
     *(Heading("Least round trip", number=True, minor=True), Heading("State", minor=True)),
 )
+HOPS = "Each part of a bar is the way to one more relay, from the guard on."
 
 
 def legs(
@@ -69,7 +70,7 @@ def _chart(found: Sequence[Circuit]) -> Waterfall | None:
         return None
     reach = max(row.spans[-1].end for row in rows)
     x = Axis(label="since the first was launched", low=0.0, high=reach * 1.02 or 1.0, unit="s")
-    return Waterfall(name="legs", title="How the legs were built", x=x, rows=tuple(rows))
+    return Waterfall(name="legs", title="How the legs were built", note=HOPS, x=x, rows=tuple(rows))
 
 
 def _row(circuit: Circuit, m: Measurement, view: View) -> Sequence[Text]:

@@ -174,6 +174,8 @@ def parts_of_perfd(state: DaemonState) -> Markup:
         for tor in health["tors"]
     ]
     rows += [(name.capitalize(), _state(health[name] == "ok", health[name])) for name in ("database", "log")]
+    if state.disk:
+        rows.append(("Disk", state.disk))
     rows.append(("Network", _NETWORKS.get(state.network, state.network)))
     return elements.section("Parts of Perfd", [elements.facts(rows)])
 

@@ -60,6 +60,7 @@ class DaemonState:
     description: str
     contact: str
     health: Mapping[str, Any]  # the report of /health
+    disk: str = ""  # how much room there is; empty: not known
     experiments: tuple[Experiment, ...] = ()
     comparisons: tuple[str, ...] = ()
     files: Path | None = None  # where page loads leave their files

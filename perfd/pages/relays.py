@@ -71,8 +71,8 @@ def _relays_lead(slow: Sequence[RelayFinding], failing: Sequence[RelayFinding]) 
     certain = [sum(finding.found.q < CERTAIN for finding in findings) for findings in (slow, failing)]
     if not slow and not failing:
         return "No relay has enough runs yet."
-    slower = f"{certain[0]} relays at their places are slow more often than chance explains"
-    return f"{slower}, and {certain[1]} fail more often."
+    words = [f"{count} relay{'' if count == 1 else 's'}" for count in certain]
+    return f"Slow more often than chance explains: {words[0]} at a place in circuits; failing: {words[1]}."
 
 
 def _relay(finding: RelayFinding, view: View) -> Sequence[Text]:

@@ -125,7 +125,7 @@ def charts_by_day(all_ways: Sequence[Way], points: int) -> Iterator[Chart]:
             days.setdefault(hour.hour // 24, []).append(hour)
         last = [attrs.evolve(way, hours=days[day], name=_date(day)) for day in sorted(days)[-LINES:]]
         for measure in MEASURES:
-            for chart in _distribution(f"{slug(way.name)}.days", last, measure, points):
+            for chart in _distribution(f"{slug(way.name)}.days", last, measure, points, banded=False):
                 yield attrs.evolve(chart, title=f"{measure.label.capitalize()}: {way.name}")
 
 
@@ -172,7 +172,9 @@ def _points(way: Way, measure: Measure, since: float, until: float, length: floa
         yield Point(min(max((number + 0.5) * length, since), until), middle, low, high)
 
 
-def _distribution(prefix: str, shown: Sequence[Way], measure: Measure, points: int) -> Iterator[LineChart]:
+def _distribution(
+    prefix: str, shown: Sequence[Way], measure: Measure, points: int, *, banded: bool = True
+) -> Iterator[LineChart]:
     samples = {
         way.name: way.sample(measure.name) if measure.counts_failures else way.values(measure.name) for way in shown
     }
@@ -183,6 +185,7 @@ def _distribution(prefix: str, shown: Sequence[Way], measure: Measure, points: i
             samples,
             label=measure.label,
             unit=measure.unit,
+            banded=banded,
             points=points,
         )
 

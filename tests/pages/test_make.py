@@ -199,7 +199,7 @@ def test_experiment(tmp_path: Path) -> None:
     found[4] = recent(4, tor="beta", outcome=Outcome.FAILED, errorcode="TOR/TIMEOUT", datacomplete=None)
     path = filled(tmp_path / "db.sqlite", *found)
     page = document(make(asked("experiment", name="download-50k", period="day"), path))
-    assert "288 runs in the last day, of which 1 failed: 0.347 % (0.00879 to 1.92)." in page.text
+    assert "288 runs in the last day, of which 1 failed: 0.347 % (95 % interval 0.00879 to 1.92)." in page.text
     assert "download-50k [alpha] 144 0 (0 %)" in page.text
     assert "download-50k [beta] 144 1 (0.694 %)" in page.text
     assert "/results?experiment=download-50k&errorcode=TOR%2FTIMEOUT" in [each["href"] for each in page.all("a")]
@@ -218,7 +218,7 @@ def test_relays(tmp_path: Path) -> None:
         slower = 3.0 + n / 1000 if path[0] == relays[1] and n * 7919 % 101 < 40 else n * 31 % 10 / 100
         found.append(attrs.evolve(plain, datacomplete=(plain.datacomplete or 0) + slower))
     page = document(make(asked("relays", period="week"), filled(tmp_path / "db.sqlite", *found)))
-    assert page.text.count("1 relays at their places are slow more often") == 1
+    assert page.text.count("Slow more often than chance explains: 1 relay at a place in circuits") == 1
     assert f"/results?guard=%24{1:040X}" in [each["href"] for each in page.all("a")]
 
 

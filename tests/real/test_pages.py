@@ -14,21 +14,19 @@ import subprocess
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
 from perfd.pages.layout import STYLE, STYLE_PATH, error_document
 from perfd.pages.make import make
 from perfd.pages.records import DaemonState, PageRequest, View
 from perfd.record import EMPTY, Outcome
-from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 from tests.support.geckodriver import GECKODRIVER, missing
-from tests.support.pages import recent, state
+from tests.support.pages import state, variant
+from tests.support.shown import CIRCUIT, COMPARISON, DOWNLOAD, LOAD, LONG, ROUND_TRIP, UPLOAD, make_instance
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -36,8 +34,6 @@ CHECKOUT = Path(__file__).parents[2]
 AXE = CHECKOUT / "build" / "node" / "node_modules" / "axe-core" / "axe.min.js"
 VALIDATE = CHECKOUT / "build" / "node" / "node_modules" / ".bin" / "html-validate"
 WIDTHS = (320, 768, 1280, 1920)
-LONG = "experiment-" + "x" * 189
-ID = f"{1:032x}"
 
 OVERFLOW = """
 return Array.from(document.querySelectorAll('iframe')).flatMap(frame => {
@@ -59,24 +55,52 @@ return Array.from(document.querySelectorAll('iframe')).flatMap(frame => {
 """Texts that reach out of the page, apart from those that can be scrolled to."""
 
 
-def pages(directory: Path) -> dict[str, tuple[str, dict[str, Any], DaemonState]]:
-    """What is looked at: the page, its arguments, and the state of the daemon."""
-    usual = state(["download-50k", LONG])
-    many = state([f"experiment-{n}" for n in range(50)])
-    ill = state([LONG])
-    ill.health["experiments"][0].update(healthy=False)
+Shown = tuple[str, dict[str, Any], DaemonState]
+"""A page, its arguments, and the state of the daemon."""
+
+
+def pages(directory: Path) -> Mapping[str, Shown]:
+    """What is looked at, by the names of the files."""
+    kinds = ("download-50k", "upload-1m", "rtt", "onion-50k", "page", "failing", LONG)
+    files = directory / "har"
+    settings = {"Largest download": "1 GiB"}
+    usual = state(kinds, files=files, comparisons=(COMPARISON,), settings=settings, disk="12.5 of 250.0 GiB free")
+    for each, changes in (("onion-50k", {"server": "onion"}), ("page", {"browser": "default"})):
+        usual.health["experiments"][kinds.index(each)]["variants"] = [variant(**changes)]
+    many = state([f"experiment-{n}-{'x' * 200}"[:200] for n in range(50)])
+    ill = state([LONG, "failing"])
+    ill.health["experiments"][0].update(healthy=False, variants=[variant(tor="y" * 60, healthy=False)])
     ill.health["tors"][0].update(healthy=False, state=LONG)
+
+    def experiment(name: str, period: str, **arguments: str) -> Shown:
+        return "experiment", {"name": name, "period": period, **arguments}, usual
+
     return {
         "overview": ("overview", {}, usual),
         "nothing": ("overview", {}, state([])),
         "many": ("overview", {}, many),
         "ill": ("overview", {}, ill),
         "results": ("results", {}, usual),
-        "measurement": ("measurement", {"id": ID}, usual),
-        "experiment": ("experiment", {"name": "download-50k", "period": "day"}, usual),
-        "year": ("experiment", {"name": LONG, "period": "year"}, usual),
+        "filtered": ("results", {"experiment": "failing", "outcome": Outcome.FAILED}, usual),
+        "circuits": ("circuits", {}, usual),
+        "streams": ("streams", {}, usual),
+        "events": ("events", {}, usual),
+        "measurement": ("measurement", {"id": DOWNLOAD}, usual),
+        "upload": ("measurement", {"id": UPLOAD}, usual),
+        "round-trip": ("measurement", {"id": ROUND_TRIP}, usual),
+        "load": ("measurement", {"id": LOAD}, usual),
+        "circuit": ("circuit", {"id": CIRCUIT}, usual),
+        "experiment": experiment("download-50k", "week"),
+        "by-day": experiment("download-50k", "week", by="day"),
+        "year": experiment("download-50k", "year"),
+        "uploads": experiment("upload-1m", "day"),
+        "round-trips": experiment("rtt", "month"),
+        "loads": experiment("page", "week"),
+        "failing": experiment("failing", "day"),
+        "long": experiment(LONG, "year"),
         "relays": ("relays", {}, usual),
         "onion": ("onion", {}, usual),
+        "comparison": ("comparison", {"name": COMPARISON}, usual),
         "status": ("status", {}, many),
         "about": ("about", {}, usual),
     }
@@ -93,15 +117,12 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of all pages as files, with frames of all widths around each."""
     directory = tmp_path_factory.mktemp("site")
-    path = directory / "perfd.sqlite"
-    runs = [recent(n, experiment=LONG if n % 3 else "download-50k") for n in range(600)]
-    runs[5] = attrs.evolve(runs[5], outcome=Outcome.FAILED, errorcode="TOR/END/MISC", reason="x" * 300)
-    with closing(open_database(path)) as connection:
-        insert_many(connection, runs)
+    path = make_instance(directory)
     (directory / STYLE_PATH[1:]).write_text(STYLE)
     for name, (page, arguments, told) in pages(directory).items():
         for theme in ("light", "dark"):
-            view = View(f"/{page}", theme=theme)
+            shown = {key: str(getattr(value, "value", value)) for key, value in arguments.items()}
+            view = View(f"/{page}", shown, theme)
             made = make(PageRequest(name=page, view=view, arguments=arguments, state=told), path)
             assert made.status == 200, name
             (directory / f"{name}-{theme}.html").write_bytes(made.body)
@@ -162,13 +183,14 @@ def show(browser: Any, site: str, page: str) -> None:
     )
 
 
-NAMES = [f"{name}-light" for name in pages(Path())] + ["error-light", "overview-dark", "experiment-dark"]
+NAMES = [f"{name}-{theme}" for name in pages(Path()) for theme in ("light", "dark")] + ["error-light"]
+LIGHT = [name for name in NAMES if name.endswith("-light")]
 
 
 def test_nothing_reaches_out(site: str, looking: Any) -> None:
     """No page is wider than its window, and no text is cut off at its edge, at any width."""
     found = {}
-    for name in NAMES:
+    for name in LIGHT:
         show(looking, site, name)
         found[name] = [*looking.execute_script(OVERFLOW), *looking.execute_script(OUTSIDE)[:5]]
     assert {name: what for name, what in found.items() if what} == {}
@@ -188,7 +210,7 @@ def test_safest_level(site: str) -> None:
         browser.find_element("css selector", "figure summary").click()
         assert details.rect["height"] > closed + 50
         browser.get(f"{site}/overview-light.html")
-        assert len(browser.find_elements("css selector", ".outcomes i")) == 2 * 48
+        assert len(browser.find_elements("css selector", ".outcomes i")) == 7 * 48
 
 
 @pytest.mark.skipif(not AXE.exists(), reason="there is no axe-core (make accessibility)")
@@ -207,12 +229,12 @@ def test_accessibility(site: str, looking: Any, name: str) -> None:
 @pytest.mark.skipif(not VALIDATE.exists(), reason="there is no html-validate (make accessibility)")
 def test_valid(site: str, tmp_path: Path) -> None:
     """html-validate finds nothing."""
-    for name in NAMES:
+    for name in LIGHT:
         with urllib.request.urlopen(f"{site}/{name}.html") as page:
             (tmp_path / f"{name}.html").write_bytes(page.read())
     (tmp_path / ".htmlvalidate.json").write_text('{"extends": ["html-validate:recommended"], "root": true}')
     ran = subprocess.run(
-        [str(VALIDATE), *(f"{name}.html" for name in NAMES)],
+        [str(VALIDATE), *(f"{name}.html" for name in LIGHT)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
