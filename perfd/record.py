@@ -375,12 +375,16 @@ class StoredComparison:
 
 @attrs.frozen(kw_only=True)
 class Note:
-    """What the operator wants remembered of a time."""
+    """What the operator wants remembered of a time, or what Perfd saw to change."""
 
     source: str = _told("the name of the instance")
     at: float = _told("when it was")
     text: str = _told("what it was")
     id: str = attrs.field(factory=new_id, metadata={"doc": "unique"})
+    kind: str | None = _told("perfd, tor, configuration or consensus; of the operator's there is none", None)
+    subject: str | None = _told(
+        "what it is about, as perfd.conf names sections: tor:NAME; of all there is none", None
+    )
 
 
 @attrs.frozen

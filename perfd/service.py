@@ -33,6 +33,7 @@ from perfd.daemon.disk import DiskService
 from perfd.daemon.downtime import Downtime
 from perfd.daemon.files import LockService, LogService, StoreService
 from perfd.daemon.health import Health, HealthHistory, iso
+from perfd.daemon.marks import Marks
 from perfd.daemon.metrics import Metrics
 from perfd.daemon.modes import close_to_others
 from perfd.daemon.notify import Notifications, Notifier
@@ -54,8 +55,9 @@ from perfd.processes.orphans import Orphans
 from perfd.processes.signals import end_on_hangup
 from perfd.processes.users import User
 from perfd.reactor import Reactor, installed_reactor
-from perfd.record import StoredComparison
+from perfd.record import Note, StoredComparison
 from perfd.store.database import StoreError, database_path
+from perfd.store.known import KnownState
 from perfd.store.page_files import DIRECTORY as LOAD_FILES
 from perfd.store.reader import AsyncReader, History
 from perfd.store.schema import open_database
@@ -131,6 +133,8 @@ class Perfd(OrderedServices):
             )
             for each in config.comparisons
         ]
+        self._marks = Marks(reactor, clock, config, StoredMarks(reader, store, config.source))
+        sinks.add("notes", self._marks)
         downtime = Downtime(reactor, partial(read_last_slot, reader, config.source))
         self._schedules.make_up(downtime)
         self._daily = DailyService(reactor, clock, Work.from_config(config))
@@ -142,6 +146,7 @@ class Perfd(OrderedServices):
             log,
             self._notifications,
             StoreService(reactor, store, (reader, strangers), self._ready, self._give_up),
+            self._marks,
             HealthHistory(reactor, health, partial(read_history, reader)),
             disk,
             made_pages,
@@ -216,6 +221,7 @@ class Perfd(OrderedServices):
         self._log_service.keep(config.keep_logs)
         self._daily.change(Work.from_config(config))
         self._laboratory.change(config)
+        self._marks.configured(config)
         for experiment in changes.measured:
             self._schedules.set(experiment, self._laboratory.experiments(experiment))
         for name in changes.removed:
@@ -262,6 +268,25 @@ class StoredDesigns:
     def keep(self, comparison: StoredComparison) -> None:
         """Keep one that begins."""
         self.store.record_comparison(comparison)
+
+
+@attrs.frozen
+class StoredMarks:
+    """What was so the last time, in the database."""
+
+    reader: AsyncReader
+    store: StoreSink
+    source: str
+
+    async def known(self) -> list[KnownState]:
+        """All that was known. Raises StoreError, sqlite3.Error."""
+        return await self.reader.run(lambda store: store.known_states(self.source))
+
+    def keep(self, known: KnownState, note: Note | None) -> None:
+        """Keep what is so now, and the note of it."""
+        self.store.record_state(known)
+        if note is not None:
+            self.store.record_note(note)
 
 
 def places_of(comparison: ComparisonConfig, laboratory: Laboratory) -> list[Place]:

@@ -161,14 +161,10 @@ def _report(config: Config, wanted: Filter, progress: Progress) -> Report:
 
 
 def _marks(reader: StoreReader, wanted: Filter) -> list[Mark]:
-    """The operator's notes of the period, and when a tor's version changed."""
+    """The notes of the period, by the operator or of what Perfd saw to change."""
     from perfd.charts.model import Mark  # noqa: PLC0415
-    from perfd.store.filters import NoteFilter  # noqa: PLC0415
 
-    notes = reader.notes(NoteFilter(since=wanted.since, until=wanted.until))
-    found = [Mark(note.at, note.text) for note in notes]
-    found += [Mark(at, f"{tor} is {version}") for at, tor, version in reader.versions(wanted)]
-    return sorted(found, key=lambda mark: mark.at)
+    return [Mark(note.at, note.text) for note in reader.noted(wanted)]
 
 
 def _left_out(reader: StoreReader, wanted: Filter) -> list[str]:

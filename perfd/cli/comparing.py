@@ -35,7 +35,7 @@ from perfd.comparison.stored import FIELDS, Run, Strata, kinds_in, strata
 from perfd.config import Config, ConfigError
 from perfd.record import Note
 from perfd.store.database import database_path
-from perfd.store.filters import Filter, NoteFilter
+from perfd.store.filters import Filter
 from perfd.store.parameters import EXCLUDING, results_filter
 from perfd.store.reader import StoreReader
 
@@ -94,9 +94,7 @@ def compare_stored(
             runs.append([*reader.values((*FIELDS, "HELDUP", "id"), wanted)])
             progress.update(f"{name}: {len(runs[-1])} measurements")
         total = reader.count(_period(*sides))
-        starts = [run["start"] for run in (*runs[0], *runs[1])]
-        between = NoteFilter(since=min(starts), until=max(starts), oldest_first=True) if starts else None
-        notes = reader.notes(between) if between is not None else []
+        notes = _changes(reader, [*runs[0], *runs[1]])
     asked = {name.removeprefix(EXCLUDING) for name in (*a, *b)}
     found = strata(runs[0], runs[1], {_FIELDS.get(name, name) for name in asked})
     design = Design(
@@ -123,6 +121,17 @@ def compare_made(config: Config, name: str) -> Conclusion:
             raise TooLittleError(f"no comparison {name} was begun here")
         runs = reader.values(MADE_FIELDS, Filter(comparison=name, requests=False, oldest_first=True))
     return conclude_made(stored, runs)
+
+
+def _changes(reader: StoreReader, runs: Sequence[Run]) -> list[Note]:
+    """What changed between the first and the last of them, as far as it concerns them."""
+    if not runs:
+        return []
+    starts = [run["start"] for run in runs]
+    tors, experiments = (tuple({run[name] for run in runs} - {None}) for name in ("tor", "experiment"))
+    return reader.noted(
+        Filter(since=min(starts), until=max(starts), tor=tors or None, experiment=experiments or None)
+    )
 
 
 def _period(a: Filter, b: Filter) -> Filter:

@@ -31,7 +31,8 @@ def add_command(commands: _Commands) -> None:
         "note",
         help="remember that something changed, such as the host or the network",
         description="Keeps a note of a time in the database. Charts of `perfd analyze` show it, and "
-        "`perfd compare` warns where two sets of measurements span it.",
+        "`perfd compare` warns where two sets of measurements span it. Perfd itself notes when versions, "
+        "perfd.conf or parameters of the consensus change.",
         epilog="example: perfd note 'moved to another host' --at 2026-11-20T12:00",
     )
     parser.add_argument("text", nargs="?", metavar="TEXT", type=argument(_text))

@@ -110,7 +110,8 @@ def experiment(reader: StoreReader, request: PageRequest) -> Page:
             hours = read_hours(reader, since, state.now, name, most_computed=MOST_COMPUTED)
             parts.append(charts_of(charts_by_day(ways(hours), POINTS), sheet))
         else:
-            marks = marks_of(reader, since, state.now, {row.tor for row in found.rows if row.tor is not None})
+            tors = {row.tor for row in found.rows if row.tor is not None}
+            marks = marks_of(reader, since, state.now, tors, name)
             parts.append(charts_of(found.charts(marks), sheet))
             parts += _latest(reader, name, period, state.now, sheet)
         if state.files is not None and any(row.kind == "pageload" for row in found.rows):

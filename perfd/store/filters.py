@@ -168,13 +168,33 @@ def _not(condition: Condition) -> Condition:
     return f"({text}) IS NOT TRUE", values
 
 
+def _of_subject(*prefixes: str) -> str:
+    """Where the subject of a note names a section of such a kind, its name in the place of {}."""
+    start = "instr(subject, ':')"
+    kinds = ", ".join(f"'{prefix}'" for prefix in prefixes)
+    about = f"subject IS NULL OR substr(subject, 1, {start} - 1) NOT IN ({kinds})"
+    return f"({about} OR substr(subject, {start} + 1) {{}})"
+
+
 @attrs.frozen(kw_only=True)
 class NoteFilter(Window):
-    """Which notes; the times are those that they are about."""
+    """Which notes; the times are those that they are about.
 
-    places = {"source": "source {}"}
+    Those about a tor or client, and about an experiment, are left out if they are about another one than is given.
+    What is about all, or about anything else, concerns every measurement.
+    """
+
+    places = {
+        "source": "source {}",
+        "kind": "kind {}",
+        "tor": _of_subject("tor", "client"),
+        "experiment": _of_subject("experiment"),
+    }
 
     source: Texts = None
+    kind: Texts = None
+    tor: Texts = None
+    experiment: Texts = None
 
 
 @attrs.frozen(kw_only=True)

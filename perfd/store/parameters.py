@@ -285,8 +285,12 @@ CURVES = (
 )
 """Of curves."""
 
-NOTES = (SOURCE, *WINDOW)
-"""Of the operator's notes."""
+NOTES = (
+    *(SOURCE, TOR, EXPERIMENT),
+    _text("kind", "of changes: perfd, tor, configuration or consensus"),
+    *WINDOW,
+)
+"""Of notes: those about another tor or experiment are left out."""
 
 CIRCUITS = (SOURCE, TOR, _PURPOSE, _REASON, _relay("relay", "a relay at any place of its path"), *WINDOW)
 """Of circuits."""

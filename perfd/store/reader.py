@@ -18,6 +18,7 @@ from perfd.store.filters import COMPARISON as _COMPARISON
 from perfd.store.filters import CurveFilter, Filter, NoteFilter, TorFilter, Window, key_in_extra
 from perfd.store.hours import SELECT as SELECT_HOURS
 from perfd.store.hours import stale_hours
+from perfd.store.known import KnownState
 from perfd.store.queries import HISTORY, LAST_SLOT
 from perfd.store.rows import (
     CIRCUITS,
@@ -25,6 +26,7 @@ from perfd.store.rows import (
     CURVES,
     DOCUMENTS,
     EVENTS,
+    KNOWN_STATES,
     MEASUREMENTS,
     NOTES,
     STREAMS,
@@ -200,6 +202,26 @@ class StoreReader:
 
     def notes(self, wanted: NoteFilter = ALL_NOTES) -> list[Note]:
         return self._select(NOTES, wanted)
+
+    def known_states(self, source: str) -> list[KnownState]:
+        """All states of an instance that were known, the oldest first."""
+        rows = self._query(f"{KNOWN_STATES.select} WHERE source = ? ORDER BY at, id", (source,))
+        return [KNOWN_STATES.record(row) for row in rows]
+
+    def noted(self, wanted: Filter) -> list[Note]:
+        """The notes of the time of ``wanted`` that concern its tors and experiments, the oldest first.
+
+        With changes of tors' versions that no note tells of: of imports, and from before there were such notes.
+        """
+        concerned = {name: getattr(wanted, name) for name in ("since", "until", "tor", "experiment")}
+        found = self.notes(NoteFilter(**concerned))
+        told = {(note.subject, note.at) for note in found}
+        found += [
+            Note(source="", at=at, text=f"{tor} is {version}", kind="tor", subject=f"tor:{tor}")
+            for at, tor, version in self.versions(wanted)
+            if (f"tor:{tor}", at) not in told
+        ]
+        return sorted(found, key=lambda note: note.at)
 
     def versions(self, wanted: Filter = ALL) -> list[tuple[float, str, str]]:
         """When a tor was first measured in a version that it had not before: time, tor and version."""

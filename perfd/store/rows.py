@@ -27,6 +27,7 @@ from perfd.record import (
     Stream,
     TorEvent,
 )
+from perfd.store.known import KnownState
 
 R = TypeVar("R")
 Row = Sequence[Any]
@@ -219,6 +220,8 @@ COMPARISONS: Table[StoredComparison] = Table(
 
 NOTES: Table[Note] = Table("notes", Note, _columns(Note, ()), time="at")
 
+KNOWN_STATES: Table[KnownState] = Table("known_states", KnownState, _columns(KnownState, ()), time="at")
+
 CURVES: Table[Curve] = Table(
     "curves",
     Curve,
@@ -232,4 +235,6 @@ CURVES: Table[Curve] = Table(
     time="at",
 )
 
-TABLES: tuple[Table[Any], ...] = (MEASUREMENTS, CIRCUITS, STREAMS, EVENTS, DOCUMENTS, COMPARISONS, NOTES, CURVES)
+TABLES: tuple[Table[Any], ...] = (
+    *(MEASUREMENTS, CIRCUITS, STREAMS, EVENTS, DOCUMENTS, COMPARISONS, NOTES, KNOWN_STATES, CURVES),
+)

@@ -21,10 +21,21 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from perfd.clock import Clock
-from perfd.record import Circuit, Curve, Measurement, StoredComparison, Stream, TorEvent
+from perfd.record import Circuit, Curve, Measurement, Note, StoredComparison, Stream, TorEvent
 from perfd.store.database import StoreError, transaction
 from perfd.store.files import OpenFiles, identity
-from perfd.store.rows import CIRCUITS, COMPARISONS, CURVES, EVENTS, MEASUREMENTS, STREAMS, Table
+from perfd.store.known import KnownState
+from perfd.store.rows import (
+    CIRCUITS,
+    COMPARISONS,
+    CURVES,
+    EVENTS,
+    KNOWN_STATES,
+    MEASUREMENTS,
+    NOTES,
+    STREAMS,
+    Table,
+)
 from perfd.store.schema import open_database
 from perfd.store.worker import Worker
 
@@ -144,6 +155,12 @@ class StoreSink:
 
     def record_comparison(self, comparison: StoredComparison) -> None:
         self._enqueue(COMPARISONS, comparison)
+
+    def record_note(self, note: Note) -> None:
+        self._enqueue(NOTES, note)
+
+    def record_state(self, known: KnownState) -> None:
+        self._enqueue(KNOWN_STATES, known)
 
     async def start(self) -> None:
         """Open the database, made or upgraded if need be; records given before wait for it.

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from perfd.record import Note
+from perfd.store.database import transaction
+from perfd.store.rows import NOTES as NOTE_TABLE
+from perfd.store.schema import open_database
 from tests.support.stored import Stored
 from tests.support.strategies import typical
 
@@ -17,6 +22,17 @@ SHOWN = [
     "2023-11-15 12:00:00  second",
     "",
 ]
+
+
+NOTES = (
+    ("of another experiment", "configuration", "experiment:upload"),
+    ("of the experiment", "configuration", f"experiment:{typical(0).experiment}"),
+    ("of another tor", "tor", "tor:gamma"),
+    ("of another client", "configuration", "client:arti"),
+    ("of a tor", "configuration", "tor:alpha"),
+    ("of all", "consensus", None),
+    ("of the server", "configuration", "server"),
+)
 
 
 @pytest.fixture
@@ -61,3 +77,18 @@ def test_seen(stored: Stored) -> None:
     stored.perfd("note", "later", "--at", "2024-01-01")
     _, out, _ = stored.perfd("compare", "--a", "tor=alpha", "--b", "tor=beta", "--json")
     assert not any("later" in each for each in json.loads(out)["warnings"])
+
+
+def test_what_concerns(stored: Stored) -> None:
+    """What is about another experiment or tor than the measurements are of is not told; nor is a version twice."""
+    known = "beta is 0.4.9, and was 0.4.8"
+    notes = [Note(source="x", at=typical(20).start, text=text, kind=k, subject=s) for text, k, s in NOTES]
+    notes.append(Note(source="x", at=typical(51).start, text=known, kind="tor", subject="tor:beta"))
+    with closing(open_database(stored.database)) as connection, transaction(connection):
+        connection.executemany(NOTE_TABLE.insert, map(NOTE_TABLE.row, notes))
+    wanted = {"of the experiment", "of a tor", "of all", "of the server"}
+    _, out, _ = stored.perfd("compare", "--a", "tor=alpha", "--b", "tor=beta", "--json")
+    warnings = [each.partition(": ")[2] for each in json.loads(out)["warnings"] if "was noted" in each]
+    assert sorted(warnings) == sorted([*wanted, known])
+    _, out, _ = stored.perfd("analyze", "--tor", "alpha", "--json", "--experiment", typical(0).experiment)
+    assert {mark["text"] for mark in json.loads(out)["marks"]} == wanted

@@ -72,7 +72,11 @@ def result_resources(database: PublicDatabase, load_files: Path | None = None) -
             is_for_people=True,
         ),
         "notes": Listing(
-            database, "The operator's notes, the newest first", NOTE_RECORDS, parameters.NOTES, (AS_JSON,)
+            database,
+            "Notes of the operator and of changes, the newest first",
+            NOTE_RECORDS,
+            parameters.NOTES,
+            (AS_JSON,),
         ),
         "curves": Listing(
             database,
