@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Protocol
@@ -24,15 +25,17 @@ class End(Protocol):
 def is_of_tor(peer: End, own: End, proc: Path = PROC) -> bool:
     """Whether ``peer``, which is on this machine, is a tor's end of its connection to ``own``.
 
-    An exit that connects to this machine does that from here, like any program. Where another user's processes
-    cannot be looked into, all connections of a user who runs a tor count as that tor's. Blocks for some
-    milliseconds. True also if it cannot be told.
+    An exit that connects to this machine does that from here, like any program. A tor is known by the name of its
+    program, by its arguments or by the library that it is linked with. Where processes cannot be looked into, all
+    connections of a user who runs a tor count as that tor's, and only names and arguments tell which those are.
+    Blocks for some milliseconds. True also if it cannot be told.
     """
     found = _socket(peer, own, proc)
     if found is None:
         return True
     user, inode = found
-    return any(_has(directory, user, inode) for directory in _tors(proc))
+    processes = (proc / name for name in os.listdir(proc) if name.isdigit())
+    return any(_is_of_tor(directory, user, inode) for directory in processes)
 
 
 def _socket(peer: End, own: End, proc: Path) -> tuple[int, str] | None:
@@ -62,28 +65,44 @@ def _address(host: str, *, v6: bool) -> str:
     return "".join(f"{word:08X}" for word in words)
 
 
-def _tors(proc: Path) -> list[Path]:
-    found = []
-    for name in os.listdir(proc):
-        if name.isdigit():
-            try:
-                program = (proc / name / "comm").read_text(encoding="utf-8", errors="replace").strip()
-            except OSError:  # it has ended
-                continue
-            if program == "tor":
-                found.append(proc / name)
-    return found
+_TOR = re.compile(r"tor(-.*)?")
+"""What the program of a tor is called."""
+
+_TORRC = re.compile(r".*torrc(-defaults)?|--defaults-torrc|--DataDirectory|--ORPort", re.IGNORECASE)
+"""What is among the arguments of a tor, whatever its program is called."""
+
+_LIBRARY = "libevent"
+"""The library with which every tor is linked."""
 
 
-def _has(directory: Path, user: int, inode: str) -> bool:
-    """Whether the process has the socket, or may have it."""
+def _is_of_tor(directory: Path, user: int, inode: str) -> bool:
+    """Whether the process has the socket and is a tor, or may be one that has it."""
     try:
         if directory.stat().st_uid != user:
             return False
-        return any(_target(descriptor) == f"socket:[{inode}]" for descriptor in (directory / "fd").iterdir())
+        has_it = any(_target(descriptor) == f"socket:[{inode}]" for descriptor in (directory / "fd").iterdir())
     except PermissionError:
-        return True
+        return _is_called_tor(directory)
     except OSError:  # it has ended
+        return False
+    return has_it and (_is_called_tor(directory) or _has_library(directory))
+
+
+def _is_called_tor(directory: Path) -> bool:
+    """Whether it is one by the name of its program or its arguments, which everybody can see."""
+    try:
+        name = (directory / "comm").read_text(encoding="utf-8", errors="replace").strip()
+        words = (directory / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    except OSError:  # it has ended
+        return False
+    return _TOR.fullmatch(name) is not None or any(_TORRC.fullmatch(os.fsdecode(word)) for word in words[1:])
+
+
+def _has_library(directory: Path) -> bool:
+    """Whether it has loaded what every tor does; some other programs too, which are then no better off."""
+    try:
+        return _LIBRARY in (directory / "maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return False
 
 

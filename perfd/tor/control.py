@@ -37,6 +37,9 @@ MOST_REPLY = 1024 * 1024
 MOST_STREAMED = 256 * 1024 * 1024
 """Bytes of a reply that is taken line by line: all server descriptors of the public network have about 30 MB."""
 
+MOST_SAID = 300
+"""Characters of an error in which there is what the peer has said."""
+
 _COOKIE_SIZE = 32  # control-spec 3.5
 
 _METHODS = re.compile(r"\bMETHODS=([A-Z,]+)")
@@ -112,6 +115,13 @@ class ControlProtocol(TorControlProtocol):  # type: ignore[misc]  # txtorcon has
         chosen = f"METHODS={','.join(sorted(methods))}"
         return super()._do_authenticate(protoinfo[: offered.start()] + chosen + protoinfo[offered.end() :])
 
+    def _safecookie_authchallenge(self, reply: str) -> Any:
+        try:
+            return super()._safecookie_authchallenge(reply)
+        except RuntimeError:
+            # txtorcon's text has what it wanted to hear: by that, who reads it can try what is in the file.
+            raise ControlError("it does not know what is in the cookie file that it names") from None
+
     def _read_cookie(self, cookiefile: str) -> None:
         # The peer names the file: it must not be one that blocks, or never ends. txtorcon reads tor's octal escapes
         # as Latin-1; on disk they are the bytes of the path.
@@ -173,8 +183,13 @@ def _clear(error: Exception) -> str:
     if isinstance(error, TorDisconnectError):
         return "it closed the connection"
     if isinstance(error, TorProtocolError):
-        return f"it refused our authentication: {error.text}"
-    return " ".join(str(error).split()).rstrip(".")
+        return f"it refused our authentication: {_short(error.text)}"
+    return _short(error)
+
+
+def _short(said: object) -> str:
+    """What a peer may have written a part of, for one line that others read."""
+    return " ".join(str(said).split()).rstrip(".")[:MOST_SAID]
 
 
 def tor_version(protocol: TorControlProtocol) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import attrs
@@ -11,6 +13,7 @@ import pytest
 
 from perfd.processes import peers
 from perfd.processes.peers import is_of_tor
+from perfd.processes.programs import find_program
 
 
 @attrs.frozen
@@ -32,7 +35,7 @@ def test_real_connections(listen: str, host: str, monkeypatch: pytest.MonkeyPatc
     ):
         found = End(*own.getpeername()[:2]), End(*own.getsockname()[:2])
         assert not is_of_tor(*found)
-        monkeypatch.setattr(peers, "_tors", lambda proc: [proc / str(os.getpid())])
+        monkeypatch.setattr(peers, "_is_called_tor", lambda directory: True)
         assert is_of_tor(*found)
         monkeypatch.undo()
         assert is_of_tor(End(host, 1), found[1])
@@ -48,6 +51,8 @@ def fake_proc(directory: Path, user: int) -> Path:
     tor = directory / "77"
     (tor / "fd").mkdir(parents=True)
     (tor / "comm").write_text("tor\n")
+    (tor / "cmdline").write_bytes(b"/usr/bin/tor\0")
+    (tor / "maps").write_text("7f12 r-xp 00000000 00:00 1 /usr/lib/libc.so.6\n")
     (tor / "fd" / "3").symlink_to("socket:[4243]")
     return directory
 
@@ -63,6 +68,56 @@ def test_same_user(tmp_path: Path) -> None:
     assert is_of_tor(PEER, OWN, proc)
     (proc / "77" / "comm").write_text("torsocks\n")
     assert not is_of_tor(PEER, OWN, proc)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [b"/opt/onion\0-f\0/srv/relay/torrc\0", b"x\0--defaults-torrc\0a\0", b"x\0--ORPort\09001\0"],
+)
+def test_tor_by_another_name(tmp_path: Path, arguments: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tor whose program is called otherwise is known by its arguments, also where it cannot be looked into."""
+    proc = fake_proc(tmp_path, os.getuid())
+    (proc / "77" / "comm").write_text("onion\n")
+    (proc / "77" / "fd" / "4").symlink_to("socket:[4242]")
+    assert not is_of_tor(PEER, OWN, proc)
+    (proc / "77" / "cmdline").write_bytes(arguments)
+    assert is_of_tor(PEER, OWN, proc)
+    (proc / "77" / "fd" / "4").unlink()
+    assert not is_of_tor(PEER, OWN, proc)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "no", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert is_of_tor(PEER, OWN, proc)
+
+
+def test_tor_by_its_library(tmp_path: Path) -> None:
+    """One without arguments is known by the library that it has loaded."""
+    proc = fake_proc(tmp_path, os.getuid())
+    (proc / "77" / "comm").write_text("onion\n")
+    (proc / "77" / "fd" / "4").symlink_to("socket:[4242]")
+    maps = proc / "77" / "maps"
+    maps.write_text(maps.read_text() + "7f13 r-xp 00000000 00:00 2 /usr/lib/x86_64-linux-gnu/libevent-2.1.so.7\n")
+    assert is_of_tor(PEER, OWN, proc)
+
+
+def test_real_tor_by_another_name(tmp_path: Path) -> None:
+    """A copy of the real program, which connects from a process that has nothing of tor in its name."""
+    program = tmp_path / "onion"
+    shutil.copy(find_program("tor"), program)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        torrc = tmp_path / "settings"
+        authority = f"DirAuthority a orport={port} v3ident={'A' * 40} 127.0.0.1:{port} {'B' * 40}"
+        torrc.write_text(f"DataDirectory {tmp_path}/data\nSocksPort auto\nTestingTorNetwork 1\n{authority}\n")
+        with subprocess.Popen([program, "-f", torrc], stdout=subprocess.DEVNULL) as process:
+            try:
+                server.settimeout(30)
+                with server.accept()[0] as own:
+                    assert is_of_tor(End(*own.getpeername()), End(*own.getsockname()))
+            finally:
+                process.kill()
 
 
 def test_other_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

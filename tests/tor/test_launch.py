@@ -849,7 +849,7 @@ class AttachTests(TorTestCase):
         for methods, file, reason in (
             ("COOKIE", secret, "it offers COOKIE to authenticate, of which none can be used: it takes SAFECOOKIE"),
             ("COOKIE,HASHEDPASSWORD", secret, "it offers COOKIE,HASHEDPASSWORD to authenticate, of which none can"),
-            ("SAFECOOKIE", secret, "Server hash not expected"),
+            ("SAFECOOKIE", secret, "it does not know what is in the cookie file that it names"),
             ("SAFECOOKIE", fifo, "fifo is no authentication cookie"),
             ("SAFECOOKIE", Path("/dev/zero"), "/dev/zero is no authentication cookie"),
             ("SAFECOOKIE", self.directory / "none", "No such file"),
@@ -860,6 +860,7 @@ class AttachTests(TorTestCase):
             tor.accept()
             self.assertIn(reason, service.not_ready or "")
             self.assertNotIn((b"x" * 32).hex(), "".join(tor.commands).lower())
+            self.assertNotRegex(service.not_ready or "", "[0-9A-Fa-f]{32}")
             self.assertFalse([line for line in tor.commands if line.startswith("AUTHENTICATE")])
             self.successResultOf(self.stop(service))
 
