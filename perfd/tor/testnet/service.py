@@ -9,11 +9,15 @@ from perfd.reactor import Reactor
 from perfd.tor.supervision import NetworkUnusableError, SupervisedService
 from perfd.tor.testnet.authorities import Authority, authorities_in
 from perfd.tor.testnet.bridges import bridge_options
+from perfd.tor.testnet.liveness import end_hung_relays
 from perfd.tor.testnet.network import LinksEndedError, NetworkEndedError, Testnet
 from perfd.tor.testnet.relays import TestnetError
 
 CHECK_INTERVAL = 5.0
 """Seconds between looks at whether every relay runs."""
+
+ANSWER_INTERVAL = 15.0
+"""Seconds between looks at whether every relay answers."""
 
 
 class TestnetService(SupervisedService):
@@ -65,8 +69,12 @@ class TestnetService(SupervisedService):
                 seconds=self._clock.monotonic() - began,
             )
             self._gained()
+            looked = self._clock.monotonic()
             while True:
                 await deferLater(self._reactor, CHECK_INTERVAL)
+                if self._clock.monotonic() - looked >= ANSWER_INTERVAL:
+                    await self._end_hung()
+                    looked = self._clock.monotonic()
                 await self._check()
         except NetworkEndedError:
             return "was stopped by somebody else"
@@ -80,6 +88,16 @@ class TestnetService(SupervisedService):
 
     def _progressed(self, done: int, steps: int, what: str) -> None:
         self._lost(f"the private network is starting: {what} ({done} of {steps})")
+
+    async def _end_hung(self) -> None:
+        """End a relay that hangs, so that it is replaced."""
+        try:
+            hung = await end_hung_relays(self._reactor, self._testnet.directory)
+        except TestnetError as error:
+            self._log.warn("whether relays of the private network hang is not known: {error}", error=error)
+            return
+        for nickname in hung:
+            self._log.warn("the relay {nickname} of the private network hangs, and is killed", nickname=nickname)
 
     async def _check(self) -> None:
         """Replace a relay that is gone. The others carry on meanwhile, so a failure costs nothing but itself."""
