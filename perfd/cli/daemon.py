@@ -268,6 +268,9 @@ def watch(config: Config) -> int:
     if not instance.is_locked():
         say("perfd is not running")
         return STATUS_NOT_RUNNING
+    if not sys.stdout.isatty():
+        complain("watch shows what changes in place, on a terminal; `perfd logs -f` writes lines")
+        return FAILED
     with suppress(KeyboardInterrupt):
         _watch(config, instance.is_locked, "Ctrl-C ends this view; perfd goes on")
     return OK

@@ -34,6 +34,10 @@ _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)
 """uri-host and port (RFC 3986, sections 3.2.2 and 3.2.3)."""
 
 
+MOST_EMPTY_LINES = 8
+"""Empty lines in front of a request, which are passed over."""
+
+
 def is_loopback(address: object) -> bool:
     """Whether a peer's address is this machine's own; IPv4 also as IPv6 has it (RFC 4291, section 2.5.5.2)."""
     return _is_loopback(getattr(address, "host", ""))
@@ -89,6 +93,7 @@ class Channel(http.HTTPChannel):
     maxHeaders = 50
     totalHeadersSize = MAX_LENGTH = 8192
 
+    _HTTPChannel__first_line: int  # Twisted's own: true where a request begins
     echo: Callable[[bytes], None] | None = None  # takes all further bytes, once the connection was upgraded
 
     def connectionMade(self) -> None:
@@ -107,6 +112,7 @@ class Channel(http.HTTPChannel):
         self._deadline = self.received + self.site.head_timeout
         self._receiving: Receiving | None = None  # the request's body is on its way
         self._drain: int | None = None  # bytes that may still come after a refusal
+        self._empty_lines = 0
         self.site.opened(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -125,16 +131,23 @@ class Channel(http.HTTPChannel):
         """The client has said all that it will say. If that is a whole request, it gets its whole answer."""
         if self.echo is None and self.requests and self._handlingRequest:
             self.persistent = 0
-        elif self._receiving is not None:
-            self.transport.abortConnection()
         else:
+            if self._receiving is not None:
+                self._receiving = None
+                self.transport.write(refusal(400, "the request's body has ended before it was complete"))
             self.loseConnection()
 
     def writeConnectionLost(self) -> None:
         """We have said all that we will say; see ``refuse``."""
 
     def lineReceived(self, line: bytes) -> None:
-        super().lineReceived(line.removesuffix(b"\r"))
+        line = line.removesuffix(b"\r")
+        if not line and self._HTTPChannel__first_line and self._empty_lines < MOST_EMPTY_LINES:
+            self._empty_lines += 1  # before a request (RFC 9112, section 2.2)
+            return
+        if line:
+            self._empty_lines = 0
+        super().lineReceived(line)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         self.refuse(431, "a line of the request's head is too long")

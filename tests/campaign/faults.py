@@ -203,6 +203,12 @@ def _freeze_tor_for_good(subject: Subject, _: PlannedFault) -> None:
         os.kill(subject.tor_pid(), signal.SIGSTOP)
 
 
+def _freeze_relay_for_good(subject: Subject, fault: PlannedFault) -> None:
+    pids = [pid for pid in subject.relay_pids() if pid is not None]
+    with suppress(ProcessLookupError):
+        os.kill(random.Random(fault.seed).choice(pids), signal.SIGSTOP)
+
+
 def _cut_control(subject: Subject, _: PlannedFault) -> None:
     assert subject.forwarder is not None
     subject.forwarder.cut()
@@ -263,6 +269,7 @@ _FAULTS: Mapping[str, Callable[[Subject, PlannedFault], None]] = {
     "tor killed": _kill_tor,
     "tor frozen": _freeze_tor,
     "tor frozen for good": _freeze_tor_for_good,
+    "relay frozen for good": _freeze_relay_for_good,
     "control connection cut": _cut_control,
     "control connection hangs": _hold_control,
     "Firefox killed": _kill_firefox,

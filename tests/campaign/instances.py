@@ -16,6 +16,7 @@ from pathlib import Path
 
 import attrs
 
+from perfd.tor.testnet.network import network_status
 from tests.campaign.peers import Proxy
 from tests.campaign.plan import Plan
 from tests.support.forwarder import Forwarder
@@ -233,6 +234,11 @@ class Subject:
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         ports = {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and row[9] in inodes}
         return next(iter(ports - {self.port}), None)
+
+    def relay_pids(self) -> Sequence[int | None]:
+        """The relays of the private network."""
+        assert self._testnet is not None
+        return network_status(self._testnet.directory).pids
 
     def footprint(self) -> tuple[int, int]:
         """Resident bytes and descriptors of the daemon."""

@@ -78,6 +78,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("tor killed", networks=_TORS),
         Kind("tor frozen", networks=_TORS, seconds=(1, 30)),
         Kind("tor frozen for good", networks=frozenset({"testnet"})),
+        Kind("relay frozen for good", networks=frozenset({"testnet"}), limit=90.0),
         Kind("control connection cut", networks=frozenset({"attach"})),
         Kind("control connection hangs", networks=frozenset({"attach"}), seconds=(5, 30)),
         Kind("Firefox killed", networks=frozenset({"page"}), seconds=(0, 5)),

@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from perfd.cli.command import main
 from perfd.cli.watch import View
-from perfd.instance import Instance
+from perfd.instance import Instance, InstanceLock
 from perfd.logfile.line import render
 from perfd.record import Outcome
 from perfd.store.reader import StoreReader
@@ -222,6 +223,16 @@ def test_killed_view(directory: Path) -> None:
     os.kill(terminal.pid, signal.SIGKILL)
     assert terminal.ended() == -signal.SIGKILL
     wait_for(lambda: not Instance(directory).is_locked())
+
+
+def test_watch_where_no_terminal_is(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What changes in place is not written into a file or a pipe for ever."""
+    lock = InstanceLock(Instance(directory).lock_file)
+    try:
+        assert main(["watch", "--config", str(directory)]) == 1
+    finally:
+        lock.release()
+    assert "`perfd logs -f` writes lines" in capsys.readouterr().err
 
 
 def test_watch_nothing(directory: Path) -> None:

@@ -11,6 +11,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import IResource, Resource
 
 from perfd.clock import Clock
+from perfd.web.channel import MOST_EMPTY_LINES
 from perfd.web.request import Request, json_body
 from perfd.web.site import make_site
 from perfd.web.stamps import ServerStamps
@@ -136,11 +137,43 @@ class HalfClosedTests(SiteTestCase):
             socket.flush()
             self.assertFalse(socket.connected)
 
+    def test_empty_lines(self) -> None:
+        """Some before a request are passed over, also between two; an endless number is no request."""
+        for empty in (b"\r\n", b"\r\n\r\n", b"\n\n\n"):
+            socket = self.open()
+            for _ in range(2):
+                socket.receive(empty + get("/random/5"))
+                self.assertEqual(self.read(socket)[0], 200)
+        socket = self.open()
+        socket.receive(b"\r\n" * (MOST_EMPTY_LINES + 3))
+        socket.flush()
+        self.assertEqual(self.read(socket)[0], 400)
+
 
 class LoopbackTests(TestCase):
     """The same over a real socket."""
 
     timeout = 30
+
+    async def test_incomplete_body(self) -> None:
+        """Who ends in the middle of a body is told so, without a reset."""
+        resources = {"upload": UploadPage(LIMIT, Clock())}
+        site = make_site(resources, reactor=global_reactor, stamps=ServerStamps(Clock().monotonic))
+        port = global_reactor.listenTCP(0, site, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+
+        def upload() -> bytes:
+            with sockets.create_connection(("127.0.0.1", port.getHost().port), timeout=20) as connection:
+                connection.sendall(get("/upload", "Content-Length: 10", method="POST") + b"abc")
+                connection.shutdown(sockets.SHUT_WR)
+                said = b""
+                while data := connection.recv(65536):
+                    said += data
+                return said
+
+        said = await deferToThread(upload)
+        self.assertTrue(said.startswith(b"HTTP/1.1 400 "), said)
+        self.assertIn(b"ended before it was complete", said)
 
     async def test_half_closed(self) -> None:
         """5 MiB come whole after the client has closed its side, and the connection ends."""
