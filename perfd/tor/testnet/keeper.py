@@ -36,7 +36,7 @@ async def watch(reactor: Reactor, directory: Path, clock: Clock) -> None:
 
 def main(directory: Path) -> None:
     """Watch in the background, if nobody does already."""
-    lock = (directory / "keeper").open("w", encoding="ascii")
+    lock = (directory / users.KEEPER_LOCK).open("w", encoding="ascii")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

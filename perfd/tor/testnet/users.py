@@ -20,6 +20,8 @@ KEEPER = "perfd.tor.testnet.keeper"
 
 _USERS = "users"
 _KEEP = "keep"
+KEEPER_LOCK = "keeper"
+"""The file that the keeper holds a lock on."""
 
 
 def begin_use(directory: Path) -> IO[str]:
@@ -31,8 +33,12 @@ def begin_use(directory: Path) -> IO[str]:
 
 def is_used(directory: Path) -> bool:
     """Whether somebody uses it."""
+    return _is_locked(directory / _USERS)
+
+
+def _is_locked(path: Path) -> bool:
     try:
-        with (directory / _USERS).open("a", encoding="ascii") as file:
+        with path.open("a", encoding="ascii") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -57,6 +63,8 @@ def keep_on(directory: Path) -> None:
 async def keep(reactor: Reactor, directory: Path, seconds: float) -> None:
     """Have it stopped when nobody has used it for so long. Raises OSError and ``TestnetError``."""
     write_whole(directory / _KEEP, f"{seconds!r}\n")
+    if _is_locked(directory / KEEPER_LOCK):  # by a keeper, which reads what was written; to start one takes long
+        return
     argv = module_command(KEEPER, str(directory))
     finished = await run_program(reactor, argv, environment=module_environment())
     if finished.code != 0:
