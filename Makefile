@@ -7,7 +7,7 @@
 # make lab-study  compares on the lab again and again, whether a slowing of 3 % is found, and nothing where there is none
 # make campaign N=300 SEED=1  set up everything, injects so many faults into instances, and checks what must hold
 # make deb   builds the Debian package for this machine's release (Debian 13; 12 with its own libraries)
-# make deb-test  as root, builds it in a chroot of RELEASES, and installs, upgrades and purges it in another
+# make deb-test  as root, builds it in a chroot of RELEASES, and installs, starts (systemd too), upgrades and purges it in another
 # make container-test  as root, builds the container images on a base of debootstrap's, and runs, stops and looks at them
 # make picture draws the README's terminal anew
 #
@@ -103,7 +103,7 @@ deb:
 	@release=$$(. /etc/os-release; echo $$VERSION_CODENAME) && debian/build-package $$release build/deb/$$release
 
 deb-test:
-	@$(MAKE) --no-print-directory need NEED="debootstrap:debootstrap"
+	@$(MAKE) --no-print-directory need NEED="debootstrap:debootstrap systemd-nspawn:systemd-container"
 	for release in $(RELEASES); do tests/packages/deb.sh $$release build/deb || exit 1; done
 
 container-test:

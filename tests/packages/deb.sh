@@ -1,6 +1,6 @@
 #!/bin/sh
 # deb.sh RELEASE DIR: builds Perfd's package for trixie or bookworm in a chroot of that release, and has lintian read it;
-# in another, new one it is installed, measures, is upgraded, removed and purged. As root; DIR keeps the base systems and
+# in another, new one it is installed, measures, is run by systemd, upgraded, removed and purged. As root; DIR keeps the base systems and
 # the package. Every step must go as it says, or this fails.
 set -eu
 release=$1
@@ -72,6 +72,7 @@ mkdir "$root/built"
 cp "$work/$release"/*.deb "$root/built"
 (cd "$root/built" && mv perfd_*.deb perfd.deb)
 install_package systemd
+install_package dbus
 install_package /built/perfd.deb
 within sh -c 'id perfd && test "$(stat -c "%a %U %G" /var/lib/perfd)" = "1770 root perfd"'
 within sh -c 'cd /usr/share && grep -q perfd bash-completion/completions/perfd && grep -q "#compdef perfd" zsh/vendor-completions/_perfd'
@@ -91,6 +92,22 @@ test "$(stat -c %U "/proc/$(cat "$root/var/lib/perfd/perfd.pid")")" != root
 within perfd stop --config /var/lib/perfd/perfd.conf
 # The private network of six tors, as the daemon's user.
 within sh -c 'cd /tmp && runuser -u perfd -- perfd measure --size 50KiB --count 2'
+
+step "systemd"
+if command -v systemd-nspawn > /dev/null; then
+	cp "$checkout/tests/packages/systemd.sh" "$root/systemd.sh"
+	printf '%s\n' '[Unit]' 'After=multi-user.target' '[Service]' 'Type=oneshot' 'ExecStart=/systemd.sh' 'StandardOutput=file:/systemd.log' \
+		'StandardError=inherit' 'ExecStopPost=/bin/systemctl poweroff --no-block' > "$root/etc/systemd/system/trial.service"
+	mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
+	ln -s ../trial.service "$root/etc/systemd/system/multi-user.target.wants"
+	timeout 300 systemd-nspawn --quiet --directory "$root" --machine perfd-test --boot --register=no --keep-unit > "$work/$release.boot.log" 2>&1 ||
+		tail "$work/$release.boot.log"
+	test -e "$root/systemd.done" || { tail -30 "$root/systemd.log"; exit 1; }
+	rm "$root/etc/systemd/system/multi-user.target.wants/trial.service" "$root/etc/systemd/system/trial.service"
+	rm -r "$root/etc/perfd/other.conf" "$root/var/lib/perfd-other"
+else
+	step "there is no systemd-nspawn here (Debian: systemd-container), so systemd does not run the units"
+fi
 
 step "upgrade"
 within apt-get -qq -y install /built/newer.deb > "$work/$release.apt.log" 2>&1
