@@ -203,14 +203,11 @@ def _table(title: str, table: Table) -> tables.Table:
     from perfd.cli import tables  # noqa: PLC0415
 
     last = len(table.headings) - 1
-    columns = [
-        tables.Column(
-            heading,
-            number=0 < n < last,
-            rank=n if n > 2 else 0,
-            prose=n == last and heading.startswith("what"),
+    columns = []
+    for n, heading in enumerate(table.headings):
+        prose = n == last and heading.startswith("what")  # it stands below its row before anything is left out
+        columns.append(
+            tables.Column(heading, number=0 < n < last, rank=n if n > 2 and not prose else 0, prose=prose)
         )
-        for n, heading in enumerate(table.headings)
-    ]
     rows = [["" if cell is None else str(cell) for cell in row] for row in table.rows]
     return tables.Table(title, columns, rows)

@@ -131,7 +131,8 @@ def common_options(parser: argparse.ArgumentParser) -> None:
         "--primary",
         choices=tuple(METRICS),
         default=PRIMARY,
-        help=f"the metric that decides (default {PRIMARY}); the others are shown as well",
+        metavar="METRIC",
+        help=f"the metric that decides: {', '.join(METRICS)} (default {PRIMARY}); the others are shown as well",
     )
     parser.add_argument(
         "--margin",

@@ -204,6 +204,7 @@ def _show_tables(conclusion: Conclusion, display: Display) -> None:
         columns = [Column(heading, number=True) for heading in words.DECILES]
         tables.append(Table(f"Where in the distribution of {design.primary}", columns, rows))
     notes = [words.failure_text(conclusion), words.design_text(conclusion)]
-    display.console.print(words.sentence(conclusion), style="bold")
+    for line in display.broken(words.sentence(conclusion)):
+        display.console.print(line, style="bold")
     display.console.print()
     display.show(tables, [*notes, *(f"warning: {each}" for each in conclusion.warnings)])

@@ -132,4 +132,4 @@ def _print(line: Text, display: Display | CSV | None) -> None:
     if not isinstance(display, Display):
         sys.stdout.write(line.plain + "\n")
     else:
-        display.console.print(line)
+        display.show_line(line)

@@ -45,8 +45,8 @@ COLUMNS = (
 )
 SUMMARY_COLUMNS = (
     *(Column("experiment"), Column("all", number=True), Column("ok", number=True)),
-    *(Column("first byte", number=True), Column("quartiles", rank=2)),
-    *(Column("complete", number=True), Column("quartiles", rank=1)),
+    *(Column("first byte", number=True), Column("quartiles", rank=2, of="first byte")),
+    *(Column("complete", number=True), Column("quartiles", rank=1, of="complete")),
     Column("what happened to the others", prose=True),
 )
 """With the medians of the successes."""
@@ -208,7 +208,7 @@ def _summary_row(name: str, summary: Summary) -> tuple[str, ...]:
 def _times_columns(kind: Kind) -> list[Column]:
     columns = [Column("experiment"), Column("ok", number=True)]
     for rank, time in enumerate(kind.times):
-        columns += [Column(time.heading, number=True, rank=rank), Column("quartiles", rank=10)]
+        columns += [Column(time.heading, number=True, rank=rank), Column("quartiles", rank=10, of=time.heading)]
     return columns
 
 

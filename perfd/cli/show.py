@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from typing import TypeGuard
 
 import attrs
 
@@ -31,7 +32,7 @@ BAR = 30
 """Characters of the longest bar."""
 
 STEP_COLUMNS = (
-    *(Column("at", number=True), Column("after", number=True, rank=1), Column("step"), Column("", rank=2)),
+    *(Column("at", number=True), Column("after", number=True, rank=2), Column("step"), Column("", rank=1)),
     Column("what", rank=3),
 )
 HOP_COLUMNS = (
@@ -121,7 +122,7 @@ def steps(m: Measurement) -> list[Step]:
         if field.kind is Kind.TIME and value is not None and value >= m.start and field.name != "slot":
             found.append(Step(value, field.key, field.doc))
     found += [Step(at, f"DATAPERC{n}") for n, at in m.dataperc.items() if n % 50 == 0]
-    found += [Step(at, key) for key, at in m.extra.items() if isinstance(at, float) and _is_time(at, m)]
+    found += [Step(at, key) for key, at in m.extra.items() if _is_time(at, m) and at >= m.start]
     return sorted(found, key=lambda step: step.at)
 
 
@@ -161,9 +162,11 @@ def _other_rows(m: Measurement) -> Iterator[tuple[str, str]]:
         if value is not None and field.kind is not Kind.TIME and field.name not in shown:
             yield field.key, ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     for key, value in m.extra.items():
-        if not _is_time(value, m) and not key.startswith("PATH"):
+        if _is_time(value, m) and value < m.start:
+            yield key, f"{seconds(m.start - value)} before START"
+        elif not _is_time(value, m) and not key.startswith("PATH"):
             yield key, str(value)
 
 
-def _is_time(value: object, m: Measurement) -> bool:
+def _is_time(value: object, m: Measurement) -> TypeGuard[float]:
     return isinstance(value, float) and abs(value - m.start) < A_RUN and value > A_RUN

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import textwrap
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -40,12 +42,22 @@ def add_commands(commands: _Commands) -> None:
     _add_testnet(commands)
 
 
+_MEASURE = (
+    "Runs measurements at once, without a daemon, and prints them. Nothing is stored. With --keep the private "
+    "network stays for a while, and the next measurement starts in two or three seconds."
+)
+
+
+def _width() -> int:
+    """Of the lines of a help, as argparse has it."""
+    return shutil.get_terminal_size().columns - 2
+
+
 def _add_measure(commands: _Commands) -> None:
     parser = commands.add_parser(
         "measure",
         help="run measurements at once and print them",
-        description="Runs measurements at once, without a daemon, and prints them. Nothing is stored. With --keep\n"
-        "the private network stays for a while, and the next measurement starts in a second or two.",
+        description=textwrap.fill(_MEASURE, _width()),
         epilog=_options_of_kinds(),  # argparse would fill its lines as one paragraph
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -79,12 +91,15 @@ def _add_measure(commands: _Commands) -> None:
 
 def _options_of_kinds() -> str:
     """What each type measures, and the options that it has, with their defaults."""
+    width = _width()
+    indent = " " * (29 if width > 60 else 8)
     lines = ["example: perfd measure --size 1MiB --count 3 --keep", ""]
     lines += ["types of experiment, and their options for -o:"]
     for kind in kinds().values():
-        lines.append(f"  {kind.name}: {kind.doc}")
-        named = ((f"{option.name}={option.default or ''}", option.doc) for option in kind.options)
-        lines += [f"    {option:<24} {doc}" for option, doc in named]
+        lines += textwrap.wrap(f"  {kind.name}: {kind.doc}", width, subsequent_indent="      ")
+        for option in kind.options:
+            named = f"{option.name}={option.default or ''}"
+            lines += textwrap.wrap(f"    {named:<24} {option.doc}", width, subsequent_indent=indent)
     return "\n".join(lines)
 
 
@@ -127,17 +142,22 @@ def _add_proxy(commands: _Commands) -> None:
     ways.add_argument(
         "--socks",
         type=argument(socks_address),
-        metavar="[SCHEME://][USER:PASSWORD@]HOST:PORT",
-        help="the SOCKS port of a running tor (SCHEME: socks4, socks4a, socks5, socks5h; default socks5); without "
-        "control port, streams and circuits are not known",
+        metavar="PROXY",
+        help="the SOCKS port of a running tor, as [SCHEME://][USER:PASSWORD@]HOST:PORT (SCHEME: socks4, socks4a, "
+        "socks5, socks5h; default socks5); without control port, streams and circuits are not known",
     )
     ways.add_argument(
         "--control",
         type=argument(control_port),
-        metavar="HOST:PORT|PATH",
-        help="the control port of a running tor",
+        metavar="ADDRESS",
+        help="the control port of a running tor: HOST:PORT, or the path of its socket",
     )
-    ways.add_argument("--network", choices=NETWORKS, help="default: as in perfd.conf, or testnet without one")
+    ways.add_argument(
+        "--network",
+        choices=NETWORKS,
+        metavar="NETWORK",
+        help=f"{', '.join(NETWORKS)} (default: as in perfd.conf, or testnet without one)",
+    )
     add_use_options(parser)
     passwords = parser.add_mutually_exclusive_group()
     passwords.add_argument(

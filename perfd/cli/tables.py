@@ -7,6 +7,7 @@ named), and at last each row becomes a paragraph. Nothing is cut: an error code 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,7 @@ class Column:
     number: bool = False  # stands at the right of its column
     rank: int = 0  # the higher, the sooner it is left out; 0: never
     prose: bool = False  # may be wrapped, or stand below its row
+    of: str = ""  # the column that it belongs to, named where it is left out
 
 
 @attrs.frozen
@@ -81,11 +83,20 @@ class Display:
         lines: list[Text] = []
         for table in tables:
             lines += [*lay_out(table, self.width), Text()]
-        lines += [Text(note) for note in notes]
+        lines += [Text(line) for note in notes for line in self.broken(note)]
         if self.paged and len(lines) >= self.console.height and self._page(lines):
             return
         for line in lines:
             self.console.print(line)
+
+    def broken(self, sentence: str) -> list[str]:
+        """The lines of a sentence: no longer than the terminal is wide, if there is one."""
+        return [sentence] if self.width is None else wrapped(sentence, self.width)
+
+    def show_line(self, line: Text) -> None:
+        """Print a line that belongs to no table; what has no room in it is indented below."""
+        for part in [line] if self.width is None else _parts(line, self.width):
+            self.console.print(part)
 
     def show_rows(self, table: Table) -> None:
         """Print the rows alone, as further ones of a table that was shown."""
@@ -121,7 +132,7 @@ def lay_out(table: Table, width: int | None) -> list[Text]:
         weakest = max(columns, key=lambda column: column.rank)
         if weakest.rank == 0:
             return [*title, *_paragraphs(columns, rows, width), *_left_out(left_out, width)]
-        left_out.append(weakest.heading)
+        left_out.append(f"{weakest.heading} ({weakest.of})" if weakest.of else weakest.heading)
         at = columns.index(weakest)
         columns = [*columns[:at], *columns[at + 1 :]]
         rows = [[*row[:at], *row[at + 1 :]] for row in rows]
@@ -157,9 +168,8 @@ def _fitted(columns: Sequence[Column], rows: Rows, width: int) -> list[Text]:
         return _grid(columns, rows, widths)
     prose = [n for n, column in enumerate(columns) if column.prose]
     room = width - sum(each + len(GAP) for n, each in enumerate(widths) if n not in prose)
-    longest = max((cell_len(word) for row in rows for n in prose for word in row[n].split()), default=0)
-    if len(prose) == 1 and prose[0] == len(columns) - 1 and room >= max(PROSE, longest):
-        return _grid(columns, rows, [*widths[:-1], room])
+    if len(prose) == 1 and prose[0] == len(columns) - 1 and room >= PROSE:
+        return _grid(columns, rows, [*widths[:-1], room], width)
     kept = [n for n in range(len(columns)) if n not in prose]
     lines = _grid([columns[n] for n in kept], [[row[n] for n in kept] for row in rows], [widths[n] for n in kept])
     found = lines[:1]
@@ -170,10 +180,17 @@ def _fitted(columns: Sequence[Column], rows: Rows, width: int) -> list[Text]:
     return found
 
 
-def _grid(columns: Sequence[Column], rows: Rows, widths: Sequence[int]) -> list[Text]:
-    """The headings, and a line for each row, or several where its last cell is wrapped."""
+def _grid(columns: Sequence[Column], rows: Rows, widths: Sequence[int], width: int = 0) -> list[Text]:
+    """The headings, and a line for each row, or several where its last cell is wrapped.
+
+    A last cell with a word that is too long for its column stands below its row, in lines of ``width``.
+    """
     lines = [_line([column.heading for column in columns], columns, widths, heading=True)]
     for row in rows:
+        if width and max(map(cell_len, row[-1].split()), default=0) > widths[-1]:
+            lines.append(_line([*row[:-1], ""], columns, widths))
+            lines += [Text(part) for part in wrapped(row[-1], width, INDENT)]
+            continue
         last = wrapped(row[-1], widths[-1]) if columns[-1].prose and cell_len(row[-1]) > widths[-1] else [row[-1]]
         lines.append(_line([*row[:-1], last[0]], columns, widths))
         before = sum(width + len(GAP) for width in widths[:-1])
@@ -231,3 +248,20 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
         else:
             lines.append(indent + word)
     return lines or ([""] if not indent else [])
+
+
+def _parts(line: Text, width: int) -> list[Text]:
+    """``line`` in lines as those of ``wrapped``, with its styles; all but the first are indented."""
+    breaks: list[int] = []
+    column = 0
+    for word in re.finditer(r"\S+\s*", line.plain):
+        length = cell_len(word[0].rstrip())
+        if column and column + length > width:
+            breaks.append(word.start())
+            column = len(INDENT)
+        column += cell_len(word[0])
+    first, *others = line.divide(breaks)
+    parts = [first, *(Text(INDENT).append_text(each) for each in others)]
+    for part in parts:
+        part.rstrip()
+    return parts

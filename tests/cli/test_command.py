@@ -87,6 +87,14 @@ def test_examples() -> None:
             _parsers()[0].parse_args(words[1:])
 
 
+def test_help_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line of any help is longer than a terminal is wide."""
+    monkeypatch.setenv("COLUMNS", "80")
+    _, commands = _parsers()
+    long = [(name, line) for name, each in commands.items() for line in each.format_help().split("\n")]
+    assert [(name, line) for name, line in long if len(line) > 80] == []
+
+
 def test_records_for_other_programs() -> None:
     """What is printed as JSON can be had as CSV too, and tables without colours and line breaks."""
     _, commands = _parsers()

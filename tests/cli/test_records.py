@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import pytest
 
 from perfd.cli import logs, tor_records
@@ -145,6 +146,16 @@ def test_follow(stored: Stored, capsys: pytest.CaptureFixture[str]) -> None:
         )
     shown = [row.split()[3] for row in rows(capsys.readouterr().out) if row.startswith("2023")]
     assert shown == ["7", "8", "3", "5"]
+
+
+def test_before_the_start(tmp_path: Path) -> None:
+    """A time before the run is no step of it."""
+    m = typical(0)
+    found = Stored(tmp_path)
+    found.add([attrs.evolve(m, extra={**m.extra, "CONSENSUS": m.start - 15.463})])
+    shown = rows(run(found, "show", "last"))
+    assert "CONSENSUS 15.463 s before START" in shown
+    assert not any("+-" in row for row in shown)
 
 
 def test_show(stored: Stored) -> None:

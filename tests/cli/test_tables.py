@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
+from rich.text import Text
 
 from perfd.cli.tables import STYLES, Column, Display, Table, lay_out
 
@@ -85,6 +86,32 @@ def test_widths(width: int) -> None:
     assert plain(TABLE, width) == SHOWN[width]
 
 
+def test_one_long_word() -> None:
+    """What is too long for the last column stands below its row, and the other rows stay in one line."""
+    columns = (Column("key"), Column("value", prose=True))
+    text = plain(Table("T", columns, [("SOURCE", "example"), ("DIGEST", "0123456789" * 4), ("TYPE", "x")]), 42)
+    assert text == f"T\nkey     value\nSOURCE  example\nDIGEST\n    {'0123456789' * 4}\nTYPE    x\n"
+
+
+def test_sentences(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is said below tables, and lines without a table, are broken between words."""
+    display = Display(Console(width=24, force_terminal=False, soft_wrap=True), 24)
+    display.show([], ["47 runs, of which none has failed at all."])
+    line = Text("09:26:45  upload  ")
+    line.append("failed", style="red").append("  PERFD/TIMEOUT in the end")
+    display.show_line(line)
+    assert capsys.readouterr().out.splitlines() == [
+        *("47 runs, of which none", "has failed at all."),
+        *("09:26:45  upload  failed", "    PERFD/TIMEOUT in the", "    end"),
+    ]
+
+
+def test_of_what() -> None:
+    """Of columns with the same heading the one is named that is left out."""
+    columns = (Column("name"), Column("median"), Column("quartiles", rank=1, of="median"))
+    assert "(no room for: quartiles (median))" in plain(Table("T", columns, [("x" * 20, "1.0", "2" * 20)]), 40)
+
+
 def test_no_terminal() -> None:
     """All columns, also those that are empty: other programs count them."""
     text = plain(
@@ -153,6 +180,7 @@ CHILD = """
 import sys
 from perfd.cli.tables import Column, Display, Table
 from rich.console import Console
+from rich.text import Text
 rows = [(f"row{n}", "\\u6e2c") for n in range(100)]
 Display(Console(force_terminal=True, width=80, height=24, soft_wrap=True), 80, paged=True).show(
     [Table("T", (Column("a"), Column("b")), rows)])
