@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -49,19 +50,23 @@ interval = 1 h
 offset = {offset} s
 """
 
+TWISTD = (str(Path(sys.executable).with_name("twistd")),)
+"""The command that runs it."""
+
 
 class Daemon:
     """A daemon of its own for as long as the context lasts."""
 
-    def __init__(self, directory: Path, experiments: str, head: str = HEAD) -> None:
+    def __init__(self, directory: Path, experiments: str, head: str = HEAD, twistd: Sequence[str] = TWISTD) -> None:
         self.directory = directory
+        self._twistd = twistd
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         (directory / "perfd.conf").write_text(head.format(port=self.port) + experiments)
 
     def __enter__(self) -> Daemon:
-        command = [str(Path(sys.executable).with_name("twistd")), "-n", "perfd"]
+        command = [*self._twistd, "-n", "perfd"]
         self._process = subprocess.Popen(command, cwd=self.directory, stdout=subprocess.DEVNULL)
         return self
 

@@ -16,24 +16,32 @@ from contextlib import closing
 from pathlib import Path
 from subprocess import Popen
 
+from bench._held import Piece, read_pieces
 from bench.compare import Comparison, median_interval
 from bench.daemon import Daemon
 from bench.store import BATCHES, DEFAULT_SET, SLOTS, runs
 from bench.verdict import verdict
 from perfd.pages.make import make
 from perfd.pages.records import DaemonState, Made, PageRequest, View
+from perfd.record import Curve
 from perfd.store.database import prepare_for_bulk
+from perfd.store.rows import CURVES as TABLE
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
 from perfd.summaries.kept import summarize
 from tests.support.pages import state
 from tests.support.strategies import typical
 
+CURVES = 1000
+"""Runs with an arrival curve of 200 points."""
+
+LAST_RUNS = "SELECT id, start FROM measurements WHERE experiment = 'download-50k' ORDER BY start DESC LIMIT ?"
+
 TIMES = 15
 """How often each page is made."""
 
 READERS = 100
-"""Who reload `/` each second."""
+"""Who reload a page each second."""
 
 BLOCKS = 6
 SECONDS = 15.0
@@ -47,21 +55,40 @@ timeout = 10 s
 """
 
 REQUEST = (
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n"
+    "GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n"
+    "Accept-Encoding: gzip\r\nConnection: close\r\n\r\n"
 )
+
+YEAR = "/experiments/download-50k?period=year"
 
 
 def fill(path: Path) -> float:
-    """A million measurements, summarized. Returns the time of the last one."""
+    """A million measurements, summarized, of which the last have curves. Returns the time of the last one."""
     with closing(open_database(path)) as connection:
         prepare_for_bulk(connection)
         for batch in range(BATCHES):
             insert_many(connection, runs(range(batch * SLOTS, (batch + 1) * SLOTS)))
+        with connection:
+            for number, start in connection.execute(LAST_RUNS, (CURVES,)):
+                connection.execute(TABLE.insert, TABLE.row(arrival(number, start)))
     now = typical(BATCHES * SLOTS).start
     begun = time.process_time()
     summarize(path, now)
     print(f"summarizing a million measurements for the first time: {time.process_time() - begun:.0f} s")
     return now
+
+
+def arrival(measurement: str, start: float) -> Curve:
+    """How a payload came, as the daemon keeps it."""
+    return Curve(
+        id=f"{measurement}-arrival",
+        source="example",
+        measurement=measurement,
+        at=start,
+        name="arrival",
+        columns=("seconds", "payload"),
+        samples=tuple((0.7 + n / 400, 256 * n) for n in range(201)),
+    )
 
 
 def page(name: str, path: Path, told: DaemonState, /, **arguments: str) -> Made:
@@ -72,7 +99,7 @@ def page(name: str, path: Path, told: DaemonState, /, **arguments: str) -> Made:
 
 def times_of(path: Path, now: float) -> None:
     """How long pages take, and how long they are."""
-    told = state(DEFAULT_SET, now=now)
+    told = state(DEFAULT_SET, now=now, files=path.parent / "har")
     for name, arguments, most_ms, most_kib in (
         ("overview", {}, 50, 100),
         ("experiment", {"name": "download-50k", "period": "year"}, 150, None),
@@ -93,13 +120,13 @@ def times_of(path: Path, now: float) -> None:
         print(f"  {sizes}" + ("" if most_kib is None else f"; {verdict(len(made.body) / 1024, f'<= {most_kib}')}"))
 
 
-async def read(port: int, seconds: float) -> int:
+async def read(port: int, path: str, seconds: float) -> int:
     """One reader. Returns how many pages were had."""
     end, count = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         begun = time.monotonic()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(REQUEST)
+        writer.write(REQUEST.format(path=path).encode())
         answer = await reader.read()
         writer.close()
         count += answer.startswith(b"HTTP/1.1 200")
@@ -108,16 +135,22 @@ async def read(port: int, seconds: float) -> int:
 
 
 async def read_all(port: int, seconds: float) -> None:
-    """All readers."""
-    counts = await asyncio.gather(*(read(port, seconds) for _ in range(READERS)))
+    """All readers; one of ten has the year of an experiment before them."""
+    paths = [YEAR if n % 10 == 0 else "/" for n in range(READERS)]
+    counts = await asyncio.gather(*(read(port, path, seconds) for path in paths))
     print(f"  {sum(counts)} pages in {seconds:.0f} s", file=sys.stderr)
 
 
-def disturbed() -> None:
-    """Medians of measurements with readers and without them, in blocks one after the other."""
+def disturbed(directory: Path) -> None:
+    """Measurements with readers and without them, in blocks one after the other, and what holds the reactor.
+
+    The daemon's database is the one of a million measurements.
+    """
     comparison = Comparison("alone", "with readers")
     experiments = "".join(EXPERIMENT.format(n=n) for n in range(4))
-    with tempfile.TemporaryDirectory() as directory, Daemon(Path(directory), experiments) as daemon:
+    pieces = directory / "pieces"
+    periods: dict[str, list[tuple[float, float]]] = {"alone": [], "with readers": []}
+    with Daemon(directory, experiments, twistd=(sys.executable, "-m", "bench._held", str(pieces))) as daemon:
         while daemon.done() < 40:
             time.sleep(1.0)
         for _ in range(BLOCKS):
@@ -128,18 +161,26 @@ def disturbed() -> None:
                 else:
                     with Popen([sys.executable, "-m", "bench.pages", str(daemon.port)]) as child:
                         child.wait()
-                for first, complete in results(daemon.port, begun, time.time()):
+                periods[way].append((begun, time.time()))
+                for first, complete in results(daemon.port, *periods[way][-1]):
                     comparison.add(way, first=first, complete=complete)
     for name in ("first", "complete"):
         ratio = comparison.ratio(name, "with readers", "alone")
-        print(f"{READERS} readers who reload / each second: time to {name}, times: {verdict(ratio, '<= 1.03')}")
+        print(f"{READERS} readers who reload each second: time to {name}, times: {verdict(ratio, '<= 1.03')}")
+    found = read_pieces(pieces)
+    for way, parts in periods.items():
+        those = [each for each in found if any(begun <= each.ended <= end for begun, end in parts)]
+        longest = max(those, key=lambda each: each.processor, default=Piece(0.0, 0.0, 0.0, "nobody"))
+        said = verdict(1000 * longest.processor, "<= 5")
+        count = sum(each.processor > 0.005 for each in those)
+        print(f"reactor held {way}, longest in ms of processor: {said}, by {longest.whose}; {count} times > 5 ms")
 
 
 def results(port: int, since: float, until: float) -> list[tuple[float, float]]:
     """The seconds to the first and to the last byte of what went well."""
     address = f"http://127.0.0.1:{port}/results?outcome=ok&limit=10000&since={since:.6f}&until={until:.6f}"
     with urllib.request.urlopen(address, timeout=30) as response:
-        found = json.load(response)["results"]
+        found = [each for each in json.load(response)["results"] if each["experiment"].startswith("e")]
     return [(each["dataresponse"] - each["start"], each["datacomplete"] - each["start"]) for each in found]
 
 
@@ -151,7 +192,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "perfd.sqlite"
         times_of(path, fill(path))
-    disturbed()
+        disturbed(Path(directory))
 
 
 if __name__ == "__main__":

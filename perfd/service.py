@@ -6,6 +6,7 @@ the port is bound in ``privilegedStartService``, everything else begins in ``sta
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Mapping
@@ -97,6 +98,7 @@ class Perfd(OrderedServices):
         made_pages = PagesProcess(reactor, database)
         disk = DiskService(reactor, config.directory)
         people = People(
+            reactor,
             made_pages,
             lambda: daemon_state(self._config, health.report(), disk.room, clock.wall()),
             clock.monotonic,
@@ -168,6 +170,8 @@ class Perfd(OrderedServices):
         self._watch_for_hangup()  # before there are processes that would be left
         super().startService()
         close_to_others(self._config)
+        gc.collect()
+        gc.freeze()  # to look through all that stays, again and again, would hold the reactor for some 40 ms
         self._log.info(
             "Perfd {version} was started: source {source}, network {network}, {count} experiments, {directory}",
             version=__version__,

@@ -37,7 +37,12 @@ def silences(points: Points, at_least: float) -> list[Silence]:
 
 def longest_silence(points: Points) -> Silence | None:
     """The longest time between two points; None if there is only one."""
-    return max(silences(points, 0.0), key=lambda silence: silence.seconds, default=None)
+    times = [at for at, _ in points]
+    lengths = [end - begin for begin, end in pairwise(times)]
+    if not lengths:
+        return None
+    place = lengths.index(max(lengths))
+    return Silence(times[place], times[place + 1], points[place][1])
 
 
 def come_by(points: Points, at: float) -> float:

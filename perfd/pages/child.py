@@ -43,6 +43,7 @@ def main(arguments: list[str]) -> int:
             "status": made.status,
             "policy": made.policy,
             "refresh": made.refresh,
+            "tag": made.tag,
             "sizes": [len(made.body), len(made.packed)],
         }
         text = json.dumps(head).encode()

@@ -57,10 +57,10 @@ HEADINGS = (
 
 MOST_ERRORS = 6
 
-MOST_CURVES = 300
+MOST_CURVES = 200
 """Runs, the newest of a period, whose arrival curves are looked at."""
 
-MOST_RUNS = 500
+MOST_RUNS = 300
 """The newest successes of a long period, of which what hours do not have is shown."""
 
 

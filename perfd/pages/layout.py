@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from importlib import resources
 
 import attrs
@@ -64,6 +65,7 @@ def made(page: Page, view: View, state: DaemonState) -> Made:
         packed=gzip.compress(body, 6, mtime=0),
         policy=policy(page.sheet.text),
         refresh=refresh,
+        tag=sha256(body).hexdigest()[:32],
     )
 
 

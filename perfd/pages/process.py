@@ -166,6 +166,7 @@ class _Answer:
                     packed=bytes(self._data[size : size + packed]),
                     policy=self._head["policy"],
                     refresh=self._head["refresh"],
+                    tag=self._head["tag"],
                 )
             )
 

@@ -86,6 +86,7 @@ class Made:
     body: bytes
     packed: bytes  # the same in gzip
     policy: str  # Content-Security-Policy
+    tag: str  # another one for each body
     refresh: int | None = None  # seconds after which a browser asks again
 
 

@@ -19,8 +19,8 @@ PAUSE = 0.1
 TELL = 60.0
 """Seconds between two lines."""
 
-AT_ONCE = 32
-"""Connections that are accepted in one turn of the reactor: about 10 ms."""
+AT_ONCE = 12
+"""Connections that are accepted in one turn of the reactor: about 4 ms."""
 
 _CLOSED = "EMFILE recovery:"
 _FAILED = "Could not accept new connection"

@@ -13,7 +13,7 @@ from perfd import routes
 from perfd.pages.make import make
 from perfd.pages.records import Made, PageError, PageRequest
 from perfd.web.results.answers import Access, PublicDatabase
-from perfd.web.results.people import FRESH, OF_ONE, UNCHANGED, People
+from perfd.web.results.people import AT_ONCE, FRESH, OF_ONE, UNCHANGED, People
 from tests.support.pages import Document, state
 from tests.support.results import ResultsCase, no_tor
 from tests.support.strategies import typical
@@ -46,7 +46,7 @@ class PeopleCase(ResultsCase):
     def children(self) -> dict[str, IResource]:
         found = super().children()
         self.maker = Maker(self.path)
-        self.people = People(self.maker, lambda: state(["download-50k"]), self.reactor.seconds)
+        self.people = People(self.reactor, self.maker, lambda: state(["download-50k"]), self.reactor.seconds)
         self.database = attrs.evolve(self.database, access=Access(self.allowed, no_tor), people=self.people)
         return {**found, **routes.read(self.database, self.path.parent, lambda: {"healthy": True}, bytes)}
 
@@ -161,6 +161,23 @@ class PeopleTests(PeopleCase):
                 self.assertIn(b" 200 OK" if error is None else b" 503 ", client.received.partition(b"\r\n")[0])
             self.reactor.advance(UNCHANGED)
         self.assertEqual(len(self.maker.asked), 2)
+
+    def test_many_wait(self) -> None:
+        """Not all are answered in one turn of the reactor; who goes meanwhile is passed over."""
+        self.fill(typical(1))
+        self.maker.held = Deferred()
+        clients = [self.open() for _ in range(3 * AT_ONCE)]
+        for client in clients:
+            client.receive(get("/about", BROWSER))
+        self.maker.held.callback(None)
+        clients[-1].abortConnection()
+        answered = []
+        for _ in range(2):
+            for client in clients:
+                client.flush()
+            answered.append(sum(b" 200 OK" in client.received for client in clients))
+            self.reactor.advance(0)
+        self.assertEqual(answered, [1 + AT_ONCE, 3 * AT_ONCE - 1])
 
     def test_who_asked_first_goes(self) -> None:
         """Those who waited for the same page are told to ask again."""
