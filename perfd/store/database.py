@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from perfd.store import shared_memory
+
 SCHEME = "sqlite:///"
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for the lock of another process."""
@@ -21,6 +23,9 @@ JOURNAL_LIMIT = 4 << 20
 
 PAGES = 16_384
 """Pages of a copy between two words on its progress; 64 MiB."""
+
+DISK_FULL = "database or disk is full"
+"""SQLite's own words."""
 
 APPLICATION_ID = 0x50455246
 """Marks a database file as Perfd's ("PERF")."""
@@ -74,6 +79,8 @@ def connect(path: Path) -> sqlite3.Connection:
 
     Use in one thread only. Raises sqlite3.Error; see ``clear_errors``.
     """
+    if not shared_memory.has_room(path):
+        raise sqlite3.OperationalError(DISK_FULL)
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
     try:
         if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
@@ -85,6 +92,9 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_LIMIT}")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()  # from now on the file is there
+        if not shared_memory.allocate(path):
+            raise sqlite3.OperationalError(DISK_FULL)
     except sqlite3.Error:
         connection.close()
         raise
@@ -106,6 +116,8 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
         raise NoDatabaseError(f"there is no database {path}; Perfd makes it when it is started")
     if not os.access(path, os.R_OK):
         raise StoreError(f"the database {path} cannot be read by this user")
+    if not (shared_memory.is_whole(path) or shared_memory.has_room(path)):
+        raise sqlite3.OperationalError(DISK_FULL)
     connection = _connect_uri(path, "mode=ro")
     try:
         connection.execute("PRAGMA schema_version").fetchone()

@@ -354,7 +354,8 @@ class StoreSink:
     def _store(self, batch: Sequence[Entry]) -> list[tuple[Entry, str]]:
         """Write ``batch``; returns the records that can never be stored, and why.
 
-        After an error the database is opened anew: its disk may have been repaired.
+        After an error the database is opened anew, since its disk may have been repaired; while that is full it
+        could not be.
         """
         connection = self._open()
         rejected: list[tuple[Entry, str]] = []
@@ -363,8 +364,9 @@ class StoreSink:
                 _insert_all(connection, batch)
             except UNSTORABLE:
                 rejected = _insert_each(connection, batch)
-        except sqlite3.Error:
-            self._close()
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+                self._close()
             raise
         if self._files.is_moved:  # who deletes it in this moment does not delete these
             raise sqlite3.OperationalError("the file was taken away while it was written to")

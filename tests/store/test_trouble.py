@@ -48,7 +48,7 @@ class TroubleTests(SinkCase):
         pending = self.sink.status.pending
         self.assertGreater(pending, 0)
         self.assertEqual(self.stored(), list(range(50 - pending)))
-        self.full = False
+        self.free_disk()
         self.clock.advance(60)
         self.assertEqual(self.stored(), list(range(50)))
         self.assertEqual((self.sink.status.trouble, self.sink.status.pending), (None, 0))
@@ -61,7 +61,7 @@ class TroubleTests(SinkCase):
             self.record(*range(1000 * n, 1000 * n + 100))
             for _ in range(20):
                 self.clock.advance(60)
-            self.full = False
+            self.free_disk()
             self.clock.advance(60)
         texts = self.texts()
         self.assertEqual(len(texts), 4)
@@ -138,7 +138,7 @@ class TroubleTests(SinkCase):
         self.fill_disk()
         self.record(*range(100, 150))
         self.assertEqual(self.sink.status.pending, 10)
-        self.full = False
+        self.free_disk()
         self.clock.advance(1)
         self.assertEqual(self.sink.status.pending, 0)
         stored = self.stored()
@@ -163,7 +163,7 @@ class TroubleTests(SinkCase):
         self.start()
         self.fill_disk()
         self.record(*range(50))
-        self.full = False
+        self.free_disk()
         self.stop()
         self.assertEqual(self.stored(), list(range(50)))
 

@@ -130,6 +130,13 @@ class SinkCase(SynchronousTestCase):
         self.full = True
         self.sink._close()
 
+    def free_disk(self) -> None:
+        """There is room again."""
+        self.full = False
+        connection = self.sink._connection
+        if connection is not None:
+            connection.execute("PRAGMA max_page_count = 1000000")
+
     def record(self, *numbers: int) -> None:
         for n in numbers:
             self.sink.record(typical(n))
