@@ -1,9 +1,9 @@
 """The records: what Perfd knows about a measurement, a Tor stream and a Tor circuit.
 
 Pure and frozen. A success, a failure and a skipped slot have the same shape; what is missing is None, never 0.
-Raw observations only: derived numbers belong to the analysis. ``FIELDS`` is the one table of the
-measurement's fields, from which the log line, the JSON, the database and the documentation are made.
-All times are seconds since the epoch (UTC) with microseconds, all sizes are bytes.
+Raw observations only: derived numbers belong to the analysis. ``FIELDS`` is the one table of the measurement's
+fields, of which log line, JSON, database and documentation are made. Times are seconds since the epoch (UTC) with
+microseconds, sizes are bytes.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class Error:
     NOTREADY = "PERFD/NOTREADY"  # skipped: tor was not ready
     BUSY = "PERFD/BUSY"  # skipped: the run before it was still going on
     NOCBT = "PERFD/NOCBT"  # skipped: tor had not learnt its circuit build timeout (skip-until-cbt)
+    NOPATH = "PERFD/NOPATH"  # no circuit can be made of the relays that were chosen
+    CIRCUIT = "PERFD/CIRCUIT"  # the circuit over the chosen relays was not built, or the stream not put on it
     BOOTSTRAP = "PERFD/BOOTSTRAP"  # a tor that was launched for the run ended, or could not be launched
     BROWSER = "PERFD/BROWSER"  # the browser could not be started, or died or hung during the load
     CRASH = "PERFD/CRASH"  # the browser's process for the page crashed
@@ -96,10 +98,9 @@ def new_id() -> str:
 
 @attrs.frozen(kw_only=True)
 class Measurement:
-    """One run of an experiment, or one slot in which it could not run.
+    """One run of an experiment, or one slot in which it could not run; then ``start`` is the slot's time.
 
-    The upper-case name of each attribute is its key in the log and in .tpf files; the names that Torperf
-    has are Torperf's. ``start`` of a skipped slot is the slot's time.
+    The upper-case name of each attribute is its key in the log and in .tpf files, Torperf's where that has it.
     """
 
     # When: Torperf's steps.

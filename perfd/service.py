@@ -46,8 +46,10 @@ from perfd.daemon.sinks import EventFanOut, FanOut
 from perfd.daemon.state import daemon_state
 from perfd.daemon.upkeep.daily import DailyService
 from perfd.daemon.upkeep.work import Work
+from perfd.experiments.scan import ScanState
 from perfd.instance import FAILED, READY, Instance, ReloadReport, umask
 from perfd.laboratory import Laboratory
+from perfd.laboratory.costs import scan_costs
 from perfd.laboratory.wanted import is_public_wanted
 from perfd.logfile.line import LogSink
 from perfd.pages.process import PagesProcess
@@ -61,6 +63,7 @@ from perfd.store.database import StoreError, database_path
 from perfd.store.known import KnownState
 from perfd.store.page_files import DIRECTORY as LOAD_FILES
 from perfd.store.reader import AsyncReader, History
+from perfd.store.scans import last_pass
 from perfd.store.schema import open_database
 from perfd.store.worker import ThreadWorker
 from perfd.store.writer import StoreSink
@@ -112,7 +115,8 @@ class Perfd(OrderedServices):
         material = MaterialWriter(reactor, config.directory / LOAD_FILES)
         events = EventFanOut({"database": store})
         self._laboratory = laboratory = Laboratory(
-            reactor, clock, config, pages, events, material, store.record_curve
+            *(reactor, clock, config, pages, events, material, store.record_curve),
+            scans=partial(read_scan, reader, config.source),
         )
         health.watch_tors(list(laboratory.tors.values()))
         unparsed = {name: partial(count_unparsed, events) for name, events in laboratory.events.items()}
@@ -180,6 +184,8 @@ class Perfd(OrderedServices):
             count=len(self._config.experiments),
             directory=self._config.directory,
         )
+        for cost in scan_costs(self._config):
+            self._log.info("{cost}", cost=cost)
         if shortage := descriptors.shortage(self._config, descriptors.most()):
             self._log.warn("{shortage}", shortage=shortage)
 
@@ -321,6 +327,12 @@ def read_last_slot(
 ) -> Deferred[float | None]:
     """The last slot of ``variant`` of ``experiment`` before ``before`` that has a record of this instance."""
     return reader.run(lambda store: store.last_slot(source, experiment, variant, before))
+
+
+async def read_scan(reader: AsyncReader, source: str, experiment: str, tor: str, server: str) -> ScanState | None:
+    """How far a scan over this tor and way had come. Raises StoreError and sqlite3.Error."""
+    found = await reader.run(lambda store: last_pass(store, source, experiment, tor, server))
+    return None if found is None else ScanState(*found)
 
 
 def count_unparsed(events: ControlEvents) -> int:

@@ -69,6 +69,7 @@ def written_keys() -> Iterator[tuple[str, str]]:
         perfd / "comparison/service.py",
         perfd / "daemon/schedule.py",
         perfd / "browser/files/contents.py",
+        perfd / "tor/circuits/chosen.py",
         perfd / "tor/events/rendezvous.py",
         perfd / "tor/events/relays.py",
         perfd / "tor/events/consensus.py",

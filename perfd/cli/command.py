@@ -239,6 +239,7 @@ def _check(options: argparse.Namespace) -> int:
     from perfd.config.advice import advice
     from perfd.config.summary import summary
     from perfd.descriptors import most, shortage
+    from perfd.laboratory.costs import scan_costs
     from perfd.preflight import check_machine
 
     config = load_config(options.directory or options.config)
@@ -252,7 +253,7 @@ def _check(options: argparse.Namespace) -> int:
     if found := shortage(config, most()):
         complain(f"{config.path}: warning: {found}")
     say(f"{config.path}: no mistakes found")
-    for line in summary(config):
+    for line in (*summary(config), *scan_costs(config)):
         say(f"  {line}")
     return 0
 

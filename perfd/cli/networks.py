@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -135,6 +136,18 @@ def overrides(testnet: Path | None, keep: str | None) -> dict[str, Mapping[str, 
     found: dict[str, Mapping[str, str]] = {}
     if testnet is not None:
         found["perfd"] = {"network": "testnet", "testnet": str(testnet.absolute())}
+        found["testnet"] = _relays_in(testnet)
     if keep is not None:
-        found["testnet"] = {"keep": keep}
+        found["testnet"] = {**found.get("testnet", {}), "keep": keep}
     return found
+
+
+def _relays_in(directory: Path) -> Mapping[str, str]:
+    """How many relays the network there has, whatever perfd.conf says of another."""
+    from perfd.tor.testnet.relays import State, TestnetError  # noqa: PLC0415 - most commands need none
+
+    with suppress(TestnetError):
+        state = State.load(directory)
+        if state is not None:
+            return {"relays": str(len(state.listed))}
+    return {}

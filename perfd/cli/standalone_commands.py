@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import textwrap
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from perfd.cli.networks import add_link_options, add_use_options, networks_in, n
 from perfd.config import ConfigError
 from perfd.config.kinds import kinds
 from perfd.config.reader import NETWORKS
+from perfd.config.relays import FILE
 from perfd.config.target import FILES
 from perfd.config.testnet import TestnetConfig
 from perfd.config.values import (
@@ -71,6 +73,15 @@ def _add_measure(commands: _Commands) -> None:
         ("tor", "NAME,...", names, "the tors and clients of perfd.conf to measure; none: without Tor"),
         ("server", "WAY,...", names, "public (default), onion or both"),
         ("url", "URL", nonempty, "what to fetch instead of what our own server has; any address, onion too"),
+        (
+            "guard",
+            "RELAYS",
+            nonempty,
+            "the first relay of a circuit built for each: ~NICKNAME, fingerprint, flag, ...",
+        ),
+        ("middle", "RELAYS", nonempty, "the one in the middle"),
+        ("exit", "RELAYS", nonempty, "the last one"),
+        ("path", "'RELAYS > RELAYS'", nonempty, "all of them"),
     ):
         parser.add_argument(f"--{name}", metavar=metavar, type=argument(_checked(read)), help=text)
     parser.add_argument(
@@ -108,10 +119,12 @@ def _measure(options: argparse.Namespace) -> int:
 
     is_default = options.config == Path(CONFIG_FILE)
     path = None if is_default and not options.config.exists() else options.config
-    named = {name: getattr(options, name) for name in ("type", "size", "timeout", "tor", "server", "url")}
+    names = ("type", "size", "timeout", "tor", "server", "url", "guard", "middle", "exit", "path")
+    named = {name: getattr(options, name) for name in names}
     given = {name: value for name, value in named.items() if value is not None} | dict(options.option)
     # Files that the command line names are where it is given, and not beside perfd.conf.
     given |= {name: str(Path(given[name]).absolute()) for name in FILES if given.get(name)}
+    given = {name: re.sub(rf"{FILE}(?=[^/])", f"{FILE}{Path.cwd()}/", value) for name, value in given.items()}
     wanted = MeasureOptions(
         experiment=options.experiment,
         options=given,

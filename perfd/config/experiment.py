@@ -5,11 +5,13 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
+from perfd.config.chosen import check_relays, check_scan
 from perfd.config.client import check_client
 from perfd.config.extensions import extensions
 from perfd.config.kind import Context, Kind
 from perfd.config.kinds import KINDS, kinds
 from perfd.config.records import ELSEWHERE, NO_TOR, ExperimentConfig
+from perfd.config.relays import read_relays, read_scan
 from perfd.config.section import Section
 from perfd.config.target import check_targets, onion_in, read_targets
 from perfd.config.values import names, one_of, positive, several_of, yes_or_no
@@ -31,6 +33,8 @@ def read_experiment(section: Section, name: str, context: Context) -> Experiment
     if options.get("data_directory") is not None:
         options["data_directory"] = context.directory / options["data_directory"]
     targets = read_targets(section, options, context.directory) if kind.has_target else ()
+    scan = read_scan(section, options, context.directory)
+    relays = read_relays(section, options, context.directory)
     is_elsewhere = bool(targets) or options.get("url") is not None
     size = options.pop("size", 0)
     servers = section.get("server", several_of(SERVERS), "public")
@@ -48,6 +52,8 @@ def read_experiment(section: Section, name: str, context: Context) -> Experiment
         skip_until_cbt=section.get("skip-until-cbt", yes_or_no, "no"),
         fresh_descriptor=section.get("fresh-descriptor", yes_or_no, "no"),
         options=MappingProxyType(options),
+        relays=relays,
+        scan=scan,
     )
     _check_schedule(section, config)
     _check_ways(section, config, context)
@@ -55,6 +61,8 @@ def read_experiment(section: Section, name: str, context: Context) -> Experiment
         check_targets(section, targets, interval)
     elif config.size > context.max_size:
         section.problem("size", f"larger than max-size of [server], which is {format_size(context.max_size)}")
+    check_relays(section, config, context)
+    check_scan(section, config, context)
     for check in kind.checks:
         check(section, config, context)
     for client in context.clients:

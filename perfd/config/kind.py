@@ -26,6 +26,8 @@ class Context:
     clients: Collection[ClientConfig] = ()
     onion_auth: bool = False  # whether our onion service wants its clients' key
     attached: Collection[str] = ()  # the tors that somebody else runs
+    bridged: Collection[str] = ()  # the tors that go over bridges
+    relays: Collection[str] = ()  # the nicknames of the private network, if that is the network
 
 
 Check = Callable[[Section, ExperimentConfig, Context], None]

@@ -13,6 +13,7 @@ from perfd.config.extensions import extensions
 from perfd.config.kind import Context, Kind, Time
 from perfd.config.options import OPTIMISTIC, Option, number, size, web_address
 from perfd.config.records import NO_TOR, ExperimentConfig
+from perfd.config.relays import RELAYS, SCANNED
 from perfd.config.section import Section
 from perfd.config.target import TARGET
 from perfd.config.values import names, nonempty, one_of, positive, several_of, whole_number, yes_or_no
@@ -119,6 +120,7 @@ DOWNLOAD = Kind(
             "parallel-circuits", _is_one, "one", "over one circuit, or over one for each of them", "one_circuit"
         ),
         *TARGET,
+        *RELAYS,
     ),
     checks=(_check_parallel, _check_optimistic),
     highlights=(
@@ -144,6 +146,7 @@ UPLOAD = Kind(
     options=(
         size("50 KiB"),
         Option("expect-continue", yes_or_no, "no", "whether the body waits for the server's 100 Continue"),
+        *RELAYS,
     ),
     highlights=("UPLOADBYTES",),
     is_timed=True,
@@ -168,6 +171,7 @@ SERIES = Kind(
         Option("groups", positive(whole_number), "1", "in how many isolation groups, in turn"),
         Option("stagger", parse_duration, None, "seconds from one to the next; not given: one after the other"),
         *TARGET,
+        *RELAYS,
     ),
     checks=(_check_series,),
     highlights=("URL", "REQUESTSOK", "CIRCUITS", "REUSED", "CIRCUITWAITMEDIAN", "FAILURES"),
@@ -191,6 +195,7 @@ RTT = Kind(
         ),
         Option("both-ways", yes_or_no, "no", "whether the server sends probes too"),
         *TARGET,
+        *RELAYS,
     ),
     checks=(_check_rtt,),
     highlights=("URL", "RTTIDLEMEDIAN", "RTTLOADMEDIAN", "RTTUPLOADMEDIAN", "RTTBOTHMEDIAN", "RTTLOST"),
@@ -229,6 +234,7 @@ PAGELOAD = Kind(
         Option("screenshot", yes_or_no, "yes", "whether a picture of the page is kept"),
         Option("filmstrip", yes_or_no, "no", "whether pictures are made meanwhile, for the SpeedIndex"),
         Option("insecure", yes_or_no, "no", "whether certificates that nobody signed are accepted"),
+        *RELAYS,
     ),
     checks=(_check_optimistic, _check_pageload),
     highlights=("BROWSER", "OPTIMISTIC", "FIRSTCONTENTFULPAINT", "LOAD", "FULLYLOADED", "REQUESTS", "SPEEDINDEX"),
@@ -240,7 +246,17 @@ PAGELOAD = Kind(
     is_timed=True,
 )
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (DOWNLOAD, UPLOAD, SERIES, RTT, BOOTSTRAP, PAGELOAD)}
+SCAN = Kind(
+    name="scan",
+    plural="scans",
+    doc="the relays of a class in turn, each over a circuit with known others",
+    options=(size("50 KiB"), *SCANNED, *TARGET),
+    highlights=("SCANNICKNAME", "SCANPLACE", "SCANPASS", "URL"),
+    is_timed=True,
+    has_target=True,
+)
+
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (DOWNLOAD, UPLOAD, SERIES, RTT, BOOTSTRAP, PAGELOAD, SCAN)}
 """Perfd's own, by name."""
 
 OTHER = Kind(name="other", plural="others", doc="what no kind of this Perfd has measured", options=())

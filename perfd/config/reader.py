@@ -30,7 +30,7 @@ from perfd.config.records import (
 )
 from perfd.config.section import ConfigError, Section, Setting, suggestion
 from perfd.config.syntax import read_sections
-from perfd.config.testnet import read_testnet
+from perfd.config.testnet import nicknames, read_testnet
 from perfd.config.tor import check_testnet_bridges, read_tor
 from perfd.config.values import (
     NAME,
@@ -127,6 +127,7 @@ class _Reader:
         clients = self._clients(directory)
         names = {"default"} if network == "socks" else {tor.name for tor in tors}
         browsers = self._browsers(directory)
+        private_network = read_testnet(self._section("testnet"), directory)
         context = Context(
             max_size=server.max_size,
             max_connections=server.max_connections,
@@ -138,6 +139,8 @@ class _Reader:
             clients=clients,
             onion_auth=server.onion_auth,
             attached={tor.name for tor in tors if tor.control is not None},
+            bridged={tor.name for tor in tors if tor.transport is not None},
+            relays=nicknames(private_network.relays) if network == "testnet" else (),
         )
         config = Config(
             path=self._path,
@@ -146,7 +149,7 @@ class _Reader:
             network=network,
             socks_proxy=perfd.get("socks-proxy", socks_address, None),
             testnet=directory / perfd.get("testnet", nonempty, "testnet"),
-            private_network=read_testnet(self._section("testnet"), directory),
+            private_network=private_network,
             database=perfd.get("database", database_url, "sqlite:///perfd.sqlite"),
             keep_logs=perfd.get("keep-logs", whole_days, "14 d"),
             keep=perfd.get("keep", whole_days, None),

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from perfd.config.relays import RelaysConfig, ScanConfig
 from perfd.config.target import TargetConfig
 from perfd.config.testnet import TestnetConfig
 from perfd.config.values import Address, Arm, GuardPolicy, SOCKSAddress
@@ -122,6 +123,8 @@ class ExperimentConfig:
     options: Mapping[str, Any] = EMPTY
     """Those of its kind, by ``Option.attribute``: what a run of it is made with."""
     targets: tuple[TargetConfig, ...] = ()  # what is fetched from elsewhere, in turn; it is measured once for each
+    relays: RelaysConfig | None = None  # over which circuits are built for it; None: tor's own circuits
+    scan: ScanConfig | None = None  # the relays that are measured in turn
 
     @property
     def browsers(self) -> tuple[str, ...]:
@@ -176,6 +179,7 @@ class ComparisonConfig:
             "primary": self.primary,
             "margin": self.margin,
             **({"urls": urls} if urls else {}),
+            **({"relays": relays} if any(relays := [str(each.relays or "") for each in self.experiments]) else {}),
         }
 
 

@@ -6,7 +6,7 @@ cost circuits, guards or measurements in flight, or root's privileges, which are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import attrs
 
@@ -14,6 +14,7 @@ from perfd.config import BrowserConfig, Config, ExperimentConfig, TorConfig
 from perfd.config.kinds import kind_of
 from perfd.config.options import Option
 from perfd.config.records import ClientConfig, ComparisonConfig
+from perfd.config.relays import PLACES, RelaysConfig
 
 PERFD = frozenset({"keep_logs", "keep", "keep_events", "keep_har", "keep_curves", "archive"})
 SERVER = frozenset(
@@ -114,7 +115,19 @@ def _what(was: ExperimentConfig | None, now: ExperimentConfig) -> str:
     if was.type != now.type:
         return f"type = {now.type}"
     own = [each.name for each in kind_of(now.type).options if _value(each, was) != _value(each, now)]
-    return _options([*_differences(was, now, ["options"]), *own])
+    return _options([*_differences(was, now, ["options", "relays", "scan"]), *own, *_relays(was, now)])
+
+
+def _relays(was: ExperimentConfig, now: ExperimentConfig) -> Iterator[str]:
+    """The options that say over which relays it is measured, as far as they are different."""
+    chosen = [each.relays or RelaysConfig.of({}) for each in (was, now)]
+    if any(each.is_path for each in chosen):
+        yield from ["path"] * (chosen[0] != chosen[1])
+    else:
+        for place, before, after in zip(PLACES, chosen[0].hops, chosen[1].hops, strict=True):
+            yield from [place] * (before != after)
+    if was.scan is not None and now.scan is not None:
+        yield from _differences(was.scan, now.scan)
 
 
 def _value(option: Option, config: ExperimentConfig) -> object:

@@ -18,6 +18,10 @@ class DownloadRun(Run):
         super().__init__(setup, slot, record, extra)
         self._optimistic = optimistic
 
+    @property
+    def streams(self) -> int | None:
+        return 1 if self.setup.target is None else None  # redirects lead to more
+
     async def exchange(self) -> bool:
         self._transfer = make_transfer(self.setup, self.id, self.user, optimistic=self._optimistic)
         exchange = await self._transfer.fetch(self.setup.size, self.setup.timeout)

@@ -7,6 +7,7 @@ rest, while the next run may begin.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -20,6 +21,7 @@ from perfd.experiments.target import Target
 from perfd.experiments.ways import WayIn
 from perfd.interfaces import HoldUps, ServerStamps, WayToServer
 from perfd.record import EMPTY, Error, Measurement, Outcome, new_id
+from perfd.tor.circuits.chosen import Chosen, CircuitError, OpenCircuit
 
 Extra = Mapping[str, str | int | float]
 
@@ -56,6 +58,7 @@ class Setup:
     reactor: IReactorTime
     hold_ups: HoldUps
     record_curve: curves.Record = curves.ignore  # takes the curves of all that is measured
+    chosen: Chosen | None = None  # over which relays a circuit is built for each run; None: tor's own circuits
 
     def begun(self, measurement: str, slot: float | None) -> Measurement:
         """The record of a run that begins now, with all that is known by then; the rest says that it was stopped.
@@ -118,6 +121,16 @@ class Run:
         self.extra: dict[str, str | int | float] = dict(extra)
         self.user = setup.user(str(self.extra.get(PAIR, self.id)))  # both runs of a pair use the same circuits
 
+    @property
+    def users(self) -> Sequence[str]:
+        """The names under which its streams are isolated."""
+        return (self.user,)
+
+    @property
+    def streams(self) -> int | None:
+        """How many streams it opens; None if that is not known."""
+        return None
+
     async def exchange(self) -> bool:
         """Measure; the tor is ours alone meanwhile. Cancelling it ends the measuring, not the run: gives False
         then.
@@ -178,65 +191,126 @@ class TorExperiment:
         extra = {**self.setup.tor.keys, **self._pair()}
         begins = next(self._rounds) % len(self.alternatives)
         waiting = [*self.alternatives[begins:], *self.alternatives[:begins]]
-        setup, runs, why_not = self.setup, [], STOPPED
-        turns = [turn for turn in (self.first, setup.tor.turn) if turn is not None]
+        whole = _Round(self.setup, slot, record, extra, waiting)
+        turns = [turn for turn in (self.first, self.setup.tor.turn) if turn is not None]
         ours: list[DeferredLock] = []
         try:
             for turn in turns:
                 await turn.acquire()
                 ours.append(turn)
-            while waiting:
-                refusal = setup.refusal
-                if refusal is not None:
-                    why_not = (Outcome.SKIPPED, *refusal)
-                    break
-                alternative = waiting[0]
-                run = alternative.make_run(setup, slot, record, {**alternative.known, **extra})
-                if setup.fresh_descriptor and setup.tor.events is not None:
-                    run.extra["FRESHDESCRIPTOR"] = int(await setup.tor.events.forget_descriptors())
-                runs.append(run)
-                del waiting[0]
-                with setup.hold_ups.watched():
-                    began = setup.clock.monotonic()
+            while (run := await whole.next()) is not None:
+                with self.setup.hold_ups.watched():
+                    began = self.setup.clock.monotonic()
                     went_on = await run.exchange()
-                    run.extra |= setup.held_up_since(began)
+                    run.extra |= self.setup.held_up_since(began)
                 if not went_on:
                     break
         except CancelledError:
             pass
         finally:
+            whole.over()
             for turn in ours:
                 turn.release()
-        try:
-            await together(run.finish() for run in runs)
-        finally:
-            for alternative in waiting:
-                record(self._blank(alternative, slot, *why_not, extra))
+        await whole.finish()
 
     def blanks(self, slot: float | None, outcome: Outcome, errorcode: str, reason: str) -> Sequence[Measurement]:
         """The records of a slot without runs: one of each alternative."""
         extra = {**self.setup.tor.keys, **self._pair()}
-        return [self._blank(each, slot, outcome, errorcode, reason, extra) for each in self.alternatives]
-
-    def _blank(
-        self,
-        alternative: Alternative,
-        slot: float | None,
-        outcome: Outcome,
-        errorcode: str,
-        reason: str,
-        extra: Extra,
-    ) -> Measurement:
-        return attrs.evolve(
-            self.setup.begun(new_id(), slot),
-            outcome=outcome,
-            errorcode=errorcode,
-            reason=reason,
-            extra={**alternative.known, **extra},
-        )
+        how = outcome, errorcode, reason
+        return [_blank(self.setup, slot, how, {**each.known, **extra}) for each in self.alternatives]
 
     def _pair(self) -> Extra:
         return {PAIR: new_id()} if len(self.alternatives) > 1 else EMPTY
+
+
+class _Round:
+    """The runs of one slot: ``waiting`` are the alternatives that have not begun, in their order."""
+
+    def __init__(
+        self, setup: Setup, slot: float | None, record: Record, extra: Extra, waiting: list[Alternative]
+    ) -> None:
+        self._setup = setup
+        self._slot = slot
+        self._record = record
+        self._extra = dict(extra)
+        self._waiting = waiting
+        self._why_not = STOPPED
+        self._runs: list[Run] = []
+        self._circuit: OpenCircuit | None = None
+
+    async def next(self) -> Run | None:
+        """The run that is to measure now, whose streams go where they are wanted; None: there is none.
+
+        What stands against it is in the records of those that have not begun.
+        """
+        self.over()
+        setup = self._setup
+        if not self._waiting:
+            return None
+        refusal = setup.refusal
+        if refusal is not None:
+            self._why_not = (Outcome.SKIPPED, *refusal)
+            return None
+        try:
+            await self._have_circuit()
+            run = self._make()
+            if setup.fresh_descriptor and setup.tor.events is not None:
+                run.extra["FRESHDESCRIPTOR"] = int(await setup.tor.events.forget_descriptors())
+            if self._circuit is not None:
+                for user in run.users:
+                    await self._circuit.claim(user, run.streams)
+        except CircuitError as error:
+            self._why_not = (Outcome.FAILED, error.errorcode, str(error))
+            self._extra |= error.keys
+            return None
+        self._runs.append(run)
+        del self._waiting[0]
+        return run
+
+    def over(self) -> None:
+        """No run has streams to open now."""
+        if self._circuit is not None:
+            self._circuit.release()
+
+    async def finish(self) -> None:
+        """Record what was measured, once tor has told the rest, and what was not."""
+        try:
+            await together(run.finish() for run in self._runs)
+        finally:
+            if self._circuit is not None:
+                self._circuit.close()
+            for alternative in self._waiting:
+                extra = {**alternative.known, **self._extra}
+                self._record(_blank(self._setup, self._slot, self._why_not, extra))
+
+    async def _have_circuit(self) -> None:
+        chosen = self._setup.chosen
+        if chosen is not None and self._circuit is None:
+            self._circuit = await chosen.build(self._setup.server.port, self._setup.timeout)
+            self._extra |= self._circuit.keys
+
+    def _make(self) -> Run:
+        circuit, alternative = self._circuit, self._waiting[0]
+        record = self._record if circuit is None else partial(_checked, circuit.circ_id, self._record)
+        return alternative.make_run(self._setup, self._slot, record, {**alternative.known, **self._extra})
+
+
+def _blank(setup: Setup, slot: float | None, how: tuple[Outcome, str, str], extra: Extra) -> Measurement:
+    """The record of a slot without a run."""
+    outcome, errorcode, reason = how
+    return attrs.evolve(
+        setup.begun(new_id(), slot), outcome=outcome, errorcode=errorcode, reason=reason, extra=extra
+    )
+
+
+def _checked(circ_id: int, record: Record, measurement: Measurement) -> None:
+    """Record what went over the circuit that was built for it; what did not has failed, whatever it was."""
+    if measurement.circ_id not in (None, circ_id) and measurement.outcome is Outcome.OK:
+        reason = f"tor put the stream on circuit {measurement.circ_id}, not on {circ_id} over the chosen relays"
+        measurement = attrs.evolve(
+            measurement, outcome=Outcome.FAILED, datacomplete=None, errorcode=Error.CIRCUIT, reason=reason
+        )
+    record(measurement)
 
 
 async def together(coroutines: Iterable[Any]) -> list[Any]:

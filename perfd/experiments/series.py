@@ -50,6 +50,10 @@ class SeriesRun(Run):
         ] = {}  # records, which are given out as soon as they are complete
         self._stopped = False
 
+    @property
+    def users(self) -> Sequence[str]:
+        return [f"{self.user}-g{group}" for group in range(self._groups)]
+
     async def exchange(self) -> bool:
         self._anchor = self.setup.clock.anchor()
         self._begun = attrs.evolve(

@@ -87,11 +87,17 @@ def runs_of(run: Callable[..., Run]) -> Make:
     return lambda config, setup: TorExperiment(setup, [Alternative(partial(run, **config.options), _target(setup))])
 
 
+def make_scan(_config: ExperimentConfig, setup: Setup) -> TorExperiment:
+    """What runs a scan: downloads, each over a circuit with the next relay."""
+    return TorExperiment(setup, [Alternative(DownloadRun, _target(setup))])
+
+
 MAKERS: dict[str, Make] = {
     "download": make_downloads,
     "upload": runs_of(UploadRun),
     "series": runs_of(SeriesRun),
     "rtt": runs_of(RTTRun),
     "bootstrap": runs_of(BootstrapRun),
+    "scan": make_scan,
 }
 """What runs each kind of experiment but those with a browser, by the kind's name."""

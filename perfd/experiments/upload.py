@@ -31,6 +31,10 @@ class UploadRun(Run):
         if expect_continue:
             self.extra["EXPECT"] = 1
 
+    @property
+    def streams(self) -> int | None:
+        return 1
+
     async def exchange(self) -> bool:
         self._transfer = transfer = Transfer(self.setup, self.id, self.user)
         size = self.setup.size

@@ -20,6 +20,7 @@ from perfd.interfaces import Tor, WayToServer
 from perfd.record import Error
 from perfd.socks import Hooks
 from perfd.tor.bootstrap.launcher import Launcher
+from perfd.tor.circuits.chosen import Circuits
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.guards.keeper import Guards
 from perfd.tor.onion import VIRTUAL_PORT, OnionService
@@ -33,6 +34,7 @@ class MeasuredTor:
     turn: DeferredLock = attrs.Factory(DeferredLock)  # whoever holds it is alone on this tor
     events: ControlEvents | None = None
     guards: Guards | None = None  # None: tor's own choice
+    circuits: Circuits | None = None  # what builds them over relays that are chosen
     _transport: str | None = None
     client: str | None = None  # what kind of client is in the place of a tor
     told_transport: Callable[[], str | None] = lambda: None

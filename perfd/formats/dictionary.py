@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from perfd.config.kinds import kind_of
-from perfd.formats import bootstrap_keys, keyvalue, network_keys, rtt_keys, tcp_keys
+from perfd.formats import bootstrap_keys, circuit_keys, keyvalue, network_keys, rtt_keys, tcp_keys
 from perfd.formats.errors import FormatError
 from perfd.formats.values import LARGEST, LATEST
 from perfd.record import DECILES, FIELDS, PARTIALS, Kind, Measurement
@@ -211,7 +211,7 @@ def _columns() -> Iterator[Column]:
             doc = f"{n} {what} of the payload were received"
             yield Column(f"{name}{n}", Kind.TIME, "", doc, partial(_counted, name, n))
     yield from _DERIVED
-    made = (bootstrap_keys.lines(), rtt_keys.lines(), tcp_keys.lines(), network_keys.LINES)
+    made = (bootstrap_keys.lines(), rtt_keys.lines(), tcp_keys.lines(), network_keys.LINES, circuit_keys.LINES)
     for line in "\n".join((_KEYS.strip(), *made)).splitlines():
         key, kind, unit, doc = line.split(" ", 3)
         yield Column(key.lower(), Kind(kind), "" if unit == "-" else unit, doc, _READERS[Kind(kind)], key)

@@ -32,6 +32,7 @@ from perfd.experiments.ways import NoTor, OnionAddress, PublicAddress, WayIn, au
 from perfd.instance import Instance
 from perfd.interfaces import Tor, WayToServer
 from perfd.laboratory.browsers import Browsers
+from perfd.laboratory.circuits import Scans, chosen, no_scans
 from perfd.laboratory.tors import OurOnion, Tors
 from perfd.laboratory.wanted import all_experiments, is_onion_wanted, is_page_wanted
 from perfd.proxy import MeasuringProxy
@@ -51,7 +52,7 @@ class Laboratory(OrderedServices):
     """The web server, with ``pages`` besides the random bytes, and the tors that ``config`` asks for.
 
     ``event_sink`` takes the records of circuits, streams and other control events, ``material`` what page loads
-    leave besides their records, ``record_curve`` the curves of what is measured.
+    leave besides their records, ``record_curve`` the curves of what is measured; ``scans`` tells how far scans are.
     """
 
     _log = Logger()
@@ -65,6 +66,7 @@ class Laboratory(OrderedServices):
         event_sink: EventSink,
         material: Material | None = None,
         record_curve: curves.Record = curves.ignore,
+        scans: Scans = no_scans,
     ) -> None:
         super().__init__()
         self._reactor = reactor
@@ -86,6 +88,7 @@ class Laboratory(OrderedServices):
         self._browsers = Browsers(reactor, clock, config.directory, config.browsers)
         self._material = material
         self._record_curve = record_curve
+        self._scans = scans
         self._no_use = NoUse()
         self._targets = Targets(reactor, clock)
         self._direct_turn = DeferredLock()  # measurements without Tor do not disturb each other either
@@ -217,6 +220,7 @@ class Laboratory(OrderedServices):
             reactor=self._reactor,
             hold_ups=self._hold_ups,
             record_curve=self._record_curve,
+            chosen=chosen(config, ways[tor], server, self._scans),
         )
 
     def stopService(self) -> Deferred[None]:

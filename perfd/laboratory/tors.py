@@ -22,6 +22,7 @@ from perfd.reactor import Reactor
 from perfd.socks.local_ports import LocalPorts
 from perfd.tor.bootstrap.fresh import FreshTor
 from perfd.tor.bootstrap.launcher import Launcher
+from perfd.tor.circuits.chosen import Circuits
 from perfd.tor.clients.plain import plain_socks
 from perfd.tor.clients.service import ClientService
 from perfd.tor.events.listener import ControlEvents
@@ -32,6 +33,9 @@ from perfd.tor.onion import OnionService
 from perfd.tor.onion_client import ClientKey, OnionClient
 from perfd.tor.testnet.network import Testnet
 from perfd.tor.testnet.service import OverBridges, TestnetService
+
+MARKER = "streams-left"
+"""The file that remembers of a tor that somebody else runs that it leaves streams to us."""
 
 
 @attrs.frozen
@@ -123,11 +127,20 @@ class Tors:
         guards = self._make_guards(tor, turn)
         if guards is not None:
             service.subscribe(guards.connected, guards.disconnected)
+        circuits = Circuits(
+            self._reactor,
+            self._clock,
+            tor=tor.name,
+            apart=self._config.network != "testnet",
+            marker=None if tor.control is None else self._instance.tor_data(tor.name) / MARKER,
+        )
+        service.subscribe(circuits.connected, circuits.disconnected)
         service.setServiceParent(services)
         return MeasuredTor(
             service,
             turn,
             events=events,
+            circuits=circuits,
             guards=guards,
             transport=tor.transport,
             told_transport=lambda: service.transport,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.endpoints import UNIXClientEndpoint
@@ -39,6 +40,9 @@ MOST_STREAMED = 256 * 1024 * 1024
 
 MOST_SAID = 300
 """Characters of an error in which there is what the peer has said."""
+
+READ_SIZE = 8192
+"""Bytes of a long answer that are read at once: they take about 1 ms."""
 
 _COOKIE_SIZE = 32  # control-spec 3.5
 
@@ -175,6 +179,26 @@ async def open_control(
         if not authenticated and protocol.transport is not None:
             protocol.transport.abortConnection()
     return protocol
+
+
+async def open_beside(reactor: IReactorTime, protocol: TorControlProtocol) -> ControlProtocol:
+    """Another connection to the same tor, for an answer of megabytes: events would wait behind it.
+
+    It is read in small pieces, so that the reactor serves others in between. Raises ``ControlError``.
+    """
+    password = protocol.password_function and protocol.password_function()
+    side = await open_control(reactor, control_endpoint(reactor, _address(protocol)), password)
+    side.transport.bufferSize = READ_SIZE
+    return side
+
+
+def _address(protocol: TorControlProtocol) -> str:
+    """Where the control connection goes to, as the configuration would say it."""
+    peer = protocol.transport.getPeer()
+    if isinstance(peer, UNIXAddress):
+        return os.fsdecode(peer.name or b"")
+    host = f"[{peer.host}]" if isinstance(peer, IPv6Address) else peer.host
+    return f"{host}:{peer.port}"
 
 
 def _clear(error: Exception) -> str:

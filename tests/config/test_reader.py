@@ -8,6 +8,7 @@ import pytest
 
 from perfd.config import Config, ConfigError, ExperimentConfig, load_config, parse_config
 from perfd.config.kinds import KINDS
+from perfd.config.relays import RELAYS, SCANNED
 from perfd.config.target import TARGET, TargetConfig
 from perfd.config.values import Address, socks_address
 from tests.support.places import CHECKOUT
@@ -222,7 +223,7 @@ def defaults(kind: str, **changes: Any) -> ExperimentConfig:
     own: dict[str, Any] = {
         option.attribute: None if option.default is None else option.read(option.default)
         for option in KINDS[kind].options
-        if option.name != "size" and option not in (TARGET if KINDS[kind].has_target else ())
+        if option.name != "size" and option not in (*(TARGET if KINDS[kind].has_target else ()), *RELAYS, *SCANNED)
     }
     assert set(changes) <= set(values) | own.keys() | {
         "fresh_circuits",

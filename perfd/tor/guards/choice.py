@@ -7,16 +7,13 @@ they do not come, ``fastratio`` becomes ``fast``, and ``slowratio`` ``slow``, wi
 
 from __future__ import annotations
 
-import os
-
 import attrs
-from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from txtorcon import TorControlProtocol
 
 from perfd.clock import Clock
-from perfd.tor.control import control_endpoint, open_control
+from perfd.tor.control import open_beside
 from perfd.tor.events.relays import RouterStatus
 from perfd.tor.guards.routers import DescriptorReader, GuardReader, rank
 
@@ -34,8 +31,6 @@ DESCRIPTOR_PATIENCE = 600.0
 """Seconds for which descriptors are waited for, in growing pauses; then it is done without."""
 
 READ_TIMEOUT = 300.0
-READ_SIZE = 8192
-"""Bytes of a consensus that are read at once: they take about 1 ms, and then the reactor serves others."""
 
 
 @attrs.frozen
@@ -119,12 +114,9 @@ class GuardChoice:
 
         Over a connection of its own, because events would wait behind an answer of megabytes, and in small pieces.
         """
-        password = protocol.password_function and protocol.password_function()
-        endpoint = control_endpoint(self._reactor, _address(protocol))
-        side = await open_control(self._reactor, endpoint, password)
+        side = await open_beside(self._reactor, protocol)
         routers, descriptors = GuardReader(), DescriptorReader()
         try:
-            side.transport.bufferSize = READ_SIZE
             await side.get_info_incremental("ns/all", routers.line).addTimeout(READ_TIMEOUT, self._reactor)
             if self._mode.endswith("ratio"):
                 reading = side.get_info_incremental("desc/all-recent", descriptors.line)
@@ -132,12 +124,3 @@ class GuardChoice:
         finally:
             side.transport.abortConnection()
         return routers.guards, descriptors.advertised
-
-
-def _address(protocol: TorControlProtocol) -> str:
-    """Where the control connection goes to, as the configuration would say it."""
-    peer = protocol.transport.getPeer()
-    if isinstance(peer, UNIXAddress):
-        return os.fsdecode(peer.name or b"")
-    host = f"[{peer.host}]" if isinstance(peer, IPv6Address) else peer.host
-    return f"{host}:{peer.port}"

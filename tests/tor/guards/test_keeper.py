@@ -15,10 +15,10 @@ from txtorcon.torcontrolprotocol import TorDisconnectError
 
 from perfd.clock import Clock
 from perfd.config.values import GUARD_ORDERS, GuardPolicy
-from perfd.tor.control import ControlError
+from perfd.tor import control
+from perfd.tor.control import READ_SIZE, ControlError
 from perfd.tor.events.relays import RouterStatus
-from perfd.tor.guards import choice as guard_choice
-from perfd.tor.guards.choice import DESCRIPTOR_PATIENCE, DESCRIPTOR_PAUSE, READ_SIZE, Choice
+from perfd.tor.guards.choice import DESCRIPTOR_PATIENCE, DESCRIPTOR_PAUSE, Choice
 from perfd.tor.guards.keeper import NETWORK_DOWN_PAUSE, NEW_CIRCUITS_TIME, SETTLE, STOP_WAIT, Guards, guard_states
 from perfd.tor.guards.routers import DescriptorReader, GuardReader, rank
 
@@ -265,7 +265,7 @@ class Keeping(SynchronousTestCase):
             self.sides.append((endpoint, password))
             return self.tor
 
-        self.patch(guard_choice, "open_control", open_side)
+        self.patch(control, "open_control", open_side)
 
     def start(self, policy: str, drop_every: float | None = None, restore: bool = False) -> Guards:
         guards = Guards(
@@ -536,7 +536,7 @@ class Keeping(SynchronousTestCase):
         async def refuse(*_: object) -> None:
             raise ControlError("no")
 
-        self.patch(guard_choice, "open_control", refuse)
+        self.patch(control, "open_control", refuse)
         self.consensus_arrived("2026-11-23 13:00:00")
         self.assertEqual((guards.choice, self.turn.locked), (None, False))
 

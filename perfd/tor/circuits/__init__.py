@@ -1,0 +1,1 @@
+"""Circuits over relays that are chosen: which relays, building them, and streams on them."""
