@@ -5,6 +5,7 @@
 # make test-r run the example in R of docs/formats.md
 # make bench set up everything and print speed and memory as ratios against peers
 # make lab-study  compares on the lab again and again, whether a slowing of 3 % is found, and nothing where there is none
+# make lab-scan  scans a network of 20 relays, of which one is slow and one loses streams, and finds these two and no other
 # make campaign N=300 SEED=1  set up everything, injects so many faults into instances, and checks what must hold
 # make deb   builds the Debian package for this machine's release (Debian 13; 12 with its own libraries)
 # make deb-test  as root, builds it in a chroot of RELEASES, and installs, starts (systemd too), upgrades and purges it in another
@@ -19,7 +20,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_TOOLS := $(VENV)/.installed-tools
 
-.PHONY: deb deb-test container-test man run test test-long accessibility lint types unit bench lab-study picture setup tools clean packages-run packages-test packages-r packages-bench
+.PHONY: deb deb-test container-test man run test test-long accessibility lint types unit bench lab-study lab-scan picture setup tools clean packages-run packages-test packages-r packages-bench
 
 run: packages-run setup
 	$(BIN)/perfd run --config perfd.conf
@@ -56,6 +57,10 @@ bench: packages-bench tools
 # Hours: whether perfd compare finds on the lab what it promises. Interrupted, it goes on the next time; STUDY="--help".
 lab-study: packages-test tools
 	$(BIN)/python -m bench.study $(STUDY)
+
+# About 40 minutes: whether perfd scan finds on the lab what it promises. SCAN="--passes N".
+lab-scan: packages-test tools
+	$(BIN)/python -m bench.scan $(SCAN)
 
 # Long; docs/reliability.md says what it does. RESULTS is a file to write them to, JOBS how many instances run at a time.
 N ?= 30

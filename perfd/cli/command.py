@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfd import __version__
-from perfd.cli import analyze, compare, completion, daemon, data, note, records, standalone_commands
+from perfd.cli import analyze, compare, completion, daemon, data, note, records, scan, standalone_commands
 from perfd.cli.arguments import config_option, display, display_options
 from perfd.cli.output import complain, in_words, say, standard_streams
 from perfd.cli.privileges import daemon_user, obstacle
@@ -94,6 +94,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     data.add_commands(commands)
     compare.add_command(commands)
     analyze.add_command(commands)
+    scan.add_command(commands)
     note.add_command(commands)
     return parser, commands.choices
 
