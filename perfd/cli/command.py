@@ -16,6 +16,7 @@ from perfd import __version__
 from perfd.cli import analyze, compare, completion, daemon, data, note, records, scan, standalone_commands
 from perfd.cli.arguments import config_option, display, display_options
 from perfd.cli.output import complain, in_words, say, standard_streams
+from perfd.cli.parser import Parser
 from perfd.cli.privileges import daemon_user, obstacle
 from perfd.config import Config, ConfigError, load_config
 from perfd.config.reader import host_label
@@ -67,8 +68,7 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     if not words or (words[0] == "help" and len(words) < 3):
         words = [*words[1:], "--help"]
     if not words[0].startswith("-") and words[0] not in commands:
-        hint = suggestion(words[0], commands)
-        parser.exit(2, f"perfd: {words[0]!r} is no command{hint}; `perfd help` explains them\n")
+        parser.error(f"{words[0]!r} is no command{suggestion(words[0], commands)}")
     return parser.parse_args(words)
 
 
@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     """What reads the whole command line, and the names of the commands."""
-    parser = argparse.ArgumentParser(prog="perfd", description="Measures the performance of Tor, continuously.")
+    parser: argparse.ArgumentParser = Parser(
+        prog="perfd", description="Measures the performance of Tor, continuously."
+    )
     parser.add_argument("--version", action="version", version=f"perfd {__version__}")
     parser.set_defaults(after_mistakes="")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

@@ -28,10 +28,13 @@ def read_sections(text: str, path: Path) -> tuple[dict[str, dict[str, str]], lis
             _leave_out(lines, error.lineno or 1, _unindented_after(lines, error.lineno or 1))
         except configparser.ParsingError as error:
             for number, _ in error.errors:
+                line = lines[number - 1].strip()
                 remedy = _indentation(lines, number)
-                problems[number] = f"{lines[number - 1].strip()!r} is not OPTION = VALUE{remedy}"
+                problems[number] = f"{line!r} is not OPTION = VALUE{remedy}"
+                if line.startswith("["):
+                    problems[number] = f"{line!r} lacks the ] at its end"
             for number, _ in error.errors:
-                _leave_out(lines, number, number + 1)
+                _mend_or_leave_out(lines, number)
         else:
             break
     sections = {name: dict(parser[name]) for name in parser.sections()}
@@ -41,6 +44,13 @@ def read_sections(text: str, path: Path) -> tuple[dict[str, dict[str, str]], lis
 def _leave_out(lines: list[str], first: int, end: int) -> None:
     """Empty the lines from number ``first`` to before ``end``, so that the others keep their numbers."""
     lines[first - 1 : end - 1] = [""] * (end - first)
+
+
+def _mend_or_leave_out(lines: list[str], number: int) -> None:
+    """What follows a heading that lacks its ] belongs to it all the same."""
+    line = lines[number - 1].strip()
+    is_heading = line.startswith("[") and "]" not in line and len(line) > 1
+    lines[number - 1] = f"{line}]" if is_heading else ""
 
 
 def _section_after(lines: list[str], number: int) -> int:

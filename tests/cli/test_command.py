@@ -37,6 +37,34 @@ def test_did_you_mean(capsys: pytest.CaptureFixture[str], words: list[str]) -> N
     assert "perfd: 'strat' is no command; did you mean 'start'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["results", "--sinse", "1h"],
+            "results: there is no option --sinse; did you mean --since? (`perfd help results`",
+        ),
+        (["results", "--since", "soon"], "results: --since: 'soon' is no time such as"),
+        (["results", "more"], "results: there is no place for 'more'"),
+        (["results", "--json", "--csv"], "results: --csv: cannot be given together with --json"),
+        (["export", "--format", "xls"], "export: --format: 'xls' is not one of 'tpf', "),
+        (["note", "--at"], "note: --at: its value is missing"),
+        (["testnet", "start"], "testnet start: DIR is missing (`perfd help testnet` has all)"),
+        (
+            ["testnet", "start", "x", "--relais", "6"],
+            "testnet start: there is no option --relais; did you mean --relays?",
+        ),
+    ],
+)
+def test_wrong_usage(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line says what is wrong, and what was meant."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"perfd: {told}")
+
+
 def test_no_instance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where no perfd.conf is, status is unknown and stop is of nothing configured, as LSB numbers them."""
     for command, code in (("status", 4), ("stop", 6)):

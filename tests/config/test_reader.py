@@ -170,6 +170,16 @@ def test_single_problems(text: str, expected: str) -> None:
     assert expected in "\n".join(problems(text))
 
 
+def test_unfinished_heading() -> None:
+    """What follows it is taken for its options, and a stray bracket for none."""
+    found = problems("[perfd]\n[server\nresults = sme\n[\nlisten = 127.0.0.1:1\n")
+    assert [each.removeprefix("/instance/perfd.conf: ") for each in found] == [
+        "line 2: '[server' lacks the ] at its end",
+        "line 4: '[' lacks the ] at its end",
+        "[server] results: 'sme' is not one of all, local, none",
+    ]
+
+
 def test_all_syntax_mistakes() -> None:
     """Each has the number of its line, and the other mistakes are told with them."""
     found = problems(

@@ -103,7 +103,7 @@ for target in "${@:-slim}"; do
 	until [ "$tries" = 40 ]; do
 		tries=$((tries + 1))
 		# Pages for people are made by a process of their own.
-		curl -sS --noproxy '*' --output /dev/null --header 'Accept: text/html' "http://127.0.0.1:$port/" "http://127.0.0.1:$port/results"
+		curl -sS --noproxy '*' --header 'Accept: text/html' "http://127.0.0.1:$port/" "http://127.0.0.1:$port/results" > /dev/null
 		memory
 		sleep 3
 	done
