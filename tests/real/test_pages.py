@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import http.server
+import io
+import os
 import shutil
 import subprocess
 import threading
@@ -20,19 +22,34 @@ from typing import Any
 
 import pytest
 
+from perfd.charts.html import STYLE as CHART_STYLE
+from perfd.charts.html import Sheet, figure
 from perfd.pages.layout import STYLE, STYLE_PATH, error_document
 from perfd.pages.make import make
 from perfd.pages.records import DaemonState, PageRequest, View
 from perfd.record import EMPTY, Outcome
+from tests.support.charts import every_kind
 from tests.support.geckodriver import GECKODRIVER, missing
 from tests.support.pages import state, variant
-from tests.support.shown import CIRCUIT, COMPARISON, DOWNLOAD, LOAD, LONG, ROUND_TRIP, UPLOAD, make_instance
+from tests.support.places import DATA
+from tests.support.shown import (
+    CIRCUIT,
+    COMPARISON,
+    DOWNLOAD,
+    LOAD,
+    LONG,
+    ROUND_TRIP,
+    UPLOAD,
+    fill_with_a_million,
+    make_instance,
+)
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
 CHECKOUT = Path(__file__).parents[2]
 AXE = CHECKOUT / "build" / "node" / "node_modules" / "axe-core" / "axe.min.js"
 VALIDATE = CHECKOUT / "build" / "node" / "node_modules" / ".bin" / "html-validate"
+PICTURES = DATA / "charts"
 WIDTHS = (320, 768, 1280, 1920)
 
 OVERFLOW = """
@@ -106,6 +123,16 @@ def pages(directory: Path) -> Mapping[str, Shown]:
     }
 
 
+def all_charts() -> str:
+    """A page with a chart of each kind and no texts, whose shapes depend on no font."""
+    sheet = Sheet()
+    figures = "".join(figure(chart, sheet) for chart in every_kind())
+    style = f"{CHART_STYLE}{sheet.text} body {{ width: 40rem; }} * {{ color: transparent !important; }}"
+    return (
+        f'<!DOCTYPE html><html data-theme="light"><title>charts</title><style>{style}</style><body>{figures}</body>'
+    )
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
     """Serves files, and says nothing about it."""
 
@@ -114,8 +141,8 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of all pages as files, with frames of all widths around each."""
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All pages as files, and frames of all widths around each."""
     directory = tmp_path_factory.mktemp("site")
     path = make_instance(directory)
     (directory / STYLE_PATH[1:]).write_text(STYLE)
@@ -129,6 +156,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (directory / "error-light.html").write_bytes(error_document(404, "Not Found", LONG))
     frames = (f"<iframe name='{width}' width='{width}' height='400'></iframe>" for width in WIDTHS)
     (directory / "frames.html").write_text(f"<!DOCTYPE html><title>frames</title>{''.join(frames)}")
+    (directory / "charts.html").write_text(all_charts())
+    return directory
+
+
+@pytest.fixture(scope="module")
+def site(directory: Path) -> Iterator[str]:
+    """The address of the files."""
     handler = functools.partial(Quiet, directory=str(directory))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -153,7 +187,8 @@ def firefox(preferences: Mapping[str, Any] = EMPTY) -> Iterator[Any]:
     options.add_argument("-headless")
     for name, value in {"intl.accept_languages": "ar, de", **preferences}.items():
         options.set_preference(name, value)
-    service = OldGeckodriver(executable_path=str(GECKODRIVER))
+    language = {"LANG": "ar_EG.UTF-8", "LANGUAGE": "ar:de"}
+    service = OldGeckodriver(executable_path=str(GECKODRIVER), env={**os.environ, **language})
     service.start()
     try:
         browser = WebDriver(command_executor=service.service_url, options=options)
@@ -211,6 +246,81 @@ def test_safest_level(site: str) -> None:
         assert details.rect["height"] > closed + 50
         browser.get(f"{site}/overview-light.html")
         assert len(browser.find_elements("css selector", ".outcomes i")) == 7 * 48
+
+
+def test_keyboard(site: str) -> None:
+    """The first key leads past the navigation; tables of numbers open, and wide ones can be scrolled to."""
+    from selenium.webdriver.common.keys import Keys
+
+    with firefox({"javascript.enabled": False}) as browser:
+        browser.get(f"{site}/relays-light.html")
+        browser.find_element("css selector", "body").send_keys(Keys.TAB)
+        skip = browser.switch_to.active_element
+        assert (skip.text, skip.rect["x"] >= 0) == ("To the content", True)
+        skip.send_keys(Keys.ENTER)
+        assert browser.current_url.endswith("#content")
+        seen: list[str] = []
+        while len(seen) < 60 and seen[-1:] != ["section"]:
+            browser.switch_to.active_element.send_keys(Keys.TAB)
+            reached = browser.switch_to.active_element
+            seen.append(reached.tag_name)
+            if reached.tag_name == "summary":
+                details = reached.find_element("xpath", "..")
+                closed = details.rect["height"]
+                reached.send_keys(Keys.ENTER)
+                assert details.rect["height"] > closed + 50
+        assert "summary" in seen
+        assert seen[-1] == "section"
+
+
+DRAWN = {
+    "distribution": ".plot",
+    "series": ".plot",
+    "scatter": ".plot",
+    "failures": ".plot",
+    "strip": ".strip",
+    "effects": ".track",
+    "steps": ".track",
+}
+"""The part of each chart whose picture is kept in tests/data/charts."""
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_shapes(site: str, looking: Any, name: str) -> None:
+    """Charts of fixed numbers look as they always did; WRITE_PICTURES=1 in the environment keeps them anew."""
+    from PIL import Image, ImageChops, ImageStat
+
+    looking.set_window_size(800, 900)
+    looking.get(f"{site}/charts.html")
+    drawn = looking.find_element("css selector", f"#{name} {DRAWN[name]}").screenshot_as_png
+    file = PICTURES / f"{name}.png"
+    picture = Image.open(io.BytesIO(drawn)).convert("RGB")
+    if os.environ.get("WRITE_PICTURES"):
+        picture.quantize(32).save(file, optimize=True)
+    with Image.open(file) as kept:
+        small = (160, max(8, 160 * kept.height // kept.width))
+        assert abs(picture.width - kept.width) <= 2
+        assert abs(picture.height - kept.height) <= 2
+        before, now = kept.convert("RGB").resize(small), picture.resize(small)
+    different = ImageStat.Stat(ImageChops.difference(before, now)).mean
+    assert max(different) < 0.5, different  # of 255; a line that is missing makes more than 1
+
+
+@pytest.mark.long
+def test_a_million(directory: Path, site: str, looking: Any, tmp_path: Path) -> None:
+    """The first page and a year of one of a million measurements are short, and reach out nowhere."""
+    path = tmp_path / "perfd.sqlite"
+    fill_with_a_million(path)
+    told = state(("download-50k", "other"))
+    view = View("/", theme="light")
+    for name, arguments in (("overview", {}), ("experiment", {"name": "download-50k", "period": "year"})):
+        made = make(PageRequest(name=name, view=view, arguments=arguments, state=told), path)
+        assert made.status == 200
+        if name == "overview":
+            assert (len(made.body) < 100 * 1024, len(made.packed) < 30 * 1024) == (True, True)
+        (directory / "million.html").write_bytes(made.body)
+        show(looking, site, "million")
+        assert [*looking.execute_script(OVERFLOW), *looking.execute_script(OUTSIDE)] == []
 
 
 @pytest.mark.skipif(not AXE.exists(), reason="there is no axe-core (make accessibility)")

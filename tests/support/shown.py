@@ -15,10 +15,12 @@ from perfd.browser.files.contents import Carrier, Job, write_files
 from perfd.browser.files.har_matching import EntryTor
 from perfd.browser.records import Frame, PageRequest
 from perfd.record import (
+    FIELDS,
     Attach,
     Circuit,
     Event,
     Hop,
+    Kind,
     Measurement,
     Note,
     Outcome,
@@ -26,7 +28,8 @@ from perfd.record import (
     Stream,
     TorEvent,
 )
-from perfd.store.rows import CIRCUITS, COMPARISONS, CURVES, EVENTS, NOTES, STREAMS
+from perfd.store.database import prepare_for_bulk
+from perfd.store.rows import CIRCUITS, COMPARISONS, CURVES, EVENTS, MEASUREMENTS, NOTES, STREAMS
 from perfd.store.schema import open_database
 from perfd.store.writer import insert_many
 from perfd.summaries.kept import summarize
@@ -74,6 +77,30 @@ def make_instance(directory: Path) -> Path:
     (directory / "har").mkdir()
     write_load(directory / "har")
     return path
+
+
+def fill_with_a_million(path: Path) -> None:
+    """A database of a million measurements of two experiments: 5,000 that are recent, and copies that are older."""
+    names = ("download-50k", "other")
+    recent_ones = [recent(n, id=f"{n:032x}", experiment=names[n % 2], extra={}) for n in range(5000)]
+    times = [
+        field.name
+        for field in FIELDS
+        if field.kind is Kind.TIME and field.name in MEASUREMENTS.columns and field.name != "slot"
+    ]
+    others = [f'"{name}"' for name in MEASUREMENTS.columns if name not in (*times, "id", "slot", "dataperc")]
+    moved = [f'"{name}" - :shift' for name in times]
+    sql = (
+        f"INSERT INTO measurements (id, {', '.join(times)}, {', '.join(others)}) "
+        f"SELECT printf('%x-', :copy) || id, {', '.join(moved)}, {', '.join(others)} FROM measurements LIMIT 5000"
+    )
+    with closing(open_database(path)) as database:
+        prepare_for_bulk(database)
+        insert_many(database, recent_ones)
+        for copy in range(1, 200):
+            with database:
+                database.execute(sql, {"copy": copy, "shift": copy * 5000 * 300.0})
+    summarize(path, NOW)
 
 
 def shifted(run: Measurement, seconds: float, slower: float = 1.0, **changes: Any) -> Measurement:

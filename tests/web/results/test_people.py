@@ -12,6 +12,8 @@ from twisted.web.resource import IResource
 from perfd import routes
 from perfd.pages.make import make
 from perfd.pages.records import Made, PageError, PageRequest
+from perfd.web.errors import WebError
+from perfd.web.request import Node, Request
 from perfd.web.results.answers import Access, PublicDatabase
 from perfd.web.results.people import AT_ONCE, FRESH, OF_ONE, UNCHANGED, People
 from tests.support.pages import Document, state
@@ -40,6 +42,15 @@ class Maker:
         return make(request, self.path)
 
 
+class Refusing(Node):
+    """Refuses each request."""
+
+    error = WebError(500, "")
+
+    def render_GET(self, request: Request) -> bytes:
+        raise self.error
+
+
 class PeopleCase(ResultsCase):
     """A site with pages."""
 
@@ -48,7 +59,11 @@ class PeopleCase(ResultsCase):
         self.maker = Maker(self.path)
         self.people = People(self.reactor, self.maker, lambda: state(["download-50k"]), self.reactor.seconds)
         self.database = attrs.evolve(self.database, access=Access(self.allowed, no_tor), people=self.people)
-        return {**found, **routes.read(self.database, self.path.parent, lambda: {"healthy": True}, bytes)}
+        return {
+            **found,
+            **routes.read(self.database, self.path.parent, lambda: {"healthy": True}, bytes),
+            "refusing": Refusing(),
+        }
 
     def page(self, path: str, *headers: str) -> Document:
         return Document(self.body(path, BROWSER, *headers).decode())
@@ -207,6 +222,17 @@ class PeopleTests(PeopleCase):
             self.assertNotIn(b"<b>", body)
             _, fields, _ = self.ask(get(path))
             self.assertEqual(fields["Content-Type"], "application/json")
+
+    def test_any_error(self) -> None:
+        """Whatever a resource refuses with is a page for a browser, of words alone, and keeps its headers."""
+        for status, phrase in ((403, "Forbidden"), (429, "Too Many Requests"), (503, "Service Unavailable")):
+            Refusing.error = WebError(status, "<b>not now</b>", {b"Retry-After": b"5"})
+            found, fields, body = self.ask(get("/refusing", BROWSER))
+            self.assertEqual((found, fields["Retry-After"]), (status, "5"))
+            self.assertEqual(fields["Content-Type"], "text/html; charset=utf-8")
+            self.assertTrue(fields["Content-Security-Policy"].startswith("default-src 'none'"))
+            page = Document(body.decode())
+            self.assertIn(f"{phrase} <b>not now</b> Status {status}.", page.text)
 
     def test_style_and_robots(self) -> None:
         """The stylesheet may be kept; crawlers are asked to stay away unless perfd.conf says otherwise."""
