@@ -43,10 +43,12 @@ from perfd.laboratory import Laboratory
 from perfd.reactor import installed_reactor
 from perfd.record import REQUEST, Measurement, Outcome
 from perfd.tor.events.sink import NullEventSink
+from perfd.tor.testnet.users import kept_for
 from perfd.units import format_size, parse_size
 
 NAME = "measure"
 """The experiment's name if it is not one of perfd.conf."""
+KEEP_HINT = "(with --keep the private network goes on for a while, and the next start takes two or three seconds)\n"
 
 
 @attrs.frozen(kw_only=True)
@@ -87,6 +89,8 @@ def measure(path: Path | None, wanted: MeasureOptions, display: Display | CSV | 
             raise InstanceError(str(error)) from None
         except CancelledError:
             return 1
+    if sys.stderr.isatty() and _may_be_kept(config, wanted):
+        sys.stderr.write(KEEP_HINT)
     complete = printer.rounds == wanted.count
     return 0 if complete and all(m.outcome is Outcome.OK for m in printer.measurements) else 1
 
@@ -158,6 +162,12 @@ async def _run(
                     await prepare(reactor, partial(getattr, variant, "not_ready"), patience(config))
                 await variant.run(None, printer.record)
             printer.rounds += 1
+
+
+def _may_be_kept(config: Config, wanted: MeasureOptions) -> bool:
+    """Whether a private network was started for this measurement alone, and is gone again."""
+    is_own = config.network == "testnet" and config.testnet == config.directory / "testnet"
+    return is_own and wanted.keep is None and kept_for(config.testnet) is None
 
 
 def _printer(config: Config, rounds: int, display: Display | CSV | None) -> RecordPrinter | TablePrinter:

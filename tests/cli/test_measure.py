@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from perfd.cli.command import main
+from perfd.cli.measure import MeasureOptions, _may_be_kept
+from perfd.config import parse_config
 from tests.support.instance import SOCKS_CONFIG, TestInstance
 
 RTT = ("-o", "rate=50", "-o", "duration=200ms")
@@ -47,6 +51,19 @@ def test_series(instance: TestInstance) -> None:
     assert [each["id"] for each in requests] == [f"{series['id']}-{n:04}" for n in range(4)]
     assert (series["type"], series["payloadbytes"], series["extra"]["REQUESTSOK"]) == ("series", 40960, 4)
     assert (series["experiment"], series["network"]) == ("measure", "socks")
+
+
+def test_keep_is_offered(tmp_path: Path) -> None:
+    """Where a network was started for a measurement alone; not where it is kept, or somebody else's."""
+    wanted = MeasureOptions(experiment=None, options={}, count=1, network=None)
+    config = attrs.evolve(parse_config("", tmp_path / "perfd.conf"), testnet=tmp_path / "testnet")
+    (tmp_path / "testnet").mkdir()
+    assert _may_be_kept(config, wanted)
+    assert not _may_be_kept(config, attrs.evolve(wanted, keep="10 min"))
+    assert not _may_be_kept(attrs.evolve(config, testnet=tmp_path / "other"), wanted)
+    assert not _may_be_kept(attrs.evolve(config, network="socks"), wanted)
+    (tmp_path / "testnet" / "keep").write_text("600.0")
+    assert not _may_be_kept(config, wanted)
 
 
 def test_csv(instance: TestInstance) -> None:
