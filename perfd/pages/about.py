@@ -7,7 +7,7 @@ from markupsafe import Markup
 from perfd.pages import elements
 from perfd.pages.elements import Heading, Text
 from perfd.pages.layout import Page
-from perfd.pages.overview import REFRESH, parts_of_perfd
+from perfd.pages.overview import REFRESH, comparisons, parts_of_perfd
 from perfd.pages.records import DaemonState, PageRequest, View
 from perfd.pages.words import clipped, epoch, experiment_path, summary
 from perfd.store.reader import StoreReader
@@ -75,6 +75,7 @@ def status(reader: StoreReader, request: PageRequest) -> Page:
     parts = [
         parts_of_perfd(state),
         elements.section("Schedule", [_experiments(state, view)]),
+        comparisons(state, view),
         elements.section("Limits", [elements.facts(state.settings.items())]),
     ]
     return Page("Status", summary(state), parts, refresh=REFRESH)

@@ -10,7 +10,7 @@ from perfd.charts.model import Row, Stretch, Waterfall, tone
 from perfd.pages import elements
 from perfd.pages.elements import Heading, Text
 from perfd.pages.layout import Page
-from perfd.pages.records import PageError, PageRequest
+from perfd.pages.records import PageError, PageRequest, View
 from perfd.pages.words import clipped
 from perfd.record import Circuit
 from perfd.store.reader import StoreReader
@@ -22,6 +22,9 @@ HOPS = (
     Heading("Fingerprint", minor=True),
 )
 EVENTS = (Heading("At (UTC)"), Heading("What tor told"))
+
+BEFORE = 600.0
+"""Seconds that a measurement may have waited for its circuit."""
 
 
 def circuit(reader: StoreReader, request: PageRequest) -> Page:
@@ -60,8 +63,16 @@ def circuit(reader: StoreReader, request: PageRequest) -> Page:
     told = [(elements.time(event.at), event.name) for event in found.events]
     if told:
         parts.append(elements.section("Events", [elements.table("In order", EVENTS, told)]))
+    parts.append(elements.paragraph(elements.link(_measurements(found, began, view), "The measurements over it")))
     lead = Markup("Circuit {} of tor {}, first seen {} UTC").format(found.circ_id, found.tor, elements.time(began))
     return Page(f"Circuit {found.circ_id}", lead, parts, sheet)
+
+
+def _measurements(found: Circuit, began: float | None, view: View) -> str:
+    """The address of those: tor gives a number to another circuit only after a restart."""
+    times = {"since": began - BEFORE if began is not None else None, "until": found.end}
+    window = {name: f"{at:.6f}" for name, at in times.items() if at is not None}
+    return view.link("/results", {"circuit": str(found.circ_id), "tor": found.tor, **window})
 
 
 def _besides(found: Circuit) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -50,7 +51,7 @@ def overview(reader: StoreReader, request: PageRequest) -> Page:
     parts = [_variants(found.histories, state, view, sheet)]
     if found.charts:
         parts.append(elements.section("The last seven days", [charts_of(found.charts, sheet)]))
-    parts += [_troubles(reader, state, view), _next(state, view), parts_of_perfd(state)]
+    parts += [comparisons(state, view), _troubles(reader, state, view), _next(state, view), parts_of_perfd(state)]
     return Page("Overview", summary(state), parts, sheet, REFRESH, _next_run(state))
 
 
@@ -81,7 +82,8 @@ def _names(histories: Sequence[History]) -> Mapping[tuple[str, Variant], str]:
 def _axis(history: History) -> Axis:
     """Each has its own: what is unusual for one is not for another. What is usual is in the middle of it."""
     values = [each for each in (*(history.band or ()), history.day_median) if each is not None]
-    return Axis(label="", low=0.0, high=1.5 * max(values, default=1.0) or 1.0)
+    high = max(values, default=0.0)
+    return Axis(label="", low=0.0, high=1.5 * high if high > 0 else 1.0)  # an import may have had anything
 
 
 def _row(history: History, name: str, state: DaemonState, view: View, sheet: Sheet) -> Sequence[Text]:
@@ -141,6 +143,16 @@ def _troubles(reader: StoreReader, state: DaemonState, view: View) -> Markup:
         elements.link(view.link("/results", {"outcome": "failed"}), "All that failed"), "small"
     )
     return elements.section("What went wrong lately", [elements.table("The last 24 hours", headings, rows), more])
+
+
+def comparisons(state: DaemonState, view: View) -> Markup:
+    """Links to those of perfd.conf; nothing without any."""
+    if not state.comparisons:
+        return Markup("")
+    links = [
+        elements.link(view.link(f"/compare/{quote(name, safe='')}"), clipped(name)) for name in state.comparisons
+    ]
+    return elements.section("Comparisons", [elements.listed(links)])
 
 
 def _next(state: DaemonState, view: View) -> Markup:

@@ -11,6 +11,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import attrs
 import pytest
@@ -259,6 +260,32 @@ def test_measurement(tmp_path: Path) -> None:
     assert json.loads(text) == json.loads(json.dumps(recent(1).as_dict()))
     rows = [each["aria-label"] for each in page.all("div") if each.get("class") == "track"]
     assert any(row.startswith("payload: ") for row in rows)
+
+
+def test_times_before_the_start(tmp_path: Path) -> None:
+    """A file that somebody wrote may say that a run ended before it began."""
+    runs = [recent(n, start=NOW - 60 * n) for n in range(1, 5)]
+    path = filled(tmp_path / "db.sqlite", *runs)
+    for name, arguments in (("overview", {}), ("experiment", {"name": "download-50k"}), ("relays", {})):
+        assert make(asked(name, **arguments), path).status == 200
+    assert make(asked("experiment", name="download-50k", period="year"), path).status == 200
+
+
+def test_links(tmp_path: Path) -> None:
+    """A circuit leads to its measurements, and the first page to comparisons."""
+    path = filled(tmp_path / "db.sqlite", recent(1, circ_id=7))
+    (href,) = [
+        each["href"]
+        for each in document(make(asked("circuit", id=CIRCUIT), path)).all("a")
+        if "circuit=7" in each["href"]
+    ]
+    read = {parameter.name: parameter.read for parameter in RESULTS}
+    arguments = {name: read[name](text) for name, text in parse_qsl(urlsplit(href).query)}
+    assert f"/results/{ID}" in make(asked("results", **arguments), path).body.decode()
+    told = state(comparisons=("a/b",))
+    for name in ("overview", "status"):
+        page = document(make(attrs.evolve(asked(name), state=told), path))
+        assert "/compare/a%2Fb" in [each["href"] for each in page.all("a")]
 
 
 def test_lists(tmp_path: Path) -> None:
