@@ -200,13 +200,11 @@ class Client(Protocol):
         """TLS is agreed on; the certificate's chain is in order, but whose it is is yet to be seen."""
         if self.ended.called or self._tls is None or self._session is None:
             return
-        connection = self.transport.getHandle()
         try:
-            self._tls.verify(connection)
+            self._session = self._tls.completed(self._session, self.transport.getHandle(), self.timeline.now())
         except TLS_ERRORS as error:
             self.end(Ending(Outcome.FAILED, Error.TLS, words(error)))
             return
-        self._session = self._session.completed(connection, self.timeline.now())
         self._expect_first()
         self._begin()
 

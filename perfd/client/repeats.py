@@ -60,13 +60,11 @@ class RepeatedRequests(EchoClient):
         """TLS is agreed on; whose certificate it is is yet to be seen."""
         if self.ended.called or self._tls is None or self._session is None:
             return
-        connection = self.transport.getHandle()
         try:
-            self._tls.verify(connection)
+            self._session = self._tls.completed(self._session, self.transport.getHandle(), self._timeline.now())
         except TLS_ERRORS as error:
             self._end(Ending(Outcome.FAILED, Error.TLS, words(error)))
             return
-        self._session = self._session.completed(connection, self._timeline.now())
         self.ready.callback(None)
 
     def dataReceived(self, data: bytes) -> None:

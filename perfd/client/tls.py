@@ -57,8 +57,22 @@ class TLSServer:
             connection.set_tlsext_host_name(self.host.encode("ascii"))
         return connection
 
-    def verify(self, connection: SSL.Connection) -> None:
-        """Raises VerificationError if the certificate is for somebody else. Its chain was looked at before."""
+    def completed(self, session: Session, connection: SSL.Connection, done: float) -> Session:
+        """The session with what was agreed on.
+
+        Raises VerificationError if the certificate is for somebody else; its chain was looked at before.
+        """
+        self._verify(connection)
+        certificate = connection.get_peer_certificate(as_cryptography=True)
+        return attrs.evolve(
+            session,
+            done=done,
+            version=connection.get_protocol_version_name(),
+            cipher=connection.get_cipher_name(),
+            certificate_end=None if certificate is None else certificate.not_valid_after_utc.timestamp(),
+        )
+
+    def _verify(self, connection: SSL.Connection) -> None:
         if self.trust.insecure:
             return
         (verify_ip_address if self._is_address else verify_hostname)(connection, self.host)
@@ -81,18 +95,6 @@ class Session:
     version: str | None = None  # as OpenSSL names it: TLSv1.3
     cipher: str | None = None
     certificate_end: float | None = None  # after this the server's certificate is not valid; since the epoch
-
-    def completed(self, connection: SSL.Connection, done: float) -> Session:
-        """The session with what was agreed on."""
-        certificate = connection.get_peer_certificate(as_cryptography=True)
-        end = None if certificate is None else certificate.not_valid_after_utc.timestamp()
-        return attrs.evolve(
-            self,
-            done=done,
-            version=connection.get_protocol_version_name(),
-            cipher=connection.get_cipher_name(),
-            certificate_end=end,
-        )
 
 
 def under_tls(transport: Any) -> Any:
