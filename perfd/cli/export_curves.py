@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from perfd.cli.destinations import Destinations, NoOutputError, is_standard_output, standard_output
 from perfd.config import Config
+from perfd.config.kinds import kind_of
 from perfd.formats import curves
 from perfd.record import Curve
 from perfd.store.database import database_path
@@ -42,7 +43,9 @@ def export_curves(config: Config, wanted: Filter, form: str, output: Path | None
 
 def _pages(reader: StoreReader, wanted: Filter) -> Iterator[list[Curve]]:
     for page in reader.pages(wanted, GROUP):
-        yield reader.curves_of(*(measurement.id for measurement in page))
+        # The parts of a series have records of their own, which come by themselves.
+        series = [m.id for m in page if kind_of(m.type).parts]
+        yield [*reader.curves_with_parts(*(m.id for m in page if m.id not in series)), *reader.curves_of(*series)]
 
 
 def _write(form: str, pages: Iterator[list[Curve]], opened: BinaryIO) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -257,6 +258,16 @@ class StoreReader:
         marks = ", ".join("?" * len(measurement_ids))
         sql = f"{CURVES.select} WHERE measurement IN ({marks}) ORDER BY at, measurement, name"
         return [CURVES.record(row) for row in self._query(sql, measurement_ids)]
+
+    def curves_with_parts(self, *measurement_ids: str) -> list[Curve]:
+        """Those, and the curves of parts that have no records: of parallel streams and loads, whose ids are ``ID-N``."""
+        # "." follows "-", so this is an id and whatever begins with it and a hyphen.
+        sql = f"""
+            SELECT curves.* FROM json_each(?) AS wanted JOIN ({CURVES.select}) AS curves
+            ON curves.measurement >= wanted.value AND curves.measurement < wanted.value || '.'
+            ORDER BY at, measurement, name
+        """
+        return [CURVES.record(row) for row in self._query(sql, (json.dumps(measurement_ids),))]
 
     def arrivals(self, experiment: str, since: float, limit: int) -> list[tuple[str | None, Curve]]:
         """The arrival curves of the newest successes of an experiment since a time, each with the tor's name."""

@@ -219,6 +219,12 @@ class ExportTests(SynchronousTestCase):
         self.assertEqual([json.loads(line)["measurement"] for line in lines], [first.id, other.id])
         text = self.export("csv", "curves.csv", "--curves", "--limit", "1").read_text()
         self.assertEqual([row["payload"] for row in csv.DictReader(io.StringIO(text))][-1], "3145728")
+        parts = [arrival(f"{first.id}-{n}", first.start, source="parts") for n in (0, 11)]
+        self.instance.add(curves=[*parts, arrival(f"{first.id}0", first.start, source="another")])
+        lines = self.export("json", "parts.json", "--curves", "--limit", "1").read_text().splitlines()
+        self.assertEqual(
+            [json.loads(line)["measurement"] for line in lines], [first.id, *(p.measurement for p in parts)]
+        )
         code, _, err = self.instance.perfd("export", "--format", "tpf", "--curves")
         self.assertEqual((code, "csv|json|parquet" in err), (2, True))
 
