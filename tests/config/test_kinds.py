@@ -99,7 +99,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         main(["measure", "--help"])
     out = capsys.readouterr().out
     assert "revisit (default" in " ".join(out.split())
-    assert f"  revisit: {kinds()['revisit'].doc}\n    size=50 KiB " in out
+    assert f"revisit: {kinds()['revisit'].doc} size=50 KiB " in " ".join(out.split())
     assert "    pause=1 s                seconds between the two" in out
 
 
