@@ -11,6 +11,9 @@ MONTH = 30
 OF_RECORD = 5 * 1024
 """Bytes of disk for a measurement, in database, archive and log (docs/disk.md)."""
 
+OF_CURVES = 3 * 1024
+"""Bytes of disk for the curves of a measurement (docs/disk.md)."""
+
 OF_CIRCUIT = 1500
 """Bytes of disk for a circuit with its stream (docs/disk.md)."""
 
@@ -41,10 +44,11 @@ def runs_a_day(experiment: ExperimentConfig) -> float:
 
 
 def disk(config: Config, runs: float, tors: int) -> float:
-    """Bytes after a month, from what a record and a circuit take on the average."""
+    """Bytes after a month, from what a record, its curves and a circuit take on the average."""
     days = MONTH if config.keep is None else min(MONTH, config.keep)
     circuits = (runs + CIRCUITS_OF_TOR * tors) * OF_CIRCUIT if config.network != "socks" else 0.0
-    return runs * OF_RECORD * days + circuits * min(MONTH, config.keep_events)
+    curves = runs * OF_CURVES * min(MONTH, config.keep_curves)
+    return runs * OF_RECORD * days + curves + circuits * min(MONTH, config.keep_events)
 
 
 def _experiment(experiment: ExperimentConfig) -> str:

@@ -106,10 +106,26 @@ def _facts(m: Measurement, view: View) -> Markup:
         pairs.append(("Links", m.links))
     if "HELDUP" in m.extra:
         pairs.append(("Perfd itself was held up", f"{m.extra['HELDUP']} s"))
+    pairs += _of_circuits(m)
     if "COUNT" in m.extra:
         pairs.append(("Covers", f"{m.slots:,} slots"))
     pairs.append(("Experiment", elements.link(view.link(experiment_path(m.experiment)), m.experiment)))
     return elements.facts(pairs)
+
+
+def _of_circuits(m: Measurement) -> Iterator[tuple[str, Text]]:
+    """The relay that was measured, the proof of work, the consensus: as far as the record has them."""
+    extra = m.extra
+    if "SCANRELAY" in extra:
+        words = (extra.get("SCANNICKNAME"), extra["SCANRELAY"], "as", extra.get("SCANPLACE"))
+        yield "Scanned relay", " ".join(str(word) for word in words if word)
+    if "HSPOWEFFORT" in extra:
+        yield "Proof of work", f"effort {extra['HSPOWEFFORT']}"
+    valid_after = extra.get("CONSENSUS")
+    if isinstance(valid_after, int | float):
+        digest = extra.get("CONSENSUSPARAMS")
+        said = Markup("valid after {} UTC").format(elements.time(float(valid_after)))
+        yield "Consensus", said if digest is None else said + f", parameters {digest}"
 
 
 def _waterfalls(m: Measurement) -> Iterator[Waterfall]:

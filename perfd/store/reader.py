@@ -260,13 +260,11 @@ class StoreReader:
         return [CURVES.record(row) for row in self._query(sql, measurement_ids)]
 
     def curves_with_parts(self, *measurement_ids: str) -> list[Curve]:
-        """Those, and the curves of parts that have no records: of parallel streams and loads, whose ids are ``ID-N``."""
+        """Those, and the curves of parts without records, of parallel streams and loads, whose ids are ``ID-N``."""
         # "." follows "-", so this is an id and whatever begins with it and a hyphen.
-        sql = f"""
-            SELECT curves.* FROM json_each(?) AS wanted JOIN ({CURVES.select}) AS curves
-            ON curves.measurement >= wanted.value AND curves.measurement < wanted.value || '.'
-            ORDER BY at, measurement, name
-        """
+        of_one = "curves.measurement >= wanted.value AND curves.measurement < wanted.value || '.'"
+        sql = f"SELECT curves.* FROM json_each(?) AS wanted JOIN ({CURVES.select}) AS curves ON {of_one}"
+        sql += " ORDER BY at, measurement, name"
         return [CURVES.record(row) for row in self._query(sql, (json.dumps(measurement_ids),))]
 
     def arrivals(self, experiment: str, since: float, limit: int) -> list[tuple[str | None, Curve]]:

@@ -288,6 +288,16 @@ def test_links(tmp_path: Path) -> None:
         assert "/compare/a%2Fb" in [each["href"] for each in page.all("a")]
 
 
+def test_measured_relay(tmp_path: Path) -> None:
+    """The relay of a scan, the proof of work, and the consensus, in words."""
+    extra = {"SCANRELAY": RELAY, "SCANNICKNAME": "gamma", "SCANPLACE": "exit", "HSPOWEFFORT": 12}
+    extra |= {"CONSENSUS": 1795770960.0, "CONSENSUSPARAMS": "e3b0c44298fc"}
+    path = filled(tmp_path / "db.sqlite", recent(1, extra=extra))
+    page = document(make(asked("measurement", id=ID), path))
+    for words in (f"gamma {RELAY} as exit", "effort 12", ", parameters e3b0c44298fc"):
+        assert words in page.text
+
+
 def test_lists(tmp_path: Path) -> None:
     """Filters stay in the form and in the links, pages follow each other without repeating or leaving out."""
     path = filled(tmp_path / "db.sqlite", *(recent(n, experiment="a" if n % 2 else "b") for n in range(250)))

@@ -91,6 +91,8 @@ class Events(WithEvents):
         self.assertEqual(keys["PATHVERSIONS"].split(","), [service.version] * hops)
         self.assertEqual(keys["PATHCGO"], ",".join("1" * hops))
         self.assertRegex(keys["CONSENSUSPARAMS"], "^[0-9a-f]{12}$")
+        told = {event.text.split(" ")[0] for event in self.sink.events if event.keyword == "CONSENSUSPARAMS"}
+        self.assertIn(keys["CONSENSUSPARAMS"], told)
 
     async def test_failure(self) -> None:
         """A port where nobody listens: the code says that the exit said so, and each try is there."""

@@ -120,13 +120,13 @@ class EventFold:
         self.counts.seen[keyword] += 1
         fold = self._folds.get(keyword)
         if fold is None:
-            self._give_event(keyword, text, stamp)
+            self.give_event(keyword, text, stamp)
             return
         try:
             fold(stamp, text)
         except UnparsedError:
             self.counts.unparsed[keyword] += 1
-            self._give_event(keyword, text, stamp)
+            self.give_event(keyword, text, stamp)
 
     def circuit_status(self, text: str, *, whole: bool = False) -> None:
         """Tor's answer to ``GETINFO circuit-status``.
@@ -230,7 +230,7 @@ class EventFold:
         circuit.bandwidth_came(stamp, text)
         if circuit.measured and stamp - (circuit.bandwidth_given or 0.0) >= BANDWIDTH_INTERVAL:
             circuit.bandwidth_given = stamp
-            self._give_event("CIRC_BW", text, stamp)
+            self.give_event("CIRC_BW", text, stamp)
 
     def _end_timed_out(self, stamp: float) -> None:
         """Finish those circuits whose FAILED was all: tor has not said that it goes on with them."""
@@ -280,7 +280,7 @@ class EventFold:
             self.counts.count_unknown(f"HS_DESC {line.action}")
         for rendezvous in self._joins.rendezvous():
             rendezvous.descriptor_happened(stamp, line)
-        self._give_event("HS_DESC", text, stamp)
+        self.give_event("HS_DESC", text, stamp)
 
     # Streams.
 
@@ -308,7 +308,7 @@ class EventFold:
             raise UnparsedError("no stream")
         stream = self._streams.get(int(stream_id))
         if stream is not None and stream.measured:
-            self._give_event("STREAM_BW", text, stamp)
+            self.give_event("STREAM_BW", text, stamp)
 
     def _stream(self, stream_id: int) -> LiveStream | None:
         """The stream that tor calls so, perhaps a new one; None if it was given out already."""
@@ -356,19 +356,20 @@ class EventFold:
         self.build_timeout = timeout
         if timeout.type in ("COMPUTED", "RESET"):
             self.cbt_set = timeout.type == "COMPUTED"
-        self._give_event("BUILDTIMEOUT_SET", text, stamp)
+        self.give_event("BUILDTIMEOUT_SET", text, stamp)
 
     def _guard_changed(self, stamp: float, text: str) -> None:
         line = GuardLine.parse(text)
         if line.status not in GUARD_STATUSES:
             self.counts.count_unknown(f"GUARD {line.status}")
-        self._give_event("GUARD", text, stamp)
+        self.give_event("GUARD", text, stamp)
 
     def _configuration_changed(self, stamp: float, text: str) -> None:
         """Without the secrets: events are served to others."""
-        self._give_event("CONF_CHANGED", _SECRET.sub(r"\1=(hidden)", text.removesuffix("OK").rstrip("\n")), stamp)
+        self.give_event("CONF_CHANGED", _SECRET.sub(r"\1=(hidden)", text.removesuffix("OK").rstrip("\n")), stamp)
 
-    def _give_event(self, keyword: str, text: str, stamp: float) -> None:
+    def give_event(self, keyword: str, text: str, stamp: float) -> None:
+        """Give on what is no circuit's and no stream's, as of the monotonic ``stamp``."""
         at = self._anchor().epoch(stamp)
         self._give(self._sink.record_event, TorEvent(at, self._source, self._tor, keyword, text))
 

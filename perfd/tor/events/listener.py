@@ -46,6 +46,9 @@ FILE_WAIT = 0.5
 NEWNYM_WAIT = 20.0
 """Seconds for tor to act on a NEWNYM: it does so at most once in 10 s, and puts off what comes earlier."""
 
+PARAMETERS = "CONSENSUSPARAMS"
+"""The keyword of what is no event of tor's: the digest of the parameters of its consensus, and the parameters."""
+
 UPTIME_ERROR = 5.0
 """Seconds by which tor's uptime may be wrong, when it is asked whether it is still the same process."""
 
@@ -234,8 +237,12 @@ class ControlEvents:
     async def _read_consensus(self, directory: Path) -> None:
         await deferLater(self._reactor, FILE_WAIT)
         found = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), read_consensus, directory)
-        if found is not None:
-            self._consensus = found
+        if found is None:
+            return
+        if self._consensus is None or self._consensus.digest != found.digest:
+            # Records have the digest alone.
+            self._fold.give_event(PARAMETERS, f"{found.digest} {found.text}", self._clock.monotonic())
+        self._consensus = found
 
     def _listener(self, keyword: str) -> Any:
         monotonic, event = self._clock.monotonic, self._fold.event
