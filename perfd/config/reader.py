@@ -278,6 +278,7 @@ class _Reader:
             onion_tor=section.get("onion-tor", a_name, "default"),
             single_onion=section.get("single-onion", yes_or_no, "no"),
             onion_auth=section.get("onion-auth", yes_or_no, "no"),
+            onion_pow=section.get("onion-pow", yes_or_no, "no"),
             title=section.get("title", words(60), "Tor performance"),
             description=section.get("description", words(500), ""),
             contact=section.get("contact", words(200), ""),

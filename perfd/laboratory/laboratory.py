@@ -272,6 +272,7 @@ class Laboratory(OrderedServices):
             },
             single_onion=server.single_onion,
             client_key=key if server.onion_auth else None,
+            proof_of_work=server.onion_pow,
         )
         self._servers["onion"] = OnionAddress(onion)
         return OurOnion(onion, key)

@@ -30,7 +30,7 @@ class OnionService:
 
     ``target_port`` gives the port of 127.0.0.1 that its port 80 leads to, and ``more_ports`` the same for other
     ports of it. ``single_onion``: its tor is one with ``TorOptions.single_onion``. With a ``client_key`` only tors
-    that have the key reach it (see ``OnionClient``).
+    that have the key reach it (see ``OnionClient``). ``proof_of_work``: clients may have to do one (proposal 327).
     """
 
     _log = Logger()
@@ -43,11 +43,13 @@ class OnionService:
         more_ports: Mapping[int, Callable[[], int]] | None = None,
         single_onion: bool = False,
         client_key: ClientKey | None = None,
+        proof_of_work: bool = False,
     ) -> None:
         self._key_file = key_file
         self._ports = {VIRTUAL_PORT: target_port, **(more_ports or {})}
         self._single_onion = single_onion
         self._client_key = client_key
+        self._proof_of_work = proof_of_work
         self._name: str | None = None
         self._not_ready: str | None = _NOT_RUNNING
         self._refusals = 0
@@ -107,6 +109,8 @@ class OnionService:
         words = ["ADD_ONION", key or "NEW:ED25519-V3"]
         if flags:
             words.append(f"Flags={','.join(flags)}")
+        if self._proof_of_work:
+            words.append("PoWDefensesEnabled=1")  # tor 0.4.9; an older one refuses it
         words += [f"Port={port},127.0.0.1:{target()}" for port, target in self._ports.items()]
         if self._client_key is not None:
             words.append(f"ClientAuthV3={self._client_key.public}")

@@ -30,9 +30,11 @@ listen = 127.0.0.1:{port}
 results = local
 onion-tor = a
 onion-auth = yes
+onion-pow = yes
 [tor]
 torrc = MaxCircuitDirtiness 10 seconds
 [tor:a]
+conflux-ux = latency
 [tor:b]
 torrc = MaxCircuitDirtiness 10 seconds
     ConfluxEnabled 0
@@ -129,6 +131,16 @@ def test_tors_and_ways(instance: TestInstance) -> None:
     assert way["HSRENDJOINED"] < descriptor.datacomplete
     assert "HSINTROACK" in measured["b", "onion"].extra
     assert "HSRENDS" not in measured["a", "public"].extra
+
+    sets = [run for run in instance.logged() if run.tor == "a" and run.outcome is Outcome.OK and run.conflux]
+    assert sets
+    for run in sets:  # what its legs carried is all that came, and its cells
+        read, written = (str(run.extra[key]).split(",") for key in ("CONFLUXREAD", "CONFLUXWRITTEN"))
+        assert len(read) == len(written) == len(run.conflux_circ_ids or ())
+        assert sum(map(int, read)) > (run.payloadbytes or 0)
+    torrc = (instance.directory / "tor" / "a" / "torrc").read_text()
+    assert "ConfluxClientUX latency" in torrc
+    assert "HSPOWEFFORT" not in measured["a", "onion"].extra  # nobody floods the service
 
     run = measured["a", "public"]
     (stream,) = listed(instance, f"/results/{run.id}/streams")

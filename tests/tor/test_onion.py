@@ -361,17 +361,22 @@ class Publishing(OnionTestCase):
         self.assertEqual(self.key_file.stat().st_mode & 0o777, 0o600)
 
     def test_all_options(self) -> None:
-        """Several ports, a single onion service, client authorisation."""
+        """Several ports, a single onion service, client authorisation, proofs of work."""
         key = ClientKey(self.directory / "onion" / "client-key")
         service = OnionService(
-            self.key_file, lambda: 8000, more_ports={81: lambda: 8001}, single_onion=True, client_key=key
+            self.key_file,
+            lambda: 8000,
+            more_ports={81: lambda: 8001},
+            single_onion=True,
+            client_key=key,
+            proof_of_work=True,
         )
         protocol = self.connect(service)
         self.assertEqual(
             protocol.commands,
             [
-                "ADD_ONION NEW:ED25519-V3 Flags=NonAnonymous,V3Auth Port=80,127.0.0.1:8000 Port=81,127.0.0.1:8001 "
-                f"ClientAuthV3={key.public}"
+                "ADD_ONION NEW:ED25519-V3 Flags=NonAnonymous,V3Auth PoWDefensesEnabled=1 "
+                f"Port=80,127.0.0.1:8000 Port=81,127.0.0.1:8001 ClientAuthV3={key.public}"
             ],
         )
 
