@@ -76,7 +76,7 @@ def test_summary() -> None:
         f"disk: about {disk(config, 48, 2) / 2**20:.3g} MiB after a month",
         "server: 127.0.0.1:8081; random bytes for everybody, results over HTTP for everybody",
     ]
-    assert disk(config, 48, 2) == 48 * 5120 * 30 + (48 + 1000) * 1500 * 30
+    assert disk(config, 48, 2) == 48 * (5120 + 3072) * 30 + (48 + 1000) * 1500 * 30
 
 
 @pytest.mark.parametrize("profile", PROFILES)
