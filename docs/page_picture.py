@@ -3,7 +3,8 @@
 Run: python docs/page_picture.py URL FILE.png [WIDTH HEIGHT]
 
 docs/page.png is that of http://127.0.0.1:8080/?pause=1, 860 wide and 640 high, of a daemon whose [testnet] has
-relays = 8, delay = 20 ms and rate = 30 Mbit/s.
+relays = 8, delay = 20 ms and rate = 30 Mbit/s. The other docs/page-*.png are of the same network, 1100 wide: a day
+of an experiment over two tors, a download of it, and a load of the light page with filmstrip = yes.
 """
 
 from __future__ import annotations

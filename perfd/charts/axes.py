@@ -12,6 +12,9 @@ import attrs
 
 HOUR, DAY = 3600.0, 86400.0
 
+MILLISECONDS = 0.01
+"""Seconds; shorter times are told in milliseconds."""
+
 _TIME_STEPS = (
     *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800),
     *(HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 5 * DAY, 10 * DAY),
@@ -93,6 +96,8 @@ class Axis:
             return moment(value)
         if self.scale in (Scale.SHARE, Scale.TAIL):
             return f"{number(value * 100)} %"
+        if self.unit == "s" and 0 < abs(value) < MILLISECONDS:
+            return f"{number(value * 1000)} ms"
         return f"{number(value)} {self.unit}".rstrip()
 
 

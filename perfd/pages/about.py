@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import platform
+import sqlite3
+
 from markupsafe import Markup
 
+import twisted
 from perfd.pages import elements
 from perfd.pages.elements import Heading, Text
 from perfd.pages.layout import Page
@@ -77,8 +81,19 @@ def status(reader: StoreReader, request: PageRequest) -> Page:
         elements.section("Schedule", [_experiments(state, view)]),
         comparisons(state, view),
         elements.section("Limits", [elements.facts(state.settings.items())]),
+        elements.section("Versions", [elements.facts(_versions(state))]),
     ]
     return Page("Status", summary(state), parts, refresh=REFRESH)
+
+
+def _versions(state: DaemonState) -> list[tuple[str, str]]:
+    """Of Perfd and of what it stands on; those of tors are told with their states."""
+    return [
+        ("Perfd", state.version),
+        ("Python", platform.python_version()),
+        ("Twisted", twisted.__version__),
+        ("SQLite", sqlite3.sqlite_version),
+    ]
 
 
 def _experiments(state: DaemonState, view: View) -> Markup:

@@ -273,6 +273,23 @@ def test_keyboard(site: str) -> None:
         assert seen[-1] == "section"
 
 
+def test_print(directory: Path, site: str, looking: Any) -> None:
+    """On paper all is dark on white, whatever the screen has, nothing is cut off, and navigation is left out."""
+    (directory / "print.css").write_text(STYLE.replace("@media print", "@media all"))
+    page = (directory / "experiment-dark.html").read_text()
+    assert STYLE_PATH in page
+    (directory / "print.html").write_text(page.replace(STYLE_PATH, "/print.css"))
+    looking.set_window_size(794, 1123)  # A4 at 96 pixels per inch
+    looking.get(f"{site}/print.html")
+    found = looking.execute_script(
+        "const look = e => getComputedStyle(e), all = s => Array.from(document.querySelectorAll(s));"
+        "return [look(document.body).backgroundColor, look(document.body).color,"
+        "  all('nav, .chart details').filter(e => look(e).display !== 'none').length,"
+        "  document.documentElement.scrollWidth <= window.innerWidth];"
+    )
+    assert found == ["rgb(255, 255, 255)", "rgb(0, 0, 0)", 0, True]
+
+
 DRAWN = {
     "distribution": ".plot",
     "series": ".plot",
