@@ -29,6 +29,10 @@ class Experiment(Protocol):
     def not_ready(self) -> str | None:
         """Why no run can succeed now, in words for the record; None when one can."""
 
+    @property
+    def refusal(self) -> str | None:
+        """Why a run would be skipped now, in words; None when it would not be."""
+
     async def run(self, slot: float | None, record: Callable[[Measurement], None]) -> None:
         """Run once; ``record`` gets each measurement as soon as it is complete, whatever happened.
 

@@ -271,9 +271,9 @@ class StoredDesigns:
     reader: AsyncReader
     store: StoreSink
 
-    async def read(self, name: str) -> tuple[StoredComparison | None, int | None]:
-        """The design of this name, and the last block that has a measurement. Raises StoreError, sqlite3.Error."""
-        return await self.reader.run(lambda store: (store.comparison(name), store.last_block(name)))
+    async def read(self, name: str) -> tuple[StoredComparison | None, list[tuple[int, int, int]]]:
+        """The design of this name, and its blocks. Raises StoreError, sqlite3.Error."""
+        return await self.reader.run(lambda store: (store.comparison(name), store.blocks(name)))
 
     def keep(self, comparison: StoredComparison) -> None:
         """Keep one that begins."""

@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str] | str] = {
         "record",
         "socks",
         "tor",
+        "units",
     },
     "config": {"units"},
     "daemon": {

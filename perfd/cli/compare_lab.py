@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,6 @@ from twisted.internet.defer import CancelledError
 
 from perfd.analysis.quantiles import percentile_cont
 from perfd.analysis.rank import CRITICAL
-from perfd.analysis.sample_size import best_block_size, sample_size
 from perfd.analysis.sequential import LOOKS, group_sequential
 from perfd.cli.comparing import Showing
 from perfd.cli.foreground import Interruption, run_reactor
@@ -46,6 +44,7 @@ from perfd.comparison.design import (
     option_name,
 )
 from perfd.comparison.metrics import METRICS, run_of
+from perfd.comparison.pilot import WARM_UP, judged
 from perfd.comparison.running import DoneRun, Place, blocks_of, in_turn, run_block
 from perfd.comparison.slowed import SlowedTor
 from perfd.config import Config, ConfigError, load_config, parse_config
@@ -65,6 +64,9 @@ from perfd.units import format_duration
 
 NO_CBT = "LearnCircuitBuildTimeout 0"
 """For both arms of a lab: what a tor learns about circuit build times would differ from one to the next."""
+
+LEARNING = 3600.0
+"""Seconds in which each tor must have learnt its circuit build timeout, where runs before that do not count."""
 
 
 @attrs.frozen(kw_only=True)
@@ -175,13 +177,16 @@ class LabComparison:
         for place in places:
             ready = partial(getattr, place.experiments[0], "not_ready")
             await prepare(reactor, ready, patience(self._config))
+        for place in places:  # with skip-until-cbt
+            await prepare(reactor, partial(getattr, place.experiments[0], "refusal"), LEARNING)
         trial = self._trial
         plan = Plan(trial.seed, len(places), trial.a.tor == trial.b.tor)
         with Progress("pilot") as progress:
-            pilot = [await self._block(plan, places, -1 - n, progress, PILOT + 1) for n in range(PILOT + 1)]
-        self._plan_size(pilot[1:])  # the first warms the directories
+            count = PILOT + WARM_UP
+            pilot = [await self._block(plan, places, -1 - n, progress, count) for n in range(count)][WARM_UP:]
+        self._plan_size(pilot)
         if trial.inject:
-            self._injected = trial.inject * self._pilot_median(pilot[1:])
+            self._injected = trial.inject * self._pilot_median(pilot)
             say(f"{trial.b.name} is slowed down by {self._injected * 1e3:.2f} ms on purpose")
             places = self._places(laboratory, slowed=reactor)
         looks = looks_of(self._planned, LOOKS if trial.until_decided else 1)
@@ -227,29 +232,18 @@ class LabComparison:
 
     def _plan_size(self, pilot: Sequence[Sequence[DoneRun]]) -> None:
         """How large it must be, from the noise of the pilot; says how long that will take."""
-        trial, primary = self._trial, self._showing.primary
-        logarithms = [block.logarithms for block in blocks_of(pilot)[primary] if block.a and block.b]
-        if trial.block_size is None:
-            values: tuple[list[tuple[int, float]], list[tuple[int, float]]] = ([], [])
-            for place, run in enumerate(run for each in pilot for run in each):
-                value = METRICS[primary].value(run_of(run.measurement))
-                if value is not None:
-                    values[run.side].append((place, value))
-            self._size = best_block_size(*values, default=BLOCK_SIZE)
-        try:
-            needed = sample_size(logarithms, math.log1p(trial.effect), block_size=self._size)
-        except ValueError as error:
-            raise TooLittleError(str(error)) from None
-        self._planned = trial.blocks or max(2 * LOOKS, needed.blocks)
-        of_block = (
-            sorted(self._seconds[1:])[len(self._seconds[1:]) // 2] * self._size / (trial.block_size or BLOCK_SIZE)
+        trial = self._trial
+        found = judged(pilot, self._showing.primary, trial.effect, trial.block_size)
+        self._size = found.size
+        self._planned = trial.blocks or max(2 * LOOKS, found.needed.blocks)
+        seconds = percentile_cont(self._seconds[1:], 0.5) * self._size / (trial.block_size or BLOCK_SIZE)
+        runs, took, will_take = (
+            2 * self._size * self._planned,
+            *(format_duration(round(each)) for each in (sum(self._seconds), seconds * self._planned)),
         )
-        took = format_duration(round(sum(self._seconds)))
-        will_take = format_duration(round(of_block * self._planned))
         say(
-            f"pilot: {len(pilot)} blocks and one to warm up took {took}; {needed.blocks} blocks of {self._size} + "
-            f"{self._size} find {trial.effect * 100:g} % with a power of {needed.power * 100:.0f} %; "
-            f"{self._planned} blocks are {2 * self._size * self._planned} runs, and take about {will_take}"
+            f"pilot: {len(pilot)} blocks and one to warm up took {took}; {found.text}; {self._planned} blocks are "
+            f"{runs} runs, and take about {will_take}"
         )
 
     def _pilot_median(self, pilot: Sequence[Sequence[DoneRun]]) -> float:

@@ -118,7 +118,9 @@ def compare_made(config: Config, name: str) -> Conclusion:
     with StoreReader(database_path(config.database, config.directory)) as reader:
         stored = reader.comparison(name)
         if stored is None:
-            raise TooLittleError(f"no comparison {name} was begun here")
+            made = reader.count(Filter(comparison=name, requests=False))
+            pilot = f"the pilot of {name} is not over: {made} runs were made"
+            raise TooLittleError(pilot if made else f"no comparison {name} was begun here")
         runs = reader.values(MADE_FIELDS, Filter(comparison=name, requests=False, oldest_first=True))
     return conclude_made(stored, runs)
 

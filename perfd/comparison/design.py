@@ -6,7 +6,7 @@ goes on as it would have.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from random import Random
 
 import attrs
@@ -139,6 +139,22 @@ def _check_optimistic(arm: Arm, common: Collection[str]) -> None:
 def option_name(line: str) -> str:
     """The name of the option in a line of a torrc, in lower case."""
     return (line.split() or [""])[0].lstrip("+/").lower()
+
+
+def is_whole(runs: int, cancelled: int, size: int) -> bool:
+    """Whether a block of ``size`` runs of each arm was not interrupted."""
+    return runs >= 2 * size and not cancelled
+
+
+def is_same(stored: Mapping[str, object], wanted: Mapping[str, object]) -> bool:
+    """Whether a comparison that was begun with the design ``stored`` can go on where ``wanted`` is asked for.
+
+    ``stored`` knows besides what the pilot decided, and may be of a Perfd that had fewer options.
+    """
+    decided = {"pilot", *(["block"] if wanted["block"] is None else [])}
+    asked = {name: value for name, value in stored.items() if name not in decided}
+    known = {name: value for name, value in wanted.items() if name in asked}
+    return known == asked
 
 
 def looks_of(blocks: int, looks: int) -> Sequence[int]:

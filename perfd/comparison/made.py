@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from perfd.analysis.blocks import Block
 from perfd.analysis.sequential import LOOKS, confidence_sequence_margin, group_sequential
 from perfd.comparison.conclusion import Conclusion, Design, TooLittleError, conclude
-from perfd.comparison.design import looks_of
+from perfd.comparison.design import is_whole, looks_of
 from perfd.comparison.metrics import COUNTED, METRICS
 from perfd.comparison.stored import FIELDS
-from perfd.record import StoredComparison
+from perfd.config.comparison import LEARNT, NO_CBT, OFF
+from perfd.record import Outcome, StoredComparison
+from perfd.units import format_duration
 
 TUNED_FOR = 200
 """The number of blocks at which the interval of a comparison without an end is narrowest."""
@@ -32,16 +34,12 @@ def conclude_made(stored: StoredComparison, runs: Sequence[Run]) -> Conclusion:
     """What ``runs`` say, in the order of time. Raises TooLittleError."""
     design = json.loads(stored.design)
     a, b = (arm[0] for arm in design["arms"])
-    by_block: dict[int, tuple[list[Run], list[Run]]] = {}
-    last = max((run["BLOCK"] for run in runs), default=-1)
-    is_begun = sum(run["BLOCK"] == last for run in runs) < 2 * design["block"]
-    for run in runs:
-        if run["outcome"] in COUNTED and not (is_begun and run["BLOCK"] == last):
-            by_block.setdefault(run["BLOCK"], ([], []))[0 if run["ARM"] == a else 1].append(run)
-    blocks = [by_block[number] for number in sorted(by_block)]
+    runs = [run for run in runs if run["BLOCK"] >= 0]  # without the pilot
+    blocks, partial = _blocks(runs, a, design["block"])
     look, critical = _look(blocks, design)
+    looks = design.get("looks", LOOKS)
     if look is not None:
-        blocks = blocks[: looks_of(design["blocks"], LOOKS)[look - 1]]
+        blocks = blocks[: looks_of(design["blocks"], looks)[look - 1]]
     metrics = {
         name: [
             Block(*([value for run in side if (value := metric.value(run)) is not None] for side in block))
@@ -52,6 +50,8 @@ def conclude_made(stored: StoredComparison, runs: Sequence[Run]) -> Conclusion:
     overlapping = sum(run["OVERLAP"] is not None for run in runs)
     not_counted = sum(run["outcome"] not in COUNTED for run in runs)
     warnings = []
+    if partial:
+        warnings.append(f"{partial} blocks are not whole, since Perfd was stopped meanwhile, and are left out")
     if overlapping:
         warnings.append(f"during {overlapping} of {len(runs)} measurements other experiments ran")
     if not_counted:
@@ -61,7 +61,10 @@ def conclude_made(stored: StoredComparison, runs: Sequence[Run]) -> Conclusion:
         f"{name}: {'; '.join([*torrc, *filter(None, [binary]), *options]) or 'no options of tor'}"
         for name, *torrc, binary, options in _arms(design)
     ]
-    looked = "five looks" if look is not None else "it may be looked at any time (confidence sequence)"
+    looked = f"{looks} looks" if look is not None else "it may be looked at any time (confidence sequence)"
+    text = "; ".join(
+        (f"blocks of {size} + {size} runs in random order, {', '.join(arms)}", *_before(design), looked)
+    )
     return conclude(
         Design(
             a=a,
@@ -69,15 +72,43 @@ def conclude_made(stored: StoredComparison, runs: Sequence[Run]) -> Conclusion:
             primary=design["primary"],
             margin=design["margin"],
             seed=stored.seed,
-            text=f"blocks of {size} + {size} runs in random order, {', '.join(arms)}; {looked}",
+            text=text,
             blocks=design["blocks"],
             look=look,
-            looks=None if look is None else LOOKS,
+            looks=None if look is None else looks,
             critical=critical,
         ),
         metrics,
         warnings,
     )
+
+
+def _blocks(runs: Sequence[Run], a: str, size: int) -> tuple[list[tuple[list[Run], list[Run]]], int]:
+    """The runs of both arms of each whole block, and how many were interrupted; the last one may be going on."""
+    by_block: dict[int, list[Run]] = {}
+    for run in runs:
+        by_block.setdefault(run["BLOCK"], []).append(run)
+    found, partial = [], 0
+    for number, of_block in sorted(by_block.items()):
+        if not is_whole(len(of_block), sum(run["outcome"] == Outcome.CANCELLED.value for run in of_block), size):
+            partial += number < max(by_block)
+            continue
+        counted = [run for run in of_block if run["outcome"] in COUNTED]
+        found.append(([r for r in counted if r["ARM"] == a], [r for r in counted if r["ARM"] != a]))
+    return found, partial
+
+
+def _before(design: Mapping[str, Any]) -> Iterator[str]:
+    """What was there before the first block, in words."""
+    if pilot := design.get("pilot"):
+        needed = f", which asked for {pilot['needed']} blocks" if "needed" in pilot else ""
+        took = format_duration(pilot["seconds"])
+        yield f"after a pilot of {pilot['runs']} runs, which took {took} and are not counted{needed}"
+    timeouts = design.get("build timeouts")
+    if timeouts == LEARNT:
+        yield "runs were made when the tor had learnt its circuit build timeout"
+    elif timeouts == OFF:
+        yield f"{NO_CBT} for both"
 
 
 def _arms(design: Mapping[str, Any]) -> list[list[Any]]:
@@ -92,8 +123,9 @@ def _look(blocks: Sequence[object], design: Mapping[str, Any]) -> tuple[int | No
         if len(blocks) < LEAST_BLOCKS:
             raise TooLittleError(f"{len(blocks)} blocks were measured; nothing is said before {LEAST_BLOCKS}")
         return None, confidence_sequence_margin(1.0, len(blocks), tuned_for=TUNED_FOR) * math.sqrt(len(blocks))
-    done = sum(len(blocks) >= number for number in looks_of(design["blocks"], LOOKS))
+    looks = design.get("looks", LOOKS)
+    planned = looks_of(design["blocks"], looks)
+    done = sum(len(blocks) >= number for number in planned)
     if not done:
-        first = looks_of(design["blocks"], LOOKS)[0]
-        raise TooLittleError(f"{len(blocks)} blocks were measured; the first look is after {first}")
-    return done, group_sequential(LOOKS).critical(done)
+        raise TooLittleError(f"{len(blocks)} blocks were measured; the first look is after {planned[0]}")
+    return done, group_sequential(looks).critical(done)

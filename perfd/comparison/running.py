@@ -62,6 +62,11 @@ class DoneRun:
     measurement: Measurement
 
 
+def counts(measurement: Measurement) -> bool:
+    """Whether it says something: it was run, and is no part of another one."""
+    return measurement.outcome.value in COUNTED and measurement.type != REQUEST
+
+
 async def run_block(
     plan: Plan, places: Sequence[Place], number: int, size: int, record: Callable[[int, Measurement], None]
 ) -> list[DoneRun]:
@@ -83,7 +88,7 @@ async def run_block(
     def take(side: int) -> Record:
         def taken(measurement: Measurement) -> None:
             record(side, measurement)
-            if measurement.outcome.value in COUNTED and measurement.type != REQUEST:
+            if counts(measurement):
                 done.append(DoneRun(side, measurement))
 
         return taken

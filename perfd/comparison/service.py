@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from secrets import randbelow
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import attrs
 from twisted.application.service import Service
@@ -17,25 +17,35 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from perfd.clock import Clock
-from perfd.comparison.design import Plan
-from perfd.comparison.running import Place
+from perfd.comparison.conclusion import TooLittleError
+from perfd.comparison.design import BLOCK_SIZE, PILOT, Plan, is_same, is_whole
+from perfd.comparison.pilot import WARM_UP, judged
+from perfd.comparison.running import DoneRun, Place, counts
 from perfd.config.records import ComparisonConfig
-from perfd.interfaces import Sink
+from perfd.interfaces import Experiment, Sink
 from perfd.reactor import Reactor
 from perfd.record import Measurement, StoredComparison
+from perfd.units import format_duration
+
+T = TypeVar("T")
 
 RETRY = 10.0
 """Seconds until what failed is tried again."""
 
 POLL = 0.5
-"""Seconds between two looks at whether other experiments run."""
+"""Seconds between two looks at whether other experiments run, or a tor is not ready."""
+
+NO_MARGIN = 0.03
+"""What a pilot of a comparison with the margin 0 says how to find."""
 
 
 class Designs(Protocol):
     """Where designs are kept, and how far their comparisons have come."""
 
-    async def read(self, name: str) -> tuple[StoredComparison | None, int | None]:
-        """The design of this name, and the last block that has a measurement."""
+    async def read(self, name: str) -> tuple[StoredComparison | None, list[tuple[int, int, int]]]:
+        """The design of this name, and of each block its number, how many measurements it has, and how many of them
+        were cancelled.
+        """
 
     def keep(self, comparison: StoredComparison) -> None:
         """Keep one that begins."""
@@ -57,11 +67,22 @@ class Overlaps:
         return {other for other, start, end in self._recent if other != name and start < until and end > since}
 
 
+@attrs.frozen
+class _Begun:
+    """A comparison that was begun."""
+
+    seed: int
+    size: int  # runs of each arm in a block
+    number: int  # of the next block
+    whole: int  # blocks that were not interrupted
+
+
 class ComparisonService(Service):
     """Makes the runs of one comparison, and gives their records to ``sink``.
 
-    They have COMPARISON, BLOCK, ARM, and OVERLAP if others ran meanwhile. After a restart it goes on with the next
-    block, in the order that the seed in the database says.
+    They have COMPARISON, BLOCK, ARM, and OVERLAP if others ran meanwhile. It begins with a pilot, whose blocks have
+    numbers below 0; then its design is kept. After a restart it goes on with the next block, in the order that the
+    seed in the database says.
     """
 
     _log = Logger()
@@ -110,15 +131,18 @@ class ComparisonService(Service):
         begun = await self._until_done(self._begin)
         if begun is None:
             return
-        seed, number = begun
-        a, b = config.arms
-        plan = Plan(seed, len(self._places), shared=a.tor == b.tor)
-        while self.running and (config.blocks is None or number < config.blocks):
-            await self._until_done(partial(self._block, plan, number))
+        plan, number, whole = self._plan(begun.seed), begun.number, begun.whole
+        while self.running and (config.blocks is None or whole < config.blocks):
+            await self._until_done(partial(self._block, plan, number, begun.size))
             number += 1
+            whole += 1
         self._log.info("{name}: all {n} blocks are measured; see perfd compare", name=self.name, n=config.blocks)
 
-    async def _until_done(self, work: Callable[[], Awaitable[tuple[int, int] | None]]) -> tuple[int, int] | None:
+    def _plan(self, seed: int) -> Plan:
+        a, b = self._config.arms
+        return Plan(seed, len(self._places), shared=a.tor == b.tor)
+
+    async def _until_done(self, work: Callable[[], Awaitable[T]]) -> T:
         """What ``work`` gives; whatever it raises is logged, and it is tried again."""
         while True:
             try:
@@ -131,46 +155,82 @@ class ComparisonService(Service):
                 self._log.failure("{name} is tried again in {n:.0f} s", name=self.name, n=RETRY)
                 await deferLater(self._reactor, RETRY)
 
-    async def _begin(self) -> tuple[int, int] | None:
-        """The seed and the next block; None if it must not be made."""
+    async def _begin(self) -> _Begun | None:
+        """Where it goes on, with a pilot if it is new; None if it must not be made."""
         config = self._config
-        design = json.dumps(config.design)
-        stored, last = await self._designs.read(config.name)
+        stored, blocks = await self._designs.read(config.name)
         if stored is None:
-            stored = StoredComparison(
-                id=config.name,
-                source=self._source,
-                begun=self._clock.wall(),
-                seed=randbelow(10**9) + 1,
-                design=design,
-            )
+            stored = await self._piloted(randbelow(10**9) + 1)
             self._designs.keep(stored)
-        elif stored.design != design:
+        design = json.loads(stored.design)
+        if not is_same(design, config.design):
             self._log.error(
                 "[comparison:{name}] was begun with another design, and is not made: what was measured does not "
                 "belong together with what the new one would measure. Give it another name",
                 name=config.name,
             )
             return None
-        return stored.seed, 0 if last is None else last + 1
+        size = design["block"]
+        whole = sum(number >= 0 and is_whole(runs, cancelled, size) for number, runs, cancelled in blocks)
+        return _Begun(stored.seed, size, max(0, *(number + 1 for number, *_ in blocks), 0), whole)
 
-    async def _block(self, plan: Plan, number: int) -> None:
-        block = plan.block(number, self._config.block)
+    async def _piloted(self, seed: int) -> StoredComparison:
+        """The comparison with all that its pilot decides."""
+        config, plan = self._config, self._plan(seed)
+        size, count = config.block or BLOCK_SIZE, PILOT + WARM_UP
+        self._log.info(
+            "{name} begins with a pilot of {runs} runs, which warms up its tors and says how noisy the runs are; "
+            "they do not count",
+            name=self.name,
+            runs=2 * size * count,
+        )
+        began = self._clock.monotonic()
+        blocks = [await self._block(plan, -1 - n, size) for n in range(count)][WARM_UP:]
+        took = self._clock.monotonic() - began
+        pilot = {"runs": 2 * size * count, "seconds": round(took)}
+        try:
+            found = judged(blocks, config.primary, config.margin or NO_MARGIN, config.block)
+        except TooLittleError as error:
+            text = f"{error}, so blocks have {size} + {size} runs"
+        else:
+            of_run, size = took / pilot["runs"], found.size
+            pilot["needed"] = found.needed.blocks
+            text = f"{found.text}, in {format_duration(round(2 * found.needed.runs * of_run))}"
+        self._log.info(
+            "{name}: the pilot took {took}; {text}", name=self.name, took=format_duration(round(took)), text=text
+        )
+        design = {**config.design, "block": size, "pilot": pilot}
+        return StoredComparison(
+            id=config.name, source=self._source, begun=self._clock.wall(), seed=seed, design=json.dumps(design)
+        )
+
+    async def _block(self, plan: Plan, number: int, size: int) -> list[DoneRun]:
+        block = plan.block(number, size)
         for each, side in zip(self._places, block.places, strict=True):
             if await each.become(side):
                 await each.experiments[side].run(None, lambda _: None)  # both arms begin alike
+        done: list[DoneRun] = []
         for side, place in block.runs:
+            experiment = self._places[place].experiments[side]
             await deferLater(self._reactor, self._config.pause)
-            await self._wait_for_others()
-            await self._places[place].experiments[side].run(None, partial(self._record, side, number))
+            await self._wait(partial(self._has_to_wait, experiment))
+            await experiment.run(None, partial(self._record, done, side, number))
             if not self.running:
                 raise CancelledError
+        return done
 
-    async def _wait_for_others(self) -> None:
-        while not self._config.beside and self._overlaps.running():
+    def _has_to_wait(self, experiment: Experiment) -> bool:
+        others = () if self._config.beside else self._overlaps.running()
+        return experiment.refusal is not None or bool(others)
+
+    async def _wait(self, has_to: Callable[[], bool]) -> None:
+        """Wait as long as that is so: a run that is skipped would leave its block with too few."""
+        while has_to():
             await deferLater(self._reactor, POLL)
 
-    def _record(self, side: int, number: int, measurement: Measurement) -> None:
+    def _record(self, done: list[DoneRun], side: int, number: int, measurement: Measurement) -> None:
+        if counts(measurement):
+            done.append(DoneRun(side, measurement))
         extra = {
             **measurement.extra,
             "COMPARISON": self._config.name,

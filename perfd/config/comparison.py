@@ -10,8 +10,14 @@ from perfd.units import parse_duration
 DIRECTORIES = 4
 """The data directories that both arms share."""
 
+LEARNT, OFF = "learnt", "off"
+"""What the tors of a comparison know of circuit build timeouts: all that they can, before it begins, or nothing."""
+
 NO_CBT = "LearnCircuitBuildTimeout 0"
 """For both arms on a private network: what a tor learns of build times would differ from one to the next."""
+
+
+MOST_LOOKS = 20
 
 
 def arms(text: str) -> tuple[Arm, ...]:
@@ -22,13 +28,21 @@ def arms(text: str) -> tuple[Arm, ...]:
     return found
 
 
+def _looks(text: str) -> int:
+    looks = whole_number(text)
+    if not 1 <= looks <= MOST_LOOKS:
+        raise ValueError(f"must be 1 to {MOST_LOOKS}")
+    return looks
+
+
 def read_comparison(section: Section, name: str) -> tuple[ComparisonConfig, str | None]:
     """The comparison ``name``, without its experiments, and the name of the experiment that it makes."""
     config = ComparisonConfig(
         name=name,
         arms=section.get("arms", arms, None) or (),
-        block=section.get("block", positive(whole_number), "6"),
+        block=section.get("block", positive(whole_number), None),
         blocks=section.get("blocks", positive(whole_number), None),
+        looks=section.get("looks", _looks, "5"),
         primary=section.get("primary", nonempty, "complete"),
         margin=section.get("margin", per_cent, "3%"),
         pause=section.get("pause", parse_duration, "10 s"),

@@ -7,7 +7,7 @@ the option, and says what would be right.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from types import MappingProxyType
 import attrs
 
 from perfd.config.client import read_client
-from perfd.config.comparison import DIRECTORIES, NO_CBT, read_comparison
+from perfd.config.comparison import DIRECTORIES, LEARNT, NO_CBT, OFF, read_comparison
 from perfd.config.experiment import read_experiment
 from perfd.config.kind import Context
 from perfd.config.kinds import kind_of
@@ -197,6 +197,9 @@ class _Reader:
             ways = [arm.options.get("tor", base) for arm in comparison.arms]
             self._check_ways(section, comparison, ways, base)
             directories = self._directories(config, comparison.name, base) if ways == [base, base] else []
+            timeouts = _build_timeouts(directories)
+            if timeouts == LEARNT and "skip-until-cbt" not in values:
+                values = {**values, "skip-until-cbt": "yes"}
             known = attrs.evolve(context, tors={*context.tors, *(tor.name for tor in directories)})
             names = ",".join(tor.name for tor in directories)
             experiments = tuple(
@@ -213,7 +216,12 @@ class _Reader:
                 )
             tors += directories
             comparisons.append(
-                attrs.evolve(comparison, experiments=experiments, tors=tuple(tor.name for tor in directories))
+                attrs.evolve(
+                    comparison,
+                    experiments=experiments,
+                    tors=tuple(tor.name for tor in directories),
+                    build_timeouts=timeouts,
+                )
             )
         return attrs.evolve(config, tors=tuple(tors), comparisons=tuple(comparisons))
 
@@ -361,3 +369,11 @@ def host_label() -> str:
     """The first label of this host's name, which is the default of ``source``."""
     label = socket.gethostname().partition(".")[0]
     return label if NAME.fullmatch(label) else "perfd"
+
+
+def _build_timeouts(tors: Sequence[TorConfig]) -> str:
+    """What tors of a comparison know of circuit build timeouts; nothing is said where there are none."""
+    if not tors:
+        return ""
+    lines = [line.lower().split() for line in tors[0].torrc.splitlines()]
+    return OFF if NO_CBT.lower().split() in lines else LEARNT

@@ -160,12 +160,16 @@ class ComparisonConfig:
     arms: tuple[Arm, ...]
     experiments: tuple[ExperimentConfig, ...] = ()
     tors: tuple[str, ...] = ()  # of its data directories
-    block: int
+    block: int | None  # None: as many as the pilot finds best
     blocks: int | None
+    looks: int  # of one with ``blocks``
     primary: str
     margin: float
     pause: float  # seconds between two runs
     beside: bool  # whether it runs while other experiments do
+    build_timeouts: str = (
+        ""  # what its tors know of circuit build timeouts: ``learnt`` before it begins, or ``off``
+    )
 
     @property
     def design(self) -> dict[str, object]:
@@ -177,6 +181,8 @@ class ComparisonConfig:
             "size": self.experiments[0].size,
             "block": self.block,
             "blocks": self.blocks,
+            "looks": self.looks,
+            "build timeouts": self.build_timeouts,
             "primary": self.primary,
             "margin": self.margin,
             **({"urls": urls} if urls else {}),

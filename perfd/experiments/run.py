@@ -182,6 +182,12 @@ class TorExperiment:
         """Why no run can succeed now; None when one can."""
         return self.setup.tor.not_ready or self.setup.server.not_ready
 
+    @property
+    def refusal(self) -> str | None:
+        """Why a run would be skipped now; None when it would not be."""
+        found = self.setup.refusal
+        return None if found is None else found[1]
+
     async def run(self, slot: float | None, record: Record) -> None:
         """Run once, in our turn; ``record`` gets each measurement, whatever happened.
 

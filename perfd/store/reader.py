@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import attrs
 from twisted.internet.defer import Deferred
 
-from perfd.record import Circuit, Curve, Document, Measurement, Note, StoredComparison, Stream, TorEvent
+from perfd.record import REQUEST, Circuit, Curve, Document, Measurement, Note, StoredComparison, Stream, TorEvent
 from perfd.store.database import QueryTooLongError, clear_errors
 from perfd.store.filters import COMPARISON as _COMPARISON
 from perfd.store.filters import CurveFilter, Filter, NoteFilter, TorFilter, Window, key_in_extra
@@ -283,11 +283,13 @@ class StoreReader:
         """The design of a comparison that was begun."""
         return self._one(COMPARISONS, name)
 
-    def last_block(self, comparison: str) -> int | None:
-        """The last block of a comparison that has a measurement; None if there is none."""
-        sql = f"SELECT MAX({key_in_extra('BLOCK')}) FROM {MEASUREMENTS.name} WHERE {_COMPARISON}"
-        (found,) = self._query(sql, (comparison,))[0]
-        return None if found is None else int(found)
+    def blocks(self, comparison: str) -> list[tuple[int, int, int]]:
+        """The blocks of a comparison: number, how many measurements it has, and how many of them were cancelled."""
+        sql = f"""
+            SELECT {key_in_extra("BLOCK")}, COUNT(*), SUM(outcome = 'cancelled') FROM {MEASUREMENTS.name}
+            WHERE {_COMPARISON} AND type <> ? GROUP BY 1 ORDER BY 1
+        """
+        return self._query(sql, (comparison, REQUEST))
 
     def document(self, source: str, day: float) -> Document | None:
         """What imported documents say of the UTC day of ``source`` that begins at ``day``."""

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
+import attrs
 import pytest
+from twisted.internet.task import Clock as TaskClock
+from twisted.trial.unittest import SynchronousTestCase
 
+from perfd.clock import Clock
 from perfd.comparison.design import DesignError, check_comparison
-from perfd.comparison.service import Overlaps
+from perfd.comparison.running import Place
+from perfd.comparison.service import ComparisonService, Overlaps
 from perfd.config import Config, ConfigError, parse_config
-from perfd.record import Outcome
+from perfd.daemon.sinks import MemorySink
+from perfd.record import Measurement, Outcome, StoredComparison
 from perfd.store.filters import Filter
 from perfd.store.reader import StoreReader
 from tests.support.instance import SOCKS_CONFIG, TestInstance, wait_for
@@ -28,7 +35,14 @@ block = 3
 pause = 0
 margin = 900%
 beside = yes
+[experiment:probes]
+type = rtt
+duration = 1 s
+size = 1 KiB
+interval = 4 s
+timeout = 3900 ms
 """
+"""What runs beside it takes half of the time."""
 
 
 @pytest.fixture
@@ -40,7 +54,7 @@ def instance(tmp_path: Path) -> Iterator[TestInstance]:
 
 
 def blocks(instance: TestInstance) -> dict[int, Counter[str]]:
-    """Of each block, how many runs of each arm came to an end, well or not."""
+    """Of each block, how many runs of each arm came to an end, well or not; the pilot's are below 0."""
     found: dict[int, Counter[str]] = {}
     with StoreReader(instance.directory / "perfd.sqlite") as reader:
         for m in reader.measurements(Filter(comparison="eager")):
@@ -55,13 +69,13 @@ def blocks(instance: TestInstance) -> dict[int, Counter[str]]:
 
 
 def test_comparison_of_the_daemon(instance: TestInstance) -> None:
-    """Its blocks are whole and go on after a restart, with the same seed; perfd compare tells what they say."""
+    """After a pilot come whole blocks, with the same seed after a restart; perfd compare tells what they say."""
     assert instance.perfd("compare", "eager").returncode == 1
     instance.start()
-    wait_for(lambda: len(blocks(instance)) > 5, "blocks")
+    wait_for(lambda: len(blocks(instance)) > 12, "blocks")
     assert instance.perfd("stop").returncode == 0
     before = blocks(instance)
-    assert set(before) == set(range(len(before)))
+    assert set(before) == set(range(-7, len(before) - 7))
     with StoreReader(instance.directory / "perfd.sqlite") as reader:
         stored = reader.comparison("eager")
     assert stored is not None
@@ -70,11 +84,12 @@ def test_comparison_of_the_daemon(instance: TestInstance) -> None:
     instance.perfd("stop")
     after = blocks(instance)
     assert before.items() <= after.items()
-    assert all(after[n] == {"plain": 3, "eager": 3} for n in after if n not in (len(before) - 1, len(after) - 1))
+    stopped = (max(before), max(after))
+    assert all(after[n] == {"plain": 3, "eager": 3} for n in after if n not in stopped)
     with StoreReader(instance.directory / "perfd.sqlite") as reader:
         assert reader.comparison("eager") == stored
         overlaps = {m.extra.get("OVERLAP") for m in reader.measurements(Filter(comparison="eager"))}
-    assert "fast" in overlaps
+    assert any("probes" in str(each) for each in overlaps)
     done = instance.perfd("compare", "eager", "--json")
     found = json.loads(done.stdout)
     assert done.returncode == 0
@@ -83,13 +98,105 @@ def test_comparison_of_the_daemon(instance: TestInstance) -> None:
     assert found["design"]["critical"] > 2.5
     assert "confidence sequence" in found["design"]["text"]
     assert any("other experiments ran" in each for each in found["warnings"])
+    assert "after a pilot of 42 runs, which took" in found["design"]["text"]
+    assert found["blocks"] >= len(after) - 9
+    assert "the pilot took" in instance.log.read_text()
+    assert "find 900 % with a power of 95 %" in instance.log.read_text()
+
+
+class FakeExperiment:
+    """Whose runs take as long as the test says; ``refusal`` is why they would be skipped."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self.refusal: str | None = None
+        self.made = 0
+        self._seconds = seconds
+
+    async def run(self, slot: float | None, record: Callable[[Measurement], None]) -> None:
+        self.made += 1
+        start = WALL + self.made
+        record(attrs.evolve(typical(self.made), start=start, datacomplete=start + self._seconds()))
+
+
+class FakeDesigns:
+    """What would be in the database."""
+
+    def __init__(self) -> None:
+        self.stored: StoredComparison | None = None
+        self.blocks: list[tuple[int, int, int]] = []
+
+    async def read(self, name: str) -> tuple[StoredComparison | None, list[tuple[int, int, int]]]:
+        return self.stored, self.blocks
+
+    def keep(self, comparison: StoredComparison) -> None:
+        self.stored = comparison
+
+
+WALL = 1_800_000_000.0
+
+
+class PilotTests(SynchronousTestCase):
+    """A comparison of 5 blocks, whose size the pilot decides, over a tor that is ready when the test says so."""
+
+    def setUp(self) -> None:
+        self.reactor = TaskClock()
+        chance = Random(1)
+        self.experiment = FakeExperiment(lambda: chance.lognormvariate(0, 0.02))
+        self.designs = FakeDesigns()
+        self.sink = MemorySink()
+        (config,) = read("[comparison:c]\narms =\n a=\n b=\nexperiment = fast\nblocks = 5\npause = 1").comparisons
+        self.config = config
+        self.service = self.start()
+
+    def start(self) -> ComparisonService:
+        clock = Clock(wall=lambda: WALL + self.reactor.seconds(), monotonic=self.reactor.seconds)
+        place = Place(None, self.config.arms, [self.experiment, self.experiment])
+        service = ComparisonService(
+            self.reactor, clock, self.config, "test", [place], self.sink, self.designs, Overlaps(lambda: ())
+        )
+        self.experiment.refusal = "tor c-1 has not learnt its circuit build timeout yet"
+        service.startService()
+        self.addCleanup(service.stopService)
+        return service
+
+    def numbers(self) -> Counter[int]:
+        return Counter(int(m.extra["BLOCK"]) for m in self.sink.measurements)
+
+    def test_whole(self) -> None:
+        """Nothing is skipped while the tor is not ready; then come the pilot, its design, and all blocks."""
+        self.reactor.pump([1] * 100)
+        self.assertEqual(self.experiment.made, 0)
+        self.experiment.refusal = None
+        self.reactor.pump([1] * 84)
+        self.assertEqual(self.numbers(), dict.fromkeys(range(-7, 0), 12))
+        assert self.designs.stored is not None
+        design = json.loads(self.designs.stored.design)
+        self.assertEqual(design["pilot"]["runs"], 84)
+        self.assertIn(design["block"], range(4, 13))
+        self.assertEqual(design["build timeouts"], "off")
+        size = design["block"]
+        self.reactor.pump([1] * 500)
+        self.assertEqual(self.numbers(), dict.fromkeys(range(-7, 0), 12) | dict.fromkeys(range(5), 2 * size))
+
+    def test_interrupted_blocks_are_made_up_for(self) -> None:
+        """After a restart there are as many whole blocks as were planned, and there is no other pilot."""
+        self.experiment.refusal = None
+        self.reactor.pump([1] * 84)
+        size = json.loads(self.designs.stored.design)["block"]  # type: ignore[union-attr]
+        self.service.stopService()
+        self.sink.measurements.clear()
+        self.designs.blocks = [(-1, 12, 0), (0, 2 * size, 0), (1, 2 * size, 1), (2, 2, 0)]
+        self.start()
+        self.experiment.refusal = None
+        self.reactor.pump([1] * 500)
+        self.assertEqual(self.numbers(), dict.fromkeys(range(3, 7), 2 * size))
 
 
 @pytest.mark.long
 def test_another_design(instance: TestInstance) -> None:
     """What was begun with another design is not gone on with: that is in the log."""
     instance.start()
-    wait_for(lambda: blocks(instance), "a block")
+    wait_for(lambda: max(blocks(instance), default=-1) >= 0, "a block")
     instance.perfd("stop")
     count = sum(sum(each.values()) for each in blocks(instance).values())
     instance.configure(SOCKS_CONFIG + COMPARISON.replace("block = 3", "block = 4"))
@@ -119,6 +226,21 @@ def test_config() -> None:
     assert comparison.margin == 0.03
 
 
+def test_build_timeouts() -> None:
+    """On the public network runs wait until they are learnt, unless no tor learns them."""
+    text = (
+        "[perfd]\nnetwork = tor\n[server]\nlisten = 0.0.0.0:80\npublic-address = 192.0.2.1:80\n"
+        "[tor]\ntorrc = TORRC\n"
+        "[experiment:fast]\nsize = 50 KiB\n[comparison:c]\narms =\n  a=\n  b=\nexperiment = fast\n"
+    )
+    (learning,) = parse_config(text.replace("TORRC", "NumCPUs 1"), Path("perfd.conf")).comparisons
+    assert learning.build_timeouts == "learnt"
+    assert all(each.skip_until_cbt for each in learning.experiments)
+    (other,) = parse_config(text.replace("TORRC", "LearnCircuitBuildTimeout 0"), Path("perfd.conf")).comparisons
+    assert other.build_timeouts == "off"
+    assert not any(each.skip_until_cbt for each in other.experiments)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -128,6 +250,7 @@ def test_config() -> None:
         ("arms =\n  a=\n  b=nonsense=1\nexperiment = fast", "nonsense"),
         ("arms =\n  a=\n  b=\nexperiment = fast\nmargin = much", "not a percentage"),
         ("arms =\n  a=\n  b=\nexperiment = fast\nblocs = 3", "did you mean 'blocks'"),
+        ("arms =\n  a=\n  b=\nexperiment = fast\nlooks = 21", "looks: must be 1 to 20"),
     ],
 )
 def test_mistakes(options: str, message: str) -> None:
