@@ -239,6 +239,9 @@ def _add_check(commands: _Commands) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from rich.text import Text
+
+    from perfd.cli.tables import Display
     from perfd.config.advice import advice
     from perfd.config.summary import summary
     from perfd.descriptors import most, shortage
@@ -256,8 +259,10 @@ def _check(options: argparse.Namespace) -> int:
     if found := shortage(config, most()):
         complain(f"{config.path}: warning: {found}")
     say(f"{config.path}: no mistakes found")
+    shown = Display.of_terminal()
     for line in (*summary(config), *scan_costs(config)):
-        say(f"  {line}")
+        for part in shown.parts(Text(f"  {line}")):
+            say(part.plain)
     return 0
 
 

@@ -95,8 +95,12 @@ class Display:
 
     def show_line(self, line: Text) -> None:
         """Print a line that belongs to no table; what has no room in it is indented below."""
-        for part in [line] if self.width is None else _parts(line, self.width):
+        for part in self.parts(line):
             self.console.print(part)
+
+    def parts(self, line: Text) -> list[Text]:
+        """Such a line as it is printed."""
+        return [line] if self.width is None else _parts(line, self.width)
 
     def show_rows(self, table: Table) -> None:
         """Print the rows alone, as further ones of a table that was shown."""
@@ -254,9 +258,8 @@ def _parts(line: Text, width: int) -> list[Text]:
     """``line`` in lines as those of ``wrapped``, with its styles; all but the first are indented."""
     breaks: list[int] = []
     column = 0
-    for word in re.finditer(r"\S+\s*", line.plain):
-        length = cell_len(word[0].rstrip())
-        if column and column + length > width:
+    for word in re.finditer(r"\s*\S+\s*", line.plain):  # the first with the spaces before it
+        if column and column + cell_len(word[0].rstrip()) > width:
             breaks.append(word.start())
             column = len(INDENT)
         column += cell_len(word[0])

@@ -100,9 +100,11 @@ def test_sentences(capsys: pytest.CaptureFixture[str]) -> None:
     line = Text("09:26:45  upload  ")
     line.append("failed", style="red").append("  PERFD/TIMEOUT in the end")
     display.show_line(line)
+    display.show_line(Text("  disk: 2.42 GiB after a month"))
     assert capsys.readouterr().out.splitlines() == [
         *("47 runs, of which none", "has failed at all."),
         *("09:26:45  upload  failed", "    PERFD/TIMEOUT in the", "    end"),
+        *("  disk: 2.42 GiB after a", "    month"),
     ]
 
 
