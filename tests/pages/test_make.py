@@ -194,6 +194,18 @@ def test_overview(tmp_path: Path) -> None:
     assert [each["id"] for each in page.all("figure")] == ["overview-first-byte-time", "overview-throughput-time"]
 
 
+def test_live(tmp_path: Path) -> None:
+    """It is said how old it all is, what comes next, and how to make it stay, or go on if it was paused."""
+    path = filled(tmp_path / "db.sqlite", recent(1))
+    page = document(make(asked("overview"), path))
+    assert "Data as of 2023-11-14 22:13:20 UTC; next run in 30 s; looks again every 60 s, pause ." in page.text
+    assert "/overview?pause=1" in [each["href"] for each in page.all("a")]
+    paused = attrs.evolve(asked("overview"), view=View("/overview", {}, "dark", is_paused=True))
+    page = document(make(paused, path))
+    assert "next run in 30 s; paused, go on ." in page.text
+    assert {"/overview?theme=dark", "/overview?pause=1&theme=light"} <= {each["href"] for each in page.all("a")}
+
+
 def test_experiment(tmp_path: Path) -> None:
     """Its numbers are those of the runs of the period; each way of measuring has its own row."""
     found = [recent(n, tor="alpha" if n % 2 else "beta") for n in range(400)]

@@ -95,6 +95,7 @@ def pages(directory: Path) -> Mapping[str, Shown]:
     return {
         "overview": ("overview", {}, usual),
         "nothing": ("overview", {}, state([])),
+        "one": ("overview", {}, state(["download-50k"])),
         "many": ("overview", {}, many),
         "ill": ("overview", {}, ill),
         "results": ("results", {}, usual),
