@@ -207,7 +207,7 @@ def status(instance: Instance, load: Callable[[], Config], *, as_json: bool) -> 
         else:
             _show("\n  ".join((f"perfd is running (pid {pid}); perfd.conf has mistakes:", *error.problems)))
         return FAILED
-    health = read_health(_listens_on(instance, config))
+    health = read_health(listens_on(instance, config))
     healthy = health is not None and health.get("healthy") is True
     report = instance.reload_report() or ReloadReport()
     if as_json:
@@ -219,7 +219,7 @@ def status(instance: Instance, load: Callable[[], Config], *, as_json: bool) -> 
     return OK if healthy else FAILED
 
 
-def _listens_on(instance: Instance, config: Config) -> Address:
+def listens_on(instance: Instance, config: Config) -> Address:
     """Where the daemon's web server is; perfd.conf may say already where it will be after a restart."""
     with suppress(ValueError):
         return address(instance.listens_on())
@@ -283,8 +283,8 @@ def _watch(config: Config, is_running: Callable[[], bool], how_to_stop: str) -> 
 
     instance = Instance(config.directory)
     log = instance.log_file
-    footer = [f"page for a browser: {page_url(_listens_on(instance, config))}   log: {log}", how_to_stop]
-    show(log, lambda: read_health(_listens_on(instance, config)), is_running, Console(highlight=False), footer)
+    footer = [f"page for a browser: {page_url(listens_on(instance, config))}   log: {log}", how_to_stop]
+    show(log, lambda: read_health(listens_on(instance, config)), is_running, Console(highlight=False), footer)
 
 
 def _say_where(config: Config) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from perfd.cli.csv_output import CSV
-from perfd.cli.daemon import FAILED, OK, STATUS_DEAD_WITH_PID_FILE, STATUS_NOT_RUNNING, read_health
+from perfd.cli.daemon import FAILED, OK, STATUS_DEAD_WITH_PID_FILE, STATUS_NOT_RUNNING, listens_on, read_health
 from perfd.cli.output import complain
 from perfd.config import Config
 from perfd.instance import Instance
@@ -25,7 +25,7 @@ def status_as_csv(instance: Instance, load: Callable[[], Config]) -> int:
         csv.records([], COLUMNS)
         complain("perfd is not running")
         return STATUS_DEAD_WITH_PID_FILE if instance.pid_file.exists() else STATUS_NOT_RUNNING
-    health = read_health(load().server.listen)
+    health = read_health(listens_on(instance, load()))
     healthy = health is not None and health.get("healthy") is True
     daemon = {"part": "daemon", "name": pid, "healthy": healthy, "state": _state(health)}
     csv.records([daemon, *_rows(health or {})], COLUMNS)
