@@ -44,6 +44,11 @@ MOST_SAID = 300
 READ_SIZE = 8192
 """Bytes of a long answer that are read at once: they take about 1 ms."""
 
+_OFTEN = "CIRC_BW"
+"""The event of which tor 0.4.9 sends thousands a second: one with each cell of the second leg of a Conflux set."""
+
+_FREQUENT = f"650 {_OFTEN} ".encode("ascii")
+
 _COOKIE_SIZE = 32  # control-spec 3.5
 
 _METHODS = re.compile(r"\bMETHODS=([A-Z,]+)")
@@ -80,6 +85,12 @@ class ControlProtocol(TorControlProtocol):  # type: ignore[misc]  # txtorcon has
 
     def lineReceived(self, line: bytes) -> None:
         if self.misbehaviour is not None:
+            return
+        if line.startswith(_FREQUENT) and self.fsm.state.name == "IDLE" and line.isascii():
+            # All that txtorcon does with an event of one line, in a third of the time.
+            event = self.events.get(_OFTEN)
+            if event is not None:
+                event.got_update(line[len(_FREQUENT) :].decode("ascii"))
             return
         most = MOST_REPLY if self.command is None or self.command[2] is None else MOST_STREAMED
         self._reply_size += len(line) + 2

@@ -8,8 +8,9 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.testing import StringTransport
+from txtorcon.torcontrolprotocol import Event
 
-from perfd.tor.control import socks_listener
+from perfd.tor.control import ControlProtocol, socks_listener
 
 
 class Protocol:
@@ -55,3 +56,40 @@ def test_socks_listener(
     protocol: Any = Protocol(own, peer, listeners)
     Deferred.fromCoroutine(socks_listener(protocol)).addCallback(found.append)
     assert found == [expected]
+
+
+class Listening:
+    """A control connection that listens to an event, and what it heard."""
+
+    def __init__(self, keyword: str) -> None:
+        self.heard: list[str] = []
+        self.protocol = ControlProtocol()
+        transport = StringTransport()
+        transport.disconnecting = False  # type: ignore[misc]
+        self.protocol.transport = transport
+        event = Event(keyword)
+        event.listen(self.heard.append)
+        self.protocol.events = {keyword: event}
+
+
+EVENT = "ID=19 READ=514 WRITTEN=0 TIME=2026-11-27T08:52:08.253625 SS=1 CWND=124 RTT=0 MIN_RTT=0"
+
+
+@pytest.mark.parametrize("keyword", ["CIRC_BW", "CIRC"])
+def test_events(keyword: str) -> None:
+    """The event that comes most often is told as all others are, and only as an event."""
+    listening = Listening(keyword)
+    protocol = listening.protocol
+    protocol.dataReceived(f"650 {keyword} {EVENT}\r\n".encode() * 2)
+    assert listening.heard == [EVENT] * 2
+    answer: list[str] = []
+    protocol.queue_command("GETINFO config-text").addCallback(answer.append)
+    protocol.dataReceived(f"650 {keyword} {EVENT}\r\n".encode())
+    assert listening.heard == [EVENT] * 3
+    protocol.dataReceived(f"250+config-text=\r\n650 {keyword} {EVENT}\r\n.\r\n250 OK\r\n".encode())
+    assert listening.heard == [EVENT] * 3
+    assert answer == [f"config-text=\n650 {keyword} {EVENT}"]
+    protocol.dataReceived(b"650 ADDRMAP somewhere\r\n")
+    protocol.events.clear()
+    protocol.dataReceived(f"650 {keyword} {EVENT}\r\n".encode())
+    assert len(listening.heard) == 3

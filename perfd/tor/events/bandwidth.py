@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import attrs
 
 from perfd.tor.events.lines import Congestion, UnparsedError
@@ -54,6 +56,7 @@ class Carried:
         return [(stamp, sample) for stamp, sample in taken if stamp >= since]
 
 
+@lru_cache(maxsize=1024)  # nearly all are 0 or the bytes of one cell
 def _count(word: str, key: str) -> int:
     digits = word.removeprefix(key)
     is_number = digits is not word and digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS
