@@ -50,7 +50,7 @@ from perfd.config.values import (
     words,
     yes_or_no,
 )
-from perfd.units import format_size, parse_size
+from perfd.units import format_size, parse_duration, parse_size
 
 NETWORKS = ("testnet", "tor", "socks")
 RESULTS = ("all", "local", "none")
@@ -286,6 +286,7 @@ class _Reader:
             onion_tor=section.get("onion-tor", a_name, "default"),
             single_onion=section.get("single-onion", yes_or_no, "no"),
             onion_auth=section.get("onion-auth", yes_or_no, "no"),
+            onion_metrics=section.get("onion-metrics", positive(parse_duration), None),
             onion_pow=section.get("onion-pow", yes_or_no, "no"),
             title=section.get("title", words(60), "Tor performance"),
             description=section.get("description", words(500), ""),

@@ -37,6 +37,7 @@ class ServerConfig:
     onion_tor: str  # the tor that publishes the server as an onion service
     single_onion: bool
     onion_auth: bool  # only our own tors are let in
+    onion_metrics: float | None  # seconds from one look at its tor's MetricsPort to the next; None: it is not read
     onion_pow: bool  # clients may have to do a proof of work when it has too many
     title: str  # of the pages for people
     description: str  # what is measured here, in a sentence or two; may be empty

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 
 import attrs
 from twisted.internet.defer import DeferredLock
@@ -31,8 +32,12 @@ from perfd.tor.guards.keeper import Guards
 from perfd.tor.launch import Network, TorOptions, TorService
 from perfd.tor.onion import OnionService
 from perfd.tor.onion_client import ClientKey, OnionClient
+from perfd.tor.service_metrics import ServiceMetrics
 from perfd.tor.testnet.network import Testnet
 from perfd.tor.testnet.service import OverBridges, TestnetService
+
+HS_METRICS = "HS_METRICS"
+"""The keyword of what is no event of tor's: what the onion service's MetricsPort says."""
 
 MARKER = "streams-left"
 """The file that remembers of a tor that somebody else runs that it leaves streams to us."""
@@ -121,6 +126,10 @@ class Tors:
         events = self._listen(service)
         if self._onion is not None and publishes(self._config, tor.name):
             service.subscribe(self._onion.service.connected, self._onion.service.disconnected)
+            if self._config.server.onion_metrics is not None:
+                interval = self._config.server.onion_metrics
+                metrics = ServiceMetrics(self._reactor, interval, partial(events.tell, HS_METRICS))
+                service.subscribe(metrics.connected, metrics.disconnected)
         self._subscribe_onion_clients(service)
         # Guards and experiments take turns on the tor, since a change of guards ends circuits.
         turn = DeferredLock()

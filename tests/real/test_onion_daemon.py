@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from perfd.record import Error, Outcome
-from tests.support.instance import TestInstance, processes_in, wait_for
+from tests.support.instance import TestInstance, free_port, processes_in, wait_for
 
 pytestmark = pytest.mark.tor
 
@@ -31,10 +31,14 @@ results = local
 onion-tor = a
 onion-auth = yes
 onion-pow = yes
+onion-metrics = 3 s
 [tor]
 torrc = MaxCircuitDirtiness 10 seconds
 [tor:a]
 conflux-ux = latency
+torrc = MaxCircuitDirtiness 10 seconds
+    MetricsPort 127.0.0.1:{metrics}
+    MetricsPortPolicy accept 127.0.0.1
 [tor:b]
 torrc = MaxCircuitDirtiness 10 seconds
     ConfluxEnabled 0
@@ -65,7 +69,9 @@ skip-until-cbt = yes
 @pytest.fixture
 def instance(tmp_path: Path, testnet: Any) -> Iterator[TestInstance]:
     """An instance with two tors on the private network of this test run, started."""
-    made = TestInstance(tmp_path, CONFIG.replace("{testnet}", str(testnet.directory)))
+    made = TestInstance(
+        tmp_path, CONFIG.replace("{testnet}", str(testnet.directory)).replace("{metrics}", str(free_port()))
+    )
     made.start()
     yield made
     made.perfd("stop")
@@ -141,6 +147,8 @@ def test_tors_and_ways(instance: TestInstance) -> None:
     torrc = (instance.directory / "tor" / "a" / "torrc").read_text()
     assert "ConfluxClientUX latency" in torrc
     assert "HSPOWEFFORT" not in measured["a", "onion"].extra  # nobody floods the service
+    told = [event["text"] for event in listed(instance, "/events?keyword=HS_METRICS")]
+    assert any("rend_circ_build_time_bucket{le=" in text and "intro_established_count=" in text for text in told)
 
     run = measured["a", "public"]
     (stream,) = listed(instance, f"/results/{run.id}/streams")

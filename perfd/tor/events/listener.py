@@ -180,6 +180,10 @@ class ControlEvents:
         finally:
             self._fold.release(join)
 
+    def tell(self, keyword: str, text: str) -> None:
+        """Give on what Perfd itself has learnt of this tor, as an event."""
+        self._fold.give_event(keyword, text, self._clock.monotonic())
+
     async def forget_descriptors(self, wait: float = NEWNYM_WAIT) -> bool:
         """Make tor forget the descriptors of onion services that it has as a client (SIGNAL NEWNYM).
 
@@ -241,7 +245,7 @@ class ControlEvents:
             return
         if self._consensus is None or self._consensus.digest != found.digest:
             # Records have the digest alone.
-            self._fold.give_event(PARAMETERS, f"{found.digest} {found.text}", self._clock.monotonic())
+            self.tell(PARAMETERS, f"{found.digest} {found.text}")
         self._consensus = found
 
     def _listener(self, keyword: str) -> Any:
