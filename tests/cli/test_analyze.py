@@ -241,3 +241,26 @@ def test_round_trips_and_bootstraps(stored: Stored, tmp_path: Path) -> None:
     assert [float(cell) for cell in rows[1][1:]] == pytest.approx([20.0, 0.3])
     both = next(row for row in rows if row[0].startswith("both"))
     assert [float(cell) for cell in both[1:]] == pytest.approx([12.0, 0.9])
+
+
+def test_boxes_and_counts(stored: Stored, tmp_path: Path) -> None:
+    """Of each tor the median, quartiles and mean of its successes, and how its runs ended, in numbers too."""
+    times = (1.0, 2.0, 3.0, 4.0, 10.0)
+    of_alpha = [run(n, tor="alpha", datacomplete=START + 300 * n + time) for n, time in enumerate(times)]
+    stored.add([*of_alpha, *(run(n, tor="beta") for n in range(5, 8)), failed(8, tor="beta")])
+    plots = tmp_path / "plots"
+    assert stored.perfd("analyze", "--plots", str(plots))[0] == 0
+    with (plots / "download.complete.box.csv").open() as file:
+        alpha, beta = csv.DictReader(file)
+    assert (alpha["what"], beta["what"]) == ("download [alpha]", "download [beta]")
+    assert [float(alpha[key]) for key in ("low", "time to last byte (s)", "high")] == pytest.approx([2, 3, 4])
+    assert alpha["besides"].startswith("mean 4 s, 5 to 95 %: 1.2 to 8.8 s, n = 5")
+    with (plots / "download.counts.csv").open() as file:
+        rows = {row["what"]: row for row in csv.DictReader(file)}
+    assert {name: row["besides"] for name, row in rows.items()} == {
+        "download [alpha]: ok": "5 of 5 runs",
+        "download [beta]: ok": "3 of 4 runs",
+        "download [beta]: TOR/END/MISC": "1 of 4 runs",
+    }
+    assert float(rows["download [beta]: ok"]["low"]) == pytest.approx(0.194, abs=0.001)
+    assert (plots / "download.complete.box.png").read_bytes().startswith(b"\x89PNG")
