@@ -100,7 +100,8 @@ if command -v systemd-nspawn > /dev/null; then
 		'StandardError=inherit' 'ExecStopPost=/bin/systemctl poweroff --no-block' > "$root/etc/systemd/system/trial.service"
 	mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
 	ln -s ../trial.service "$root/etc/systemd/system/multi-user.target.wants"
-	timeout 300 systemd-nspawn --quiet --directory "$root" --machine perfd-test --boot --register=no --keep-unit > "$work/$release.boot.log" 2>&1 ||
+	# A newer systemd starts nothing under the older control groups that this machine may have.
+	SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout 300 systemd-nspawn --quiet --directory "$root" --machine perfd-test --boot --register=no --keep-unit > "$work/$release.boot.log" 2>&1 ||
 		tail "$work/$release.boot.log"
 	test -e "$root/systemd.done" || { tail -30 "$root/systemd.log"; exit 1; }
 	rm "$root/etc/systemd/system/multi-user.target.wants/trial.service" "$root/etc/systemd/system/trial.service"
