@@ -254,7 +254,11 @@ def run(config: Config, user: User, *, log: bool = False) -> int:
         from perfd.cli.watch import run_child  # noqa: PLC0415 - the rest must not wait for it
 
         arguments = twistd_arguments(config, user, foreground=True, logger=NO_LOG)
-        return run_child(arguments, config.directory, lambda runs: _watch(config, runs, "Ctrl-C stops it"))
+        return run_child(
+            arguments,
+            config.directory,
+            lambda runs: _watch(config, runs, f"network: {config.network}   Ctrl-C stops it"),
+        )
     say(f"log: {instance.log_file}")
     _say_where(config)
     say("stop: Ctrl-C")
@@ -272,7 +276,7 @@ def watch(config: Config) -> int:
         complain("watch shows what changes in place, on a terminal; `perfd logs -f` writes lines")
         return FAILED
     with suppress(KeyboardInterrupt):
-        _watch(config, instance.is_locked, "Ctrl-C ends this view; perfd goes on")
+        _watch(config, instance.is_locked, f"network: {config.network}   Ctrl-C ends this view; perfd goes on")
     return OK
 
 

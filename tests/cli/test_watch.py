@@ -194,6 +194,7 @@ def test_run(directory: Path) -> None:
     terminal = Terminal("run", "--config", str(directory))
     terminal.until(lambda text: re.search(r"\d ok; next: ", text) and " ok " in text)
     assert "START=" not in terminal.text
+    assert "network: socks Ctrl-C stops it" in terminal.text
     watching = Terminal("watch", "--config", str(directory))
     watching.until(lambda text: re.search(r"\d ok; next: ", text))
     watching.press(b"\x03")
