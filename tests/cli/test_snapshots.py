@@ -40,7 +40,6 @@ COMMANDS = {
     "streams": ("streams",),
     "events": ("events",),
     "note": ("note", "--list"),
-    "config": ("config",),
     "analyze": ("analyze",),
     "compare": ("compare", "--a", "tor=alpha", "--b", "tor=beta", "--experiment", "other"),
 }
@@ -91,8 +90,12 @@ def check(name: str, shown: Callable[[int], str]) -> None:
         file.write_text(text, encoding="utf-8")
     assert text == file.read_text(encoding="utf-8")
     for width, table in found.items():
-        lines = [line for line in table.splitlines() if cell_len(line) > width]
-        assert [line for line in lines if len(line.split()) > 1] == [], f"longer than {width}"
+        assert too_long(table, width) == [], f"longer than {width}"
+
+
+def too_long(shown: str, width: int) -> list[str]:
+    """The lines that a terminal would break, but for single words, which nothing breaks."""
+    return [line for line in shown.splitlines() if cell_len(line) > width and len(line.split()) > 1]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -112,6 +115,20 @@ def test_command(
         return capsys.readouterr().out
 
     check(name, shown)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_config(
+    width: int, directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All options, of which there are more with each version, so that it is kept in no file."""
+    monkeypatch.chdir(directory)
+    display = Display(Console(width=width, force_terminal=False, soft_wrap=True), width)
+    monkeypatch.setattr(Display, "of_terminal", lambda **_: display)
+    assert main(["config"]) == 0
+    out = capsys.readouterr().out
+    assert "keep-curves" in out
+    assert too_long(out, width) == []
 
 
 RUNS = (
