@@ -72,6 +72,7 @@ def written_keys() -> Iterator[tuple[str, str]]:
         perfd / "tor/circuits/chosen.py",
         perfd / "tor/events/rendezvous.py",
         perfd / "tor/events/relays.py",
+        perfd / "tor/events/layers.py",
         perfd / "tor/events/consensus.py",
         perfd / "tor/events/join.py",
     ]

@@ -147,6 +147,8 @@ def test_tors_and_ways(instance: TestInstance) -> None:
     torrc = (instance.directory / "tor" / "a" / "torrc").read_text()
     assert "ConfluxClientUX latency" in torrc
     assert "HSPOWEFFORT" not in measured["a", "onion"].extra  # nobody floods the service
+    path = measured["a", "onion"].path or ()
+    assert measured["a", "onion"].extra["GUARDLAYERS"] == ",".join(["1", "2", *[""] * (len(path) - 2)])
     told = [event["text"] for event in listed(instance, "/events?keyword=HS_METRICS")]
     assert any("rend_circ_build_time_bucket{le=" in text and "intro_established_count=" in text for text in told)
 

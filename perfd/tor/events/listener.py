@@ -25,6 +25,7 @@ from perfd.reactor import Reactor
 from perfd.tor.events.consensus import Consensus, read_consensus
 from perfd.tor.events.fold import EventFold
 from perfd.tor.events.join import Join, Joined
+from perfd.tor.events.layers import guard_layers, layer_keys
 from perfd.tor.events.relays import NEW_CONSENSUS, Relays, nowhere
 from perfd.tor.events.sink import EventCounts, EventSink
 
@@ -94,6 +95,7 @@ class ControlEvents:
         self._fold = EventFold(source=source, tor=tor, sink=sink, anchor=clock.anchor)
         self._relays = Relays(reactor, directory)
         self._process: _Process | None = None
+        self._layers: int | None = None  # of guards, once a run to an onion service has asked
         self._protocol: TorControlProtocol | None = None
         self._newnyms: list[Deferred[None]] = []  # of those who wait for one
         self._mistakes = 0
@@ -121,6 +123,7 @@ class ControlEvents:
         if "SIGNAL" in protocol.valid_events:
             await protocol.add_event_listener("SIGNAL", self._signalled)
         self._protocol = protocol
+        self._layers = None
         self._relays.forget()
         self._look_at_consensus()
         self._fold.circuit_status(await protocol.get_info_raw("circuit-status"), whole=True)
@@ -176,9 +179,17 @@ class ControlEvents:
             if wait > 0 and self._protocol is not None and joined.circuit is not None:
                 path = [hop.fingerprint for hop in joined.circuit.path]
                 joined = attrs.evolve(joined, relays=await self._relays.of(self._protocol, path))
+                if join.rendezvous is not None:
+                    joined = await self._with_layers(joined, len(path))
             return joined
         finally:
             self._fold.release(join)
+
+    async def _with_layers(self, joined: Joined, hops: int) -> Joined:
+        """With the layers of guards on the way to an onion service."""
+        if self._layers is None and self._protocol is not None:
+            self._layers = await guard_layers(self._protocol, self._reactor)
+        return attrs.evolve(joined, hs={**joined.hs, **layer_keys(hops, self._layers)})
 
     def tell(self, keyword: str, text: str) -> None:
         """Give on what Perfd itself has learnt of this tor, as an event."""
