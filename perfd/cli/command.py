@@ -89,15 +89,16 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     _add_check(commands)
     _add_config(commands)
     standalone_commands.add_commands(commands)
-    explain = commands.add_parser("help", help="explain a command", epilog="example: perfd help measure")
-    explain.add_argument("name", nargs="?", metavar="COMMAND")
+    data.add_results(commands)
     records.add_commands(commands)
-    _add_completion(commands)
-    data.add_commands(commands)
-    compare.add_command(commands)
     analyze.add_command(commands)
+    compare.add_command(commands)
     scan.add_command(commands)
     note.add_command(commands)
+    data.add_commands(commands)
+    _add_completion(commands)
+    explain = commands.add_parser("help", help="explain a command", epilog="example: perfd help measure")
+    explain.add_argument("name", nargs="?", metavar="COMMAND")
     return parser, commands.choices
 
 

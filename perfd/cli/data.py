@@ -32,10 +32,9 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: _Commands) -> None:
-    """Add them to those of ``perfd``."""
+    """Add them to those of ``perfd``, but for ``results``."""
     _add_export(commands)
     _add_import(commands)
-    _add_results(commands)
     _add_backup(commands)
     _add_summarize(commands)
 
@@ -133,7 +132,8 @@ def _import(options: argparse.Namespace) -> int:
     return import_files(load_as_owner(options.config, writes=True), options.files, options.source, options.size)
 
 
-def _add_results(commands: _Commands) -> None:
+def add_results(commands: _Commands) -> None:
+    """Add ``results`` to those of ``perfd``: people look for it among what shows."""
     parser = commands.add_parser(
         "results",
         help="show the latest measurements and a summary of each variant of each experiment",
