@@ -65,8 +65,9 @@ def cdf(
 
 def _last(values: Sequence[float], count: int) -> list[tuple[float, float]]:
     """The last finite steps of a distribution function."""
-    first = max(0, len(values) - count)
-    return [(v, (first + n + 1) / len(values)) for n, v in enumerate(values[first:]) if math.isfinite(v)]
+    end = bisect_left(values, math.inf)
+    first = max(0, end - count)
+    return [(v, (first + n + 1) / len(values)) for n, v in enumerate(values[first:end])]
 
 
 def _tail_end(count: int) -> float:

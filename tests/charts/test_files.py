@@ -61,3 +61,12 @@ def test_distribution() -> None:
     tail = cdf("x", "X", {HOSTILE: sample}, label="time", unit="s", tail=True)
     assert (tail.x.high, tail.y.high) == (pytest.approx(50, rel=0.05), 0.99)
     assert [tick.text for tick in tail.y.ticks()] == ["0", "50", "90", "99"]
+
+
+def test_tail_with_failures() -> None:
+    """Each of the slowest successes has a step of its own, however many runs failed."""
+    sample = [*(1 + n / 10_000 for n in range(10_000)), *[math.inf] * 500]
+    (line,) = cdf("x", "X", {"a": sample}, label="time", unit="s", tail=True).lines
+    steps = [(point.x, point.y) for point in line.points if point.x > 1.99]
+    assert len(steps) >= 100
+    assert steps[-1] == (pytest.approx(1.9999), pytest.approx(10_000 / 10_500))
