@@ -100,9 +100,11 @@ if command -v systemd-nspawn > /dev/null; then
 		'StandardError=inherit' 'ExecStopPost=/bin/systemctl poweroff --no-block' > "$root/etc/systemd/system/trial.service"
 	mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
 	ln -s ../trial.service "$root/etc/systemd/system/multi-user.target.wants"
-	# A newer systemd starts nothing under the older control groups that this machine may have.
+	# A newer systemd hangs where a /proc is below its own, or under the older control groups that this machine may have.
+	umount "$root/proc"
 	SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout 300 systemd-nspawn --quiet --directory "$root" --machine perfd-test --boot --register=no --keep-unit > "$work/$release.boot.log" 2>&1 ||
 		tail "$work/$release.boot.log"
+	mount -t proc proc "$root/proc"
 	test -e "$root/systemd.done" || { tail -30 "$root/systemd.log"; exit 1; }
 	rm "$root/etc/systemd/system/multi-user.target.wants/trial.service" "$root/etc/systemd/system/trial.service"
 	rm -r "$root/etc/perfd/other.conf" "$root/var/lib/perfd-other"
