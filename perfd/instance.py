@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import signal
 import stat
 import sys
 import time
@@ -148,6 +149,22 @@ class Instance:
             return None
         return pid if is_alive(pid) and _holds(pid, self.lock_file) else None
 
+    def signal(self, pid: int, number: int) -> None:
+        """Send the daemon ``pid`` a signal. Raises ProcessLookupError if it has ended, PermissionError."""
+        try:
+            process = os.pidfd_open(pid)
+        except (AttributeError, OSError) as error:
+            if isinstance(error, ProcessLookupError):
+                raise
+            os.kill(pid, number)  # a system without
+            return
+        try:
+            if self.recorded_pid() != pid:  # it was another process whose number this is by now
+                raise ProcessLookupError
+            signal.pidfd_send_signal(process, number)
+        finally:
+            os.close(process)
+
     def state(self) -> str:
         """How far the daemon is, as it wrote itself: ``READY``, ``FAILED`` and why, or what it does; may be
         empty.
@@ -281,21 +298,23 @@ def _lock(fd: int, kind: int, path: Path) -> bool:
 
 
 def _holds(pid: int, path: Path) -> bool:
-    """Whether the process holds a lock on the file, or could: where the system does not say, its user must own
-    the file.
+    """Whether the process is of the file's owner, and holds a lock on it, as far as the system says.
+
+    A lock outlives the process that the system names, in a child that has the file open: its number may be another
+    user's by now.
     """
     try:
         found = path.lstat()
-        locks = Path("/proc/locks").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        locks = ""
-    holders = [fields[4] for fields in map(str.split, locks.splitlines()) if _is_lock_of(fields, found)]
-    if holders:
-        return str(pid) in holders
-    try:
-        return os.stat(f"/proc/{pid}").st_uid == found.st_uid
+        if os.stat(f"/proc/{pid}").st_uid != found.st_uid:
+            return False
     except OSError:
         return not has_proc()
+    try:
+        locks = Path("/proc/locks").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return True
+    holders = [fields[4] for fields in map(str.split, locks.splitlines()) if _is_lock_of(fields, found)]
+    return not holders or str(pid) in holders
 
 
 def _is_lock_of(fields: Sequence[str], found: os.stat_result) -> bool:

@@ -24,6 +24,7 @@ from perfd.processes.users import User, UserError
 from perfd.store.database import StoreError, database_path
 from perfd.store.schema import check_database
 from perfd.tor.testnet.bridges import obfs4_program
+from perfd.tor.unusable import taken_ports, unusable_lines
 from perfd.tor.verify import binary_trouble, torrc_trouble
 
 NOBODY_ELSE = User()
@@ -47,7 +48,9 @@ def check_machine(config: Config, user: User = NOBODY_ELSE, *, may_run: bool = F
         problems.append(str(error))
     else:
         if not running:
-            problems += [f"{config.path}: [server] {problem}" for problem in _ports(config.server)]
+            problems += [
+                f"{config.path}: {problem}" for problem in (*_ports(config.server), *_ports_of_tors(config))
+            ]
         elif not may_run:
             pid = instance.recorded_pid() or "unknown"
             problems.append(f"{config.directory}: Perfd is already running here (pid {pid})")
@@ -65,8 +68,11 @@ def _problems(config: Config) -> list[str]:
         *_local(config),
     )
     problems = [f"{config.path}: {problem}" for problem in found]
+    database, instance = database_path(config.database, config.directory), Instance(config.directory)
+    if database in (config.path.absolute(), instance.lock_file, instance.pid_file, instance.log_file):
+        problems.append(f"{config.path}: [perfd] database: {database.name} is another file of Perfd's")
     try:
-        check_database(database_path(config.database, config.directory))
+        check_database(database)
     except StoreError as error:
         problems.append(str(error))
     return problems
@@ -116,7 +122,9 @@ def _programs(config: Config) -> list[str]:
 def tor_trouble(tor: TorConfig) -> str | None:
     """Why the tor can never run, as its option and the reason; None if it can, or is somebody else's."""
     if tor.control is not None:
-        return None
+        path = Path(tor.control.removeprefix("unix:"))
+        is_other = path.is_absolute() and path.exists() and not path.is_socket()
+        return f"control: {path} is no socket" if is_other else None
     trouble = program_trouble(tor.binary) or binary_trouble(tor.binary)
     if trouble is not None:
         return f"binary: {trouble}"
@@ -129,6 +137,8 @@ def tor_trouble(tor: TorConfig) -> str | None:
     if tor.uses_testnet_bridges and tor.transport == "obfs4" and obfs4_program() is None:
         return "transport: there is no program obfs4proxy; install it (Debian: apt-get install obfs4proxy)"
     trouble = torrc_trouble(tor.binary, tor.torrc_lines)
+    if trouble is None and (unusable := next(unusable_lines(tor.torrc_lines), None)):
+        return f"torrc: {unusable}"
     return None if trouble is None else f"torrc: tor would not take it: {trouble}"
 
 
@@ -176,7 +186,16 @@ def _ports(server: ServerConfig) -> list[str]:
     """Whether all ports can be bound now."""
     wanted = [("listen", server.listen)]
     wanted += [("page-ports", Address(server.listen.host, port)) for port in server.page_ports if port]
-    return [f"{option}: {problem}" for option, listen in wanted for problem in _port(listen)]
+    return [f"[server] {option}: {problem}" for option, listen in wanted for problem in _port(listen)]
+
+
+def _ports_of_tors(config: Config) -> list[str]:
+    """Whether the ports that the lines of torrc name can be bound now."""
+    launched = [tor for tor in config.tors if tor.control is None]
+    listen = config.server.listen
+    return [
+        f"[tor:{tor.name}] torrc: {problem}" for tor in launched for problem in taken_ports(tor.torrc_lines, listen)
+    ]
 
 
 def _port(listen: Address) -> list[str]:

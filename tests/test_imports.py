@@ -139,7 +139,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "socks": {"clock", "record", "wire"},
     "store": {"clock", "record", "units", "variant"},
     "summaries": {"reports", "store", "variant"},
-    "tor": {"clock", "processes", "reactor", "socks", "tor.events", "whole", "wire"},
+    "tor": {"clock", "config", "processes", "reactor", "socks", "tor.events", "whole", "wire"},
     "tor.bootstrap": {"clock", "reactor", "record", "socks", "tor", "tor.events"},
     "tor.circuits": {"clock", "config", "record", "tor", "tor.events", "tor.guards"},
     "tor.clients": {

@@ -7,15 +7,16 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from perfd.cli.output import complain, say
-from perfd.cli.privileges import daemon_user, work_as_owner
+from perfd.cli.privileges import daemon_user, may_change, work_as_owner
 from perfd.cli.terminal import Progress
 from perfd.config import Config, ConfigError, load_config
 from perfd.instance import CONFIG_FILE, InstanceError, control_script
+from perfd.processes.users import user_name
 from perfd.store.database import StoreError, back_up, connect_readonly, database_path
 from perfd.store.schema import open_database
 from perfd.units import format_size
@@ -62,6 +63,8 @@ def restore(source: Path, directory: Path) -> int:
 
     Raises InstanceError, StoreError and OSError.
     """
+    if refusal := _refusal(source, directory):
+        raise InstanceError(refusal)
     present = [name for name in (DATABASE, CONFIG_FILE, SCRIPT, *KEYS) if os.path.lexists(directory / name)]
     if present:
         complain(f"{directory} has {', '.join(present)} already; restore into another directory")
@@ -71,27 +74,61 @@ def restore(source: Path, directory: Path) -> int:
         missing = [name for name in (DATABASE, CONFIG_FILE) if name not in members]
         if missing:
             raise InstanceError(f"{source} is no backup of Perfd: it has no {' and no '.join(missing)}")
-        for name, member in members.items():
-            _extract(archive, member, directory / name)
-    script = directory / SCRIPT
-    with script.open("x", encoding="utf-8") as file:
-        file.write(control_script())
-        os.fchmod(file.fileno(), 0o755)
-    if _is_ours(directory, [name for name in members if name != CONFIG_FILE]):
+        with _closed(directory):
+            _write(archive, members, directory)
+    if _is_ours(directory):
         open_database(directory / DATABASE).close()  # of an older version, it is upgraded
     say(f"restored {directory} with {', '.join(members)}")
     _advise(directory)
     return 0
 
 
-def _is_ours(directory: Path, written: Sequence[str]) -> bool:
-    """Whether this process may open what it has ``written``: root first gives it to the daemon's user, and becomes
-    that. Raises InstanceError and OSError.
-    """
+def _write(archive: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], directory: Path) -> None:
+    for name, member in members.items():
+        _extract(archive, member, directory / name)
+    with (directory / SCRIPT).open("x", encoding="utf-8") as file:
+        file.write(control_script())
+        os.fchmod(file.fileno(), 0o755)
+    _hand_over(directory, [name for name in members if name != CONFIG_FILE])
+
+
+def _refusal(source: Path, directory: Path) -> str | None:
+    """Why root does not restore this there: what others could have changed decides what root runs later."""
+    if os.geteuid() != 0:
+        return None
+    if who := may_change(source):
+        return (
+            f"{source} can be changed by {who}, and root would start what its perfd.conf says: look at that, then "
+            f"chown root {source}; chmod go-w {source}; or restore it as that user"
+        )
+    if directory.exists() and (owner := directory.lstat().st_uid) != 0:
+        return f"{directory} belongs to {user_name(owner)}: restore as that user, or name a new directory"
+    return None
+
+
+@contextmanager
+def _closed(directory: Path) -> Iterator[None]:
+    """While root writes files into the directory, nobody else can put links there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    mode = directory.stat().st_mode & 0o7777
+    if os.geteuid() != 0 or not mode & 0o022:
+        yield
+        return
+    directory.chmod(0o700)
+    try:
+        if planted := next((path for path in directory.iterdir() if path.lstat().st_uid != 0), None):
+            raise InstanceError(f"{planted} is not root's; restore into a directory that is new, or empty")
+        yield
+    finally:
+        directory.chmod(mode)
+
+
+def _hand_over(directory: Path, written: Sequence[str]) -> None:
+    """Root gives the daemon's user what it has ``written`` for it. Raises UserError and OSError."""
     try:
         config = load_config(directory)
     except ConfigError:
-        return os.geteuid() != 0
+        return
     user = daemon_user(config, None, None)
     entry, group = user.entry(), user.group_id()
     if entry is not None and group is not None:
@@ -99,6 +136,17 @@ def _is_ours(directory: Path, written: Sequence[str]) -> bool:
             for path in (directory / name, *(directory / name).parents):
                 if path != directory and path.is_relative_to(directory):
                     os.chown(path, entry.pw_uid, group, follow_symlinks=False)
+
+
+def _is_ours(directory: Path) -> bool:
+    """Whether this process may open the database: root becomes the daemon's user first.
+
+    Raises InstanceError, UserError and OSError.
+    """
+    try:
+        config = load_config(directory)
+    except ConfigError:
+        return os.geteuid() != 0
     work_as_owner(config, writes=True)
     return True
 

@@ -20,7 +20,7 @@ from perfd.cli.output import complain, say
 from perfd.config import Config, ConfigError
 from perfd.config.values import Address, address
 from perfd.instance import FAILED as STATE_FAILED
-from perfd.instance import READY, Instance, ReloadReport, umask
+from perfd.instance import READY, Instance, InstanceError, ReloadReport, umask
 from perfd.processes.users import User, user_name
 from perfd.variant import COLUMNS, Variant, names
 
@@ -123,7 +123,7 @@ def stop(instance: Instance) -> int:
         say("perfd is not running")
         return OK
     try:
-        os.kill(pid, signal.SIGTERM)
+        instance.signal(pid, signal.SIGTERM)
     except PermissionError:
         complain(f"perfd (pid {pid}) belongs to another user; stop it as that user or as root")
         return NO_PERMISSION
@@ -156,7 +156,7 @@ def reload(instance: Instance) -> int:
         time.sleep(0.05)
         before = instance.reload_report()
     try:
-        os.kill(pid, signal.SIGUSR2)
+        instance.signal(pid, signal.SIGUSR2)
     except PermissionError:
         complain(f"perfd (pid {pid}) belongs to another user; reload it as that user or as root")
         return NO_PERMISSION
@@ -373,8 +373,11 @@ def _experiment_lines(experiment: dict[str, Any]) -> Sequence[str]:
 
 
 def _remove_stale_pid_file(instance: Instance) -> None:
-    if instance.pid_file.exists():
-        instance.pid_file.unlink(missing_ok=True)
+    if os.path.lexists(instance.pid_file):
+        try:
+            instance.pid_file.unlink(missing_ok=True)
+        except OSError as error:
+            raise InstanceError(f"{instance.pid_file} cannot be removed ({error.strerror}); remove it") from None
         say(f"removed the pid file of a daemon that is no more: {instance.pid_file}")
 
 

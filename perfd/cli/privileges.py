@@ -72,7 +72,7 @@ def _obstacles(config: Config, user: User, entry: pwd.struct_passwd | None, gid:
     # What root itself would run comes first, and alone: until that is right, nothing else in there counts.
     directory = config.directory
     for path in _root_runs(config):
-        if path.exists() and (who := _may_change(path)):
+        if path.exists() and (who := may_change(path)):
             group = "root" if gid is None else group_name(gid)
             files = f"{directory}/perfd.conf {directory}/perfd"
             yield (
@@ -90,8 +90,13 @@ def _obstacles(config: Config, user: User, entry: pwd.struct_passwd | None, gid:
         group = group_name(entry.pw_gid if gid is None else gid)
         yield f"{entry.pw_name} cannot write in {directory}: chown root:{group} {directory}; chmod 1770 {directory}"
     for path in _written(config):
-        if path.exists() and (owner := path.stat().st_uid) != uid:
-            yield f"{path} belongs to user id {owner}, and the daemon writes it: chown {entry.pw_name} {path}"
+        if not os.path.lexists(path) or (found := path.lstat()).st_uid == uid:
+            continue
+        if stat.S_ISREG(found.st_mode):
+            remedy = f"chown -h {entry.pw_name} {path}"
+            yield f"{path} belongs to user id {found.st_uid}, and the daemon writes it: {remedy}"
+        elif not stat.S_ISLNK(found.st_mode):  # a link of root's may lead anywhere that its user may write
+            yield f"{path} is no regular file, and so not Perfd's: remove it"
     if trouble := _import_trouble(config, user):
         yield trouble
 
@@ -104,7 +109,7 @@ def _not_of_root(config: Config) -> Iterator[str]:
     directory = config.directory
     if not directory.exists():
         return
-    if who := _may_change(directory, even_sticky=True):
+    if who := may_change(directory, even_sticky=True):
         yield f"{directory} can be written by {who}, and root would follow links there: {NAME_USER}"
         return
     for path in directory.iterdir():
@@ -124,7 +129,7 @@ def _programs_of_others(config: Config) -> Iterator[str]:
         found = found_program(program)
         path = None if found is None else Path(found).resolve()
         for each in () if path is None else (path, path.parent):
-            if who := _may_change(each, even_sticky=True):
+            if who := may_change(each, even_sticky=True):
                 yield f"{each} can be changed by {who}, and root would run {path}: {NAME_USER}"
                 return
 
@@ -150,7 +155,7 @@ def _root_runs(config: Config) -> Sequence[Path]:
     return (config.path.resolve(), directory / "perfd", directory, *directory.parents)
 
 
-def _may_change(path: Path, *, even_sticky: bool = False) -> str | None:
+def may_change(path: Path, *, even_sticky: bool = False) -> str | None:
     """Who besides root may write ``path``, or replace what is in it if that is a directory.
 
     In a sticky directory nobody can replace what is root's; ``even_sticky``: but can make what is not there.

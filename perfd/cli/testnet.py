@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from perfd.cli.output import complain, say
 from perfd.cli.tables import Column, Display, Table
 from perfd.cli.terminal import Progress
 from perfd.config.testnet import TestnetConfig
+from perfd.instance import InstanceError
 from perfd.processes.programs import ProgramMissingError
+from perfd.processes.users import user_name
 from perfd.reactor import installed_reactor
 from perfd.tor.testnet.network import NetworkStatus, Testnet, network_status
 from perfd.tor.testnet.relays import TestnetError
@@ -36,6 +39,7 @@ def run(
 
     Their state is printed as JSON without a ``display``.
     """
+    refuse_others(networks)
     reactor = installed_reactor()
     codes: list[int] = []
 
@@ -77,6 +81,15 @@ def run(
         directory = list(networks)[len(codes)]
         complain(f"interrupted; perfd testnet status {directory} says what runs")
     return max(codes) if len(codes) == len(networks) else 1
+
+
+def refuse_others(directories: Iterable[Path]) -> None:
+    """Raises InstanceError if root would work in what another user made, or where a link of another's leads."""
+    for directory in directories if os.geteuid() == 0 else ():
+        if os.path.lexists(directory) and (owner := directory.lstat().st_uid):
+            raise InstanceError(
+                f"{directory} belongs to {user_name(owner)}, and root would follow its links: do it as that user"
+            )
 
 
 def _show(status: NetworkStatus, display: Display | CSV | None) -> None:

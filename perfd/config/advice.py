@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from perfd.config.records import Config
@@ -17,7 +18,8 @@ EXAMPLE = "example"
 
 def advice(config: Config) -> list[str]:
     """A line for each, with the remedy. May look up the name in public-address, which can take seconds."""
-    return [f"{config.path}: {line}" for line in (*_of_experiments(config), *_of_public(config))]
+    lines = (*_of_experiments(config), *_of_results(config), *_of_public(config))
+    return [f"{config.path}: {line}" for line in lines]
 
 
 def _of_experiments(config: Config) -> Iterator[str]:
@@ -38,6 +40,14 @@ def _of_experiments(config: Config) -> Iterator[str]:
 
 def _is_far(target: TargetConfig) -> bool:
     return not Address(urlsplit(target.url).hostname or "", 80).is_loopback
+
+
+def _of_results(config: Config, proc: Path = Path("/proc")) -> Iterator[str]:
+    if config.server.results == "local" and proc.exists() and not (proc / "1").exists():
+        yield (
+            "[server] results: local are only programs of the daemon's own user, since /proc hides those of others "
+            "(hidepid, ProtectProc): any of them could be a tor"
+        )
 
 
 def _of_public(config: Config) -> Iterator[str]:

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import attrs
 
+from perfd.config.named_files import read_named
 from perfd.config.options import Option, web_address
 from perfd.config.section import Section
 from perfd.config.values import nonempty, one_of, positive, whole_number, yes_or_no
@@ -194,7 +195,7 @@ def read_targets(section: Section, options: dict[str, Any], directory: Path) -> 
 def _read(section: Section, option: Option, path: Path, read: Callable[[str], T]) -> T | None:
     """What ``read`` makes of a file; None if that cannot be, which the section is told."""
     try:
-        return read(path.read_text(encoding="utf-8"))
+        return read(read_named(path))
     except (OSError, ValueError) as error:
         section.problem(option.name, f"{path.name!r}: {getattr(error, 'strerror', None) or error}")
         return None

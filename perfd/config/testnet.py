@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import attrs
 
+from perfd.config.named_files import read_named
 from perfd.config.section import Section, suggestion
 from perfd.config.values import nonempty, one_of, positive, whole_number
 from perfd.units import parse_bit_rate, parse_duration, parse_percentage
@@ -136,7 +137,7 @@ def _links_in(directory: Path, default: Link, known: list[str], name: str) -> di
     path = directory / nonempty(name)
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string(path.read_text(encoding="utf-8"), str(path))
+        parser.read_string(read_named(path), str(path))
     except (OSError, ValueError, configparser.Error) as error:
         raise ValueError(f"{name!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     found, problems = {}, list[str]()

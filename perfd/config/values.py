@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import attrs
 
+from perfd.config.named_files import read_named
 from perfd.units import parse_duration, parse_size
 
 GUARD_ORDERS = ("fast", "slow", "fastratio", "slowratio")
@@ -325,8 +326,7 @@ def control_port_beside(directory: Path, text: str) -> str:
 def password_in(directory: Path, name: str) -> str:
     """The password in the first line of the file ``name``, which is relative to ``directory``."""
     try:
-        with (directory / name).open(encoding="utf-8") as file:
-            password = file.readline(_LONGEST_PASSWORD).rstrip("\r\n")
+        password = read_named(directory / name, _LONGEST_PASSWORD).partition("\n")[0].rstrip("\r")
     except (OSError, ValueError) as error:
         raise ValueError(f"{name!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not password:

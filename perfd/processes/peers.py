@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
@@ -28,14 +29,14 @@ def is_of_tor(peer: End, own: End, proc: Path = PROC) -> bool:
     An exit that connects to this machine does that from here, like any program. A tor is known by the name of its
     program, by its arguments or by the library that it is linked with. Where processes cannot be looked into, all
     connections of a user who runs a tor count as that tor's, and only names and arguments tell which those are.
-    Blocks for some milliseconds. True also if it cannot be told.
+    Blocks for some milliseconds. True also if it cannot be told, as where other users' processes are hidden.
     """
     found = _socket(peer, own, proc)
     if found is None:
         return True
     user, inode = found
-    processes = (proc / name for name in os.listdir(proc) if name.isdigit())
-    return any(_is_of_tor(directory, user, inode) for directory in processes)
+    holders = [_holds(proc / name, user, inode) for name in os.listdir(proc) if name.isdigit()]
+    return any(each is Holder.TOR for each in holders) or all(each is Holder.NO for each in holders)
 
 
 def _socket(peer: End, own: End, proc: Path) -> tuple[int, str] | None:
@@ -75,17 +76,26 @@ _LIBRARY = "libevent"
 """The library with which every tor is linked."""
 
 
-def _is_of_tor(directory: Path, user: int, inode: str) -> bool:
-    """Whether the process has the socket and is a tor, or may be one that has it."""
+class Holder(Enum):
+    """Whether a process has a socket, as far as can be seen."""
+
+    NO = "no"
+    TOR = "it is a tor that has it, or may have it"
+    OTHER = "it is another program that has it, or may have it"
+
+
+def _holds(directory: Path, user: int, inode: str) -> Holder:
     try:
         if directory.stat().st_uid != user:
-            return False
+            return Holder.NO
         has_it = any(_target(descriptor) == f"socket:[{inode}]" for descriptor in (directory / "fd").iterdir())
     except PermissionError:
-        return _is_called_tor(directory)
+        return Holder.TOR if _is_called_tor(directory) else Holder.OTHER
     except OSError:  # it has ended
-        return False
-    return has_it and (_is_called_tor(directory) or _has_library(directory))
+        return Holder.NO
+    if not has_it:
+        return Holder.NO
+    return Holder.TOR if _is_called_tor(directory) or _has_library(directory) else Holder.OTHER
 
 
 def _is_called_tor(directory: Path) -> bool:

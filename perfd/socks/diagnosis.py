@@ -46,6 +46,10 @@ class Diagnosis:
             )
         return ProxyVersionError(f"{self.name} does not answer as a SOCKS proxy: is it the right port?")
 
+    async def answers(self) -> bool:
+        """Whether it speaks this version, which goes nowhere beyond the proxy's own machine."""
+        return await self._speaks(self.version)
+
     def _speaks(self, version: int) -> Deferred[bool]:
         """Whether a probe is answered in its version; False also if it cannot be connected to."""
         to_send, first_byte = _PROBES[version]

@@ -27,6 +27,9 @@ PAGES = 16_384
 DISK_FULL = "database or disk is full"
 """SQLite's own words."""
 
+LONGEST_NAME = 255 - len(".version-999")
+"""Bytes of the name of a file beside which others can have longer ones (NAME_MAX of limits.h)."""
+
 APPLICATION_ID = 0x50455246
 """Marks a database file as Perfd's ("PERF")."""
 
@@ -257,17 +260,37 @@ def clear_errors(path: Path) -> Iterator[None]:
         raise StoreError(f"the database {path} cannot be opened: {error.strerror}") from error
 
 
+def passes(error: sqlite3.Error) -> bool:
+    """Whether it is of what passes by itself: others have the lock, or the disk is full."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is None or code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
+
+
 def file_trouble(path: Path) -> str | None:
     """What is wrong with the database's file or directory, in words; None if it could be opened or made."""
     try:
         if not path.parent.is_dir():
             return f"there is no directory {path.parent}"
-        if path.is_dir():
-            return "it is a directory"
-        if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-            return "it is not readable and writable for this user"
+        if len(os.fsencode(path.name)) > LONGEST_NAME:
+            return "its name is too long for that of the files beside it"
+        if path.exists():
+            return _trouble_of_file(path)
     except OSError as error:  # a directory above that may not be entered, a name that is too long
         return error.strerror
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        return f"its directory {path.parent} is not writable for this user"
+    return _trouble_of_directory(path.parent)
+
+
+def _trouble_of_file(path: Path) -> str | None:
+    if path.is_dir():
+        return "it is a directory"
+    if not path.is_file():
+        return "it is no regular file"
+    if not os.access(path, os.R_OK | os.W_OK):
+        return "it is not readable and writable for this user"
+    return _trouble_of_directory(path.parent)
+
+
+def _trouble_of_directory(directory: Path) -> str | None:
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return f"its directory {directory} is not writable for this user"
     return None

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from perfd.clock import Clock
 from perfd.record import Circuit, Curve, Measurement, Note, StoredComparison, Stream, TorEvent
-from perfd.store.database import StoreError, transaction
+from perfd.store.database import StoreError, passes, transaction
 from perfd.store.files import OpenFiles, identity
 from perfd.store.known import KnownState
 from perfd.store.rows import (
@@ -165,23 +165,29 @@ class StoreSink:
     async def start(self) -> None:
         """Open the database, made or upgraded if need be; records given before wait for it.
 
-        Raises StoreError when it can never be used as it is. What may pass (a full disk) is logged, and
-        tried again.
+        Raises StoreError when it cannot be used as it is. What passes by itself (a full disk, a lock) is logged,
+        and tried again.
         """
         self._worker.start()
         self._stage = _Stage.OPENING
         try:
             await self._worker.run(self._open)
         except StoreError:
-            if self._stage is _Stage.OPENING:
-                self._stage = _Stage.CLOSED
-                self._worker.stop()
+            self._give_up()
             raise
         except sqlite3.Error as error:
+            if not passes(error):
+                self._give_up()
+                raise StoreError(f"the database {self._path} cannot be opened: {error}") from error
             self._failed(error)
         if self._stage is _Stage.OPENING:
             self._stage = _Stage.OPEN
             self._write()
+
+    def _give_up(self) -> None:
+        if self._stage is _Stage.OPENING:
+            self._stage = _Stage.CLOSED
+            self._worker.stop()
 
     def look(self) -> None:
         """See whether the files are still there. To be called now and then, since records may be rare."""

@@ -239,7 +239,7 @@ def test_files_of_another_user(directory: Path, name: str, capsys: pytest.Captur
     assert run("start", directory, "--uid", "nobody") == daemon.NO_PERMISSION
     err = capsys.readouterr().err
     assert f"{directory / name} belongs to user id 0" in err
-    assert f"chown nobody {directory / name}\n" in err
+    assert f"chown -h nobody {directory / name}\n" in err
 
 
 @root

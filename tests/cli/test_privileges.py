@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from perfd import instance
 from perfd.cli import daemon
 from perfd.cli.command import main
 from perfd.config import load_config
@@ -204,7 +208,17 @@ def test_restored_by_root(directory: Path, nobodys: Python) -> None:
         for path in directory.iterdir():
             path.unlink()
         done = command(nobodys, "restore", "/var/tmp/perfd-test.tar", str(directory))
+        assert done.returncode == 1  # the user could have put another perfd.conf into it
+        assert "can be changed by nobody, and root would start what its perfd.conf says" in done.stderr
+        os.chown("/var/tmp/perfd-test.tar", 0, 0)
+        os.symlink("/etc", directory / "onion")
+        os.chown(directory / "onion", NOBODY.pw_uid, 0, follow_symlinks=False)
+        done = command(nobodys, "restore", "/var/tmp/perfd-test.tar", str(directory))
+        assert f"{directory}/onion is not root's" in done.stderr
+        (directory / "onion").unlink()
+        done = command(nobodys, "restore", "/var/tmp/perfd-test.tar", str(directory))
         assert done.returncode == 0, done.stderr
+        assert directory.stat().st_mode & 0o7777 == 0o1770
     finally:
         Path("/var/tmp/perfd-test.tar").unlink()
     owners = {path.name: path.stat().st_uid for path in directory.iterdir()}
@@ -244,3 +258,55 @@ def test_perfd_that_the_user_cannot_read(directory: Path) -> None:
     assert re.fullmatch(
         r"perfd: nobody cannot run Perfd, since \S+ is closed to it: install it .*/opt\n", done.stderr
     )
+
+
+@pytest.mark.parametrize("name", ["perfd.log", "perfd.sqlite"])
+def test_links_are_not_given_away(directory: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What to do about a file is never to give its user what a link of that user's leads to."""
+    name_user(directory)
+    (directory / name).symlink_to("/etc/passwd")
+    os.chown(directory / name, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
+    main(["check", "--config", str(directory)])
+    assert "chown" not in capsys.readouterr().err
+
+
+def test_pipes_in_the_place_of_files(directory: Path, nobodys: Python) -> None:
+    """What perfd.conf names is not waited for, nor read by a link of the user's."""
+    name_user(directory)
+    text = (directory / "perfd.conf").read_text() + "\n[experiment:others]\nurls = targets\n"
+    (directory / "perfd.conf").write_text(text)
+    os.mkfifo(directory / "targets")
+    done = command(nobodys, "check", "--config", str(directory))
+    assert (done.returncode, "no regular file" in done.stderr) == (1, True)
+    (directory / "targets").unlink()
+    (directory / "targets").symlink_to("/etc/shadow")
+    os.chown(directory / "targets", NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
+    done = command(nobodys, "check", "--config", str(directory))
+    assert (done.returncode, "root:" in done.stderr) == (1, False)
+    (directory / "targets").unlink()
+    (directory / "targets").write_text("http://127.0.0.1:1/\n")
+    os.mkfifo(directory / "perfd.sqlite")
+    os.chown(directory / "perfd.sqlite", NOBODY.pw_uid, NOBODY.pw_gid)
+    done = command(nobodys, "check", "--config", str(directory))
+    assert (done.returncode, "no regular file" in done.stderr) == (1, True)
+
+
+def test_network_of_others(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A private network in a directory that a link of somebody else's names is not root's to start."""
+    (directory / "testnet").symlink_to("/var/tmp")
+    os.chown(directory / "testnet", NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
+    assert main(["testnet", "start", str(directory / "testnet")]) == 1
+    assert "belongs to nobody" in capsys.readouterr().err
+
+
+def test_lock_that_outlives_its_process(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A process of another user is not stopped, though it has the number of one that took the lock."""
+    path = directory / "perfd.lock"
+    path.write_text(f"{os.getpid()}\nready\n")
+    os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+    with path.open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # by this process, which is root's
+        with mock.patch.object(instance, "PATIENCE", 0.1), mock.patch.object(signal, "pidfd_send_signal") as sent:
+            assert main(["stop", "--config", str(directory)]) == 1
+        sent.assert_not_called()
+    assert "its process id is not in this file" in capsys.readouterr().err

@@ -147,7 +147,7 @@ tor = beta
         ("[tor]\ncontrol = a:1\ncontrol-password-file = none", "'none' cannot be read: No such file or directory"),
         (
             "[tor]\ncontrol = a:1\ncontrol-password-file = /dev/null",
-            "'/dev/null' has no password in its first line",
+            "'/dev/null' cannot be read: it is no regular file",
         ),
         ("[perfd]\nsocks-proxy = http://127.0.0.1:80", "'http' is not one of socks4, socks4a, socks5, socks5h"),
         ("[perfd]\nsocks-proxy = socks5://127.0.0.1", "'127.0.0.1' is not an address"),

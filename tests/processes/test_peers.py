@@ -54,10 +54,27 @@ def fake_proc(directory: Path, user: int) -> Path:
     (tor / "cmdline").write_bytes(b"/usr/bin/tor\0")
     (tor / "maps").write_text("7f12 r-xp 00000000 00:00 1 /usr/lib/libc.so.6\n")
     (tor / "fd" / "3").symlink_to("socket:[4243]")
+    other = directory / "78"
+    (other / "fd").mkdir(parents=True)
+    (other / "comm").write_text("curl\n")
+    (other / "cmdline").write_bytes(b"curl\0http://127.0.0.1/\0")
+    (other / "maps").touch()
+    (other / "fd" / "3").symlink_to("socket:[4242]")
     return directory
 
 
 PEER, OWN = End("127.0.0.1", 1000), End("127.0.0.1", 2000)
+
+
+def test_nobody_to_be_seen(tmp_path: Path) -> None:
+    """Where no process is seen that could have the connection (hidepid of proc(5)), it may be a tor's."""
+    proc = fake_proc(tmp_path, os.getuid())
+    assert not is_of_tor(PEER, OWN, proc)
+    (proc / "78" / "fd" / "3").unlink()
+    assert is_of_tor(PEER, OWN, proc)
+    shutil.rmtree(proc / "77")
+    shutil.rmtree(proc / "78")
+    assert is_of_tor(PEER, OWN, proc)
 
 
 def test_same_user(tmp_path: Path) -> None:
@@ -129,7 +146,9 @@ def test_other_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Path, "iterdir", refuse)
     assert is_of_tor(PEER, OWN, proc)
-    assert not is_of_tor(PEER, OWN, fake_proc(tmp_path / "other", os.getuid() + 1))
+    (proc / "77" / "comm").write_text("curl\n")
+    (proc / "77" / "cmdline").write_bytes(b"curl\0")
+    assert not is_of_tor(PEER, OWN, proc)
 
 
 def test_no_proc(tmp_path: Path) -> None:

@@ -36,6 +36,12 @@ PAUSE = 0.5
 FETCH_TIME = 30.0
 """Seconds in which a byte must come; a first circuit takes its time."""
 
+LOOK = 10.0
+"""Seconds between two looks at whether it answers, once it was ready."""
+
+MOST_SILENT = 2
+"""Looks without an answer after which it is launched, or looked for, anew."""
+
 VERSION_TIME = 10.0
 """Seconds in which the version must be told."""
 
@@ -139,6 +145,20 @@ class ClientService(SupervisedService):
             await deferLater(self._reactor, PAUSE)
         self._log.info("{what} was ready: version {version}", what=self._what, version=self.version or "unknown")
         self._gained()
+        await self._watch(over)
+
+    async def _watch(self, over: Deferred[str]) -> None:
+        """See that it goes on answering: the system takes connections for a program that hangs, too."""
+        silent = 0
+        while silent < MOST_SILENT:
+            await deferLater(self._reactor, LOOK)
+            diagnosis = None if self._port is None else self._port.diagnosis
+            if diagnosis is None or await diagnosis.answers():
+                silent = 0
+            else:
+                silent += 1
+        # Later: who waits for it cancels this.
+        self._reactor.callLater(0, _end, over, "does not answer on its SOCKS port any more")
 
     async def _fetch_byte(self, until: float) -> str | None:
         """Why none came; None if it did."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from twisted.trial.unittest import TestCase
 from perfd.clock import Clock, Timeline
 from perfd.config import parse_config
 from perfd.config.records import ClientConfig
-from perfd.socks import Hooks, LoginAuthenticationFailed, ServerFailure
+from perfd.socks import Hooks, LoginAuthenticationFailed, ServerFailure, diagnosis
 from perfd.tor.clients import service
 from perfd.tor.clients.service import ClientService
 from perfd.tor.embedded import EmbeddedSocks
@@ -136,6 +138,26 @@ class ClientServiceTests(TestCase):
         await client.stopService()
         self.assertEqual(processes_in(program), [])
         self.assertIn("stopped", client.not_ready or "")
+
+    async def test_hangs_later(self) -> None:
+        """One that was ready, and takes connections without a word, is ended and launched anew."""
+        self.patch(service, "LOOK", 0.2)
+        self.patch(diagnosis, "PROBE_TIMEOUT", 0.5)
+        port = free_port()
+        twistd = Path(sys.executable).with_name("twistd")
+        command = f"{twistd} -n --pidfile= --rundir={self.directory} -l- socks --port {port} --interface 127.0.0.1"
+        client = self.start(f"socks = socks4://127.0.0.1:{port}\ncommand = {command}")
+        await client.when_ready()
+        (pid,) = self.programs()
+        os.kill(pid, signal.SIGSTOP)
+        self.assertIn("SOCKS port any more; next try", await self.until(client, "does not answer on its"))
+        await client.when_ready()
+        self.assertNotIn(pid, self.programs())
+
+    def programs(self) -> list[int]:
+        """The servers, without what ends them with us, whose command line has theirs."""
+        found = processes_in(Path(f"--rundir={self.directory}"))
+        return [pid for pid in found if b"bound" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     async def test_version(self) -> None:
         """The first number with a dot in what the command writes; nothing holds the client up."""
