@@ -143,7 +143,7 @@ def test_in_front_of_another(
     [
         (["--listen", "0.0.0.0:9150"], 2, "0.0.0.0:9150 is not a loopback address"),
         (["--listen", "example.com:9150"], 2, "is not a loopback address"),
-        (["--socks", "127.0.0.1:1", "--control", "127.0.0.1:2"], 2, "not allowed with"),
+        (["--socks", "127.0.0.1:1", "--control", "127.0.0.1:2"], 2, "cannot be given together with"),
         (["--log", "nowhere/proxy.log"], 1, "nowhere/proxy.log: cannot be written: No such file or directory"),
         (["--tor", "beta"], 1, "no tor is named 'beta'; there is default"),
     ],

@@ -69,7 +69,9 @@ case "$*" in
     directory=${2%/torrc}
     echo "$*" >> "BIN/started"
     if [ -e "BIN/output" ]; then cat "BIN/output"; exit 1; fi
-    sh -c 'while :; do sleep 0.2; done' tor "$@" > /dev/null 2>&1 &
+    echo 'while :; do sleep 0.2; done' > "BIN/waits.$$"
+    mv "BIN/waits.$$" "BIN/tor-waits"
+    sh "BIN/tor-waits" "$@" > /dev/null 2>&1 &
     echo "Nov 23 12:00:00.000 [notice] Bootstrapped 0% (starting): Starting" > "$directory/tor.log"
     if [ -e "BIN/consensus" ]; then
         cp "BIN/consensus" "$directory/cached-microdesc-consensus"
