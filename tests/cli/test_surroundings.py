@@ -49,6 +49,7 @@ def test_path_that_is_no_text(instance: TestInstance) -> None:
     lives(instance)
 
 
+@pytest.mark.long
 def test_path_in_another_encoding(instance: TestInstance, tmp_path: Path) -> None:
     """In a locale that is not UTF-8 paths are other characters, and what it cannot print has backslashes."""
     localedef = shutil.which("localedef")

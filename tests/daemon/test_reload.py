@@ -215,6 +215,7 @@ def test_run_in_flight(instance: TestInstance) -> None:
     assert instance.pid == pid
 
 
+@pytest.mark.long
 def test_many_reloads(instance: TestInstance) -> None:
     """While perfd.conf is reloaded again and again, each slot has one record, and each command its answer."""
     instance.start()
@@ -281,6 +282,7 @@ def test_hangup_in_the_foreground(instance: TestInstance, name: str) -> None:
     assert not processes_in(instance.directory)
 
 
+@pytest.mark.long
 def test_nohup(instance: TestInstance) -> None:
     """Who has started it with nohup(1) wants it to go on."""
     command = ["nohup", sys.executable, "-P", "-m", "perfd", "run"]
@@ -298,7 +300,7 @@ def test_nohup(instance: TestInstance) -> None:
         process.wait(60)
 
 
-@pytest.mark.parametrize("name", ["run", "measure"])
+@pytest.mark.parametrize("name", ["run", pytest.param("measure", marks=pytest.mark.long)])
 def test_closed_terminal(instance: TestInstance, name: str) -> None:
     """When its terminal is closed, Perfd ends as it should: the run in flight is a record, and nothing is left."""
     instance.configure(SLOW)

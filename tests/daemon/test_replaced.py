@@ -154,7 +154,9 @@ def overwrite(instance: Replaced) -> str:
     return str(instance.data / "perfd.sqlite")
 
 
-@pytest.mark.parametrize("trouble", [vanish, rubbish, overwrite])
+@pytest.mark.parametrize(
+    "trouble", [vanish, *(pytest.param(each, marks=pytest.mark.long) for each in (rubbish, overwrite))]
+)
 def test_held(instance: Replaced, trouble: Callable[[Replaced], str]) -> None:
     """While there can be no database that is told, and records are held; when there can, all of them are in it."""
     before = {each.id for each in instance.logged()}

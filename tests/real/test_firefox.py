@@ -65,6 +65,7 @@ class GoodPageTests(BrowserTestCase):
         self.assertEqual(self.pages.cookies["/"], [b"", b""])
         self.assertEqual((second.screenshot, second.frames), (None, ()))
 
+    @pytest.mark.long
     async def test_other_good_pages(self) -> None:
         """A page is the one that scripts lead to; dialogs, size and a request without end do not spoil it."""
         moved = await self.load("/script-redirect")
@@ -118,6 +119,7 @@ class BadPageTests(BrowserTestCase):
         self.assertEqual((await self.load()).outcome, Outcome.OK)
         self.assertEqual(processes, {self.main_process()})
 
+    @pytest.mark.long
     async def test_certificates(self) -> None:
         """A certificate that nobody signed is refused, unless the task takes it."""
         secure = reactor.listenSSL(0, Site(self.pages), CERTIFICATE.options(), interface="127.0.0.1")

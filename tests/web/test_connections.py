@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 
+import pytest
 from twisted.internet import main
 from twisted.internet import reactor as global_reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -286,10 +287,12 @@ class FloodTests(TestCase):
         """Heads that are never complete."""
         await self.held_out(SLOW_HEAD, is_far=True)
 
+    @pytest.mark.long
     async def test_slow_bodies(self) -> None:
         """Uploads whose body never ends."""
         await self.held_out(SLOW_BODY, is_far=True)
 
+    @pytest.mark.long
     async def test_slow_reads(self) -> None:
         """Downloads that nobody reads."""
         await self.held_out(SLOW_READ, is_far=False)

@@ -18,7 +18,7 @@ from tests.support import analysis_rules, readers
 from tests.support.mixed_day import DAY, MixedDay
 from tests.support.stored import Stored
 
-SEEDS = (1, 2, 3)
+SEEDS = (1, *(pytest.param(seed, marks=pytest.mark.long) for seed in (2, 3)))
 
 TGEN = {
     "PERFD/RESET": "TGEN/READ",
