@@ -290,7 +290,8 @@ class TorService(SupervisedService):
             await deferLater(self._reactor, ANSWER_TIME)
             if answers:
                 continue
-            self._lost(f"{self._what} does not answer on its control port")
+            self._trouble = f"{self._what} does not answer on its control port"  # unhealthy at once
+            self._lost(self._trouble)
             # It gets another chance: if Perfd was held up itself, the answer may be there, but was not read yet.
             await deferLater(self._reactor, ANSWER_TIME)
             if not answers:

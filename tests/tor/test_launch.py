@@ -412,6 +412,7 @@ class RelaunchTests(TorTestCase):
         for _ in range(20):
             self.reactor.advance(1)
         self.assertEqual(service.not_ready, "tor default does not answer on its control port")
+        self.assertEqual(service.trouble, service.not_ready)
         for _ in range(10):
             self.reactor.advance(1)
         process = self.reactor.process
