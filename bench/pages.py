@@ -14,10 +14,11 @@ import time
 import urllib.request
 from contextlib import closing
 from pathlib import Path
+from random import Random
 from subprocess import Popen
 
 from bench._held import Piece, read_pieces
-from bench.compare import Comparison, median_interval
+from bench.compare import SEED, Comparison, median_interval
 from bench.daemon import Daemon
 from bench.store import BATCHES, DEFAULT_SET, SLOTS, runs
 from bench.verdict import verdict
@@ -120,9 +121,10 @@ def times_of(path: Path, now: float) -> None:
         print(f"  {sizes}" + ("" if most_kib is None else f"; {verdict(len(made.body) / 1024, f'<= {most_kib}')}"))
 
 
-async def read(port: int, path: str, seconds: float) -> int:
-    """One reader. Returns how many pages were had."""
+async def read(port: int, path: str, wait: float, seconds: float) -> int:
+    """One reader, who begins after ``wait`` seconds. Returns how many pages were had."""
     end, count = time.monotonic() + seconds, 0
+    await asyncio.sleep(wait)
     while time.monotonic() < end:
         begun = time.monotonic()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -135,9 +137,10 @@ async def read(port: int, path: str, seconds: float) -> int:
 
 
 async def read_all(port: int, seconds: float) -> None:
-    """All readers; one of ten has the year of an experiment before them."""
+    """All readers, who know nothing of each other; one of ten has the year of an experiment before them."""
+    chance = Random(SEED)
     paths = [YEAR if n % 10 == 0 else "/" for n in range(READERS)]
-    counts = await asyncio.gather(*(read(port, path, seconds) for path in paths))
+    counts = await asyncio.gather(*(read(port, path, chance.random(), seconds) for path in paths))
     print(f"  {sum(counts)} pages in {seconds:.0f} s", file=sys.stderr)
 
 
@@ -167,6 +170,8 @@ def disturbed(directory: Path) -> None:
     for name in ("first", "complete"):
         ratio = comparison.ratio(name, "with readers", "alone")
         print(f"{READERS} readers who reload each second: time to {name}, times: {verdict(ratio, '<= 1.03')}")
+        later = comparison.difference(name, "with readers", "alone").scaled(1000)
+        print(f"  alone {1000 * comparison.median(name, 'alone'):.3g} ms; later by, in ms: {later}")
     found = read_pieces(pieces)
     for way, parts in periods.items():
         those = [each for each in found if any(begun <= each.ended <= end for begun, end in parts)]
