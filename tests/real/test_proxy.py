@@ -190,9 +190,19 @@ class RealProxy(WithEvents):
 
     def listen(self, *, whole: bool) -> str:
         """The URL of a document without a length, of which half is sent, or all."""
-        factory = Factory.forProtocol(lambda: Unbounded(whole))
-        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        served: list[Unbounded] = []
+
+        def serve() -> Unbounded:
+            served.append(Unbounded(whole))
+            return served[-1]
+
+        def abort() -> None:  # an exit may not have closed its end yet
+            for each in served:
+                each.transport.abortConnection()
+
+        port = reactor.listenTCP(0, Factory.forProtocol(serve), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
+        self.addCleanup(abort)
         return f"http://127.0.0.1:{port.getHost().port}/"
 
     async def test_optimistic(self) -> None:
