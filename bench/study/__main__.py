@@ -1,8 +1,9 @@
 """``make lab-study``: compares on the lab again and again, A with itself and with a B that is slowed down by 3 %.
 
 It takes hours, can be interrupted, and goes on where it was. Each try is a ``perfd compare`` of its own, with a
-pilot, as many blocks as that asks for, and five looks; B's SOCKS port is behind a delay of 3 % of the pilot's
-median. ``--delay`` is the smallest at which links, and not the processors of a small machine, make the times.
+pilot, as many blocks as that asks for, and five looks; each connection over B's SOCKS port takes 3 % of the pilot's
+median longer. ``--delay`` is the smallest at which links, and not the processors of a small machine, make the
+times.
 
 Neither arm has Conflux, and downloads are small: whether a run gets a set that is linked already, and how the
 windows of many packets open, would make times of several kinds, and so need several times as many runs.
