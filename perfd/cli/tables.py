@@ -224,7 +224,7 @@ def _paragraphs(columns: Sequence[Column], rows: Rows, width: int) -> list[Text]
             if not cell:
                 continue
             pair = Text(f"{column.heading} ", style="dim").append(cell, style=STYLES.get(cell, "not dim"))
-            if line and len(line) + len(", ") + pair.cell_len > width:
+            if line and line.cell_len + len(", ") + pair.cell_len > width:
                 lines.append(line)
                 line = Text()
             if not line and len(INDENT) + pair.cell_len > width:

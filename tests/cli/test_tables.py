@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -138,6 +138,7 @@ words = st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min
 cells = st.lists(words, max_size=5).map(" ".join)
 
 
+@example([("0" * 16, "0", "0 0 0000000\u2e80 0000000000", "0")], 43)  # a character of two cells
 @given(st.lists(st.tuples(words, cells, cells, cells), min_size=1, max_size=4), st.integers(20, 150))
 def test_nothing_is_cut(rows: Sequence[Sequence[str]], width: int) -> None:
     """Each word of what is shown is whole, and no line is longer than the terminal unless a word is."""
