@@ -19,9 +19,9 @@ from perfd.record import Measurement, Outcome
 from perfd.reports.report import report
 from perfd.reports.runs import FIELDS, RunReader
 from perfd.store.database import transaction
+from perfd.store.inserts import insert_many
 from perfd.store.reader import StoreReader
 from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 
 COUNT = 100_000
 START = 1_790_000_000.0

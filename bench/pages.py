@@ -26,9 +26,9 @@ from perfd.pages.make import make
 from perfd.pages.records import DaemonState, Made, PageRequest, View
 from perfd.record import Curve
 from perfd.store.database import prepare_for_bulk
+from perfd.store.inserts import insert_many
 from perfd.store.rows import CURVES as TABLE
 from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 from perfd.summaries.kept import summarize
 from tests.support.pages import state
 from tests.support.strategies import typical

@@ -25,10 +25,10 @@ from perfd.logfile.line import render
 from perfd.record import PARTIALS, Attach, Circuit, Event, Hop, Measurement, Stream, new_id
 from perfd.store.database import prepare_for_bulk, transaction
 from perfd.store.filters import Filter
+from perfd.store.inserts import insert_many
 from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, MEASUREMENTS, STREAMS, Row, Table
 from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 from tests.support.strategies import typical
 
 BATCHES, SLOTS = 200, 4000

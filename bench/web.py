@@ -20,8 +20,8 @@ from bench.server import free_port, memory, running
 from bench.store import BATCHES, DAY, SLOTS, runs
 from bench.verdict import verdict
 from perfd.store.database import prepare_for_bulk
+from perfd.store.inserts import insert_many
 from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 from tests.support.strategies import typical
 
 QUERIES = 21

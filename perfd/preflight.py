@@ -19,7 +19,7 @@ from perfd.config.values import Address
 from perfd.extras import how_to_get
 from perfd.instance import Instance, InstanceError
 from perfd.processes.alive import has_proc
-from perfd.processes.programs import program_trouble
+from perfd.processes.programs import find_processes, program_trouble
 from perfd.processes.users import User, UserError
 from perfd.store.database import StoreError, database_path
 from perfd.store.schema import check_database
@@ -36,36 +36,36 @@ def check_machine(config: Config, user: User = NOBODY_ELSE, *, may_run: bool = F
 
     ``may_run``: that one runs already is no problem. Its port is then not looked at, since it is in use.
     """
-    try:
-        # As the daemon's user: its programs are run, and its files read, to see whether they can be used.
-        problems = user.ask(partial(_problems, config))
-    except (UserError, OSError) as error:
-        problems = [str(error)]
     instance = Instance(config.directory)
+    problems = list[str]()
+    running = None  # not known
     try:
         running = instance.is_locked()
     except InstanceError as error:
         problems.append(str(error))
-    else:
-        if not running:
-            problems += [
-                f"{config.path}: {problem}" for problem in (*_ports(config.server), *_ports_of_tors(config))
-            ]
-        elif not may_run:
-            pid = instance.recorded_pid() or "unknown"
-            problems.append(f"{config.directory}: Perfd is already running here (pid {pid})")
+    if running and not may_run:
+        pid = instance.recorded_pid() or "unknown"
+        problems.append(f"{config.directory}: Perfd is already running here (pid {pid})")
+    if running is False:
+        problems += [f"{config.path}: {problem}" for problem in _ports(config.server)]
+    try:
+        # As the daemon's user: its programs are run, and its files read, to see whether they can be used.
+        problems += user.ask(partial(_problems, config, are_free=running is False))
+    except (UserError, OSError) as error:
+        problems.append(str(error))
     if problems:
         raise ConfigError(problems)
 
 
-def _problems(config: Config) -> list[str]:
-    """What concerns files and programs."""
+def _problems(config: Config, *, are_free: bool) -> list[str]:
+    """What concerns files and programs, and if they are to be free the ports of tors, which that user launches."""
     found = (
         *_programs(config),
         *_comparisons(config),
         *_testnet(config),
         *_directory(config.directory),
         *_local(config),
+        *(_ports_of_tors(config) if are_free else ()),
     )
     problems = [f"{config.path}: {problem}" for problem in found]
     database, instance = database_path(config.database, config.directory), Instance(config.directory)
@@ -190,11 +190,16 @@ def _ports(server: ServerConfig) -> list[str]:
 
 
 def _ports_of_tors(config: Config) -> list[str]:
-    """Whether the ports that the lines of torrc name can be bound now."""
-    launched = [tor for tor in config.tors if tor.control is None]
-    listen = config.server.listen
+    """Whether the ports that the lines of torrc name can be bound now.
+
+    What is left of our own tor still has them, after a kill of the daemon; it is ended before the next is launched.
+    """
+    instance, listen = Instance(config.directory), config.server.listen
     return [
-        f"[tor:{tor.name}] torrc: {problem}" for tor in launched for problem in taken_ports(tor.torrc_lines, listen)
+        f"[tor:{tor.name}] torrc: {problem}"
+        for tor in config.tors
+        if tor.control is None and not find_processes([instance.tor_data(tor.name) / "torrc"])
+        for problem in taken_ports(tor.torrc_lines, listen)
     ]
 
 

@@ -16,8 +16,6 @@ from typing import Any
 
 import attrs
 
-from perfd.clock import Phase, Timeline
-
 DECILES = tuple(range(0, 101, 10))
 """The n of DATAPERCn."""
 
@@ -210,11 +208,6 @@ def _fields() -> tuple[Field, ...]:
 
 FIELDS: tuple[Field, ...] = _fields()
 """All fields of a measurement, in the order in which they are written."""
-
-
-def phase_times(timeline: Timeline) -> dict[str, Any]:
-    """The nine Torperf steps of ``timeline`` as the arguments of ``Measurement``."""
-    return {phase.value.lower(): timeline.epoch(phase) for phase in Phase}
 
 
 MAX_EVENT_TEXT = 2000

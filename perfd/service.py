@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import attrs
 from twisted.application.service import Application, IServiceCollection
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
@@ -44,6 +43,7 @@ from perfd.daemon.reload import Reloads
 from perfd.daemon.schedules import Schedules
 from perfd.daemon.sinks import EventFanOut, FanOut
 from perfd.daemon.state import daemon_state
+from perfd.daemon.stored import StoredDesigns, StoredMarks, read_history, read_last_slot
 from perfd.daemon.upkeep.daily import DailyService
 from perfd.daemon.upkeep.work import Work
 from perfd.experiments.scan import ScanState
@@ -58,18 +58,15 @@ from perfd.processes.orphans import Orphans
 from perfd.processes.signals import end_on_hangup
 from perfd.processes.users import User
 from perfd.reactor import Reactor, installed_reactor
-from perfd.record import Note, StoredComparison
 from perfd.store.database import StoreError, database_path
-from perfd.store.known import KnownState
 from perfd.store.page_files import DIRECTORY as LOAD_FILES
-from perfd.store.reader import AsyncReader, History
+from perfd.store.reader import AsyncReader
 from perfd.store.scans import last_pass
 from perfd.store.schema import open_database
 from perfd.store.worker import ThreadWorker
 from perfd.store.writer import StoreSink
 from perfd.tor.events.listener import ControlEvents
 from perfd.tor.launch import TorService
-from perfd.variant import Variant
 from perfd.web.results.answers import MOST_SECONDS, Access, PublicDatabase
 from perfd.web.results.people import People
 
@@ -264,41 +261,6 @@ class Perfd(OrderedServices):
         self._reactor.stop()
 
 
-@attrs.frozen
-class StoredDesigns:
-    """The designs of comparisons in the database."""
-
-    reader: AsyncReader
-    store: StoreSink
-
-    async def read(self, name: str) -> tuple[StoredComparison | None, list[tuple[int, int, int]]]:
-        """The design of this name, and its blocks. Raises StoreError, sqlite3.Error."""
-        return await self.reader.run(lambda store: (store.comparison(name), store.blocks(name)))
-
-    def keep(self, comparison: StoredComparison) -> None:
-        """Keep one that begins."""
-        self.store.record_comparison(comparison)
-
-
-@attrs.frozen
-class StoredMarks:
-    """What was so the last time, in the database."""
-
-    reader: AsyncReader
-    store: StoreSink
-    source: str
-
-    async def known(self) -> list[KnownState]:
-        """All that was known. Raises StoreError, sqlite3.Error."""
-        return await self.reader.run(lambda store: store.known_states(self.source))
-
-    def keep(self, known: KnownState, note: Note | None) -> None:
-        """Keep what is so now, and the note of it."""
-        self.store.record_state(known)
-        if note is not None:
-            self.store.record_note(note)
-
-
 def places_of(comparison: ComparisonConfig, laboratory: Laboratory) -> list[Place]:
     """The data directories of a comparison, or the one tor that is there, which serves both arms."""
     of_arms = in_turn([laboratory.experiments(each) for each in comparison.experiments])
@@ -315,18 +277,6 @@ def _checked_config(path: Path) -> Config:
     config = load_config(path)
     check_machine(config, may_run=True)
     return config
-
-
-def read_history(reader: AsyncReader, experiment: str, variant: Variant, before: float) -> Deferred[History | None]:
-    """How ``variant`` of ``experiment`` went on until ``before``."""
-    return reader.run(lambda store: store.history(experiment, variant, before))
-
-
-def read_last_slot(
-    reader: AsyncReader, source: str, experiment: str, variant: Variant, before: float
-) -> Deferred[float | None]:
-    """The last slot of ``variant`` of ``experiment`` before ``before`` that has a record of this instance."""
-    return reader.run(lambda store: store.last_slot(source, experiment, variant, before))
 
 
 async def read_scan(reader: AsyncReader, source: str, experiment: str, tor: str, server: str) -> ScanState | None:

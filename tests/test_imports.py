@@ -132,7 +132,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "processes": {"reactor"},
     "proxy": {"clock", "reactor", "socks", "tor", "tor.events", "wire"},
     "reactor": set(),
-    "record": {"clock"},
+    "record": set(),
     "reports": {"analysis", "charts", "record", "units", "variant"},
     "routes": {"clock", "daemon.upkeep", "pages", "store", "web", "web.results", "web.targets"},
     "service": "*",

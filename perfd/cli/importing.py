@@ -25,9 +25,9 @@ from perfd.config import Config
 from perfd.formats.errors import Damage
 from perfd.formats.sniff import is_result
 from perfd.store.database import database_path, prepare_for_bulk, transaction
+from perfd.store.inserts import UNSTORABLE
 from perfd.store.rows import MEASUREMENTS, Row, Table
 from perfd.store.schema import open_database
-from perfd.store.writer import UNSTORABLE
 
 BATCH = 4000
 """Records of one transaction at least, which takes some 100 ms."""

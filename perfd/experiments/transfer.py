@@ -12,13 +12,13 @@ from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 
 from perfd.client.expected import Expected
 from perfd.client.fetch import Exchange, fetch, get_request
-from perfd.clock import Timeline, stamped_by
+from perfd.clock import Phase, Timeline, stamped_by
 from perfd.experiments.curves import curves_of, tcp_keys
 from perfd.experiments.run import STAMPS, Extra, Setup
 from perfd.experiments.target import Request
 from perfd.experiments.ways import NoTor, authority
 from perfd.interfaces import ServerTimes
-from perfd.record import EMPTY, Measurement, Outcome, new_id, phase_times
+from perfd.record import EMPTY, Measurement, Outcome, new_id
 from perfd.socks.tls import TLSWrapClientEndpoint
 from perfd.tor.events.join import UNANNOUNCED, Join, Joined, error_fields, is_vague, tor_fields
 
@@ -131,7 +131,7 @@ class Transfer:
         self.served = served = self.setup.stamps.take(self._token)
         found = attrs.evolve(
             self._begun,
-            **phase_times(self.timeline),
+            **_phase_times(self.timeline),
             **_progress(exchange),
             slot=slot,
             end=self._end,
@@ -235,3 +235,8 @@ def ip_address(host: str) -> str | None:
         return str(ipaddress.ip_address(host))
     except ValueError:
         return None
+
+
+def _phase_times(timeline: Timeline) -> dict[str, Any]:
+    """The nine Torperf steps of ``timeline`` as the arguments of ``Measurement``."""
+    return {phase.value.lower(): timeline.epoch(phase) for phase in Phase}

@@ -22,8 +22,9 @@ from twisted.python.failure import Failure
 
 from perfd.clock import Clock
 from perfd.record import Circuit, Curve, Measurement, Note, StoredComparison, Stream, TorEvent
-from perfd.store.database import StoreError, passes, transaction
+from perfd.store.database import StoreError, passes
 from perfd.store.files import OpenFiles, identity
+from perfd.store.inserts import UNSTORABLE, Entry, insert_all, insert_each
 from perfd.store.known import KnownState
 from perfd.store.rows import (
     CIRCUITS,
@@ -53,31 +54,6 @@ STOP_TIMEOUT = 10.0
 """Seconds for the last writes at the end."""
 
 TOO_SLOW = f"it took longer than {STOP_TIMEOUT:.0f} s"
-
-UNSTORABLE = (
-    sqlite3.IntegrityError,
-    sqlite3.DataError,
-    sqlite3.InterfaceError,  # a value of a type that SQLite has not, in Python 3.11
-    sqlite3.ProgrammingError,  # and in 3.12
-    OverflowError,
-    ValueError,
-    TypeError,
-    AttributeError,
-)
-"""Errors that are the record's own: to try it again would be in vain."""
-
-Entry = tuple[Table[Any], Any]
-
-
-def insert_many(connection: sqlite3.Connection, measurements: Iterable[Measurement]) -> int:
-    """Insert ``measurements`` in one transaction, or as a part of the one that is running.
-
-    Those whose id is there already are passed over. Returns how many were new. Fastest with a few thousand at a
-    time, ids that begin with the time, and ``database.prepare_for_bulk``. Raises sqlite3.Error, or ValueError
-    and the like for a measurement that cannot be stored, and then none was inserted.
-    """
-    with transaction(connection):
-        return connection.executemany(MEASUREMENTS.insert_new, map(MEASUREMENTS.row, measurements)).rowcount
 
 
 @attrs.frozen
@@ -367,9 +343,9 @@ class StoreSink:
         rejected: list[tuple[Entry, str]] = []
         try:
             try:
-                _insert_all(connection, batch)
+                insert_all(connection, batch)
             except UNSTORABLE:
-                rejected = _insert_each(connection, batch)
+                rejected = insert_each(connection, batch)
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
                 self._close()
@@ -378,23 +354,6 @@ class StoreSink:
             raise sqlite3.OperationalError("the file was taken away while it was written to")
         self._files.written()
         return rejected
-
-
-def _insert_all(connection: sqlite3.Connection, batch: Sequence[Entry]) -> None:
-    with transaction(connection):
-        for table, record in batch:
-            connection.execute(table.insert, table.row(record))
-
-
-def _insert_each(connection: sqlite3.Connection, batch: Sequence[Entry]) -> list[tuple[Entry, str]]:
-    rejected = []
-    with transaction(connection):
-        for table, record in batch:
-            try:
-                connection.execute(table.insert, table.row(record))
-            except UNSTORABLE as error:
-                rejected.append(((table, record), str(error)))
-    return rejected
 
 
 def _counted(pending: Iterable[Entry]) -> str:

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from perfd.cli.command import main
+from perfd.store.inserts import insert_many
 from perfd.store.reader import StoreReader
 from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 from tests.support.places import CHECKOUT
 from tests.support.stored import Stored
 from tests.support.strategies import typical

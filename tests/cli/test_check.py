@@ -6,11 +6,15 @@ import os
 import random
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.instance import TestInstance, free_port
+from perfd.cli.command import main
+from perfd.instance import Instance
+from perfd.processes.programs import find_processes
+from tests.support.instance import TestInstance, free_port, wait_for
 
 HEAD = "[perfd]\nsource = x\n[server]\nlisten = 127.0.0.1:{port}\n"
 EXPERIMENT = "[experiment:e]\nsize = 1 KiB\ninterval = 1 h\n"
@@ -204,3 +208,24 @@ def test_what_passes_starts(tmp_path: Path, seed: int) -> None:
             assert started.stderr.splitlines()[:-1] == checked.stderr.splitlines()[:-1]
     finally:
         assert instance.perfd("stop").returncode == 0
+
+
+def test_port_of_a_tor_that_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A port that somebody has is a mistake; what a killed daemon has left has it only until the next launch."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        line = f"SocksPort {taken.getsockname()[1]}"
+        (tmp_path / "perfd.conf").write_text(
+            f"[server]\nlisten = 127.0.0.1:{free_port()}\n[tor]\ntorrc = {line}\n[experiment:a]\n"
+        )
+        assert main(["check", "--config", str(tmp_path)]) == 1
+        assert f"{line}: cannot listen on" in capsys.readouterr().err
+        torrc = Instance(tmp_path).tor_data("default") / "torrc"
+        fake = tmp_path / "tor"
+        fake.write_text("#!/bin/sh\nsleep 60\n")
+        fake.chmod(0o755)
+        with subprocess.Popen([fake, "-f", torrc]) as left:
+            try:
+                wait_for(lambda: find_processes([torrc]), "the program")
+                assert main(["check", "--config", str(tmp_path)]) == 0
+            finally:
+                left.kill()

@@ -10,9 +10,9 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
 from perfd.client.fetch import fetch, get_request
-from perfd.clock import Clock, Timeline
+from perfd.clock import Clock, Phase, Timeline
 from perfd.comparison.slowed import SlowedTor
-from perfd.record import Outcome, Phase
+from perfd.record import Outcome
 from perfd.socks import Hooks
 from perfd.tor.embedded import EmbeddedSocks
 from perfd.web.site import make_site

@@ -14,9 +14,9 @@ import pytest
 
 from perfd.logfile.line import parse_file
 from perfd.record import Measurement, Outcome
+from perfd.store.inserts import insert_many
 from perfd.store.reader import StoreReader
 from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 from tests.support.instance import SOCKS_CONFIG, TestInstance, wait_for
 from tests.support.store import checkpoint
 from tests.support.strategies import typical

@@ -16,10 +16,10 @@ from perfd.formats import onionperf_writer, torperf
 from perfd.pages.make import PAGES, make
 from perfd.pages.records import PageRequest, View
 from perfd.record import Measurement, Note, Outcome
+from perfd.store.inserts import insert_many
 from perfd.store.page_files import HAR, file_of
 from perfd.store.rows import NOTES
 from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 from tests.support.page_loads import frames, page_load, png
 from tests.support.pages import NOW, Document, recent, state
 from tests.support.stored import Stored

@@ -13,10 +13,10 @@ from perfd.pages.kept import LONGEST, MOST, KeptPages
 from perfd.pages.layout import Page
 from perfd.pages.records import PageRequest, View
 from perfd.record import Note
+from perfd.store.inserts import insert_many
 from perfd.store.reader import StoreReader
 from perfd.store.rows import NOTES
 from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 from tests.support.pages import NOW, recent, state
 
 FILE = (1, 2)

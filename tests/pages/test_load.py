@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from perfd.browser.files.contents import Job, write_files
 from perfd.pages.make import make
 from perfd.pages.records import PageRequest, View
+from perfd.store.inserts import insert_many
 from perfd.store.page_files import HAR, file_of
 from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 from tests.support.page_loads import ID, NOW, frames, page_load, png
 from tests.support.pages import Document, state
 from tests.support.strategies import typical

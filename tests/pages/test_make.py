@@ -34,10 +34,10 @@ from perfd.record import (
     TorEvent,
 )
 from perfd.store.filters import Filter
+from perfd.store.inserts import insert_many
 from perfd.store.parameters import RESULTS
 from perfd.store.rows import CIRCUITS, COMPARISONS, CURVES, EVENTS, NOTES, STREAMS
 from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 from tests.support.curves import arrival, circuit
 from tests.support.pages import NOW, Document, recent, state, variant
 from tests.support.strategies import TEXTS, measurements

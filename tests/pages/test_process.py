@@ -16,9 +16,9 @@ from twisted.trial.unittest import TestCase
 from perfd.pages.layout import STYLE_PATH
 from perfd.pages.process import MOST_WAITING, RESERVE, PagesProcess
 from perfd.pages.records import Made, PageError, PageRequest, View
+from perfd.store.inserts import insert_many
 from perfd.store.reader import StoreReader
 from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 from tests.support.pages import state
 from tests.support.strategies import typical
 

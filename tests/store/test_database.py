@@ -19,10 +19,10 @@ from perfd.store.database import (
     StoreError,
     database_path,
 )
+from perfd.store.inserts import insert_many
 from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, MEASUREMENTS, STREAMS, TABLES, Table
 from perfd.store.schema import check_database, load_upgrades, open_database, open_readonly
-from perfd.store.writer import insert_many
 from tests.support.store import StoreCase, insert_old
 from tests.support.strategies import typical
 

@@ -19,11 +19,11 @@ from twisted.python.failure import Failure
 from perfd.record import Circuit, Error, Measurement, Outcome, Stream, TorEvent
 from perfd.store.database import NoDatabaseError, transaction
 from perfd.store.filters import Filter, StreamFilter, TorFilter
+from perfd.store.inserts import insert_many
 from perfd.store.reader import AsyncReader, History, StoreReader
 from perfd.store.rows import CIRCUITS, EVENTS, STREAMS
 from perfd.store.schema import open_readonly
 from perfd.store.worker import ThreadWorker
-from perfd.store.writer import insert_many
 from perfd.variant import Variant
 from tests.support.store import StoreCase
 from tests.support.strategies import typical

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from perfd.record import MAX_EVENT_TEXT, Circuit, Document, Event, Guard, Measurement, Outcome, Stream, TorEvent
 from perfd.store.database import prepare_for_bulk, transaction
 from perfd.store.filters import Filter
+from perfd.store.inserts import insert_many
 from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, DOCUMENTS, EVENTS, MEASUREMENTS, STREAMS, Table
 from perfd.store.schema import load_upgrades
-from perfd.store.writer import insert_many
 from tests.support.store import StoreCase
 from tests.support.strategies import TEXTS, TIMES, circuits, measurements, streams, typical
 

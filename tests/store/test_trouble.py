@@ -25,6 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from perfd.record import Attach, Event, Hop
 from perfd.store import writer
 from perfd.store.database import StoreError
+from perfd.store.inserts import insert_many
 from perfd.store.reader import StoreReader
 from perfd.store.schema import open_database
 from perfd.store.writer import STOP_TIMEOUT
@@ -251,7 +252,7 @@ class ReplacedTests(SinkCase):
         """The old write-ahead log is not taken for that of a database that takes the place."""
         other = self.elsewhere / "other.sqlite"
         with closing(open_database(other)) as connection:
-            writer.insert_many(connection, [typical(n) for n in range(50, 60)])
+            insert_many(connection, [typical(n) for n in range(50, 60)])
         other.rename(self.path)
         self.record(5)
         self.assertEqual(self.stored(), [5, *range(50, 60)])
@@ -344,14 +345,14 @@ class ReplacedTests(SinkCase):
 
     def test_in_the_moment_of_a_write(self) -> None:
         """A batch that went into a file that was just deleted is written again."""
-        insert = writer._insert_all
+        insert = writer.insert_all
 
         def delete_too(connection: sqlite3.Connection, batch: Any) -> None:
             insert(connection, batch)
             self.path.unlink()
-            self.patch(writer, "_insert_all", insert)
+            self.patch(writer, "insert_all", insert)
 
-        self.patch(writer, "_insert_all", delete_too)
+        self.patch(writer, "insert_all", delete_too)
         self.record(5)
         self.clock.advance(1)
         self.assertEqual(self.stored(), [5])
@@ -380,7 +381,7 @@ class ReplacedTests(SinkCase):
     def test_others_may_write(self) -> None:
         """Another process that writes to the database, and a checkpoint of it, are no replacement."""
         with closing(open_database(self.path)) as other:
-            writer.insert_many(other, [typical(7)])
+            insert_many(other, [typical(7)])
             other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.record(8)
         self.assertEqual((self.told(), self.stored()), ([], [*range(5), 7, 8]))
@@ -472,7 +473,7 @@ class ProcessTests(SynchronousTestCase):
             """
             from pathlib import Path
             from perfd.store.schema import open_database
-            from perfd.store.writer import insert_many
+            from perfd.store.inserts import insert_many
             from tests.support.strategies import typical
             connection = open_database(Path("perfd.sqlite"))
             n = 0

@@ -20,9 +20,9 @@ from perfd.processes.modules import module_environment
 from perfd.record import Measurement, Outcome
 from perfd.reports.runs import FIELDS, RunReader
 from perfd.store.filters import Filter
+from perfd.store.inserts import insert_many
 from perfd.store.reader import StoreReader
 from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 from perfd.summaries.hour import HOUR, MOST_VALUES, Hour, hours_of
 from perfd.summaries.kept import read_hours, rebuild, summarize
 from tests.support.strategies import measurements, typical

@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
 from perfd.record import Measurement
+from perfd.store.inserts import insert_many
 from perfd.store.reader import StoreReader
 from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 from perfd.web.results.answers import Access, AnswerLimit, PublicDatabase
 from perfd.web.results.records import result_resources
 from tests.support.web_client import SiteTestCase, get

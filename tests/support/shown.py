@@ -29,9 +29,9 @@ from perfd.record import (
     TorEvent,
 )
 from perfd.store.database import prepare_for_bulk
+from perfd.store.inserts import insert_many
 from perfd.store.rows import CIRCUITS, COMPARISONS, CURVES, EVENTS, MEASUREMENTS, NOTES, STREAMS
 from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 from perfd.summaries.kept import summarize
 from tests.support.curves import arrival, circuit
 from tests.support.page_loads import page_load, png

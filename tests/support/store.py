@@ -15,10 +15,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.record import Circuit, Measurement, Stream
 from perfd.store.database import transaction
+from perfd.store.inserts import insert_many
 from perfd.store.reader import StoreReader
 from perfd.store.rows import MEASUREMENTS
 from perfd.store.schema import open_database
-from perfd.store.writer import StoreSink, insert_many
+from perfd.store.writer import StoreSink
 from tests.support.strategies import typical
 
 CIRCUIT = Circuit(id="c", source="example", tor="default", circ_id=1, status="BUILT")

@@ -13,10 +13,10 @@ from perfd.config import Config, parse_config
 from perfd.record import Circuit, Curve, Measurement, Stream, TorEvent
 from perfd.store.database import transaction
 from perfd.store.filters import Filter
+from perfd.store.inserts import insert_many
 from perfd.store.reader import StoreReader
 from perfd.store.rows import CIRCUITS, CURVES, EVENTS, STREAMS
 from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 
 CONFIG = "[perfd]\nsource = example\nnetwork = socks\n"
 

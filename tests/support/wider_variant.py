@@ -33,9 +33,9 @@ def main(directory: Path) -> dict[str, Any]:
     from perfd.daemon.health import Health
     from perfd.daemon.metrics import Metrics
     from perfd.logfile.file import LogStatus
+    from perfd.store.inserts import insert_many
     from perfd.store.reader import StoreReader
     from perfd.store.schema import open_database
-    from perfd.store.writer import insert_many
     from perfd.web.results.pages import _report_schema
 
     good = typical(1, extra={"PAGE": "light"})

@@ -24,10 +24,10 @@ from twisted.web.resource import IResource, getChildForRequest
 from perfd.browser.files.contents import Job, write_files
 from perfd.record import Attach, Circuit, Event, Hop, Measurement, Outcome, Stream, TorEvent
 from perfd.store import parameters
+from perfd.store.inserts import insert_many
 from perfd.store.page_files import DIRECTORY
 from perfd.store.rows import CIRCUITS, EVENTS, STREAMS
 from perfd.store.schema import open_database
-from perfd.store.writer import insert_many
 from perfd.web.results.forms import to_json
 from perfd.web.results.listing import Listing
 from perfd.web.results.load_files import KINDS

@@ -20,11 +20,11 @@ from twisted.trial.unittest import TestCase
 from perfd.record import Outcome
 from perfd.store.database import QueryTooLongError
 from perfd.store.filters import Filter
+from perfd.store.inserts import insert_many
 from perfd.store.reader import AsyncReader, StoreReader
 from perfd.store.rows import MEASUREMENTS
 from perfd.store.schema import open_database
 from perfd.store.worker import ThreadWorker
-from perfd.store.writer import insert_many
 from perfd.web.results.answers import Access, PublicDatabase
 from perfd.web.results.records import result_resources
 from perfd.web.site import make_site
