@@ -8,7 +8,7 @@ change nothing for the others. What was measured is known from the records.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from random import Random, SystemRandom
 
 import attrs
@@ -61,6 +61,8 @@ class ScanChoice:
         self._resume = resume
         self._state: ScanState | None = None
         self._now: tuple[Known, RouterStatus, ScanState, int] | None = None
+        self._known_places: tuple[Known, Mapping[str, tuple[RouterStatus, str]]] | None = None
+        self._ordered: tuple[Mapping[str, tuple[RouterStatus, str]], int, list[str]] | None = None
         self.asks_countries = self._others.asks_countries or any(
             each.kind == "country" for each in config.relays.conditions
         )
@@ -92,12 +94,11 @@ class ScanChoice:
             raise NoPathError(
                 f"no relay in the consensus is up, fit to be measured, and among {self._config.relays}"
             )
-        left = [each for each in places if each not in self._state.done]
+        left = self._left(places)
         if not left:
             self._state = ScanState(self._state.number + 1, self._state.seed)
-            left = list(places)
-        state = self._state
-        following = min(left, key=lambda each: _order(state, each))
+            left = self._left(places)
+        state, following = self._state, left[0]
         self._state = attrs.evolve(state, done=state.done | {following})
         relay, place = places[following]
         self._now = known, relay, state, len(left) - 1
@@ -124,8 +125,22 @@ class ScanChoice:
         }
         return self._around(known, relay, place), keys
 
+    def _left(self, places: Mapping[str, tuple[RouterStatus, str]]) -> list[str]:
+        """The fingerprints of those that the pass has not measured, in its order."""
+        state = self._state
+        assert state is not None
+        if self._ordered is None or self._ordered[0] is not places or self._ordered[1] != state.number:
+            # Thousands of digests, once for a pass and a consensus.
+            self._ordered = places, state.number, sorted(places, key=lambda each: _order(state, each))
+        return [each for each in self._ordered[2] if each not in state.done]
+
     def _places(self, known: Known) -> Mapping[str, tuple[RouterStatus, str]]:
-        """Each relay of the class and its place, by fingerprint."""
+        """Each relay of the class and its place, by fingerprint; the same ones for the same consensus."""
+        if self._known_places is None or self._known_places[0] is not known:
+            self._known_places = known, self._find_places(known)
+        return self._known_places[1]
+
+    def _find_places(self, known: Known) -> Mapping[str, tuple[RouterStatus, str]]:
         config = self._config
         relays = [each for each in known.relays if each.nickname]  # bridges are in no consensus, and have none here
         if config.place != AUTO:
@@ -148,9 +163,9 @@ class ScanChoice:
         if chosen is None and place == PLACES[0]:
             return None  # tor's own guard
         wanted = HEAVIEST if chosen is None else chosen
-        fit: Sequence[RouterStatus] = fit_for(place, known.relays, wanted)
-        others = [each for each in matching(wanted, ranked(fit)) if each.fingerprint != relay.fingerprint]
-        return wanted if len(others) >= (ENOUGH if chosen is None else 1) else None
+        found = known.candidates(place, wanted).fingerprints
+        others = len(found) - (relay.fingerprint in found)
+        return wanted if others >= (ENOUGH if chosen is None else 1) else None
 
 
 def _order(state: ScanState, fingerprint: str) -> bytes:

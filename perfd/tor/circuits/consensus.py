@@ -35,25 +35,30 @@ class ConsensusReader:
         self._apart = apart
         self._relays: Sequence[RouterStatus] = ()
         self._has_countries = False
+        self._guards: list[str] = []
+        self._all: Known | None = None
 
     def forget(self) -> None:
         """There is a new consensus, or another tor."""
-        self._relays, self._has_countries = (), False
+        self._relays, self._has_countries, self._all = (), False, None
 
     async def known(self, protocol: TorControlProtocol, *, countries: bool) -> Known:
         """What tor knows now. Raises ``NoPathError``, ``ControlError``, a TimeoutError, and a RuntimeError."""
         if not self._relays:
             self._relays = await self._read(protocol)
-            self._has_countries = False
+            self._has_countries, self._all = False, None
         if countries and not self._has_countries:
             self._relays = await _with_countries(protocol, self._relays)
-            self._has_countries = True
+            self._has_countries, self._all = True, None
         states = guard_states(await protocol.get_info_raw("entry-guards"))
         guards = [fingerprint for fingerprint, state in states.items() if state not in _NOT_UP]
-        listed = {relay.fingerprint for relay in self._relays}
-        # A bridge is in no consensus.
-        bridges = [RouterStatus(each, "", UP | {"Guard"}, 0) for each in guards if each not in listed]
-        return Known(relays=(*self._relays, *bridges), guards=guards, apart=self._apart)
+        if guards != self._guards:  # a bridge among them is in no consensus
+            self._guards, self._all = guards, None
+        if self._all is None:
+            listed = {relay.fingerprint for relay in self._relays}
+            bridges = [RouterStatus(each, "", UP | {"Guard"}, 0) for each in guards if each not in listed]
+            self._all = Known(relays=(*self._relays, *bridges), guards=guards, apart=self._apart)
+        return self._all
 
     async def _read(self, protocol: TorControlProtocol) -> list[RouterStatus]:
         side = await open_beside(self._reactor, protocol)

@@ -7,17 +7,22 @@ unless they are named, fit for it. Families are not in a consensus, and not look
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import accumulate
 from random import Random
 
 import attrs
 
 from perfd.config.relays import EXIT, GUARD, MIDDLE, RelaysConfig, Selection
-from perfd.tor.circuits.selection import Relay, matching, names, ranked
+from perfd.tor.circuits.selection import Relay, matching, named, ranked
 from perfd.tor.events.relays import RouterStatus
 
 UP = frozenset(("Running", "Valid"))
 _FLAGS = {GUARD: UP | {"Guard"}, MIDDLE: UP, EXIT: UP | {"Exit"}}
+
+DRAWS = 8
+"""Relays that are drawn for a place before all are looked at."""
 
 TRIES = 50
 """Paths that are drawn before it is said that there is none: two places may want relays of the same /16."""
@@ -27,18 +32,61 @@ class NoPathError(ValueError):
     """No circuit can be built of the relays that are wanted; the message says in which place."""
 
 
+@attrs.frozen
+class Candidates:
+    """Relays to draw from. ``heaped`` are their weights, each with all before it."""
+
+    relays: Sequence[Relay]
+    heaped: Sequence[int]
+    fingerprints: frozenset[str]
+
+    @classmethod
+    def of(cls, relays: Sequence[Relay]) -> Candidates:
+        """Those, in their order."""
+        heaped = list(accumulate(_weight(each) for each in relays))
+        return cls(relays, heaped, frozenset(each.fingerprint for each in relays))
+
+    def draw(self, usable: Callable[[Relay], bool], random: Random) -> Relay | None:
+        """One of the ``usable`` ones, in proportion to its weight; None if there is none.
+
+        Most can be used, so it is drawn from all until it is one that can.
+        """
+        if not self.relays:
+            return None
+        for drawn in random.choices(self.relays, cum_weights=self.heaped, k=DRAWS):
+            if usable(drawn):
+                return drawn
+        left = [each for each in self.relays if usable(each)]
+        return random.choices(left, [_weight(each) for each in left])[0] if left else None
+
+
+def _weight(relay: Relay) -> int:
+    return max(1, relay.status.bandwidth)
+
+
 @attrs.frozen(kw_only=True)
 class Known:
     """What a tor knows: the relays that are up, and its guards, the one that it likes best first.
 
     ``barred`` are fingerprints of relays that cannot be exits here. ``apart``: no two relays of a circuit are in
-    the same /16, which on a private network all are.
+    the same /16, which on a private network all are. ``sorted_out`` is what was made of these relays before, by
+    what was asked for: a consensus has thousands of them, and stays for an hour.
     """
 
     relays: Sequence[RouterStatus]
     guards: Sequence[str] = ()
     barred: frozenset[str] = frozenset()
     apart: bool = True
+    sorted_out: dict[object, Candidates] = attrs.field(factory=dict, eq=False, repr=False)
+
+    def candidates(self, place: str, selection: Selection | None) -> Candidates:
+        """Those that can be in a place, and match; the ``barred`` ones too."""
+        found = self.sorted_out.get((place, selection))
+        if found is None:
+            fit = ranked(fit_for(place, self.relays, selection))
+            found = Candidates.of(fit if selection is None else matching(selection, fit))
+            self.sorted_out[place, selection] = found
+        return found
 
 
 def choose_path(known: Known, wanted: RelaysConfig, random: Random) -> list[Relay]:
@@ -47,22 +95,24 @@ def choose_path(known: Known, wanted: RelaysConfig, random: Random) -> list[Rela
     Where no guard is wanted, it is the best one of tor's own that can be. Raises ``NoPathError``.
     """
     count = len(wanted.hops)
-    fit = {hop: _candidates(known, selection, _place(hop, count)) for hop, selection in enumerate(wanted.hops)}
+    fit = {hop: known.candidates(_place(hop, count), selection) for hop, selection in enumerate(wanted.hops)}
     for hop, those in fit.items():
-        if not those:
+        barred = known.barred if _place(hop, count) == EXIT else frozenset()
+        if those.fingerprints <= barred:
             raise NoPathError(_nobody(wanted, hop))
     # The place with the fewest comes first, so that another does not take its only relay; tor's own guard, of which
     # any will do, comes last.
-    order = sorted(fit, key=lambda hop: (hop == 0 and wanted.hops[0] is None, len(fit[hop])))
+    order = sorted(fit, key=lambda hop: (hop == 0 and wanted.hops[0] is None, len(fit[hop].relays)))
     for _ in range(TRIES):
         path: dict[int, Relay] = {}
+
         for hop in order:
-            usable = [each for each in fit[hop] if all(_are_apart(each, one, known) for one in path.values())]
-            if not usable:
+            is_usable = partial(_is_usable, known, _place(hop, count), list(path.values()))
+            own = _own_guard(known, fit[hop], is_usable) if hop == 0 and wanted.hops[0] is None else None
+            drawn = own or fit[hop].draw(is_usable, random)
+            if drawn is None:
                 break
-            own = _own_guard(known, usable) if hop == 0 and wanted.hops[0] is None else None
-            weights = [max(1, each.status.bandwidth) for each in usable]
-            path[hop] = own or random.choices(usable, weights)[0]
+            path[hop] = drawn
         else:
             return [path[hop] for hop in range(count)]
     raise NoPathError("the relays that are wanted are the same, or in the same /16, in all paths that were tried")
@@ -77,20 +127,13 @@ def place_of(relay: RouterStatus, barred: frozenset[str] = frozenset()) -> str:
 
 def fit_for(place: str, relays: Sequence[RouterStatus], selection: Selection | None = None) -> list[RouterStatus]:
     """Those that are up, and may be in a place: by their flags, or as they are named."""
+    by_name = set[str]() if selection is None else named(selection, relays)
     return [
         each
         for each in relays
         if (each.flags >= _FLAGS[place] and not (place == EXIT and "BadExit" in each.flags))
-        or (selection is not None and each.flags >= UP and names(selection, each))
+        or (each.fingerprint in by_name and each.flags >= UP)
     ]
-
-
-def _candidates(known: Known, selection: Selection | None, place: str) -> list[Relay]:
-    fit = fit_for(place, known.relays, selection)
-    if place == EXIT:
-        fit = [each for each in fit if each.fingerprint not in known.barred]
-    found = ranked(fit)
-    return found if selection is None else matching(selection, found)
 
 
 def _place(hop: int, count: int) -> str:
@@ -105,9 +148,20 @@ def _nobody(wanted: RelaysConfig, hop: int) -> str:
     return f"no relay in the consensus is up and fit to be {place}{among}"
 
 
-def _own_guard(known: Known, usable: Sequence[Relay]) -> Relay | None:
-    by_fingerprint = {each.fingerprint: each for each in usable}
-    return next((by_fingerprint[each] for each in known.guards if each in by_fingerprint), None)
+def _is_usable(known: Known, place: str, others: Sequence[Relay], relay: Relay) -> bool:
+    """Whether a relay can be in a place of a path that has ``others`` already."""
+    if place == EXIT and relay.fingerprint in known.barred:
+        return False
+    return all(_are_apart(relay, one, known) for one in others)
+
+
+def _own_guard(known: Known, fit: Candidates, is_usable: Callable[[Relay], bool]) -> Relay | None:
+    for fingerprint in known.guards:
+        if fingerprint in fit.fingerprints:
+            relay = next(each for each in fit.relays if each.fingerprint == fingerprint)
+            if is_usable(relay):
+                return relay
+    return None
 
 
 def _are_apart(one: Relay, other: Relay, known: Known) -> bool:

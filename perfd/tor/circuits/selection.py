@@ -35,14 +35,24 @@ def ranked(relays: Iterable[RouterStatus]) -> list[Relay]:
 
 def matching(selection: Selection, relays: Sequence[Relay]) -> list[Relay]:
     """Those that match one of its terms."""
-    return [each for each in relays if any(all(_holds(one, each) for one in term) for term in selection.terms)]
+    # A file may name thousands by their fingerprints, which is not to be a question for each of all relays.
+    listed = {term[0].value for term in selection.terms if _is_fingerprint(term)}
+    others = [term for term in selection.terms if not _is_fingerprint(term)]
+    return [
+        each
+        for each in relays
+        if each.fingerprint in listed or any(all(_holds(one, each) for one in term) for term in others)
+    ]
 
 
-def names(selection: Selection, relay: RouterStatus) -> bool:
-    """Whether a selection names just this relay, and not a class that it is in."""
-    return any(
-        condition.names_one and _holds(condition, Relay(relay)) for term in selection.terms for condition in term
-    )
+def named(selection: Selection, relays: Iterable[RouterStatus]) -> set[str]:
+    """The fingerprints of those relays that a selection names one by one, and not by a class that they are in."""
+    values = {condition.value for condition in selection.conditions if condition.names_one}
+    return {each.fingerprint for each in relays if each.fingerprint in values or each.nickname in values}
+
+
+def _is_fingerprint(term: Sequence[Condition]) -> bool:
+    return len(term) == 1 and term[0].kind == "fingerprint" and not term[0].is_not
 
 
 def _holds(condition: Condition, relay: Relay) -> bool:

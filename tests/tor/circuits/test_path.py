@@ -137,6 +137,28 @@ class PathTests(TestCase):
         with self.assertRaisesRegex(NoPathError, "fit to be exit$"):
             self.path(wanted(), barred=frozenset(f"{number:040X}" for number in (2, 4)))
 
+    def test_sorted_out_once(self) -> None:
+        """Relays are sorted out once for a consensus, whatever is barred; who is, is not drawn."""
+        found = self.known.candidates("exit", None)
+        self.assertIs(self.known.candidates("exit", None), found)
+        barred = attrs.evolve(self.known, barred=found.fingerprints)
+        self.assertIs(barred.candidates("exit", None), found)
+        with self.assertRaisesRegex(NoPathError, "fit to be exit"):
+            choose_path(barred, RelaysConfig.of({}), Random(1))
+        (last, *_) = found.relays
+        one_left = attrs.evolve(self.known, barred=found.fingerprints - {last.fingerprint})
+        for seed in range(20):
+            path = choose_path(one_left, RelaysConfig.of({}), Random(seed))
+            self.assertEqual(path[-1].fingerprint, last.fingerprint)
+
+    def test_thousands_by_name(self) -> None:
+        """A list of fingerprints is a list, however long."""
+        names = [f"{number:040X}" for number in range(5000, 9000)]
+        mine = self.known.relays[0].fingerprint
+        selection = Selection.parse("\n".join([*names, mine]))
+        (found,) = self.known.candidates("middle", selection).relays
+        self.assertEqual(found.fingerprint, mine)
+
     def test_places(self) -> None:
         """Where a relay is measured that may be anywhere."""
         self.assertEqual(
