@@ -138,7 +138,7 @@ packages-run:
 
 packages-test:
 	@$(MAKE) --no-print-directory need NEED="tor:tor tor-gencert:tor curl:curl firefox-esr:firefox-esr promtool:prometheus \
-		danted:dante-server obfs4proxy:obfs4proxy"
+		danted:dante-server obfs4proxy:obfs4proxy zsh:zsh fish:fish"
 
 packages-r:
 	@$(MAKE) --no-print-directory need NEED="Rscript:r-base-core"
