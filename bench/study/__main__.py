@@ -12,6 +12,7 @@ windows of many packets open, would make times of several kinds, and so need sev
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import math
 import os
@@ -19,7 +20,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bench.study.tries import KINDS, SAME, SLOWED, Settings, Try, append, concluded, following, read, table
@@ -34,6 +36,9 @@ INTERRUPTED = 5
 NO_CONFLUX = "ConfluxEnabled 0"
 """Of both arms."""
 
+BEGUN = "begun"
+"""What is found of a try that is not over."""
+
 MOST_FAILURES = 3
 """One after the other: then something else is wrong."""
 
@@ -42,25 +47,70 @@ def main() -> int:
     """Make the tries that are still wanted, and print the table after each."""
     options = _options()
     settings = Settings(delay=options.delay, size=options.size, relays=options.relays)
-    wanted = {SAME: options.same, SLOWED: options.slowed}
-    options.directory.mkdir(parents=True, exist_ok=True)
-    results = options.directory / "tries.jsonl"
-    made = [*read(results, settings)]
-    failures = 0
-    print(table(made, wanted), flush=True)
-    end = math.inf if options.time is None else time.monotonic() + options.time
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    study = Study(settings, {SAME: options.same, SLOWED: options.slowed}, options.directory, options.time)
     try:
-        while (step := following(made, wanted)) is not None and failures < MOST_FAILURES and time.monotonic() < end:
-            made.append(_try(*step, settings, options.directory))
-            append(results, made[-1])
-            failures = failures + 1 if made[-1].found is None else 0
-            print(f"\n{made[-1].line}\n\n{table(made, wanted)}", flush=True)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; the next time it goes on\n\n{table(made, wanted)}", flush=True)
+        asyncio.run(study.run(options.jobs))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print(f"\ninterrupted; the next time it goes on\n\n{study.table}", flush=True)
     finally:
-        subprocess.run([*PERFD, "testnet", "stop", _network(settings)], cwd=options.directory, check=False)
-    return 1 if failures else 0
+        study.stop_networks()
+    return 1 if study.failures else 0
+
+
+class Study:
+    """The tries that were made, and those that are wanted; ``failures`` are those since one could be made."""
+
+    def __init__(
+        self, settings: Settings, wanted: Mapping[str, int], directory: Path, seconds: float | None
+    ) -> None:
+        self.failures = 0
+        self._settings = settings
+        self._wanted = wanted
+        self._directory = directory
+        self._results = directory / "tries.jsonl"
+        self._made = [*read(self._results, settings)]
+        self._begun: list[Try] = []
+        self._end = math.inf if seconds is None else time.monotonic() + seconds
+        self._places: list[Path] = []
+
+    @property
+    def table(self) -> str:
+        return table(self._made, self._wanted)
+
+    async def run(self, jobs: int) -> None:
+        """Make them, ``jobs`` at the same time, each with a private network of its own."""
+        print(self.table, flush=True)
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        self._places = [self._directory / f"job{number}" for number in range(1, jobs + 1)]
+        async with asyncio.TaskGroup() as group:
+            for place in self._places:
+                place.mkdir(parents=True, exist_ok=True)
+                group.create_task(self._work(place))
+
+    async def _work(self, place: Path) -> None:
+        while self.failures < MOST_FAILURES and time.monotonic() < self._end:
+            step = following([*self._made, *self._begun], self._wanted)
+            if step is None:
+                return
+            begun = Try(kind=step[0], seed=step[1], settings=self._settings, seconds=0.0, found=BEGUN)
+            self._begun.append(begun)
+            try:
+                made = await _made(*step, self._settings, place)
+            finally:
+                self._begun.remove(begun)
+            if made is None:
+                return
+            self._made.append(made)
+            append(self._results, made)
+            self.failures = self.failures + 1 if made.found is None else 0
+            print(f"\n{made.line}\n\n{self.table}", flush=True)
+
+    def stop_networks(self) -> None:
+        """Those of all jobs."""
+        for place in self._places:
+            subprocess.run([*PERFD, "testnet", "stop", _network(self._settings)], cwd=place, check=False)
 
 
 def _options() -> argparse.Namespace:
@@ -70,6 +120,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--time", type=parse_duration, metavar="TIME", help="begin no further try after that, such as 2h"
     )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=2,
+        metavar="N",
+        help="so many at the same time, each with its network (default 2)",
+    )
     parser.add_argument("--delay", default="25ms", help="of each link, one way (default 25ms)")
     parser.add_argument("--relays", default="6", help="of the network (default 6)")
     parser.add_argument("--size", default="1KiB", help="of each download (default 1KiB)")
@@ -78,32 +135,37 @@ def _options() -> argparse.Namespace:
         type=Path,
         default=Path("build/lab-study"),
         metavar="DIR",
-        help="where tries.jsonl, the networks and tors are, and last.log, what the try in progress says "
+        help="where tries.jsonl is, and for each job its network and tors, and last.log, what its try says "
         "(default build/lab-study)",
     )
     return parser.parse_args()
 
 
-def _try(kind: str, seed: int, settings: Settings, directory: Path) -> Try:
-    """Compare once, in a directory without a perfd.conf."""
+async def _made(kind: str, seed: int, settings: Settings, directory: Path) -> Try | None:
+    """Compare once, in a directory without a perfd.conf; None if it was interrupted."""
     begun = time.monotonic()
     log = directory / "last.log"
     with log.open("w", encoding="utf-8") as errors:
-        done = subprocess.run(
-            [*PERFD, "compare", *_arguments(kind, seed, settings)],
+        process = await asyncio.create_subprocess_exec(
+            *(*PERFD, "compare", *_arguments(kind, seed, settings)),
             cwd=directory,
             env={**os.environ, "XDG_CACHE_HOME": str(directory.absolute())},
             stdout=subprocess.PIPE,
             stderr=errors,
-            text=True,
-            check=False,
         )
+        try:
+            output, _ = await process.communicate()
+        except asyncio.CancelledError:
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGINT)
+            await process.wait()
+            raise
     seconds = time.monotonic() - begun
-    if done.returncode in DECIDED:
-        return concluded(kind, seed, settings, seconds, json.loads(done.stdout))
-    if done.returncode == INTERRUPTED or done.returncode < 0:
-        raise KeyboardInterrupt
-    trouble = (log.read_text(encoding="utf-8").strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    if process.returncode in DECIDED:
+        return concluded(kind, seed, settings, seconds, json.loads(output))
+    if process.returncode == INTERRUPTED or (process.returncode or 0) < 0:
+        return None
+    trouble = (log.read_text(encoding="utf-8").strip().splitlines() or [f"exit code {process.returncode}"])[-1]
     return Try(kind=kind, seed=seed, settings=settings, seconds=seconds, trouble=trouble)
 
 
