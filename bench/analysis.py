@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from random import Random
+from statistics import NormalDist
 
 import attrs
 
@@ -19,9 +20,11 @@ from bench.compare import SEED, Interval
 from bench.verdict import MISSED, verdict
 from perfd.analysis.blocks import Block
 from perfd.analysis.proportion import exact_interval
-from perfd.analysis.rank import rank_test
+from perfd.analysis.rank import design_effect, rank_test
 from perfd.analysis.sample_size import sample_size
 from perfd.analysis.sequential import LOOKS, group_sequential
+from perfd.comparison.design import Plan
+from perfd.config.comparison import DIRECTORIES
 
 EFFECT = math.log(1.03)
 SIZE = 6  # runs of each arm in a block
@@ -38,22 +41,36 @@ class Noise:
     daily: float = 0.0  # half the height of a wave with a period of 24 blocks
     correlation: float = 0.0  # of a run with the one before it
     failing: float = 0.0  # the share of runs that fail
+    directories: float = 0.0  # the deviation of data directories, whose guards differ
     deviation: float = 0.15
+
+    @property
+    def by_block(self) -> bool:
+        """Whether the block is the unit, as in comparisons whose arms have tors of their own."""
+        return self.directories > 0
 
     def blocks(self, chance: Random, count: int, effect: float = 0.0) -> list[Block]:
         """So many blocks, in which B takes ``effect`` longer."""
         runs = self._runs(chance)
-        return [self._block(chance, runs, number, effect) for number in range(count)]
+        levels = [chance.gauss(0, self.directories) for _ in range(DIRECTORIES)]
+        plan = Plan(chance.getrandbits(32), DIRECTORIES, shared=not self.by_block)
+        return [self._block(chance, runs, plan, levels, number, effect) for number in range(count)]
 
-    def _block(self, chance: Random, runs: Iterator[float], number: int, effect: float) -> Block:
+    def _block(
+        self,
+        chance: Random,
+        runs: Iterator[float],
+        plan: Plan,
+        levels: Sequence[float],
+        number: int,
+        effect: float,
+    ) -> Block:
         level = self.daily * math.sin(2 * math.pi * number / 24)
-        values: dict[str, list[float]] = {"a": [], "b": []}
-        order = ["a", "b"] * SIZE
-        chance.shuffle(order)
-        for arm in order:
-            value = next(runs) + level + (effect if arm == "b" else 0.0)
+        values: tuple[list[float], list[float]] = ([], [])
+        for arm, place in plan.block(number, SIZE).runs:
+            value = next(runs) + level + levels[place] + effect * arm
             values[arm].append(math.inf if chance.random() < self.failing else value)
-        return Block(values["a"], values["b"])
+        return Block(*values)
 
     def _runs(self, chance: Random) -> Iterator[float]:
         before = chance.gauss(0, self.deviation)
@@ -70,26 +87,30 @@ NOISES = (
     Noise(name="AR(0.5)", correlation=0.5),
     Noise(name="2 % failures", failing=0.02),
     Noise(name="all of these", tail=0.08, daily=0.4, correlation=0.5, failing=0.02),
+    Noise(name="directories whose guards differ", tail=0.08, directories=0.1),
 )
 
 
-def rejects(blocks: Sequence[Block]) -> bool:
+def rejects(blocks: Sequence[Block], *, by_block: bool) -> bool:
     """Whether one look at the end finds a difference at 5 %."""
-    return rank_test(blocks).p < 0.05
+    return rank_test(blocks, by_block=by_block).p < 0.05
 
 
-def rejects_at_a_look(blocks: Sequence[Block]) -> bool:
+def rejects_at_a_look(blocks: Sequence[Block], *, by_block: bool) -> bool:
     """Whether one of five looks on the way does."""
     design = group_sequential(LOOKS)
     return any(
-        abs(rank_test(blocks[: round(len(blocks) * look / LOOKS)]).z) > design.critical(look)
+        rank_test(blocks[: round(len(blocks) * look / LOOKS)], by_block=by_block).p
+        < 2 * NormalDist().cdf(-design.critical(look))
         for look in range(1, LOOKS + 1)
     )
 
 
 def needed(noise: Noise, chance: Random) -> int:
     """The blocks that a pilot asks for."""
-    return sample_size(noise.blocks(chance, PILOT), EFFECT, block_size=SIZE).blocks
+    pilot = noise.blocks(chance, PILOT)
+    more = design_effect(pilot) if noise.by_block else 1.0
+    return sample_size(pilot, EFFECT, block_size=SIZE, noise=more).blocks
 
 
 def share(count: int, times: int) -> Interval:
@@ -105,9 +126,9 @@ def simulate(noise: Noise, nothing: int, something: int) -> None:
     found = 0
     for _ in range(something):
         sizes.append(needed(noise, chance))  # a pilot of its own for each
-        found += rejects_at_a_look(noise.blocks(chance, sizes[-1], EFFECT))
-    alarms = share(sum(map(rejects, empty)), nothing)
-    looks = share(sum(map(rejects_at_a_look, empty)), nothing)
+        found += rejects_at_a_look(noise.blocks(chance, sizes[-1], EFFECT), by_block=noise.by_block)
+    alarms = share(sum(rejects(each, by_block=noise.by_block) for each in empty), nothing)
+    looks = share(sum(rejects_at_a_look(each, by_block=noise.by_block) for each in empty), nothing)
     median = sorted(sizes)[len(sizes) // 2]
     power = verdict(share(found, something), ">= 0.9")
     print(f"{noise.name}:")

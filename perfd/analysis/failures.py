@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from perfd.analysis import student
 from perfd.analysis.blocks import Block
 from perfd.analysis.rank import CRITICAL
 
@@ -25,14 +26,20 @@ class FailureDifference:
     runs: tuple[int, int]
 
 
-def failure_difference(blocks: Sequence[Block], critical: float = CRITICAL) -> FailureDifference:
+def failure_difference(
+    blocks: Sequence[Block], critical: float = CRITICAL, *, by_block: bool = False
+) -> FailureDifference:
     """The Mantel-Haenszel difference of failure rates; infinite values are failures.
 
     Each block weighs n_a n_b / N. The variance is Greenland and Robins', "Estimation of a common effect
     parameter from sparse follow-up data", Biometrics 41 (1985); the test is that of Cochran, Mantel and
     Haenszel without correction (Mantel and Haenszel, Journal of the National Cancer Institute 22, 1959). Where
     nothing failed, the interval is that of the rule of three for each arm: 3 / n.
+
+    ``by_block``: runs of an arm in a block have more in common than the arm, so the spread is at least that of the
+    blocks' differences, with Student's t; see `perfd.analysis.rank`.
     """
+    of_blocks: list[tuple[float, float]] = []  # the weight of each, and its weighted difference
     weights = weighted = spread = surplus = chance = 0.0
     failures, runs = [0, 0], [0, 0]
     for block in blocks:
@@ -43,8 +50,9 @@ def failure_difference(blocks: Sequence[Block], critical: float = CRITICAL) -> F
         n, x = n_a + n_b, x_a + x_b
         if not n_a or not n_b:
             continue
-        weights += n_a * n_b / n
-        weighted += (x_b * n_a - x_a * n_b) / n
+        of_blocks.append((n_a * n_b / n, (x_b * n_a - x_a * n_b) / n))
+        weights += of_blocks[-1][0]
+        weighted += of_blocks[-1][1]
         spread += (x_b * (n_b - x_b) * n_a**3 + x_a * (n_a - x_a) * n_b**3) / (n_a * n_b * n**2)
         surplus += x_b - n_b * x / n
         chance += n_a * n_b * x * (n - x) / (n**2 * (n - 1)) if n > 1 else 0.0
@@ -56,6 +64,16 @@ def failure_difference(blocks: Sequence[Block], critical: float = CRITICAL) -> F
     else:
         below, above = 3 / runs[0], 3 / runs[1]
     p = math.erfc(abs(surplus) / math.sqrt(2 * chance)) if chance else 1.0
+    if by_block and spread:
+        freedom = len(of_blocks) - 1
+        rarely = student.as_rare_as(critical, freedom)
+        if math.isfinite(rarely):
+            between = math.fsum((each - difference * weight) ** 2 for weight, each in of_blocks)
+            error = math.sqrt((freedom + 1) / freedom * between) / weights
+            below = above = max(below, rarely * error)
+            p = max(p, student.two_sided(difference / error, freedom)) if error else p
+        else:
+            below, above, p = math.inf, math.inf, 1.0
     return FailureDifference(
         difference,
         max(-1.0, difference - below),

@@ -59,20 +59,27 @@ def density_integral(blocks: Sequence[Block]) -> float:
 
 
 def sample_size(
-    pilot: Sequence[Block], delta: float, *, block_size: int = 6, power: float = POWER, inflation: float = 1.03
+    pilot: Sequence[Block],
+    delta: float,
+    *,
+    block_size: int = 6,
+    power: float = POWER,
+    inflation: float = 1.03,
+    noise: float = 1.0,
 ) -> SampleSize:
     """How many runs find a shift of ``delta`` (of the logarithm: ln 1.03 for 3 %) with ``power`` at 5 %,
     two-sided.
 
     For each arm (z_0.975 + z_power)^2 / (6 delta^2 I^2) * (2m + 1) / 2m, with I = ``density_integral`` and m =
     ``block_size``: the asymptotic efficiency of van Elteren's test. ``inflation`` is the price of looking five
-    times (O'Brien and Fleming's design needs 3 % more at most). Raises ValueError for a pilot that says too
-    little.
+    times (O'Brien and Fleming's design needs 3 % more at most); ``noise`` is how many times as large the variance
+    is as that of runs within blocks (`perfd.analysis.rank.design_effect`). Raises ValueError for a pilot that says
+    too little.
     """
     integral = density_integral(pilot)
     normal = NormalDist()
     z = normal.inv_cdf(0.975) + normal.inv_cdf(power)
-    runs = inflation * z**2 / (6 * delta**2 * integral**2) * (2 * block_size + 1) / (2 * block_size)
+    runs = noise * inflation * z**2 / (6 * delta**2 * integral**2) * (2 * block_size + 1) / (2 * block_size)
     return SampleSize(block_size, math.ceil(runs / block_size), delta, power)
 
 

@@ -201,8 +201,9 @@ LAB_OPTIONS = ("type", "size", "server")
 
 
 def _lab(options: argparse.Namespace) -> int:
-    from perfd.cli.compare_lab import LabComparison, Trial  # noqa: PLC0415
+    from perfd.cli.compare_lab import LabComparison  # noqa: PLC0415
     from perfd.cli.comparing import conclude_with  # noqa: PLC0415
+    from perfd.cli.trial import Trial  # noqa: PLC0415
 
     for name in LAB_OPTIONS:
         if isinstance(getattr(options, name), tuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -19,27 +19,23 @@ from perfd.analysis.rank import CRITICAL
 from perfd.analysis.sequential import LOOKS, group_sequential
 from perfd.cli.comparing import Showing
 from perfd.cli.foreground import Interruption, run_reactor
-from perfd.cli.networks import differing_network
-from perfd.cli.privileges import work_as_owner
 from perfd.cli.standalone import (
-    FREE_PORT,
     NotReadyError,
-    default_path,
     own_instance,
     patience,
     prepare,
-    private_network,
 )
 from perfd.cli.terminal import Progress
+from perfd.cli.trial import Trial, check_network, configured
 from perfd.clock import Clock
 from perfd.comparison.conclusion import UNDECIDED, Conclusion, Design, TooLittleError, conclude
 from perfd.comparison.design import (
     BLOCK_SIZE,
-    DIRECTORIES,
     PILOT,
     DesignError,
     Plan,
     check_design,
+    is_by_block,
     looks_of,
     option_name,
 )
@@ -47,8 +43,8 @@ from perfd.comparison.metrics import METRICS, run_of
 from perfd.comparison.pilot import WARM_UP, judged
 from perfd.comparison.running import DoneRun, Place, blocks_of, in_turn, run_block
 from perfd.comparison.slowed import SlowedTor
-from perfd.config import Config, ConfigError, load_config, parse_config
-from perfd.config.values import Arm
+from perfd.config import ConfigError
+from perfd.config.comparison import DIRECTORIES, NO_CBT
 from perfd.daemon.order import StartError
 from perfd.experiments.run import TorExperiment
 from perfd.experiments.ways import MeasuredTor
@@ -59,37 +55,10 @@ from perfd.reactor import Reactor, installed_reactor
 from perfd.record import Measurement
 from perfd.tor.events.sink import NullEventSink
 from perfd.tor.launch import TorService
-from perfd.tor.testnet.relays import TestnetError
 from perfd.units import format_duration
-
-NO_CBT = "LearnCircuitBuildTimeout 0"
-"""For both arms of a lab: what a tor learns about circuit build times would differ from one to the next."""
 
 LEARNING = 3600.0
 """Seconds in which each tor must have learnt its circuit build timeout, where runs before that do not count."""
-
-
-@attrs.frozen(kw_only=True)
-class Trial:
-    """What is compared, and how long.
-
-    ``effect`` is the change that the number of blocks is to find; ``inject`` slows B by that share of the pilot's
-    median.
-    """
-
-    a: Arm
-    b: Arm
-    options: Mapping[str, str]  # of the experiment of both
-    network: str | None
-    links: Mapping[str, str]  # options of [testnet]
-    using: Mapping[str, Mapping[str, str]]  # what else is different of perfd.conf, by section
-    until_decided: bool
-    effect: float
-    blocks: int | None
-    block_size: int | None
-    seed: int
-    inject: float = 0.0
-    records: Path | None = None
 
 
 class LabComparison:
@@ -98,8 +67,8 @@ class LabComparison:
     def __init__(self, path: Path | None, trial: Trial, showing: Showing) -> None:
         self._trial = trial
         self._showing = showing
-        self._config = _configured(path, trial)
-        _check_network(self._config, trial)
+        self._config = configured(path, trial)
+        check_network(self._config, trial)
         self._names = [f"tor-{n}" for n in range(1, DIRECTORIES + 1)] if self._config.tors else ["default"]
         experiment = self._config.experiments[0]
         common = self._config.tors[0].torrc_lines if self._config.tors else ()
@@ -233,7 +202,8 @@ class LabComparison:
     def _plan_size(self, pilot: Sequence[Sequence[DoneRun]]) -> None:
         """How large it must be, from the noise of the pilot; says how long that will take."""
         trial = self._trial
-        found = judged(pilot, self._showing.primary, trial.effect, trial.block_size)
+        by_block = is_by_block(trial.a, trial.b)
+        found = judged(pilot, self._showing.primary, trial.effect, trial.block_size, by_block=by_block)
         self._size = found.size
         self._planned = trial.blocks or max(2 * LOOKS, found.needed.blocks)
         seconds = percentile_cont(self._seconds[1:], 0.5) * self._size / (trial.block_size or BLOCK_SIZE)
@@ -274,6 +244,7 @@ class LabComparison:
             look=look,
             looks=None if look is None else LOOKS,
             critical=CRITICAL if look is None else group_sequential(LOOKS).critical(look),
+            by_block=is_by_block(trial.a, trial.b),
         )
         return conclude(design, blocks_of(self._done), self._warnings(look))
 
@@ -305,85 +276,6 @@ class LabComparison:
         if short:
             warnings.append(f"{short} blocks have fewer runs than they should, since some could not be made")
         return warnings
-
-
-def _configured(path: Path | None, trial: Trial) -> Config:
-    """The configuration for this one time, in a directory of its own. Raises ConfigError."""
-    overrides = _of_network(trial)
-
-    def load() -> Config:
-        if path is None:
-            return parse_config("", default_path(), overrides)
-        return load_config(path, overrides)
-
-    network = load().network
-    names = [f"tor-{n}" for n in range(1, DIRECTORIES + 1)] if network != "socks" else ["default"]
-    if network != "socks":
-        torrc = next(tor.torrc for tor in load().tors if tor.name == "default")
-        if network == "testnet" and not any(
-            option_name(line) == option_name(NO_CBT) for line in torrc.splitlines()
-        ):
-            torrc = f"{torrc}\n{NO_CBT}"
-        overrides |= {f"tor:{name}": {"torrc": torrc} for name in names}
-    for arm in (trial.a, trial.b):
-        overrides[f"experiment:{arm.name}"] = {
-            "timeout": "60 s",
-            "interval": "366 d",
-            **({"skip-until-cbt": "yes"} if network == "tor" else {}),
-            **trial.options,
-            **arm.options,
-            "tor": ",".join(names),
-        }
-    config = load()
-    if path is not None:
-        work_as_owner(config)
-    directory = config.directory / "compare"
-    experiments = {each.name: each for each in config.experiments}
-    config = attrs.evolve(
-        config,
-        directory=directory,
-        testnet=_network(config, trial, directory),
-        experiments=(experiments[trial.a.name], experiments[trial.b.name]),
-        tors=tuple(tor for tor in config.tors if tor.name in names),
-    )
-    for each in config.experiments:
-        if each.ways != 1 or each.options.get("optimistic") == "both":
-            raise ConfigError(["compare: an arm has one way to the server, one browser, and optimistic yes or no"])
-    if config.network == "tor":
-        return config
-    server = attrs.evolve(
-        config.server, listen=FREE_PORT, public_address=FREE_PORT, page_ports=(0,) * len(config.server.page_ports)
-    )
-    return attrs.evolve(config, server=server)
-
-
-def _of_network(trial: Trial) -> dict[str, Mapping[str, str]]:
-    """What is different of perfd.conf about the network, by section."""
-    network = {} if trial.network is None else {"network": trial.network}
-    sections = {"perfd": network, "testnet": trial.links}
-    found = {name: {**trial.using.get(name, {}), **values} for name, values in sections.items()}
-    return {name: values for name, values in found.items() if values}
-
-
-def _network(config: Config, trial: Trial, directory: Path) -> Path:
-    """The private network to use: one that runs is taken if it was named, or if nothing was said of its links."""
-    if trial.links and "testnet" not in trial.using.get("perfd", {}):
-        return directory / "testnet"
-    return private_network(config, config.testnet if "perfd" in trial.using else None, directory)
-
-
-def _check_network(config: Config, trial: Trial) -> None:
-    """Raises ConfigError if a network would be used that is not as it was asked for."""
-    if not trial.links:
-        return
-    if config.network != "testnet":
-        raise ConfigError([f"compare: --{next(iter(trial.links))} is for network = testnet, not {config.network}"])
-    try:
-        differing = differing_network(config.testnet, config.private_network)
-    except TestnetError as error:
-        raise ConfigError([f"compare: {error}"]) from None
-    if differing:
-        raise ConfigError([f"compare: {differing}"])
 
 
 def _slowed(experiment: TorExperiment, reactor: Reactor, seconds: float) -> TorExperiment:

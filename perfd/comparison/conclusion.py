@@ -36,6 +36,7 @@ class Design:
     look: int | None = None  # the one that this is, of ``looks``
     looks: int | None = None
     critical: float = CRITICAL  # |Z| of this look, in the place of 1.96
+    by_block: bool = False  # the arms had data directories of their own in each block: it is the unit
     paired: bool = False  # each block is a pair by its nature, such as two runs over the same circuit
     interrupted: bool = False  # before it was decided, or done
 
@@ -126,7 +127,7 @@ def conclude(design: Design, metrics: Mapping[str, Sequence[Block]], warnings: S
         blocks=len(blocks),
         primary=by_name[design.primary],
         others=tuple(attrs.evolve(each, p=p) for each, p in zip(others, adjusted, strict=True)),
-        failures=failure_difference(blocks, design.critical),
+        failures=failure_difference(blocks, design.critical, by_block=design.by_block),
         deciles=tuple(shift_function(blocks, seed=design.seed or 1)) if len(blocks) > 1 else (),
         warnings=tuple(warnings),
         values=tuple(map(tuple, arms(blocks))),
@@ -147,7 +148,8 @@ def _effect(name: str, blocks: Sequence[Block], design: Design) -> Effect:
         differences = [b - a for a, b in map(_pair, logarithms) if math.isfinite(a) or math.isfinite(b)]
         found, p = paired_shift(differences, design.critical).ratio, signed_rank_test(differences).p
     else:
-        found, p = shift(logarithms, design.critical).ratio, rank_test(logarithms).p
+        found = shift(logarithms, design.critical, by_block=design.by_block).ratio
+        p = rank_test(logarithms, by_block=design.by_block).p
     a, b = arms(blocks)
     return Effect(
         metric=name,

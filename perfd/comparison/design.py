@@ -15,7 +15,6 @@ from perfd.comparison.metrics import METRICS, Metric
 from perfd.config.records import ComparisonConfig
 from perfd.config.values import Arm
 
-DIRECTORIES = 4
 BLOCK_SIZE = 6
 PILOT = 6  # blocks
 
@@ -139,6 +138,11 @@ def _check_optimistic(arm: Arm, common: Collection[str]) -> None:
 def option_name(line: str) -> str:
     """The name of the option in a line of a torrc, in lower case."""
     return (line.split() or [""])[0].lstrip("+/").lower()
+
+
+def is_by_block(a: Arm, b: Arm) -> bool:
+    """Whether the arms are measured over different tors in a block, so that it is the unit, and not the run."""
+    return a.tor != b.tor or a.options.get("tor") != b.options.get("tor")
 
 
 def is_whole(runs: int, cancelled: int, size: int) -> bool:

@@ -10,10 +10,11 @@ from typing import Any
 from perfd.analysis.blocks import Block
 from perfd.analysis.sequential import LOOKS, confidence_sequence_margin, group_sequential
 from perfd.comparison.conclusion import Conclusion, Design, TooLittleError, conclude
-from perfd.comparison.design import is_whole, looks_of
+from perfd.comparison.design import is_by_block, is_whole, looks_of
 from perfd.comparison.metrics import COUNTED, METRICS
 from perfd.comparison.stored import FIELDS
 from perfd.config.comparison import LEARNT, NO_CBT, OFF
+from perfd.config.values import Arm
 from perfd.record import Outcome, StoredComparison
 from perfd.units import format_duration
 
@@ -77,6 +78,9 @@ def conclude_made(stored: StoredComparison, runs: Sequence[Run]) -> Conclusion:
             look=look,
             looks=None if look is None else looks,
             critical=critical,
+            by_block=is_by_block(
+                *(Arm(n, tuple(torrc), binary, options) for n, *torrc, binary, options in _arms(design))
+            ),
         ),
         metrics,
         warnings,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from perfd.analysis.rank import design_effect
 from perfd.analysis.sample_size import SampleSize, best_block_size, sample_size
 from perfd.comparison.conclusion import TooLittleError
 from perfd.comparison.design import BLOCK_SIZE
@@ -32,10 +33,13 @@ class Pilot:
         return f"{self.needed.blocks} blocks of {size} + {size} find {effect:g} % with a power of {power:.0f} %"
 
 
-def judged(blocks: Sequence[Sequence[DoneRun]], primary: str, effect: float, size: int | None) -> Pilot:
+def judged(
+    blocks: Sequence[Sequence[DoneRun]], primary: str, effect: float, size: int | None, *, by_block: bool
+) -> Pilot:
     """What the blocks of a pilot say, without those that warmed up; ``size`` of a block, if it is given.
 
-    Raises TooLittleError.
+    ``by_block``: see `perfd.analysis.rank`; so many more runs are needed as blocks differ more than runs within
+    them say. Raises TooLittleError.
     """
     logarithms = [block.logarithms for block in blocks_of(blocks)[primary] if block.a and block.b]
     if size is None:
@@ -46,7 +50,8 @@ def judged(blocks: Sequence[Sequence[DoneRun]], primary: str, effect: float, siz
                 values[run.side].append((place, value))
         size = best_block_size(*values, default=BLOCK_SIZE)
     try:
-        needed = sample_size(logarithms, math.log1p(effect), block_size=size)
+        noise = design_effect(logarithms) if by_block else 1.0
+        needed = sample_size(logarithms, math.log1p(effect), block_size=size, noise=noise)
     except ValueError as error:
         raise TooLittleError(str(error)) from None
     return Pilot(size, needed, effect)

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from perfd.clock import Clock
 from perfd.comparison.conclusion import TooLittleError
-from perfd.comparison.design import BLOCK_SIZE, PILOT, Plan, is_same, is_whole
+from perfd.comparison.design import BLOCK_SIZE, PILOT, Plan, is_by_block, is_same, is_whole
 from perfd.comparison.pilot import WARM_UP, judged
 from perfd.comparison.running import DoneRun, Place, counts
 from perfd.config.records import ComparisonConfig
@@ -189,7 +189,9 @@ class ComparisonService(Service):
         took = self._clock.monotonic() - began
         pilot = {"runs": 2 * size * count, "seconds": round(took)}
         try:
-            found = judged(blocks, config.primary, config.margin or NO_MARGIN, config.block)
+            found = judged(
+                blocks, config.primary, config.margin or NO_MARGIN, config.block, by_block=is_by_block(*config.arms)
+            )
         except TooLittleError as error:
             text = f"{error}, so blocks have {size} + {size} runs"
         else:

@@ -92,8 +92,9 @@ def design_text(conclusion: Conclusion) -> str:
     """How the runs were made."""
     design = conclusion.design
     seed = "" if design.seed is None else f"; seed {design.seed}"
+    unit = "; the unit is the block, since directories belong to one arm in it" if design.by_block else ""
     look = f"; look {design.look} of {design.looks}, |Z| {design.critical:.3f}" if design.looks else ""
-    return f"design: {design.text}{look}{seed}"
+    return f"design: {design.text}{unit}{look}{seed}"
 
 
 def as_dict(conclusion: Conclusion) -> dict[str, object]:

@@ -16,7 +16,17 @@ from perfd.analysis.blocks import Block, arms
 from perfd.analysis.failures import failure_difference
 from perfd.analysis.multiplicity import benjamini_hochberg, holm
 from perfd.analysis.pairs import paired_shift, signed_rank_test
-from perfd.analysis.rank import CRITICAL, Shift, _by_search, _from_pairs, _variance, rank_test, shift
+from perfd.analysis.rank import (
+    CRITICAL,
+    Shift,
+    _by_search,
+    _from_pairs,
+    _variance,
+    design_effect,
+    rank_test,
+    shift,
+)
+from perfd.comparison.design import Plan
 
 VALUES = st.lists(st.sampled_from([0.5, 1.0, 1.5, 2.0, 3.0, 7.0, math.inf]), min_size=2, max_size=9)
 BLOCKS = st.lists(st.builds(Block, VALUES, VALUES), min_size=1, max_size=6)
@@ -141,6 +151,70 @@ def test_something_differs() -> None:
     """10 % more is found nearly always in 40 blocks of that noise."""
     chance = random.Random(10)
     assert rejected(lambda: noisy(chance, 40, 6, 0.1, failing=0.02, daily=0.4), 100) >= 95
+
+
+def over_directories(chance: random.Random, blocks: int, deviation: float, shift: float = 0.0) -> list[Block]:
+    """Blocks of logarithms over four data directories with guards of their own, two for each arm in each block."""
+    levels = [chance.gauss(0, deviation) for _ in range(4)]
+    plan = Plan(chance.getrandbits(32), 4, shared=False)
+    made = []
+    for number in range(blocks):
+        values: tuple[list[float], list[float]] = ([], [])
+        for arm, place in plan.block(number, 6).runs:
+            tail = chance.expovariate(1.0) if chance.random() < 0.08 else 0.0
+            values[arm].append(levels[place] + arm * shift + chance.gauss(0, 0.15) + tail)
+        made.append(Block(*values))
+    return made
+
+
+def test_directories_differ() -> None:
+    """Where directories differ, the variance within blocks says far too often that arms do, that between blocks
+    does not.
+    """
+    chance = random.Random(11)
+    cases = [over_directories(chance, 20, 0.3) for _ in range(300)]
+    alarms = sum(rank_test(blocks, by_block=True).p < 0.05 for blocks in cases)
+    assert stats.binomtest(alarms, 300, 0.05).pvalue > 0.01
+    assert sum(rank_test(blocks).p < 0.05 for blocks in cases) > 2 * 15
+    outside = sum(not (found := shift(blocks, by_block=True)).low <= 0 <= found.high for blocks in cases)
+    assert stats.binomtest(outside, 300, 0.05).pvalue > 0.01
+
+
+def test_directories_and_a_shift() -> None:
+    """What differs is found all the same, and the interval holds it."""
+    found = shift(over_directories(random.Random(12), 120, 0.1, 0.1), by_block=True)
+    assert 0 < found.low < 0.1 < found.high < 0.2
+
+
+def test_by_block_is_never_narrower() -> None:
+    """Runs that have nothing in common have no narrower interval for it; and with one block it is unbounded."""
+    chance = random.Random(13)
+    for _ in range(20):
+        blocks = noisy(chance, 10, 6)
+        narrow, wide = shift(blocks), shift(blocks, by_block=True)
+        assert wide.low <= narrow.low <= wide.estimate == narrow.estimate <= narrow.high <= wide.high
+        assert rank_test(blocks, by_block=True).p >= rank_test(blocks).p
+    one = shift(noisy(chance, 1, 6), by_block=True)
+    assert (one.low, one.high) == (-math.inf, math.inf)
+
+
+def test_design_effect() -> None:
+    """It is 1 where directories are alike, and tells how many more runs are needed where they are not."""
+    chance = random.Random(14)
+    assert design_effect(over_directories(chance, 400, 0.0)) == pytest.approx(1.0, abs=0.2)
+    assert design_effect(over_directories(chance, 400, 0.3)) > 1.7
+    assert design_effect([]) == 1.0
+
+
+def test_failures_by_block() -> None:
+    """A directory that fails does not make its arm fail: the interval knows that runs share it."""
+    bad = [math.inf, math.inf, math.inf, 1.0, 1.0, 1.0]
+    good = [1.0] * 6
+    blocks = [Block(bad, good) if number in (0, 2, 3, 5, 7) else Block(good, bad) for number in range(12)]
+    alone, shared = failure_difference(blocks), failure_difference(blocks, by_block=True)
+    assert shared.difference == alone.difference
+    assert shared.low < alone.low < alone.high < shared.high
+    assert shared.p > alone.p
 
 
 @pytest.mark.parametrize("count", [5, 30, 200])

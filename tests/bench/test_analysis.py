@@ -16,12 +16,13 @@ def test_nothing_differs(noise: Noise) -> None:
     chance = Random(1)
     empty = [noise.blocks(chance, NOTHING) for _ in range(300)]
     for test in (rejects, rejects_at_a_look):
-        assert stats.binomtest(sum(map(test, empty)), 300, 0.05).pvalue > 0.001
+        assert stats.binomtest(sum(test(each, by_block=noise.by_block) for each in empty), 300, 0.05).pvalue > 0.001
 
 
 @pytest.mark.parametrize("noise", NOISES, ids=lambda noise: noise.name)
 def test_three_per_cent_are_found(noise: Noise) -> None:
     """In as many blocks as a pilot asks for; that at least 90 % find it is not contradicted by 40 of them."""
     chance = Random(2)
-    found = sum(rejects_at_a_look(noise.blocks(chance, needed(noise, chance), EFFECT)) for _ in range(40))
+    made = [noise.blocks(chance, needed(noise, chance), EFFECT) for _ in range(40)]
+    found = sum(rejects_at_a_look(each, by_block=noise.by_block) for each in made)
     assert stats.binomtest(found, 40, 0.9, alternative="less").pvalue > 0.01

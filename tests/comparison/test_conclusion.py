@@ -77,6 +77,14 @@ def test_interval_of_a_look() -> None:
     assert widths[0] == pytest.approx(widths[1] * math.sqrt(5), rel=0.15)
 
 
+def test_block_as_the_unit() -> None:
+    """Where arms had tors of their own in each block, the interval is that of blocks; the design says so."""
+    alone, shared = concluded(0.1), concluded(0.1, by_block=True)
+    assert shared.primary.low < alone.primary.low < alone.primary.high < shared.primary.high
+    assert "the unit is the block" in words.design_text(shared)
+    assert "the unit" not in words.design_text(alone)
+
+
 def test_failures() -> None:
     """They are counted, and rank as the longest."""
     metrics = {

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfd.analysis.sample_size import best_block_size
-from perfd.comparison.design import DesignError, Plan, check_design, looks_of
+from perfd.comparison.design import DesignError, Plan, check_design, is_by_block, looks_of
 from perfd.config.values import Arm
 
 
@@ -47,6 +47,20 @@ def test_assignment_is_drawn_anew() -> None:
     assert len(orders) == 6
     assert min(orders.values()) > 65
     assert Plan(6, 4, shared=False).block(0, 6) != plan.block(0, 6)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "is_unit"),
+    [
+        ("plain=", "noconflux=ConfluxEnabled 0", True),
+        ("old=binary=/opt/tor-0.4.8", "new=", True),
+        ("tor=tor=default", "arti=tor=arti", True),
+        ("plain=ConfluxEnabled 0", "eager=ConfluxEnabled 0; optimistic=yes", False),
+    ],
+)
+def test_unit(a: str, b: str, is_unit: bool) -> None:
+    """The block is it where arms have tors of their own, the run where both use the same."""
+    assert is_by_block(Arm.parse(a), Arm.parse(b)) is is_unit
 
 
 def test_looks() -> None:

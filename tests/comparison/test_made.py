@@ -51,6 +51,13 @@ def test_pilot_does_not_count() -> None:
     )
 
 
+def test_unit() -> None:
+    """Arms with options of tor have tors of their own in each block, so that it is the unit."""
+    arms = [["plain", None, {}], ["noconflux", "ConfluxEnabled 0", None, {}]]
+    assert conclude_made(stored(arms=arms), [*runs(0, 20)]).design.by_block
+    assert not conclude_made(stored(), [*runs(0, 20)]).design.by_block
+
+
 @pytest.mark.parametrize(
     ("timeouts", "words"),
     [
