@@ -31,16 +31,18 @@ def failure_difference(
 ) -> FailureDifference:
     """The Mantel-Haenszel difference of failure rates; infinite values are failures.
 
-    Each block weighs n_a n_b / N. The variance is Greenland and Robins', "Estimation of a common effect
-    parameter from sparse follow-up data", Biometrics 41 (1985); the test is that of Cochran, Mantel and
-    Haenszel without correction (Mantel and Haenszel, Journal of the National Cancer Institute 22, 1959). Where
-    nothing failed, the interval is that of the rule of three for each arm: 3 / n.
+    Each block weighs w = n_a n_b / N. The variance is Sato's, which holds for many small blocks as for few large
+    ones: (D sum P + sum Q) / (sum w)^2 with the difference D, P = (n_b^2 x_a - n_a^2 x_b + n_a n_b (n_a - n_b) / 2)
+    / N^2 and Q = (x_b (n_a - x_a) + x_a (n_b - x_b)) / 2N, "On the variance estimator for the Mantel-Haenszel risk
+    difference", Biometrics 45 (1989). The test is that of Cochran, Mantel and Haenszel without correction (Mantel
+    and Haenszel, Journal of the National Cancer Institute 22, 1959). Where nothing failed, the interval is that of
+    the rule of three for each arm, 3 / n, or of what is as rare as ``critical``.
 
     ``by_block``: runs of an arm in a block have more in common than the arm, so the spread is at least that of the
     blocks' differences, with Student's t; see `perfd.analysis.rank`.
     """
     of_blocks: list[tuple[float, float]] = []  # the weight of each, and its weighted difference
-    weights = weighted = spread = surplus = chance = 0.0
+    weights = weighted = p_sum = q_sum = surplus = chance = 0.0
     failures, runs = [0, 0], [0, 0]
     for block in blocks:
         n_a, n_b = len(block.a), len(block.b)
@@ -53,18 +55,19 @@ def failure_difference(
         of_blocks.append((n_a * n_b / n, (x_b * n_a - x_a * n_b) / n))
         weights += of_blocks[-1][0]
         weighted += of_blocks[-1][1]
-        spread += (x_b * (n_b - x_b) * n_a**3 + x_a * (n_a - x_a) * n_b**3) / (n_a * n_b * n**2)
+        p_sum += (n_b**2 * x_a - n_a**2 * x_b + n_a * n_b * (n_a - n_b) / 2) / n**2
+        q_sum += (x_b * (n_a - x_a) + x_a * (n_b - x_b)) / (2 * n)
         surplus += x_b - n_b * x / n
         chance += n_a * n_b * x * (n - x) / (n**2 * (n - 1)) if n > 1 else 0.0
     if not weights:
         return FailureDifference(0.0, -1.0, 1.0, 1.0, (failures[0], failures[1]), (runs[0], runs[1]))
     difference = weighted / weights
-    if spread:
-        below = above = critical * math.sqrt(spread) / weights
+    if any(failures):
+        below = above = critical * math.sqrt(max(0.0, difference * p_sum + q_sum)) / weights
     else:
-        below, above = 3 / runs[0], 3 / runs[1]
+        below, above = (-math.log(math.erfc(critical / math.sqrt(2))) / n for n in runs)
     p = math.erfc(abs(surplus) / math.sqrt(2 * chance)) if chance else 1.0
-    if by_block and spread:
+    if by_block and any(failures):
         freedom = len(of_blocks) - 1
         rarely = student.as_rare_as(critical, freedom)
         if math.isfinite(rarely):

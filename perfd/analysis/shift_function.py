@@ -15,6 +15,7 @@ import attrs
 
 from perfd.analysis.blocks import Block
 from perfd.analysis.quantiles import harrell_davis_weights, of_sorted, weighted
+from perfd.analysis.rank import CRITICAL
 
 DECILES = tuple(n / 10 for n in range(1, 10))
 
@@ -34,15 +35,18 @@ class DecileShift:
     high: float
 
 
-def shift_function(blocks: Sequence[Block], *, seed: int, replicates: int = 1000) -> list[DecileShift]:
+def shift_function(
+    blocks: Sequence[Block], *, seed: int, replicates: int = 1000, critical: float = CRITICAL
+) -> list[DecileShift]:
     """The differences of Harrell and Davis's quantiles of both arms at the deciles.
 
     The band is difference +- c s, with s the standard deviation over samples of whole blocks, drawn with
     replacement by ``random.Random(seed)``, and c the 95 % quantile of the largest |t| of all deciles (a max-|t|
     band). Doksum, "Empirical probability plots and statistical inference for nonlinear models", Annals of
     Statistics 2 (1974); Rousselet, Pernet and Wilcox, European Journal of Neuroscience 46 (2017). Fewer
-    replicates are drawn of many runs: 60 of 100,000. Deciles that reach into the failures are left out. Raises
-    ValueError for fewer than two blocks.
+    replicates are drawn of many runs: 60 of 100,000. At a look whose bound is ``critical`` instead of 1.96 the band
+    is as many times as wide, which is more than needed: what is so rare cannot be read off so few samples. Deciles
+    that reach into the failures are left out. Raises ValueError for fewer than two blocks.
     """
     used = [block for block in blocks if block.a and block.b]
     if len(used) < 2:
@@ -59,11 +63,15 @@ def shift_function(blocks: Sequence[Block], *, seed: int, replicates: int = 1000
             times[place] += 1
         drawn.append([y - x for x, y in zip(a.resampled(times, shown), b.resampled(times, shown), strict=True)])
     differences = [b.quantile(p) - a.quantile(p) for p in shown]
-    return _band(shown, [a.quantile(p) for p in shown], differences, drawn)
+    return _band(shown, [a.quantile(p) for p in shown], differences, drawn, max(1.0, critical / CRITICAL))
 
 
 def _band(
-    shown: Sequence[float], of_a: Sequence[float], differences: Sequence[float], drawn: Sequence[Sequence[float]]
+    shown: Sequence[float],
+    of_a: Sequence[float],
+    differences: Sequence[float],
+    drawn: Sequence[Sequence[float]],
+    wider: float,
 ) -> list[DecileShift]:
     finite = [row for row in drawn if all(map(math.isfinite, row))]
     spread = [stdev(column) for column in zip(*finite, strict=True)]
@@ -72,7 +80,7 @@ def _band(
         max((abs(value - m) / s for value, m, s in zip(row, middle, spread, strict=True) if s), default=0.0)
         for row in finite
     )
-    critical = of_sorted(largest, 0.95)
+    critical = of_sorted(largest, 0.95) * wider
     return [
         DecileShift(p, value, difference, difference - critical * s, difference + critical * s)
         for p, value, difference, s in zip(shown, of_a, differences, spread, strict=True)

@@ -41,7 +41,7 @@ from perfd.comparison.design import (
 )
 from perfd.comparison.metrics import METRICS, run_of
 from perfd.comparison.pilot import WARM_UP, judged
-from perfd.comparison.running import DoneRun, Place, blocks_of, in_turn, run_block
+from perfd.comparison.running import DoneRun, Place, in_turn, run_block, samples_of
 from perfd.comparison.slowed import SlowedTor
 from perfd.config import ConfigError
 from perfd.config.comparison import DIRECTORIES, NO_CBT
@@ -246,7 +246,7 @@ class LabComparison:
             critical=CRITICAL if look is None else group_sequential(LOOKS).critical(look),
             by_block=is_by_block(trial.a, trial.b),
         )
-        return conclude(design, blocks_of(self._done), self._warnings(look))
+        return conclude(design, samples_of(self._done), self._warnings(look))
 
     def _text(self) -> str:
         """The design in words."""

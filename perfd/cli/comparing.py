@@ -30,8 +30,9 @@ from perfd.comparison.conclusion import (
 )
 from perfd.comparison.figures import figures
 from perfd.comparison.made import MADE_FIELDS, conclude_made
+from perfd.comparison.metrics import Run
 from perfd.comparison.page import page
-from perfd.comparison.stored import FIELDS, Run, Strata, kinds_in, strata
+from perfd.comparison.stored import FIELDS, Strata, kinds_in, strata
 from perfd.config import Config, ConfigError
 from perfd.record import Note
 from perfd.store.database import database_path
@@ -106,7 +107,7 @@ def compare_stored(
         text=found.text,
         paired=found.paired,
     )
-    return conclude(design, found.metrics, [*_warnings(found, [*runs[0], *runs[1]], total), *map(_noted, notes)])
+    return conclude(design, found.samples, [*_warnings(found, [*runs[0], *runs[1]], total), *map(_noted, notes)])
 
 
 def compare_made(config: Config, name: str) -> Conclusion:

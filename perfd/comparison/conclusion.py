@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import attrs
 
@@ -14,6 +14,7 @@ from perfd.analysis.pairs import paired_shift, signed_rank_test
 from perfd.analysis.quantiles import percentile_cont
 from perfd.analysis.rank import CRITICAL, rank_test, shift
 from perfd.analysis.shift_function import DecileShift, shift_function
+from perfd.comparison.metrics import Samples
 
 LEAST_RUNS = 10
 """Of each arm: with fewer there is no interval that could be trusted."""
@@ -39,6 +40,11 @@ class Design:
     by_block: bool = False  # the arms had data directories of their own in each block: it is the unit
     paired: bool = False  # each block is a pair by its nature, such as two runs over the same circuit
     interrupted: bool = False  # before it was decided, or done
+
+    @property
+    def is_single_look(self) -> bool:
+        """Whether it is looked at once, at its end: only then is p what it says, and not what decides else."""
+        return self.critical == CRITICAL
 
 
 @attrs.frozen(kw_only=True)
@@ -98,12 +104,12 @@ class TooLittleError(ValueError):
     """There is nothing to conclude from; the message says what is missing."""
 
 
-def conclude(design: Design, metrics: Mapping[str, Sequence[Block]], warnings: Sequence[str] = ()) -> Conclusion:
+def conclude(design: Design, samples: Samples, warnings: Sequence[str] = ()) -> Conclusion:
     """What the blocks of each metric say, in seconds. Raises TooLittleError.
 
     Metrics of which an arm has too few runs are left out, but for the primary one.
     """
-    used = {name: [each for each in blocks if each.a and each.b] for name, blocks in metrics.items()}
+    used = {name: [each for each in blocks if each.a and each.b] for name, blocks in samples.metrics.items()}
     if not any(math.isfinite(value) for values in arms(used.get(design.primary, ())) for value in values):
         raise TooLittleError(f"no run of both arms has the metric {design.primary}")
     for name, count in zip((design.a, design.b), _counts(used[design.primary]), strict=True):
@@ -127,8 +133,10 @@ def conclude(design: Design, metrics: Mapping[str, Sequence[Block]], warnings: S
         blocks=len(blocks),
         primary=by_name[design.primary],
         others=tuple(attrs.evolve(each, p=p) for each, p in zip(others, adjusted, strict=True)),
-        failures=failure_difference(blocks, design.critical, by_block=design.by_block),
-        deciles=tuple(shift_function(blocks, seed=design.seed or 1)) if len(blocks) > 1 else (),
+        failures=failure_difference(samples.outcomes, design.critical, by_block=design.by_block),
+        deciles=tuple(shift_function(blocks, seed=design.seed or 1, critical=design.critical))
+        if len(blocks) > 1
+        else (),
         warnings=tuple(warnings),
         values=tuple(map(tuple, arms(blocks))),
     )

@@ -7,11 +7,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from perfd.analysis.blocks import Block
 from perfd.analysis.sequential import LOOKS, confidence_sequence_margin, group_sequential
 from perfd.comparison.conclusion import Conclusion, Design, TooLittleError, conclude
 from perfd.comparison.design import is_by_block, is_whole, looks_of
-from perfd.comparison.metrics import COUNTED, METRICS
+from perfd.comparison.metrics import COUNTED, Run, samples
 from perfd.comparison.stored import FIELDS
 from perfd.config.comparison import LEARNT, NO_CBT, OFF
 from perfd.config.values import Arm
@@ -23,9 +22,6 @@ TUNED_FOR = 200
 
 LEAST_BLOCKS = 10
 """With fewer the confidence sequence, which is asymptotic, does not hold."""
-
-Run = Mapping[str, Any]
-
 
 MADE_FIELDS = (*FIELDS, "BLOCK", "ARM", "OVERLAP")
 """What must be known of each run."""
@@ -41,13 +37,6 @@ def conclude_made(stored: StoredComparison, runs: Sequence[Run]) -> Conclusion:
     looks = design.get("looks", LOOKS)
     if look is not None:
         blocks = blocks[: looks_of(design["blocks"], looks)[look - 1]]
-    metrics = {
-        name: [
-            Block(*([value for run in side if (value := metric.value(run)) is not None] for side in block))
-            for block in blocks
-        ]
-        for name, metric in METRICS.items()
-    }
     overlapping = sum(run["OVERLAP"] is not None for run in runs)
     not_counted = sum(run["outcome"] not in COUNTED for run in runs)
     warnings = []
@@ -82,7 +71,7 @@ def conclude_made(stored: StoredComparison, runs: Sequence[Run]) -> Conclusion:
                 *(Arm(n, tuple(torrc), binary, options) for n, *torrc, binary, options in _arms(design))
             ),
         ),
-        metrics,
+        samples(blocks),
         warnings,
     )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
+from perfd.analysis.blocks import Block
 from perfd.record import Measurement, Outcome
 
 COUNTED = (Outcome.OK.value, Outcome.FAILED.value, Outcome.TIMEOUT.value)
@@ -120,3 +121,34 @@ METRICS: dict[str, Metric] = {
 """All metrics by name; the first is the primary one unless another is declared."""
 
 PRIMARY = "complete"
+
+
+Run = Mapping[str, Any]
+"""What metrics must know of a run, and its ``outcome``."""
+
+
+@attrs.frozen
+class Samples:
+    """The blocks of each metric by name; in those of ``outcomes`` runs that failed are infinite, and others 1."""
+
+    metrics: Mapping[str, Sequence[Block]]
+    outcomes: Sequence[Block]
+
+
+def samples(groups: Iterable[Sequence[Sequence[Run]]]) -> Samples:
+    """Those of the runs of A and B in each group, whose outcomes all count."""
+    kept = [*groups]
+    return Samples(
+        {
+            name: [
+                Block(*([value for run in side if (value := metric.value(run)) is not None] for side in group))
+                for group in kept
+            ]
+            for name, metric in METRICS.items()
+        },
+        [Block(*([_outcome(run) for run in side] for side in group)) for group in kept],
+    )
+
+
+def _outcome(run: Run) -> float:
+    return 1.0 if run["outcome"] == Outcome.OK.value else math.inf

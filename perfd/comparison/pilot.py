@@ -12,7 +12,7 @@ from perfd.analysis.sample_size import SampleSize, best_block_size, sample_size
 from perfd.comparison.conclusion import TooLittleError
 from perfd.comparison.design import BLOCK_SIZE
 from perfd.comparison.metrics import METRICS, run_of
-from perfd.comparison.running import DoneRun, blocks_of
+from perfd.comparison.running import DoneRun, samples_of
 
 WARM_UP = 1
 """Blocks of a pilot that say nothing: they warm up the data directories."""
@@ -41,13 +41,13 @@ def judged(
     ``by_block``: see `perfd.analysis.rank`; so many more runs are needed as blocks differ more than runs within
     them say. Raises TooLittleError.
     """
-    logarithms = [block.logarithms for block in blocks_of(blocks)[primary] if block.a and block.b]
+    logarithms = [block.logarithms for block in samples_of(blocks).metrics[primary] if block.a and block.b]
     if size is None:
         values: tuple[list[tuple[int, float]], list[tuple[int, float]]] = ([], [])
         for place, run in enumerate(run for each in blocks for run in each):
             value = METRICS[primary].value(run_of(run.measurement))
             if value is not None:
-                values[run.side].append((place, value))
+                values[run.side].append((place, math.log(value)))
         size = best_block_size(*values, default=BLOCK_SIZE)
     try:
         noise = design_effect(logarithms) if by_block else 1.0

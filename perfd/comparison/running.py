@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredLock, gatherResults, maybeDeferred
 
-from perfd.analysis.blocks import Block
 from perfd.comparison.design import Plan
-from perfd.comparison.metrics import COUNTED, METRICS, run_of
+from perfd.comparison.metrics import COUNTED, Samples, run_of, samples
 from perfd.config.values import Arm
 from perfd.experiments.run import TorExperiment
 from perfd.interfaces import Experiment
@@ -109,18 +108,8 @@ def in_turn(experiments: Sequence[Sequence[TorExperiment]]) -> list[list[TorExpe
     return [[attrs.evolve(each, first=each.first or turn) for each in of_arm] for of_arm in experiments]
 
 
-def blocks_of(done: Sequence[Sequence[DoneRun]]) -> dict[str, list[Block]]:
-    """The blocks of each metric."""
-    runs: list[tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]] = []
-    for each in done:
-        sides: tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]] = ([], [])
-        for run in each:
-            sides[run.side].append(run_of(run.measurement))
-        runs.append(sides)
-    return {
-        name: [
-            Block(*([value for run in side if (value := metric.value(run)) is not None] for side in sides))
-            for sides in runs
-        ]
-        for name, metric in METRICS.items()
-    }
+def samples_of(done: Sequence[Sequence[DoneRun]]) -> Samples:
+    """What the runs of all blocks say."""
+    return samples(
+        [[run_of(run.measurement) for run in block if run.side == side] for side in (0, 1)] for block in done
+    )

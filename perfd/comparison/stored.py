@@ -7,17 +7,14 @@ What is known to matter is held equal: only runs of the same experiment, size, w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any
 
 import attrs
 
-from perfd.analysis.blocks import Block
 from perfd.comparison.conclusion import TooLittleError
-from perfd.comparison.metrics import COUNTED, METRICS
+from perfd.comparison.metrics import COUNTED, METRICS, Run, Samples, samples
 from perfd.experiments.run import PAIR
-
-Run = Mapping[str, Any]
 
 HELD_EQUAL = ("experiment", "type", "filesize", "server", "URL", "tor")
 """What is the same for all runs of a stratum, unless the sets are to differ in it."""
@@ -36,12 +33,12 @@ ENOUGH = 6  # runs of each set in the median stratum
 
 @attrs.frozen
 class Strata:
-    """The blocks of each metric; ``text`` says what they are, ``left_out`` how many runs are in none.
+    """The runs of each; ``text`` says what they are, ``left_out`` how many runs are in none.
 
     ``paired``: each block is a pair by its nature, of one run of each set.
     """
 
-    metrics: Mapping[str, Sequence[Block]]
+    samples: Samples
     text: str
     left_out: int
     not_counted: int  # skipped and cancelled
@@ -58,7 +55,7 @@ def strata(a: Sequence[Run], b: Sequence[Run], differing: Collection[str]) -> St
     total = sum(map(len, counted))
     if pairs := _pairs(counted):
         return Strata(
-            _metrics(pairs),
+            samples(pairs),
             f"{len(pairs)} pairs, each over the same circuit, compared by the signed-rank test",
             total - 2 * len(pairs),
             len(a) + len(b) - total,
@@ -71,7 +68,7 @@ def strata(a: Sequence[Run], b: Sequence[Run], differing: Collection[str]) -> St
             continue
         held = ", ".join(equal).replace("filesize", "size")
         return Strata(
-            _metrics(both),
+            samples(both),
             f"observational: {len(both)} strata, each of one {text}, with the same {held}",
             total - sum(len(x) + len(y) for x, y in both),
             len(a) + len(b) - total,
@@ -111,19 +108,9 @@ def _pairs(sets: Sequence[Sequence[Run]]) -> list[tuple[list[Run], ...]]:
     return found if 2 * len(found) > max(map(len, sets)) else []
 
 
-def _metrics(groups: Sequence[tuple[list[Run], ...]]) -> dict[str, list[Block]]:
-    return {name: _blocks(groups, metric.value) for name, metric in METRICS.items()}
-
-
 def _median(values: Any) -> float:
     ordered = sorted(values)
     return float(ordered[len(ordered) // 2])
-
-
-def _blocks(groups: Sequence[tuple[list[Run], ...]], value: Callable[[Run], float | None]) -> list[Block]:
-    return [
-        Block(*([each for run in side if (each := value(run)) is not None] for side in group)) for group in groups
-    ]
 
 
 def kinds_in(runs: Sequence[Run]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import attrs
 
@@ -44,9 +45,8 @@ def _about_margin(conclusion: Conclusion) -> str:
 
 def metric_rows(conclusion: Conclusion) -> list[tuple[str, ...]]:
     """A row for each metric under ``HEADINGS``, the primary one first."""
-    # At one of several looks p is not what decides.
     rows = [_row(effect) for effect in (conclusion.primary, *conclusion.others)]
-    return rows if conclusion.design.looks is None else [(*row[:-1], "") for row in rows]
+    return rows if conclusion.design.is_single_look else [(*row[:-1], "") for row in rows]
 
 
 def _row(effect: Effect) -> tuple[str, ...]:
@@ -98,22 +98,23 @@ def design_text(conclusion: Conclusion) -> str:
 
 
 def as_dict(conclusion: Conclusion) -> dict[str, object]:
-    """The same ready for JSON; what is infinite is None."""
+    """The same ready for JSON; what is infinite is None, and p where it is not what decides."""
     found = attrs.asdict(conclusion, filter=lambda field, _: field.name != "values") | {
         "sentence": sentence(conclusion),
         "verdict": conclusion.verdict,
         "excludes_zero": conclusion.primary.excludes_zero,
     }
-    cleaned = _without_infinite(found)
+    cleaned = _without(found, () if conclusion.design.is_single_look else ("p",))
     assert isinstance(cleaned, dict)
     return cleaned
 
 
-def _without_infinite(value: object) -> object:
+def _without(value: object, unsaid: Collection[str]) -> object:
+    """None in the place of what is infinite, and of the keys that are ``unsaid``."""
     if isinstance(value, dict):
-        return {key: _without_infinite(each) for key, each in value.items()}
+        return {key: None if key in unsaid else _without(each, unsaid) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_infinite(each) for each in value]
+        return [_without(each, unsaid) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -276,7 +276,34 @@ def test_failure_test() -> None:
 def test_no_failures() -> None:
     """Nothing failed: the interval is what so few runs can say."""
     found = failure_difference([Block([1.0] * 300, [1.0] * 150)])
-    assert (found.difference, found.low, found.high) == (0, -0.01, 0.02)
+    assert (found.difference, found.low, found.high) == pytest.approx((0, -0.01, 0.02), rel=0.002)
+    early = failure_difference([Block([1.0] * 300, [1.0] * 150)], 4.56)
+    assert early.high == pytest.approx(-math.log(2 * stats.norm.sf(4.56)) / 150)
+
+
+def test_failures_of_pairs() -> None:
+    """Each block a pair: the interval is that of paired proportions, (discordant / n - D^2) / n."""
+    pairs = [(math.inf, math.inf)] * 8 + [(math.inf, 1.0)] * 12 + [(1.0, math.inf)] * 32 + [(1.0, 1.0)] * 148
+    found = failure_difference([Block([a], [b]) for a, b in pairs])
+    width = CRITICAL * math.sqrt((44 / 200 - 0.1**2) / 200)
+    assert found.difference == pytest.approx(0.1)
+    assert (found.low, found.high) == pytest.approx((0.1 - width, 0.1 + width))
+    assert found.p == pytest.approx(2 * stats.norm.sf(20 / math.sqrt(44)))  # McNemar's
+
+
+@pytest.mark.parametrize(("size", "rate"), [(1, 0.1), (6, 0.05), (40, 0.02)])
+def test_interval_of_failures(size: int, rate: float) -> None:
+    """It holds what differs in 95 % of the cases, give or take, whatever the size of blocks."""
+    chance = random.Random(15)
+
+    def arm(failing: float) -> list[float]:
+        return [math.inf if chance.random() < failing else 1.0 for _ in range(size)]
+
+    held = 0
+    for _ in range(400):
+        found = failure_difference([Block(arm(rate), arm(rate + 0.04)) for _ in range(600 // size)])
+        held += found.low <= 0.04 <= found.high
+    assert stats.binomtest(held, 400, 0.95).pvalue > 0.01
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))

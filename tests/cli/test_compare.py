@@ -178,6 +178,7 @@ def test_many_runs(tmp_path: Path) -> None:
     """100,000 runs are concluded from in a few seconds, even where the machine is busy."""
     from perfd.analysis.blocks import Block
     from perfd.comparison.conclusion import Design, conclude
+    from perfd.comparison.metrics import Samples
 
     chance = Random(1)
     blocks = [
@@ -187,5 +188,5 @@ def test_many_runs(tmp_path: Path) -> None:
         for _ in range(100_000 // 12)
     ]
     design = Design(a="a", b="b", primary="complete", margin=0.0, seed=1, text="blocks of 6 + 6")
-    found = conclude(design, {"complete": blocks})
+    found = conclude(design, Samples({"complete": blocks}, blocks))
     assert found.primary.low > 0

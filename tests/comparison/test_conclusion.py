@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from random import Random
 
 import attrs
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from markupsafe import escape
 
 from perfd.analysis.blocks import Block
+from perfd.analysis.rank import CRITICAL
 from perfd.analysis.sequential import group_sequential
 from perfd.comparison import words
 from perfd.comparison.conclusion import (
@@ -25,6 +27,7 @@ from perfd.comparison.conclusion import (
     conclude,
 )
 from perfd.comparison.figures import figures
+from perfd.comparison.metrics import Samples
 from perfd.comparison.page import page
 
 DESIGN = Design(a="plain", b="noconflux", primary="complete", margin=0.03, seed=7, text="blocks of 6 + 6")
@@ -40,8 +43,20 @@ def blocks(count: int, change: float, deviation: float = 0.05, failing: float = 
     return [Block([run(1.0) for _ in range(6)], [run(1 + change) for _ in range(6)]) for _ in range(count)]
 
 
+def of(metrics: Mapping[str, Sequence[Block]]) -> Samples:
+    """Of runs that ended well if the first of these metrics is finite."""
+    first = next(iter(metrics.values()))
+    return Samples(
+        metrics,
+        [
+            Block(*([math.inf if math.isinf(value) else 1.0 for value in side] for side in (each.a, each.b)))
+            for each in first
+        ],
+    )
+
+
 def concluded(change: float, **changes: object) -> Conclusion:
-    return conclude(attrs.evolve(DESIGN, **changes), {"complete": blocks(60, change)})
+    return conclude(attrs.evolve(DESIGN, **changes), of({"complete": blocks(60, change)}))
 
 
 @pytest.mark.parametrize(("change", "verdict"), [(0.0, NOT_SLOWER), (0.1, SLOWER), (0.03, UNDECIDED)])
@@ -90,17 +105,44 @@ def test_failures() -> None:
     metrics = {
         "complete": [Block(a.a, b.b) for a, b in zip(blocks(60, 0), blocks(60, 0, failing=0.2), strict=True)]
     }
-    found = conclude(DESIGN, metrics)
+    found = conclude(DESIGN, of(metrics))
     assert found.failures.failures[0] == 0
     assert found.failures.low > 0.1
     assert found.primary.ratio > 0
     assert f"noconflux {found.failures.failures[1]} of 360" in words.failure_text(found)
 
 
+def test_failures_behind_the_primary_metric() -> None:
+    """A run that failed after what decides has failed all the same."""
+    same = blocks(60, 0)
+    failing = [Block([1.0] * 6, [1.0] * 5 + [math.inf]) for _ in same]
+    found = conclude(attrs.evolve(DESIGN, primary="first-byte"), Samples({"first-byte": same}, failing))
+    assert found.failures.failures == (0, 60)
+    assert found.failures.difference == pytest.approx(1 / 6)
+
+
+def test_p_at_a_look() -> None:
+    """Where it is looked at more than once p does not decide, and is not told; bands are as wide as the bound of the
+    look asks for.
+    """
+    single, third = concluded(0.1), concluded(0.1, looks=5, look=3, critical=group_sequential(5).critical(3))
+    endless = concluded(0.1, critical=4.0)
+    assert words.metric_rows(single)[0][-1]
+    assert words.as_dict(single)["primary"]["p"] is not None  # type: ignore[index]
+    for found in (third, endless):
+        assert words.metric_rows(found)[0][-1] == ""
+        assert words.as_dict(found)["primary"]["p"] is None  # type: ignore[index]
+        assert words.as_dict(found)["failures"]["p"] is None  # type: ignore[index]
+        wider = found.design.critical / CRITICAL
+        for narrow, wide in zip(single.deciles, found.deciles, strict=True):
+            assert wide.high - wide.difference == pytest.approx(wider * (narrow.high - narrow.difference))
+        assert found.failures.high > single.failures.high > 0
+
+
 def test_further_metrics() -> None:
     """All metrics that both arms have are shown; of those that are not the primary one, p is adjusted."""
     same = blocks(60, 0.02)
-    found = conclude(DESIGN, {"complete": same, "first-byte": same, "circuit": same, "load": [Block([], [])]})
+    found = conclude(DESIGN, of({"complete": same, "first-byte": same, "circuit": same, "load": [Block([], [])]}))
     assert [each.metric for each in found.others] == ["first-byte", "circuit"]
     assert found.others[0].p == pytest.approx(2 * found.primary.p)
     assert [row[0] for row in words.metric_rows(found)] == ["complete", "first-byte", "circuit"]
@@ -109,18 +151,18 @@ def test_further_metrics() -> None:
 def test_too_little() -> None:
     """Few runs, or a metric that is not there, or mostly failures, are told as such."""
     with pytest.raises(TooLittleError, match="6 runs of plain"):
-        conclude(DESIGN, {"complete": blocks(1, 0)})
+        conclude(DESIGN, of({"complete": blocks(1, 0)}))
     with pytest.raises(TooLittleError, match="no run of both arms has the metric load"):
-        conclude(attrs.evolve(DESIGN, primary="load"), {"load": [Block([math.inf] * 20, [math.inf] * 20)]})
+        conclude(attrs.evolve(DESIGN, primary="load"), of({"load": [Block([math.inf] * 20, [math.inf] * 20)]}))
     with pytest.raises(TooLittleError, match="half of the runs"):
-        conclude(DESIGN, {"complete": blocks(60, 0, failing=0.7)})
+        conclude(DESIGN, of({"complete": blocks(60, 0, failing=0.7)}))
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.floats(-0.3, 0.3), st.floats(0.01, 0.5), st.floats(0, 0.3), st.integers(0, 100))
 def test_all_that_is_shown(change: float, deviation: float, failing: float, seed: int) -> None:
     """Whatever comes out is in JSON without nan, and in the page."""
-    found = conclude(DESIGN, {"complete": blocks(12, change, deviation, failing, seed)})
+    found = conclude(DESIGN, of({"complete": blocks(12, change, deviation, failing, seed)}))
     text = json.dumps(words.as_dict(found), allow_nan=False)
     assert json.loads(text)["sentence"] == words.sentence(found)
     assert found.primary.low <= found.primary.ratio <= found.primary.high
@@ -135,18 +177,18 @@ def test_figures() -> None:
     first alone, since its deciles are no times.
     """
     same = blocks(60, 0.1)
-    found = conclude(DESIGN, {"complete": same, "first-byte": same})
+    found = conclude(DESIGN, of({"complete": same, "first-byte": same}))
     differences, deciles, distributions = figures(found)
     assert [row[0] for row in differences.table.rows] == ["complete", "first-byte"]
     assert [row[1] for row in deciles.table.rows] == [each.p for each in found.deciles]
     assert deciles.table.rows[4][2] == pytest.approx(1e3 * found.deciles[4].difference)
     assert {str(row[0]).partition(" (")[0] for row in distributions.table.rows} == {"plain", "noconflux"}
-    throughput = conclude(attrs.evolve(DESIGN, primary="throughput"), {"throughput": same})
+    throughput = conclude(attrs.evolve(DESIGN, primary="throughput"), of({"throughput": same}))
     assert [each.name for each in figures(throughput)] == ["differences"]
 
 
 def test_page_escapes() -> None:
     """Names are text, not markup."""
-    document = page(conclude(attrs.evolve(DESIGN, a="<b>", text="a & b"), {"complete": blocks(20, 0)}))
+    document = page(conclude(attrs.evolve(DESIGN, a="<b>", text="a & b"), of({"complete": blocks(20, 0)})))
     assert "<b>" not in document.partition("</style>")[2]
     assert "a &amp; b" in document

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from random import Random
 from typing import Any
 
 import pytest
 
+from perfd.analysis.sequential import confidence_sequence_margin, group_sequential
 from perfd.comparison.conclusion import TooLittleError
 from perfd.comparison.design import is_same, is_whole
-from perfd.comparison.made import MADE_FIELDS, conclude_made
+from perfd.comparison.made import MADE_FIELDS, TUNED_FOR, conclude_made
 from perfd.record import StoredComparison
 
 DESIGN: dict[str, Any] = {
@@ -100,9 +102,21 @@ def test_looks() -> None:
     """There are as many as the design says; before the first nothing is said."""
     found = conclude_made(stored(looks=2), [*runs(0, 12)])
     assert (found.blocks, found.design.look, found.design.looks) == (10, 1, 2)
+    assert found.design.critical == group_sequential(2).critical(1)
     assert "2 looks" in found.design.text
     with pytest.raises(TooLittleError, match="9 blocks were measured; the first look is after 10"):
         conclude_made(stored(looks=2), [*runs(0, 9)])
+
+
+def test_endless() -> None:
+    """One without an end may be looked at at any time, with ten blocks or more, and is held to more for it."""
+    endless = stored(blocks=None)
+    with pytest.raises(TooLittleError, match="9 blocks were measured; nothing is said before 10"):
+        conclude_made(endless, [*runs(0, 9)])
+    found = conclude_made(endless, [*runs(0, 10)])
+    assert (found.blocks, found.design.look, found.design.looks) == (10, None, None)
+    margin = confidence_sequence_margin(1.0, 10, tuned_for=TUNED_FOR) * math.sqrt(10)
+    assert found.design.critical == margin > group_sequential(5).critical(5)
 
 
 def test_same_design() -> None:
