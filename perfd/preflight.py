@@ -61,7 +61,7 @@ def _problems(config: Config, *, are_free: bool) -> list[str]:
     """What concerns files and programs, and if they are to be free the ports of tors, which that user launches."""
     found = (
         *_programs(config),
-        *_comparisons(config),
+        *comparison_troubles(config),
         *_testnet(config),
         *_directory(config.directory),
         *_local(config),
@@ -78,22 +78,30 @@ def _problems(config: Config, *, are_free: bool) -> list[str]:
     return problems
 
 
-def _comparisons(config: Config) -> list[str]:
+def comparison_troubles(config: Config) -> list[str]:
     """What keeps comparisons from answering, or their arms from being launched."""
     problems = []
     clients = {client.name for client in config.clients}
     for comparison in config.comparisons:
         tors = [tor for tor in config.tors if tor.name in comparison.tors]
+        ways = {name for each in comparison.experiments for name in each.tors}
+        own = [tor.torrc_lines for tor in config.tors if tor.name in ways - {*comparison.tors}]
         problems += [
-            f"[comparison:{comparison.name}] {trouble}" for trouble in design_trouble(comparison, tors, clients)
+            f"[comparison:{comparison.name}] {trouble}"
+            for trouble in design_trouble(comparison, tors, clients, own if len(own) > 1 else ())
         ]
     return problems
 
 
-def design_trouble(comparison: ComparisonConfig, tors: Sequence[TorConfig], clients: Collection[str]) -> list[str]:
-    """Why it cannot be made; ``tors`` are those of its data directories, ``clients`` what is no tor."""
+def design_trouble(
+    comparison: ComparisonConfig,
+    tors: Sequence[TorConfig],
+    clients: Collection[str],
+    own: Sequence[Collection[str]] = (),
+) -> list[str]:
+    """Why it cannot be made; see `check_comparison`. ``tors`` are those of its data directories."""
     try:
-        check_comparison(comparison, tors[0].torrc_lines if tors else (), clients)
+        check_comparison(comparison, tors[0].torrc_lines if tors else (), clients, own)
     except DesignError as error:
         return [str(error)]
     problems = []

@@ -37,7 +37,6 @@ from perfd.comparison.design import (
     check_design,
     is_by_block,
     looks_of,
-    option_name,
 )
 from perfd.comparison.metrics import METRICS, run_of
 from perfd.comparison.pilot import WARM_UP, judged
@@ -83,7 +82,7 @@ class LabComparison:
             )
         except DesignError as error:
             raise ConfigError([f"compare: {error}"]) from None
-        self._is_learning = not any(option_name(line) == option_name(NO_CBT) for line in common)
+        self._is_learning = NO_CBT.lower() not in {" ".join(line.lower().split()) for line in common}
         self._done: list[list[DoneRun]] = []
         self._conclusion: Conclusion | None = None
         self._size = trial.block_size or BLOCK_SIZE
@@ -228,7 +227,8 @@ class LabComparison:
         try:
             self._conclusion = self._conclude(look)
         except TooLittleError:
-            return False  # the last look will say so
+            self._conclusion = None  # not that of an earlier look; the last one will say so
+            return False
         return self._conclusion.verdict != UNDECIDED
 
     def _conclude(self, look: int | None) -> Conclusion:
@@ -260,7 +260,9 @@ class LabComparison:
             words.append(f"links {' and '.join(sorted(filter(None, links)))}")
         if not self._is_learning:
             words.append(f"{NO_CBT} for both")
-        words += [f"{arm.name}: {'; '.join(arm.torrc) or 'no options of tor'}" for arm in (trial.a, trial.b)]
+        for arm in (trial.a, trial.b):
+            options = "; ".join([*arm.torrc, *filter(None, [arm.binary])])
+            words.append(f"{arm.name}: {options or 'no options of tor'}")
         words += [f"{arm.name}: {key}={value}" for arm in (trial.a, trial.b) for key, value in arm.options.items()]
         if self._injected:
             words.append(f"{trial.b.name} is slowed down by {self._injected * 1e3:.2f} ms on purpose")

@@ -19,7 +19,10 @@ BLOCK_SIZE = 6
 PILOT = 6  # blocks
 
 GUARDS = frozenset(
-    ("entrynodes", "excludenodes", "numentryguards", "useentryguards", "usebridges", "bridge", "strictnodes")
+    (
+        *("entrynodes", "excludenodes", "numentryguards", "numprimaryguards", "useentryguards", "strictnodes"),
+        *("usebridges", "bridge", "reachableaddresses", "reachableoraddresses", "fascistfirewall", "firewallports"),
+    )
 )
 """The options of tor, in lower case, that decide which guards there are."""
 
@@ -126,6 +129,25 @@ def _check_guards(a: Arm, b: Arm) -> None:
         )
 
 
+def _check_own_guards(names: Sequence[str], torrcs: Sequence[Collection[str]]) -> None:
+    """Tors that are there have guards of their own for months, unless they are the same by their torrcs."""
+    guards = [{" ".join(line.lower().split()) for line in lines if option_name(line) in GUARDS} for lines in torrcs]
+    if guards[0] != guards[1] or not _is_fixed(guards[0]):
+        raise DesignError(
+            f"the tors of {names[0]} and {names[1]} have guards of their own: whatever is found may be these "
+            "relays, for months; give both the same EntryNodes with one relay, or UseEntryGuards 0, or let the "
+            "comparison have its own tors: arms with options of tor, and no tor ="
+        )
+
+
+def _is_fixed(guards: Collection[str]) -> bool:
+    """Whether with these lines no tor has a choice that it would stay with."""
+    bridges = [line for line in guards if option_name(line) == "bridge"]
+    entries = [line for line in guards if option_name(line) == "entrynodes"]
+    single = any("," not in line and "{" not in line for line in entries)
+    return "useentryguards 0" in guards or single or ("usebridges 1" in guards and len(bridges) == 1)
+
+
 def _check_optimistic(arm: Arm, common: Collection[str]) -> None:
     lines = [line.lower().split() for line in (*common, *arm.torrc)]
     if arm.options.get("optimistic", "no") != "no" and ["confluxenabled", "0"] not in lines:
@@ -166,12 +188,20 @@ def looks_of(blocks: int, looks: int) -> Sequence[int]:
     return [max(1, round(blocks * look / looks)) for look in range(1, looks + 1)]
 
 
-def check_comparison(config: ComparisonConfig, common: Collection[str], clients: Collection[str] = ()) -> None:
+def check_comparison(
+    config: ComparisonConfig,
+    common: Collection[str],
+    clients: Collection[str] = (),
+    own: Sequence[Collection[str]] = (),
+) -> None:
     """Raises DesignError if the comparison of perfd.conf can't answer.
 
-    ``common`` are torrc lines of both arms, ``clients`` the names of what is no tor.
+    ``common`` are torrc lines of both arms, ``clients`` the names of what is no tor, ``own`` the torrc lines of
+    each arm's tor where they are measured over two that are there.
     """
     a, b = config.arms
+    if own:
+        _check_own_guards((a.name, b.name), own)
     for each in config.experiments:
         if each.ways != 1 or each.options.get("optimistic") == "both":
             raise DesignError("an arm has one way to the server, one browser, and optimistic yes or no")

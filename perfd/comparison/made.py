@@ -47,6 +47,11 @@ def conclude_made(stored: StoredComparison, runs: Sequence[Run]) -> Conclusion:
     if not_counted:
         warnings.append(f"{not_counted} skipped or cancelled measurements are left out")
     size = design["block"]
+    if len({options.get("tor") for *_, options in _arms(design)}) > 1:
+        warnings.append(
+            "each arm has a tor or client of its own: unless the guards of both are the same, what is found may be "
+            "these relays, for months"
+        )
     arms = [
         f"{name}: {'; '.join([*torrc, *filter(None, [binary]), *options]) or 'no options of tor'}"
         for name, *torrc, binary, options in _arms(design)

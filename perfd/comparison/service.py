@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from secrets import randbelow
 from typing import Protocol, TypeVar
@@ -52,15 +53,32 @@ class Designs(Protocol):
 
 
 class Overlaps:
-    """A sink that remembers for a while what was measured when, so that a comparison can say what else ran."""
+    """A sink that remembers for a while what was measured when, so that a comparison can say what else ran.
 
-    def __init__(self, running: Callable[[], Collection[str]]) -> None:
-        self.running = running  # the experiments that measure at this moment
+    ``scheduled`` gives the experiments that measure at this moment; comparisons say it themselves.
+    """
+
+    def __init__(self, scheduled: Callable[[], Collection[str]]) -> None:
+        self._scheduled = scheduled
+        self._comparing: set[str] = set()
         self._recent: deque[tuple[str, float, float]] = deque(maxlen=1000)
 
     def record(self, measurement: Measurement) -> None:
         if measurement.end is not None:
             self._recent.append((measurement.experiment, measurement.start, measurement.end))
+
+    def running(self, name: str) -> set[str]:
+        """What measures at this moment besides the comparison ``name``."""
+        return {*self._scheduled(), *self._comparing} - {name}
+
+    @contextmanager
+    def measuring(self, name: str) -> Iterator[None]:
+        """The comparison ``name`` measures meanwhile."""
+        self._comparing.add(name)
+        try:
+            yield
+        finally:
+            self._comparing.discard(name)
 
     def during(self, name: str, since: float, until: float) -> set[str]:
         """The other experiments that measured between two moments (epoch)."""
@@ -216,13 +234,14 @@ class ComparisonService(Service):
             experiment = self._places[place].experiments[side]
             await deferLater(self._reactor, self._config.pause)
             await self._wait(partial(self._has_to_wait, experiment))
-            await experiment.run(None, partial(self._record, done, side, number))
+            with self._overlaps.measuring(self._config.name):
+                await experiment.run(None, partial(self._record, done, side, number))
             if not self.running:
                 raise CancelledError
         return done
 
     def _has_to_wait(self, experiment: Experiment) -> bool:
-        others = () if self._config.beside else self._overlaps.running()
+        others = () if self._config.beside else self._overlaps.running(self._config.name)
         return experiment.refusal is not None or bool(others)
 
     async def _wait(self, has_to: Callable[[], bool]) -> None:
@@ -240,7 +259,9 @@ class ComparisonService(Service):
             "ARM": self._config.arms[side].name,
         }
         until = measurement.end or self._clock.wall()
-        others = self._overlaps.during(self._config.name, measurement.start, until) | {*self._overlaps.running()}
+        others = self._overlaps.during(self._config.name, measurement.start, until) | self._overlaps.running(
+            self._config.name
+        )
         if others:
             extra["OVERLAP"] = ",".join(sorted(others))
         self._sink.record(attrs.evolve(measurement, extra=extra))

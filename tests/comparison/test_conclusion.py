@@ -122,8 +122,8 @@ def test_failures_behind_the_primary_metric() -> None:
 
 
 def test_p_at_a_look() -> None:
-    """Where it is looked at more than once p does not decide, and is not told; bands are as wide as the bound of the
-    look asks for.
+    """Where it is looked at more than once p does not decide, and is not told; bands are as wide as the bound asks
+    for.
     """
     single, third = concluded(0.1), concluded(0.1, looks=5, look=3, critical=group_sequential(5).critical(3))
     endless = concluded(0.1, critical=4.0)

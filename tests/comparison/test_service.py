@@ -11,6 +11,7 @@ from random import Random
 import attrs
 import pytest
 from twisted.internet.task import Clock as TaskClock
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.clock import Clock
@@ -18,7 +19,8 @@ from perfd.comparison.design import DesignError, check_comparison
 from perfd.comparison.running import Place
 from perfd.comparison.service import ComparisonService, Overlaps
 from perfd.config import Config, ConfigError, parse_config
-from perfd.daemon.sinks import MemorySink
+from perfd.daemon.sinks import FanOut, MemorySink
+from perfd.preflight import comparison_troubles
 from perfd.record import Measurement, Outcome, StoredComparison
 from perfd.store.filters import Filter
 from perfd.store.reader import StoreReader
@@ -123,6 +125,28 @@ class FakeExperiment:
         record(attrs.evolve(typical(self.made), start=start, datacomplete=start + self._seconds()))
 
 
+class SlowExperiment:
+    """A comparison's, whose runs take three seconds of the clock."""
+
+    refusal = None
+
+    def __init__(self, name: str, clock: Clock, reactor: TaskClock) -> None:
+        self.is_measuring = False
+        self._name = name
+        self._clock = clock
+        self._reactor = reactor
+        self._count = 0
+
+    async def run(self, slot: float | None, record: Callable[[Measurement], None]) -> None:
+        self._count += 1
+        start = self._clock.wall()
+        self.is_measuring = True
+        await deferLater(self._reactor, 3.0)
+        self.is_measuring = False
+        end = self._clock.wall()
+        record(attrs.evolve(typical(self._count), experiment=self._name, start=start, datacomplete=end, end=end))
+
+
 class FakeDesigns:
     """What would be in the database."""
 
@@ -195,6 +219,44 @@ class PilotTests(SynchronousTestCase):
         self.experiment.refusal = None
         self.reactor.pump([1] * 500)
         self.assertEqual(self.numbers(), dict.fromkeys(range(3, 7), 2 * size))
+
+
+class OfTwoTests(SynchronousTestCase):
+    """Two comparisons, whose runs take three seconds."""
+
+    def make(self, options: str) -> tuple[TaskClock, MemorySink, list[SlowExperiment]]:
+        reactor, sink = TaskClock(), MemorySink()
+        overlaps = Overlaps(lambda: ())
+        clock = Clock(wall=lambda: WALL + reactor.seconds(), monotonic=reactor.seconds)
+        made = []
+        for name in ("c", "d"):
+            text = f"[comparison:{name}]\narms =\n a=\n b=\nexperiment = fast\npause = 1\n{options}"
+            (config,) = read(text).comparisons
+            experiment = SlowExperiment(name, clock, reactor)
+            made.append(experiment)
+            place = Place(None, config.arms, [experiment, experiment])
+            sinks = FanOut({"one": sink, "overlaps": overlaps})
+            service = ComparisonService(reactor, clock, config, "test", [place], sinks, FakeDesigns(), overlaps)
+            service.startService()
+            self.addCleanup(service.stopService)
+        return reactor, sink, made
+
+    def test_one_waits_for_the_other(self) -> None:
+        """They do not measure at the same time, and both come on."""
+        reactor, sink, made = self.make("")
+        for _ in range(200):
+            reactor.advance(0.5)
+            self.assertLessEqual(sum(each.is_measuring for each in made), 1)
+        self.assertEqual({m.extra["COMPARISON"] for m in sink.measurements}, {"c", "d"})
+        self.assertFalse(any("OVERLAP" in m.extra for m in sink.measurements))
+
+    def test_beside_each_other(self) -> None:
+        """If they are told to, each says that the other ran, also the one that ended first."""
+        reactor, sink, _ = self.make("beside = yes")
+        reactor.pump([0.5] * 40)
+        self.assertGreater(len(sink.measurements), 4)
+        for m in sink.measurements:
+            self.assertEqual(m.extra.get("OVERLAP"), "d" if m.extra["COMPARISON"] == "c" else "c")
 
 
 @pytest.mark.long
@@ -281,6 +343,34 @@ def test_designs_that_cannot_answer(arms: str, options: str, message: str) -> No
         check_comparison(comparison, ())
 
 
+GUARD = "EntryNodes 0123456789012345678901234567890123456789"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "is_refused"),
+    [
+        ((), (), True),
+        ((GUARD,), (), True),
+        (("EntryNodes {de}",), ("EntryNodes {de}",), True),
+        ((GUARD,), (GUARD.replace("1", "2"),), True),
+        ((GUARD, "FascistFirewall 1"), (GUARD,), True),
+        ((GUARD,), (GUARD.replace(" ", "  "), "NumCPUs 1"), False),
+        (("UseEntryGuards 0",), ("useentryguards 0",), False),
+        (("UseBridges 1", "Bridge 10.0.0.1:443"), ("UseBridges 1", "Bridge 10.0.0.1:443"), False),
+    ],
+)
+def test_guards_of_tors_that_are_there(a: tuple[str, ...], b: tuple[str, ...], is_refused: bool) -> None:
+    """Two tors stay with guards of their own, unless neither has a choice."""
+    torrcs = ["\n  ".join(("", *lines)) for lines in (a, b)]
+    config = parse_config(
+        f"[tor:alpha]\ntorrc ={torrcs[0]}\n[tor:beta]\ntorrc ={torrcs[1]}\n"
+        "[experiment:fast]\nsize = 50 KiB\ninterval = 5 min\n"
+        "[comparison:c]\narms =\n  x=tor = alpha\n  y=tor = beta\nexperiment = fast\n",
+        Path("perfd.conf"),
+    )
+    assert ("the tors of x and y have guards of their own" in str(comparison_troubles(config))) is is_refused
+
+
 def test_overlaps() -> None:
     """What measured at the same time is told; the comparison itself, and what came before or after, is not."""
     overlaps = Overlaps(lambda: ())
@@ -290,5 +380,10 @@ def test_overlaps() -> None:
     start = typical(0).start
     overlaps.record(typical(9, experiment="long", start=start - 100, end=start + 100))
     overlaps.record(typical(8, experiment="skipped", start=start, end=None))
+    assert overlaps.running("eager") == set()
+    with overlaps.measuring("eager"):
+        assert overlaps.running("other") == {"eager"}
+        assert overlaps.running("eager") == set()
+    assert overlaps.running("other") == set()
     assert overlaps.during("eager", start + 1, start + 2) == {"within", "long"}
     assert overlaps.during("eager", start - 5, start) == {"long"}
