@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from secrets import randbelow
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ from perfd.cli.arguments import (
 )
 from perfd.cli.figures import check_plots
 from perfd.cli.instances import load_as_owner
-from perfd.cli.networks import add_network_options, add_use_options, network_options, overrides
+from perfd.cli.networks import NETWORK_OPTIONS, add_network_options, add_use_options, network_options, overrides
 from perfd.cli.output import complain
 from perfd.comparison.metrics import METRICS, PRIMARY
 from perfd.config.reader import NETWORKS
@@ -64,7 +66,7 @@ def add_command(commands: _Commands) -> None:
     common_options(parser)
     _add_lab_options(parser)
     config_option(parser)
-    parser.set_defaults(command=guarded(_compare))
+    parser.set_defaults(command=guarded(partial(_compare, parser.get_default)))
 
 
 def _add_lab_options(parser: argparse.ArgumentParser) -> None:
@@ -167,11 +169,25 @@ def _filter_names() -> str:
     return ", ".join(name for name in ASKED if not name.startswith(parameters.EXCLUDING)) + ", or not- and that"
 
 
-def _compare(options: argparse.Namespace) -> int:
+_AT_ONCE = (
+    *("option", "network", "until_decided", "effect", "blocks", "block_size", "seed", "inject", "records"),
+    *("testnet", "keep", *NETWORK_OPTIONS),
+)
+"""What says something of measurements that are made at once, as attributes of what was parsed."""
+
+_DECLARED = ("primary", "margin")
+"""What a comparison of perfd.conf declares there."""
+
+
+def _compare(default: Callable[[str], Any], options: argparse.Namespace) -> int:
+    given = [name for name, value in vars(options).items() if value != default(name)]
     if options.name is not None:
-        return _of_daemon(options)
+        return _of_daemon(options, given)
     if len(options.arm) == 2:
         return _lab(options)
+    if unused := [name for name in given if name in _AT_ONCE]:
+        complain(f"compare: {_flag(unused[0])} is for what is measured at once, with two of --arm NAME=OPTIONS")
+        return 2
     if not options.a or not options.b or options.arm:
         complain(
             "compare: say what is compared: --a FILTER=VALUE and --b FILTER=VALUE, or two of --arm NAME=OPTIONS"
@@ -185,9 +201,19 @@ def _compare(options: argparse.Namespace) -> int:
     return conclude_with(lambda: compare_stored(config, common, dict(options.a), dict(options.b), shown), shown)
 
 
-def _of_daemon(options: argparse.Namespace) -> int:
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _of_daemon(options: argparse.Namespace, given: Sequence[str]) -> int:
     if options.a or options.b or options.arm:
         complain("compare: a comparison of perfd.conf has arms of its own")
+        return 2
+    if unused := [name for name in given if name in (*ASKED, *_AT_ONCE, *_DECLARED)]:
+        complain(
+            f"compare: {_flag(unused[0])} is not asked here: [comparison:{options.name}] says what is compared and "
+            "what decides, and all of its measurements count"
+        )
         return 2
     from perfd.cli.comparing import compare_made, conclude_with  # noqa: PLC0415
 

@@ -96,6 +96,7 @@ def compare_stored(
             progress.update(f"{name}: {len(runs[-1])} measurements")
         total = reader.count(_period(*sides))
         notes = _changes(reader, [*runs[0], *runs[1]])
+    runs, in_both = _disjoint(*runs)
     asked = {name.removeprefix(EXCLUDING) for name in (*a, *b)}
     found = strata(runs[0], runs[1], {_FIELDS.get(name, name) for name in asked})
     design = Design(
@@ -107,7 +108,10 @@ def compare_stored(
         text=found.text,
         paired=found.paired,
     )
-    return conclude(design, found.samples, [*_warnings(found, [*runs[0], *runs[1]], total), *map(_noted, notes)])
+    warnings = _warnings(found, [*runs[0], *runs[1]], total - in_both)
+    if in_both:
+        warnings.append(f"{in_both} measurements are in both sets, and are left out")
+    return conclude(design, found.samples, [*warnings, *map(_noted, notes)])
 
 
 def compare_made(config: Config, name: str) -> Conclusion:
@@ -124,6 +128,20 @@ def compare_made(config: Config, name: str) -> Conclusion:
             raise TooLittleError(pilot if made else f"no comparison {name} was begun here")
         runs = reader.values(MADE_FIELDS, Filter(comparison=name, requests=False, oldest_first=True))
     return conclude_made(stored, runs)
+
+
+def _disjoint(a: Sequence[Run], b: Sequence[Run]) -> tuple[list[list[Run]], int]:
+    """Both without the measurements that are in both sets, which cannot differ from themselves; and how many.
+
+    Raises TooLittleError if no others are left of one.
+    """
+    both = {run["id"] for run in a} & {run["id"] for run in b}
+    for name, other, runs in (("A", "B", a), ("B", "A", b)):
+        if both and len(both) == len(runs):
+            raise TooLittleError(
+                f"all measurements of {name} are in {other} as well: leave them out there, with a filter not-NAME"
+            )
+    return [[run for run in runs if run["id"] not in both] for runs in (a, b)], len(both)
 
 
 def _changes(reader: StoreReader, runs: Sequence[Run]) -> list[Note]:

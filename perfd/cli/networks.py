@@ -45,6 +45,10 @@ def add_network_options(parser: _Arguments) -> None:
             parser.add_argument(f"--{name}", metavar=metavar, help=text)
 
 
+NETWORK_OPTIONS = tuple(name.replace("-", "_") for name, *_ in _OPTIONS if name not in _OWN)
+"""What `add_network_options` adds, as attributes of what was parsed."""
+
+
 def network_options(options: argparse.Namespace) -> dict[str, str]:
     """What was given of these: options of ``[testnet]``."""
     found = {name: getattr(options, name.replace("-", "_")) for name, _, _ in _OPTIONS if name not in _OWN}

@@ -106,6 +106,16 @@ def test_json(stored: Stored) -> None:
     assert len(found["deciles"]) == 9
 
 
+def test_runs_in_both_sets(stored: Stored) -> None:
+    """A run cannot differ from itself: what is in both sets is left out, and told."""
+    code, out, _ = stored.perfd("compare", "--json", "--a", "tor=alpha", "--b", "hour=0-11")
+    found = json.loads(out)
+    assert code in (0, 3, 4)
+    in_both = 288
+    assert f"{in_both} measurements are in both sets, and are left out" in found["warnings"]
+    assert found["primary"]["runs"] == [288, 288]
+
+
 def test_before_and_after(stored: Stored) -> None:
     """Sets that do not overlap in time are compared by the hour of the day: a daily pattern does no harm."""
     stored.add(runs("gamma", 288 * 3))
@@ -158,6 +168,12 @@ def test_plots(stored: Stored, tmp_path: Path) -> None:
         (("--a", "tor=alpha", "--b", "tor=alpha"), 1, "ask for the same"),
         (("--a", "tor=alpha", "--b", "tor=nobody"), 1, "nothing in common"),
         (("--a", "tor=alpha", "--b", "tor=beta", "--primary", "load"), 1, "has the metric load"),
+        (("--a", "tor=alpha", "--b", "experiment=download-50k"), 1, "all measurements of A are in B as well"),
+        (("--a", "tor=alpha", "--b", "tor=beta", "--inject", "3%"), 2, "--inject is for what is measured at once"),
+        (("--a", "tor=alpha", "--b", "tor=beta", "--delay", "5ms"), 2, "--delay is for what is measured at once"),
+        (("conflux", "--margin", "1%"), 2, "--margin is not asked here: [comparison:conflux] says"),
+        (("conflux", "--tor", "alpha"), 2, "--tor is not asked here"),
+        (("conflux", "--until-decided"), 2, "--until-decided is not asked here"),
     ],
 )
 def test_refused(stored: Stored, arguments: tuple[str, ...], code: int, message: str) -> None:
