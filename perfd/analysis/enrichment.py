@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from operator import mul
 
 import attrs
 
 from perfd.analysis.multiplicity import benjamini_hochberg
 from perfd.analysis.proportion import exact_interval
 
+SMALLEST = 1e-50
+"""Less likely numbers of hits are left out of distributions, and no p of ``sum_tail`` is told to be smaller."""
+
 
 @attrs.frozen
 class Enrichment:
     """How often something happened to one part, against all others.
 
-    ``low`` and ``high`` are the exact 95 % interval of its share; ``q`` is p adjusted by Benjamini and Hochberg for
-    all parts that were looked at: of those with q below 0.05 at most 5 % are expected to be there by chance.
+    ``expected`` are the hits that it would have, had each stratum's been dealt out evenly. ``low`` and ``high``
+    are the exact 95 % interval of its share; ``q`` is p adjusted by Benjamini and Hochberg for all parts that were
+    looked at: of those with q below 0.05 at most 5 % are expected to be there by chance.
     """
 
     name: str
     hits: int
     count: int
+    expected: float
     low: float
     high: float
     p: float
@@ -32,20 +40,84 @@ class Enrichment:
         return self.hits / self.count
 
 
-def enrichments(parts: Mapping[str, tuple[int, int]], hits: int, count: int) -> list[Enrichment]:
-    """Those of ``parts``, each with its hits and its count, among ``hits`` of ``count`` altogether; least p first.
+@attrs.frozen
+class Draw:
+    """A part of a stratum: so many of its ``count`` things, of which ``hits`` are hits, are ``drawn``."""
 
-    p is Fisher's exact test, one-sided: the chance of at least as many hits, were they dealt out by chance.
+    drawn: int
+    hits: int
+    count: int
+
+    @property
+    def expected(self) -> float:
+        """The hits among those that are drawn, on average."""
+        return self.drawn * self.hits / self.count
+
+    @property
+    def certain(self) -> int | None:
+        """The hits among those that are drawn, if chance has no say in it."""
+        if self.drawn == self.count:
+            return self.hits
+        return self.drawn * self.hits // self.count if self.hits in (0, self.count) or not self.drawn else None
+
+
+Counts = tuple[int, int]
+"""Hits, and how many things there are."""
+
+
+def enrichments(parts: Mapping[str, Mapping[int, Counts]], strata: Sequence[Counts]) -> list[Enrichment]:
+    """Those of ``parts``, each with its hits and its count by the places of its strata; least p first.
+
+    p is the exact test, one-sided, of Mantel and Haenszel's hypothesis: within each stratum the hits are dealt out
+    by chance, while strata may have many or few of them. It is the chance of at least as many hits in all strata
+    together (``sum_tail``); with one stratum it is Fisher's.
     """
     # Many parts have the same numbers, and what is said of them takes a while.
-    known = {
-        (own, of): (*exact_interval(own, of), hypergeometric_tail(own, of, hits, count))
-        for own, of in {*parts.values()}
-    }
-    tested = [(name, own, of, *known[own, of]) for name, (own, of) in parts.items()]
+    told: dict[tuple[int, tuple[Draw, ...]], tuple[int, int, float, float, float, float]] = {}
+    tested = []
+    for name, counts in parts.items():
+        hits = sum(own for own, _ in counts.values())
+        draws = tuple(Draw(of, *strata[stratum]) for stratum, (_, of) in counts.items())
+        if (hits, draws) not in told:
+            count, expected = sum(draw.drawn for draw in draws), math.fsum(draw.expected for draw in draws)
+            told[hits, draws] = (hits, count, expected, *exact_interval(hits, count), sum_tail(hits, draws))
+        tested.append((name, *told[hits, draws]))
     adjusted = benjamini_hochberg([p for *_, p in tested])
     found = [Enrichment(*each, q) for each, q in zip(tested, adjusted, strict=True)]
     return sorted(found, key=lambda each: (each.p, -each.count, each.name))
+
+
+def sum_tail(least: int, draws: Iterable[Draw]) -> float:
+    """The chance of at least ``least`` hits in all of the independent ``draws`` together; ``SMALLEST`` or more.
+
+    The number of hits is a sum of hypergeometric numbers, whose distribution is the convolution of theirs: the
+    exact conditional test of a common odds ratio of 1 in 2 x 2 tables. The hypothesis is that of N. Mantel and
+    W. Haenszel, Journal of the National Cancer Institute 22 (1959), the exact distribution that of C. R. Mehta,
+    N. R. Patel and R. Gray, Journal of the American Statistical Association 80 (1985).
+    """
+    certain, spread = 0, []
+    for draw in draws:
+        if draw.certain is None:
+            spread.append(_distribution(draw.drawn, draw.hits, draw.count))
+        else:
+            certain += draw.certain
+    rest = least - certain
+    if not spread:
+        return 1.0 if rest <= 0 else SMALLEST
+    spread.sort(key=lambda each: len(each.chances))
+    *others, last = spread
+    first, chances = 0, [1.0]
+    for each in others:
+        skipped, chances = _without_ends(_convolved(chances, each.chances))
+        first += each.first + skipped
+    # The last and longest one need not be convolved: of it the chance of at least so many is enough.
+    tails = [*accumulate(reversed(last.chances))][::-1]
+    terms = []
+    for n, chance in enumerate(chances):
+        place = rest - first - n - last.first
+        if place < len(tails):
+            terms.append(chance * tails[max(0, place)])
+    return min(1.0, max(SMALLEST, math.fsum(terms)))
 
 
 def hypergeometric_tail(least: int, drawn: int, hits: int, count: int) -> float:
@@ -69,3 +141,50 @@ def hypergeometric_tail(least: int, drawn: int, hits: int, count: int) -> float:
 
 def _log_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+@attrs.frozen
+class _Distribution:
+    """The chances of ``first`` hits, one more, and so on."""
+
+    first: int
+    chances: Sequence[float]
+
+
+@lru_cache(maxsize=1024)
+def _distribution(drawn: int, hits: int, count: int) -> _Distribution:
+    """The hypergeometric one, from its mode outwards by the ratio of neighbours, without what is below SMALLEST."""
+    low, high = max(0, drawn + hits - count), min(hits, drawn)
+    mode = min(high, max(low, (drawn + 1) * (hits + 1) // (count + 2)))
+    above, below = [1.0], []
+    for k in range(mode, high):
+        above.append(above[-1] * ((hits - k) * (drawn - k)) / ((k + 1) * (count - hits - drawn + k + 1)))
+        if above[-1] < SMALLEST:
+            break
+    chance = 1.0
+    for k in range(mode, low, -1):
+        chance *= k * (count - hits - drawn + k) / ((hits - k + 1) * (drawn - k + 1))
+        below.append(chance)
+        if chance < SMALLEST:
+            break
+    whole = math.fsum(above) + math.fsum(below)
+    chances = [chance / whole for chance in (*reversed(below), *above)]
+    return _Distribution(mode - len(below), chances)
+
+
+def _convolved(short: Sequence[float], long: Sequence[float]) -> list[float]:
+    """The distribution of the sum of two independent numbers."""
+    if len(short) > len(long):
+        short, long = long, short
+    turned, width = short[::-1], len(short)
+    found = []
+    for end in range(1, width + len(long)):  # the sum of all products whose places add up to end - 1
+        begin = end - width
+        found.append(sum(map(mul, turned[max(0, -begin) :], long[max(0, begin) : end])))
+    return found
+
+
+def _without_ends(chances: Sequence[float]) -> tuple[int, list[float]]:
+    """Without what is below SMALLEST at both ends, and how many of the beginning are gone."""
+    known = [place for place, chance in enumerate(chances) if chance >= SMALLEST]
+    return known[0], list(chances[known[0] : known[-1] + 1])

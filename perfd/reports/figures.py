@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from statistics import median
 
 from perfd.analysis.periods import DAY, MOST, divided, periods, width
-from perfd.charts.axes import Axis, Scale, covering
+from perfd.charts.axes import Axis, Scale, covering, number
 from perfd.charts.build import POINTS, cdf, over_time, scatter
 from perfd.charts.model import (
     Bar,
@@ -108,10 +108,15 @@ def steps_of(prefix: str, number: int, group: Group) -> Iterator[Chart]:
 
 def of_relays(found: Relays) -> Iterator[Chart]:
     """Relays with more than their share of slow runs, and of failures."""
-    for name, what, findings in (("slow", "slow", found.slow), ("failing", "failed", found.failing)):
+    both = (
+        ("slow", "slow", found.slow, found.share_slow),
+        ("failing", "failed", found.failing, found.share_failing),
+    )
+    for name, what, findings, share in both:
         shown = [finding for finding in findings if finding.found.hits][:MOST_RELAYS]
         if shown:
-            yield _relay_bars(f"relays.{name}", what, shown, findings)
+            marks = () if share is None else (Mark(share, "all runs"),)
+            yield _relay_bars(f"relays.{name}", what, shown, len(findings), marks)
 
 
 def slug(name: str) -> str:
@@ -339,24 +344,23 @@ def _by_hour(prefix: str, group: Group) -> Iterator[Chart]:
     )
 
 
-def _relay_bars(name: str, what: str, shown: Sequence[RelayFinding], of: Sequence[RelayFinding]) -> Chart:
+def _relay_bars(name: str, what: str, shown: Sequence[RelayFinding], of: int, marks: tuple[Mark, ...]) -> Chart:
     bars = []
     for finding in shown:
         found = finding.found
         weight = f", weight {int(finding.weight):,}" if finding.weight.isdigit() else ""
-        text = f"{found.hits} of {found.count}{weight}, q {found.q:.2g}"
+        text = f"{found.hits} of {found.count}, expected {number(found.expected)}{weight}, q {found.q:.2g}"
         is_certain = found.q < 0.05
         bars.append(Bar(finding.label, found.share, found.low, found.high, tone(1 if is_certain else 0), text))
-    total = sum(f.found.count for f in of if f.place == "guard")
-    hits = sum(f.found.hits for f in of if f.place == "guard")
     return Bars(
         name=name,
         title=f"Relays by the share of their runs that {'were slow' if what == 'slow' else 'failed'}",
-        note=f"Least likely by chance first, of {len(of):,} relays and places with enough runs; the others' q "
-        "(Benjamini and Hochberg) is larger. Intervals are exact, of 95 %.",
+        note=f"Least likely by chance first, of {of:,} relays and places with enough runs; the others' q "
+        "(Benjamini and Hochberg) is larger. Expected: were it like the others with runs of its variants. "
+        "Intervals are exact, of 95 %.",
         x=covering([0, *(bar.high for bar in bars)], f"{what} runs", "", Scale.SHARE, zero=True),
         bars=tuple(bars),
-        marks=(Mark(hits / total, "all runs"),) if total else (),
+        marks=marks,
     )
 
 

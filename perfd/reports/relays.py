@@ -35,52 +35,101 @@ class RelayFinding:
         return f"{self.nickname or self.fingerprint[:9]} ({self.place})"
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Relays:
-    """All relays with enough runs, those first that are least likely to be there by chance."""
+    """All relays with enough runs, those first that are least likely to be there by chance.
+
+    The shares are those of all runs that have a path; None without any.
+    """
 
     slow: tuple[RelayFinding, ...]
     failing: tuple[RelayFinding, ...]
+    share_slow: float | None
+    share_failing: float | None
 
 
 def relays(groups: Sequence[Group]) -> Relays:
-    """What runs say of the relays of their circuits. p-values are adjusted for all relays and places together."""
-    slow: list[tuple[Run, bool]] = []
-    failing: list[tuple[Run, bool]] = []
+    """What runs say of the relays of their circuits. p-values are adjusted for all relays and places together.
+
+    Runs of a relay are compared with others of their group alone: where one kind of runs fails more often, or is
+    slow, relays that it uses more than others are not at fault.
+    """
+    slow, failing = _Tally(), _Tally()
     for group in groups:
         done = [(run, run.complete) for run in group.done if run.complete is not None and run.path]
         if done:
             limit = of_sorted(sorted(time for _, time in done), SLOW)
-            slow += [(run, time > limit) for run, time in done]
-        failing += [(run, run.has_failed) for run in group.runs if run.path and (run.is_ok or run.has_failed)]
-    return Relays(tuple(_findings(slow)), tuple(_findings(failing)))
+            slow.add((run, time > limit) for run, time in done)
+        failing.add((run, run.has_failed) for run in group.runs if run.path and (run.is_ok or run.has_failed))
+    return Relays(
+        slow=tuple(slow.findings()),
+        failing=tuple(failing.findings()),
+        share_slow=slow.share,
+        share_failing=failing.share,
+    )
 
 
-def _findings(runs: Sequence[tuple[Run, bool]]) -> Iterable[RelayFinding]:
-    counts: dict[str, dict[str, _Count]] = {place: {} for place in PLACES}
-    for run, hit in runs:
-        for place, hop in _hops(len(run.path)):
-            of_place, fingerprint = counts[place], run.path[hop]
-            count = of_place.get(fingerprint)
-            if count is None:
-                count = of_place[fingerprint] = _Count(run, hop)
-            count.hits += hit
-            count.count += 1
-            count.last, count.hop = run, hop
-    known = {f"{place} {name}": count for place, of_place in counts.items() for name, count in of_place.items()}
-    parts = {key: (count.hits, count.count) for key, count in known.items() if count.count >= LEAST}
-    found = enrichments(parts, sum(hit for _, hit in runs), len(runs))
-    return [_finding(each, known[each.name]) for each in found]
+class _Tally:
+    """Runs by relay and place, and how many of them were hits: of each group by itself."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, dict[str, _Count]] = {place: {} for place in PLACES}
+        self._groups: list[tuple[int, int]] = []
+
+    def add(self, runs: Iterable[tuple[Run, bool]]) -> None:
+        """Those of one more group."""
+        hits = number = 0
+        group = len(self._groups)
+        for run, hit in runs:
+            hits += hit
+            number += 1
+            for place, hop in _hops(len(run.path)):
+                of_place, fingerprint = self._counts[place], run.path[hop]
+                count = of_place.get(fingerprint)
+                if count is None:
+                    count = of_place[fingerprint] = _Count(run, hop)
+                if count.group != group:
+                    count.open(group)
+                count.hits += hit
+                count.number += 1
+                count.last, count.hop = run, hop
+        self._groups.append((hits, number))
+
+    @property
+    def share(self) -> float | None:
+        """That of the hits among all runs; None without any."""
+        number = sum(number for _, number in self._groups)
+        return sum(hits for hits, _ in self._groups) / number if number else None
+
+    def findings(self) -> Iterable[RelayFinding]:
+        known = {f"{place} {name}": count for place, some in self._counts.items() for name, count in some.items()}
+        parts = {key: count.by_group() for key, count in known.items()}
+        parts = {key: part for key, part in parts.items() if sum(number for _, number in part.values()) >= LEAST}
+        return [_finding(each, known[each.name]) for each in enrichments(parts, self._groups)]
 
 
 @attrs.define
 class _Count:
-    """Runs over a relay at a place, the last of them, and which of its hops that is."""
+    """Runs over a relay at a place, the last of them, and which of its hops that is.
+
+    ``hits`` and ``number`` are of the group that is counted now, ``earlier`` those of the groups before it.
+    """
 
     last: Run
     hop: int
+    group: int = -1
     hits: int = 0
-    count: int = 0
+    number: int = 0
+    earlier: dict[int, tuple[int, int]] = attrs.field(factory=dict)
+
+    def open(self, group: int) -> None:
+        """Count runs of another group from now on."""
+        self.earlier = self.by_group()
+        self.group, self.hits, self.number = group, 0, 0
+
+    def by_group(self) -> dict[int, tuple[int, int]]:
+        """Hits and runs of each group in which the relay is."""
+        return self.earlier | ({self.group: (self.hits, self.number)} if self.number else {})
 
 
 def _finding(found: Enrichment, count: _Count) -> RelayFinding:

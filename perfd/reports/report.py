@@ -21,7 +21,7 @@ CERTAIN = 0.05
 """Of relays whose q is smaller, no more than this share is expected to be there by chance."""
 
 SUMMARY = ("experiment", "all", "ok", "failed")
-RELAYS = ("relay", "place", "fingerprint", "weight", "runs", "share", "95 % interval", "q")
+RELAYS = ("relay", "place", "fingerprint", "weight", "runs", "share", "95 % interval", "expected", "q")
 
 
 @attrs.frozen
@@ -95,7 +95,8 @@ def relay_table(findings: Sequence[RelayFinding]) -> Table:
             interval = f"{number(100 * found.low)} to {number(100 * found.high)} %"
             share = f"{number(100 * found.share)} %"
             about = (each.nickname, each.place, each.fingerprint, each.weight, f"{found.count:,}")
-            rows.append((*about, share, interval, f"{found.q:.2g}"))
+            expected = f"{number(100 * found.expected / found.count)} %"
+            rows.append((*about, share, interval, expected, f"{found.q:.2g}"))
     return Table(RELAYS, tuple(rows))
 
 
@@ -123,5 +124,7 @@ def _quartiles(group: Group, measure: Measure) -> str:
 
 def _finding(each: RelayFinding) -> dict[str, Any]:
     about = {name: getattr(each, name) or None for name in ("place", "fingerprint", "nickname", "weight")}
-    numbers = {name: getattr(each.found, name) for name in ("hits", "count", "share", "low", "high", "p", "q")}
+    numbers = {
+        name: getattr(each.found, name) for name in ("hits", "count", "expected", "share", "low", "high", "p", "q")
+    }
     return about | numbers
