@@ -23,7 +23,14 @@ from perfd.cli.arguments import (
 )
 from perfd.cli.figures import check_plots
 from perfd.cli.instances import load_as_owner
-from perfd.cli.networks import NETWORK_OPTIONS, add_network_options, add_use_options, network_options, overrides
+from perfd.cli.networks import (
+    NETWORK_OPTIONS,
+    add_network_options,
+    add_use_options,
+    network_options,
+    number_of_networks,
+    overrides,
+)
 from perfd.cli.output import complain
 from perfd.comparison.metrics import METRICS, PRIMARY
 from perfd.config.reader import NETWORKS
@@ -116,6 +123,16 @@ def _add_lab_options(parser: argparse.ArgumentParser) -> None:
     add_use_options(lab)
     add_network_options(lab)
     lab.add_argument(
+        "--networks",
+        type=argument(number_of_networks),
+        metavar="N",
+        help="make it on so many private networks of at least 8 relays, each with the next seed, as units; with "
+        "--testnet DIR on DIR/network1 and so on",
+    )
+    lab.add_argument(
+        "--network-seed", type=argument(count), metavar="N", help="of the (first) private network (default 1)"
+    )
+    lab.add_argument(
         "--records", type=Path, metavar="FILE", help="also write all measurements, a JSON object per line"
     )
 
@@ -171,7 +188,7 @@ def _filter_names() -> str:
 
 _AT_ONCE = (
     *("option", "network", "until_decided", "effect", "blocks", "block_size", "seed", "inject", "records"),
-    *("testnet", "keep", *NETWORK_OPTIONS),
+    *("testnet", "keep", "networks", "network_seed", *NETWORK_OPTIONS),
 )
 """What says something of measurements that are made at once, as attributes of what was parsed."""
 
@@ -243,12 +260,15 @@ def _lab(options: argparse.Namespace) -> int:
     is_default = options.config == Path(CONFIG_FILE)
     path = None if is_default and not options.config.exists() else options.config
     a, b = options.arm
+    links = network_options(options)
+    if options.network_seed is not None:
+        links["seed"] = str(options.network_seed)
     trial = Trial(
         a=a,
         b=b,
         options=given | dict(options.option),
         network=options.network,
-        links=network_options(options),
+        links=links,
         using=overrides(options.testnet, options.keep),
         until_decided=options.until_decided,
         effect=options.effect or options.margin or 0.03,
@@ -259,4 +279,9 @@ def _lab(options: argparse.Namespace) -> int:
         records=options.records,
     )
     shown = showing(options)
+    if options.networks is not None:
+        from perfd.cli.compare_networks import NetworksComparison  # noqa: PLC0415
+
+        over = NetworksComparison(path, trial, shown, options.networks, options.testnet)
+        return conclude_with(over.run, shown)
     return conclude_with(LabComparison(path, trial, shown).run, shown)

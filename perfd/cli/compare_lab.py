@@ -98,7 +98,9 @@ class LabComparison:
         self._check_arms()
         with own_instance(self._config), ExitStack() as stack:
             if self._trial.records is not None:
-                self._log = stack.enter_context(self._trial.records.open("w", encoding="utf-8"))
+                self._log = stack.enter_context(
+                    self._trial.records.open("a" if self._trial.append else "w", encoding="utf-8")
+                )
             laboratory = Laboratory(reactor, Clock(), self._config, {}, NullEventSink())
             try:
                 run_reactor(

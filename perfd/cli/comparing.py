@@ -224,6 +224,9 @@ def _show_tables(conclusion: Conclusion, display: Display) -> None:
     if rows := words.decile_rows(conclusion):
         columns = [Column(heading, number=True) for heading in words.DECILES]
         tables.append(Table(f"Where in the distribution of {design.primary}", columns, rows))
+    if rows := words.network_rows(conclusion):
+        columns = [Column(heading, number=n > 0) for n, heading in enumerate(words.NETWORKS)]
+        tables.append(Table("Each network", columns, rows))
     notes = [words.failure_text(conclusion), words.design_text(conclusion)]
     for line in display.broken(words.sentence(conclusion)):
         display.console.print(line, style="bold")

@@ -61,13 +61,14 @@ def add_link_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", metavar=metavar, help=text)
     parser.add_argument(
         "--networks",
-        type=argument(_networks),
+        type=argument(number_of_networks),
         metavar="N",
         help="so many networks, in DIR/network1 and so on, each with the next seed",
     )
 
 
-def _networks(text: str) -> int:
+def number_of_networks(text: str) -> int:
+    """From 1 to ``MOST_NETWORKS``."""
     number = count(text)
     if number > MOST_NETWORKS:
         raise ValueError(f"must be at most {MOST_NETWORKS}")

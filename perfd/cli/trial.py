@@ -38,6 +38,7 @@ class Trial:
     seed: int
     inject: float = 0.0
     records: Path | None = None
+    append: bool = False  # to ``records``, which has others of the same comparison
 
 
 def configured(path: Path | None, trial: Trial) -> Config:

@@ -75,6 +75,15 @@ class Effect:
 
 
 @attrs.frozen(kw_only=True)
+class OfNetwork:
+    """What one of several private networks says of the primary metric."""
+
+    name: str  # with its seed, if that is known
+    blocks: int
+    effect: Effect
+
+
+@attrs.frozen(kw_only=True)
 class Conclusion:
     """All that is told of a comparison."""
 
@@ -86,6 +95,7 @@ class Conclusion:
     deciles: tuple[DecileShift, ...]  # of the primary metric, in seconds
     warnings: tuple[str, ...]
     values: tuple[tuple[float, ...], ...] = ()  # of the primary metric, those of A and those of B
+    networks: tuple[OfNetwork, ...] = ()  # where the unit is the network
 
     @property
     def verdict(self) -> str:

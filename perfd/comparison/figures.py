@@ -18,6 +18,7 @@ FARTHEST = 10.0
 def figures(conclusion: Conclusion) -> Iterator[Chart]:
     """All of them, for as much as there is to be shown."""
     yield from _differences(conclusion)
+    yield from _networks(conclusion)
     if METRICS[conclusion.design.primary].per_byte:
         return
     yield from _deciles(conclusion)
@@ -45,6 +46,25 @@ def _differences(conclusion: Conclusion) -> Iterator[Bars]:
                 for effect, (value, low, high) in zip(effects, per_cent, strict=True)
             ),
             marks=marks,
+        )
+
+
+def _networks(conclusion: Conclusion) -> Iterator[Bars]:
+    """The interval of each network, and that of all of them, which is as wide as they differ."""
+    effects = [(each.name, each.effect) for each in conclusion.networks]
+    shown = [(name, each) for name, each in (*effects, ("all networks", conclusion.primary)) if _is_shown(each)]
+    per_cent = [(100 * each.ratio, 100 * each.low, 100 * each.high) for _, each in shown]
+    if len(shown) > 2:
+        yield Bars(
+            name="networks",
+            title=f"By how much {conclusion.design.b} takes longer in each network",
+            note=f"{conclusion.design.primary}; the last one is their mean, whose interval is by how they differ.",
+            x=covering([0.0, *(end for ends in per_cent for end in ends)], "change", "%"),
+            bars=tuple(
+                Bar(name, value, low, high, tone(0 if each is conclusion.primary else 1))
+                for (name, each), (value, low, high) in zip(shown, per_cent, strict=True)
+            ),
+            marks=(Mark(0.0, "no difference"),),
         )
 
 

@@ -22,6 +22,7 @@ def sections(conclusion: Conclusion) -> tuple[Section, ...]:
     a, b = conclusion.design.a, conclusion.design.b
     answer: list[Chart | Numbers | str] = [*figures(conclusion)]
     answer += _numbers("Metrics", words.HEADINGS, words.metric_rows(conclusion))
+    answer += _numbers("Networks", words.NETWORKS, words.network_rows(conclusion))
     answer.append(words.failure_text(conclusion))
     answer += _numbers("Deciles of the primary metric", words.DECILES, words.decile_rows(conclusion))
     design = Section("How it was compared", (f"A is {a}, B is {b}.", words.design_text(conclusion)))

@@ -11,6 +11,7 @@ from perfd.comparison.conclusion import INTERRUPTED, NOT_SLOWER, SLOWER, Conclus
 from perfd.comparison.metrics import METRICS
 
 HEADINGS = ("metric", "runs", "median A", "median B", "change", "95 % interval", "in ms", "p")
+NETWORKS = ("network", "runs", "median A", "median B", "change", "95 % interval")
 DECILES = ("share of runs", "A", "B - A in ms", "95 % band in ms")
 
 
@@ -23,13 +24,19 @@ def sentence(conclusion: Conclusion) -> str:
     design, effect = conclusion.design, conclusion.primary
     direction = "slower" if effect.ratio >= 0 else "faster"
     size = f"{_number(abs(effect.ratio) * 100)} %"
-    blocks = f"{conclusion.blocks} of {design.blocks} blocks" if design.blocks else f"{conclusion.blocks} blocks"
     look = f", look {design.look}" if design.look else ""
     zero = "0 is excluded" if effect.excludes_zero else "0 is not excluded"
     return (
         f"{design.b} is {size} {direction} than {design.a} ({effect.metric}), "
-        f"95 % interval {_interval(effect)}, {blocks}{look}; {zero}; {_about_margin(conclusion)}"
+        f"95 % interval {_interval(effect)}, {_amount(conclusion)}{look}; {zero}; {_about_margin(conclusion)}"
     )
+
+
+def _amount(conclusion: Conclusion) -> str:
+    if conclusion.networks:
+        return f"{len(conclusion.networks)} networks"
+    planned = conclusion.design.blocks
+    return f"{conclusion.blocks} of {planned} blocks" if planned else f"{conclusion.blocks} blocks"
 
 
 def _about_margin(conclusion: Conclusion) -> str:
@@ -62,6 +69,12 @@ def _row(effect: Effect) -> tuple[str, ...]:
         *(effect.metric, f"{effect.runs[0]} + {effect.runs[1]}", *medians),
         *(f"{_number(effect.ratio * 100)} %", f"{_interval(effect)} %", in_ms, f"{effect.p:.2g}"),
     )
+
+
+def network_rows(conclusion: Conclusion) -> list[tuple[str, ...]]:
+    """A row for each private network under ``NETWORKS``, where these are the units."""
+    rows = [(each.name, *_row(each.effect)) for each in conclusion.networks]
+    return [(name, runs, a, b, change, interval) for name, _, runs, a, b, change, interval, *_ in rows]
 
 
 def failure_text(conclusion: Conclusion) -> str:

@@ -182,6 +182,25 @@ def test_refused(stored: Stored, arguments: tuple[str, ...], code: int, message:
     assert (found[0], message in found[2]) == (code, True), found
 
 
+ARMS = ("--arm", "plain=ConfluxEnabled 0", "--arm", "other=ConfluxEnabled 0", "--network", "testnet")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--networks", "3"), "--networks needs --relays 8 or more"),
+        (("--networks", "1", "--relays", "8"), "--networks needs at least 2"),
+        (("--networks", "3", "--relays", "8", "--until-decided"), "give --networks without it"),
+        (("--networks", "3", "--relays", "8", "--primary", "load"), "load is a metric of pageload only"),
+    ],
+)
+def test_networks_that_cannot_answer(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    """They are refused before anything starts."""
+    instance = Stored(tmp_path)
+    code, _, err = instance.perfd("compare", *ARMS, *arguments)
+    assert (code, message in err) == (1, True), err
+
+
 @pytest.mark.parametrize("text", ["tor", "nonsense=1", "outcome=bad"])
 def test_mistaken_filter(stored: Stored, text: str) -> None:
     """A filter that there is not is wrong usage."""

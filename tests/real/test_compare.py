@@ -7,9 +7,29 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.instance import TestInstance
+from tests.support.instance import TestInstance, processes_in
 
 pytestmark = pytest.mark.tor
+
+
+@pytest.mark.long
+def test_over_networks(tmp_path: Path) -> None:
+    """Two networks with other seeds are made, one after the other, and are the units; nothing of them is left."""
+    instance = TestInstance(tmp_path, "[perfd]\nsource = lab\n")
+    done = instance.perfd(
+        *("compare", "--arm", "plain=ConfluxEnabled 0", "--arm", "slow=ConfluxEnabled 0", "--size", "1KiB"),
+        *("--networks", "2", "--relays", "8", "--network-seed", "5", "--delay", "1ms", "--blocks", "3"),
+        *("--inject", "300%", "--json", "--records", "records.jsonl"),
+        timeout=580,
+    )
+    assert done.returncode in (3, 4), done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert [each["name"] for each in found["networks"]] == ["seed 5", "seed 6"]
+    assert all(each["blocks"] == 3 and each["effect"]["ratio"] > 1 for each in found["networks"])
+    assert found["primary"]["ratio"] > 1
+    rows = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    assert {row["links"].partition("seed=")[2] for row in rows} == {"5", "6"}
+    assert not processes_in(tmp_path)
 
 
 @pytest.mark.long
