@@ -24,8 +24,10 @@ def cdf(
     label: str,
     unit: str,
     tail: bool = False,
+    falling: bool = False,
     banded: bool = True,
     points: int = POINTS,
+    note: str = "",
 ) -> LineChart:
     """The distribution function of each sample that has values, with the band of Dvoretzky, Kiefer and Wolfowitz
     unless there are too many for it to be seen (``banded``).
@@ -33,34 +35,43 @@ def cdf(
     Infinite values are failures: they count, so that the function ends below 1. The axis goes to the 99th
     percentile of what is finite: one value far away must not make all others a vertical line. With ``tail`` the
     slowest runs have most of the chart (from 0 to 90 % it is as far as on to 99 %), no band, and all values.
+    ``falling``: it is the share of the runs with at least so much, since the lowest values are those of slow runs.
+    ``note`` is said besides.
     """
-    lines, reach, most, has_band = [], [], 2, banded and not tail
+    has_band = banded and not tail
+    sign = -1.0 if falling else 1.0
+    lines, reach, most = [], [], 2
     for place, (sample_name, sample) in enumerate((n, s) for n, s in samples.items() if s):
-        found = distribution(sample)
+        found = distribution([sign * value for value in sample])
         finite = found.values[: bisect_left(found.values, math.inf)]
         if not finite:
             continue
         most = max(most, len(sample))
-        reach += [finite[0], of_sorted(finite, 1 if tail else 0.99)]
+        reach += [sign * finite[0], sign * of_sorted(finite, 1 if tail else 0.99)]
+        steps = found.steps(points) + (_last(found.values, points) if tail else [])
         shown = [
-            Point(x, share, *(found.band(x) if has_band else (None, None))) for x, share in found.steps(points)
+            Point(sign * x, share, *(found.band(x) if has_band else (None, None))) for x, share in sorted(steps)
         ]
-        if tail:
-            shown += [Point(x, share) for x, share in _last(found.values, points)]
-            shown.sort(key=lambda point: (point.x, point.y))
-        median = of_sorted(found.values, 0.5)
+        median = sign * of_sorted(found.values, 0.5)
         told = f"median {number(median)} {unit}" if math.isfinite(median) else "most failed"
         line = f"{sample_name} ({told}, n = {len(sample):,})"
-        lines.append(Line(name=line, points=(Point(finite[0], 0.0), *shown), tone=tone(place), stepped=True))
+        first = Point(sign * finite[0], 0.0)
+        lines.append(Line(name=line, points=(first, *shown), tone=tone(place), stepped=True))
     logarithmic = tail and reach and min(reach) > 0
     x = covering(reach, label, unit, Scale.LOGARITHMIC if logarithmic else Scale.LINEAR, zero=not logarithmic)
-    y = Axis(label="runs", low=0.0, high=_tail_end(most), scale=Scale.TAIL) if tail else shares("runs")
-    note = (
-        "Share of the runs that took at most so long." if unit == "s" else "Share of the runs with at most so much."
-    )
-    note += "" if not has_band else " The band holds the whole true curve with 95 % confidence."
+    what = "runs with at least so much" if falling else "runs"
+    y = Axis(label=what, low=0.0, high=_tail_end(most), scale=Scale.TAIL) if tail else shares(what)
+    notes = [
+        f"Share of the runs {'with at least so much' if falling else _AT_MOST[unit == 's']}.",
+        "The band holds the whole true curve with 95 % confidence." if has_band else "",
+        note,
+    ]
     kept = tuple(_clipped(line, x, y) for line in lines)
-    return LineChart(name=name, title=title, x=x, y=y, lines=kept, note=note, band="95 % band")
+    told = " ".join(filter(None, notes))
+    return LineChart(name=name, title=title, x=x, y=y, lines=kept, note=told, band="95 % band")
+
+
+_AT_MOST = ("with at most so much", "that took at most so long")
 
 
 def _last(values: Sequence[float], count: int) -> list[tuple[float, float]]:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from statistics import median
 
 from perfd.analysis.periods import DAY, MOST, divided, periods, width
@@ -128,20 +129,13 @@ def _distributions(prefix: str, groups: Sequence[Group], measure: Measure, point
     samples = {group.name: sample for group in groups if (sample := group.sample(measure))}
     if not samples:
         return
-    name = f"{prefix}.{measure.name}"
-    title = measure.label.capitalize()
-    yield cdf(f"{name}.cdf", title, samples, label=measure.label, unit=measure.unit, points=points)
+    of_failures = "Runs that failed count as infinitely slow." if measure.counts_failures else "Of the successes."
+    drawn = partial(cdf, label=measure.label, unit=measure.unit, points=points, note=of_failures)
+    name, title = f"{prefix}.{measure.name}", measure.label.capitalize()
+    yield drawn(f"{name}.cdf", title, samples)
     many = {group: sample for group, sample in samples.items() if len(sample) >= FEWEST_OF_TAIL}
-    if many and measure.unit == "s":
-        yield cdf(
-            f"{name}.tail",
-            f"{title}: the slowest",
-            many,
-            label=measure.label,
-            unit=measure.unit,
-            tail=True,
-            points=points,
-        )
+    if many:
+        yield drawn(f"{name}.tail", f"{title}: the slowest", many, tail=True, falling=not measure.is_duration)
 
 
 def over_time_of(

@@ -28,6 +28,11 @@ class Measure:
     value: Callable[[Run], float | None]
     counts_failures: bool = True  # a run that failed is one that took for ever
 
+    @property
+    def is_duration(self) -> bool:
+        """Whether runs with more of it are the slow ones."""
+        return self.unit == "s"
+
 
 MEASURES = (
     Measure("first-byte", "time to first byte", "s", lambda run: run.first_byte),

@@ -70,3 +70,15 @@ def test_tail_with_failures() -> None:
     steps = [(point.x, point.y) for point in line.points if point.x > 1.99]
     assert len(steps) >= 100
     assert steps[-1] == (pytest.approx(1.9999), pytest.approx(10_000 / 10_500))
+
+
+def test_tail_of_what_is_slow_where_it_is_low() -> None:
+    """Of throughputs: nine of ten runs have at least the tenth part's value, and the slowest are at the top."""
+    sample = [float(n) for n in range(1, 101)]
+    chart = cdf("x", "X", {"a": sample}, label="throughput", unit="Mbit/s", tail=True, falling=True)
+    (line,) = chart.lines
+    shares = {point.x: point.y for point in line.points[1:]}
+    assert (shares[100.0], shares[91.0], shares[11.0], shares[2.0]) == (0.01, 0.1, 0.9, 0.99)
+    assert 1.0 not in shares  # all runs have as much as the slowest: that is beyond the axis
+    assert chart.y.title == "runs with at least so much (%)"
+    assert line.name == "a (median 50.5 Mbit/s, n = 100)"

@@ -139,7 +139,7 @@ def test_plots_and_report(stored: Stored, tmp_path: Path) -> None:
         f"download.{name}"
         for name in (
             *("first-byte.cdf", "first-byte.tail", "first-byte.time", "complete.cdf", "throughput.cdf"),
-            *("failures", "hops", "ways", "steps-1"),
+            *("throughput.tail", "failures", "hops", "ways", "steps-1"),
         )
     } | {"relays.failing"}
     with (plots / "runs.csv").open(newline="") as opened:
