@@ -24,6 +24,7 @@ from zope.interface import implementer
 from perfd import __version__, descriptors, routes
 from perfd.browser.files.writer import MaterialWriter
 from perfd.clock import Clock
+from perfd.comparison.judge import Judge
 from perfd.comparison.running import Place, in_turn
 from perfd.comparison.service import ComparisonService, Overlaps
 from perfd.config import Config, ConfigError, load_config
@@ -132,7 +133,8 @@ class Perfd(OrderedServices):
         designs = StoredDesigns(reader, store)
         comparisons = [
             ComparisonService(
-                reactor, clock, each, config.source, places_of(each, laboratory), sinks, designs, overlaps
+                *(reactor, clock, each, config.source, places_of(each, laboratory), sinks, designs, overlaps),
+                Judge(reactor),
             )
             for each in config.comparisons
         ]

@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str] | str] = {
         "config",
         "experiments",
         "interfaces",
+        "processes",
         "reactor",
         "record",
         "socks",

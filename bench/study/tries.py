@@ -77,16 +77,20 @@ def concluded(kind: str, seed: int, settings: Settings, seconds: float, conclusi
 
 
 def append(path: Path, made: Try) -> None:
-    """Keep it, as a line of JSON."""
+    """Keep it, as a line of JSON; behind one that was cut off it begins anew."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    is_whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(attrs.asdict(made)) + "\n")
+        file.write(("" if is_whole else "\n") + json.dumps(attrs.asdict(made)) + "\n")
 
 
 def read(path: Path, settings: Settings) -> Iterator[Try]:
-    """Those that were kept, with the same settings."""
+    """Those that were kept, with the same settings; without a line that a kill cut off."""
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        row = json.loads(line)
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
         change = row["change"]
         row |= {"settings": Settings(**row["settings"]), "change": None if change is None else tuple(change)}
         made = Try(**row)

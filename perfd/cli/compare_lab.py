@@ -39,7 +39,7 @@ from perfd.comparison.design import (
     looks_of,
 )
 from perfd.comparison.metrics import METRICS, run_of
-from perfd.comparison.pilot import WARM_UP, judged
+from perfd.comparison.pilot import WARM_UP, judged, values_of
 from perfd.comparison.running import DoneRun, Place, in_turn, run_block, samples_of
 from perfd.comparison.slowed import SlowedTor
 from perfd.config import ConfigError
@@ -204,7 +204,8 @@ class LabComparison:
         """How large it must be, from the noise of the pilot; says how long that will take."""
         trial = self._trial
         by_block = is_by_block(trial.a, trial.b)
-        found = judged(pilot, self._showing.primary, trial.effect, trial.block_size, by_block=by_block)
+        values = values_of(pilot, self._showing.primary)
+        found = judged(values, trial.effect, trial.block_size, by_block=by_block)
         self._size = found.size
         self._planned = trial.blocks or max(2 * LOOKS, found.needed.blocks)
         seconds = percentile_cont(self._seconds[1:], 0.5) * self._size / (trial.block_size or BLOCK_SIZE)

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from perfd.clock import Clock
 from perfd.comparison.conclusion import TooLittleError
 from perfd.comparison.design import BLOCK_SIZE, PILOT, Plan, is_by_block, is_same, is_whole
-from perfd.comparison.pilot import WARM_UP, judged
+from perfd.comparison.pilot import WARM_UP, Pilot, Values, values_of
 from perfd.comparison.running import DoneRun, Place, counts
 from perfd.config.records import ComparisonConfig
 from perfd.interfaces import Experiment, Sink
@@ -50,6 +50,13 @@ class Designs(Protocol):
 
     def keep(self, comparison: StoredComparison) -> None:
         """Keep one that begins."""
+
+
+class PilotJudge(Protocol):
+    """Who says what a pilot says."""
+
+    async def judged(self, values: Values, effect: float, size: int | None, *, by_block: bool) -> Pilot:
+        """See `perfd.comparison.pilot.judged`."""
 
 
 class Overlaps:
@@ -115,6 +122,7 @@ class ComparisonService(Service):
         sink: Sink,
         designs: Designs,
         overlaps: Overlaps,
+        judge: PilotJudge,
     ) -> None:
         self.setName(f"comparison-{config.name}")
         self._reactor = reactor
@@ -125,6 +133,7 @@ class ComparisonService(Service):
         self._sink = sink
         self._designs = designs
         self._overlaps = overlaps
+        self._judge = judge
         self._working: Deferred[None] = succeed(None)
 
     def startService(self) -> None:
@@ -207,8 +216,11 @@ class ComparisonService(Service):
         took = self._clock.monotonic() - began
         pilot = {"runs": 2 * size * count, "seconds": round(took)}
         try:
-            found = judged(
-                blocks, config.primary, config.margin or NO_MARGIN, config.block, by_block=is_by_block(*config.arms)
+            found = await self._judge.judged(
+                values_of(blocks, config.primary),
+                config.margin or NO_MARGIN,
+                config.block,
+                by_block=is_by_block(*config.arms),
             )
         except TooLittleError as error:
             text = f"{error}, so blocks have {size} + {size} runs"

@@ -33,6 +33,17 @@ def test_nothing_kept(tmp_path: Path) -> None:
     assert [*read(tmp_path / "tries.jsonl", SETTINGS)] == []
 
 
+def test_cut_off(tmp_path: Path) -> None:
+    """A line that a kill cut off is passed over, and does no harm to the next."""
+    path = tmp_path / "tries.jsonl"
+    append(path, made(SAME, 1))
+    with path.open("a") as file:
+        file.write('{"kind": "A/A", "se')
+    assert [*read(path, SETTINGS)] == [made(SAME, 1)]
+    append(path, made(SAME, 2))
+    assert [*read(path, SETTINGS)] == [made(SAME, 1), made(SAME, 2)]
+
+
 def test_following() -> None:
     """Both kinds keep step, a seed comes once, and a try that could not be made is made again with the next."""
     assert following([], WANTED) == (SAME, 1)

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.clock import Clock
 from perfd.comparison.design import DesignError, check_comparison
+from perfd.comparison.pilot import Pilot, Values, judged
 from perfd.comparison.running import Place
 from perfd.comparison.service import ComparisonService, Overlaps
 from perfd.config import Config, ConfigError, parse_config
@@ -161,6 +162,13 @@ class FakeDesigns:
         self.stored = comparison
 
 
+class JudgeHere:
+    """Judges pilots in this process."""
+
+    async def judged(self, values: Values, effect: float, size: int | None, *, by_block: bool) -> Pilot:
+        return judged(values, effect, size, by_block=by_block)
+
+
 WALL = 1_800_000_000.0
 
 
@@ -181,7 +189,8 @@ class PilotTests(SynchronousTestCase):
         clock = Clock(wall=lambda: WALL + self.reactor.seconds(), monotonic=self.reactor.seconds)
         place = Place(None, self.config.arms, [self.experiment, self.experiment])
         service = ComparisonService(
-            self.reactor, clock, self.config, "test", [place], self.sink, self.designs, Overlaps(lambda: ())
+            *(self.reactor, clock, self.config, "test", [place], self.sink, self.designs, Overlaps(lambda: ())),
+            JudgeHere(),
         )
         self.experiment.refusal = "tor c-1 has not learnt its circuit build timeout yet"
         service.startService()
@@ -236,7 +245,9 @@ class OfTwoTests(SynchronousTestCase):
             made.append(experiment)
             place = Place(None, config.arms, [experiment, experiment])
             sinks = FanOut({"one": sink, "overlaps": overlaps})
-            service = ComparisonService(reactor, clock, config, "test", [place], sinks, FakeDesigns(), overlaps)
+            service = ComparisonService(
+                reactor, clock, config, "test", [place], sinks, FakeDesigns(), overlaps, JudgeHere()
+            )
             service.startService()
             self.addCleanup(service.stopService)
         return reactor, sink, made
