@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from perfd.cli.csv_output import CSV
     from perfd.cli.tables import Display
     from perfd.cli.terminal import Progress
+    from perfd.record import Guard, Hop
     from perfd.reports.report import Report
     from perfd.reports.runs import Run
     from perfd.store.filters import Filter
@@ -43,6 +44,7 @@ _WHOLE_DAY = re.compile(r"today|yesterday|[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 
 Charts = list[tuple[str, list["Chart"]]]
+Paths = dict[str, tuple[tuple["Hop", ...], tuple["Guard", ...]]]
 
 
 def add_command(commands: _Commands) -> None:
@@ -106,7 +108,7 @@ def _run(config: Config, wanted: Filter, options: argparse.Namespace, shown: Dis
     from perfd.reports.report import page  # noqa: PLC0415
 
     with Progress("analyzing", 2.0) as progress, _no_collection():
-        found = _report(config, wanted, progress)
+        found, paths = _report(config, wanted, progress, with_paths=options.plots is not None)
         charts: Charts = found.charts() if options.plots or options.report else []
         written = []
         if options.report is not None:
@@ -116,7 +118,7 @@ def _run(config: Config, wanted: Filter, options: argparse.Namespace, shown: Dis
         if options.plots is not None:
             count = sum(len(each) for _, each in charts)
             progress.update(f"drawing {count} charts")
-            _draw(found, charts, options.plots, options.format)
+            _draw(found, charts, paths, options.plots, options.format)
             written.append(f"{count} charts and their CSV files in {options.plots}")
     if shown is None:
         sys.stdout.write(json.dumps(found.as_dict()) + "\n")
@@ -139,7 +141,9 @@ def _no_collection() -> Iterator[None]:
         gc.enable()
 
 
-def _report(config: Config, wanted: Filter, progress: Progress) -> Report:
+def _report(config: Config, wanted: Filter, progress: Progress, *, with_paths: bool) -> tuple[Report, Paths]:
+    """With what is known besides of the circuits of runs whose records say little of them, if it is needed."""
+    from perfd.reports.onionperf import ids_of_less_known  # noqa: PLC0415
     from perfd.reports.report import report  # noqa: PLC0415
     from perfd.reports.runs import FIELDS, RunReader  # noqa: PLC0415
     from perfd.store.database import database_path  # noqa: PLC0415
@@ -147,8 +151,10 @@ def _report(config: Config, wanted: Filter, progress: Progress) -> Report:
 
     make = RunReader().run
     with StoreReader(database_path(config.database, config.directory)) as reader:
+        notes = _left_out(reader, wanted)
+        wanted, also_left_out = _as_visualize(reader, wanted)
+        notes += [*also_left_out, *_held_up(reader, wanted)]
         marks = _marks(reader, wanted)
-        notes = [*_left_out(reader, wanted), *_held_up(reader, wanted)]
         total = reader.count(wanted)
 
         def told() -> Iterator[Run]:
@@ -157,7 +163,21 @@ def _report(config: Config, wanted: Filter, progress: Progress) -> Report:
                     progress.update(f"{n} of {total} measurements", n, total)
                 yield make(row)
 
-        return report(told(), marks, notes)
+        found = report(told(), marks, notes)
+        return found, reader.paths_of(ids_of_less_known(found.groups)) if with_paths else {}
+
+
+def _as_visualize(reader: StoreReader, wanted: Filter) -> tuple[Filter, list[str]]:
+    """Without the runs that a filter of OnionPerf's has left out of its graphs, unless it was said what to do."""
+    import attrs  # noqa: PLC0415
+
+    count = reader.count(attrs.evolve(wanted, filtered=True)) if wanted.filtered is None else 0
+    if not count:
+        return wanted, []
+    words = (
+        f"{count:,} imported measurements are left out, as a filter of OnionPerf's has left them out of its graphs"
+    )
+    return attrs.evolve(wanted, filtered=False), [f"{words}; --filtered any keeps them."]
 
 
 def _marks(reader: StoreReader, wanted: Filter) -> list[Mark]:
@@ -183,13 +203,13 @@ def _held_up(reader: StoreReader, wanted: Filter) -> list[str]:
     return [f"During {count:,} of them Perfd itself was held up, which bends stamps; --heldup no leaves them out."]
 
 
-def _draw(found: Report, charts: Charts, directory: Path, form: str) -> None:
+def _draw(found: Report, charts: Charts, paths: Paths, directory: Path, form: str) -> None:
     from perfd.charts import files  # noqa: PLC0415
     from perfd.charts.model import Table  # noqa: PLC0415
     from perfd.reports import onionperf  # noqa: PLC0415
 
     draw([chart for _, each in charts for chart in each], directory, form)
-    files.write_csv(Table(onionperf.COLUMNS, tuple(onionperf.rows(found.groups))), directory / "runs.csv")
+    files.write_csv(Table(onionperf.COLUMNS, tuple(onionperf.rows(found.groups, paths))), directory / "runs.csv")
 
 
 def _show(found: Report, shown: Display) -> None:

@@ -69,6 +69,18 @@ class Window:
         given = [(name, getattr(self, name)) for name in self.places]
         return [self.condition(name, wanted) for name, wanted in given if wanted is not None]
 
+    def where(self, time: str) -> tuple[str, list[Any]]:
+        """The WHERE clause, with a space in front, and its values; ``time`` is the column of the records' time."""
+        conditions = self.conditions
+        if self.since is not None:
+            conditions.append((f"{time} >= ?", (self.since,)))
+        if self.until is not None:
+            conditions.append((f"{time} < ?", (self.until,)))
+        if self.after is not None:
+            conditions.append((f"({time}, id) {'>' if self.oldest_first else '<'} (?, ?)", self.after))
+        values = [value for _, each in conditions for value in each]
+        return (f" WHERE {' AND '.join(text for text, _ in conditions)}" if conditions else ""), values
+
     def condition(self, name: str, wanted: Any) -> Condition:
         """That of one filter."""
         if name == "relay" and isinstance(wanted, str):
@@ -126,7 +138,7 @@ class Filter(Window):
     series: str | None = None  # the id of a series: its requests
     optimistic: bool | None = None  # whether the request did not wait for the SOCKS reply
     heldup: bool | None = None  # False: without runs during which Perfd itself was held up; True: only those
-    filtered: bool | None = None  # False: without what filters of OnionPerf's have left out; True: only that
+    filtered: bool | tuple[bool, bool] | None = None  # whether OnionPerf's filters may have left them out, or must
     comparison: Texts = None  # the name of the comparison that they were made for
     requests: bool = True  # False: without the requests of series
     without: Mapping[str, Any] = EMPTY

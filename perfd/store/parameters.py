@@ -102,6 +102,10 @@ def _read_flag(text: str) -> bool:
     return text == "yes"
 
 
+def _read_filtered(text: str) -> bool | tuple[bool, bool]:
+    return (False, True) if text == "any" else _read_flag(text)
+
+
 def _read_limit(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or not 0 < int(text) <= MOST:
         raise ValueError(f"{text[:40]!r} is not a number from 1 to {MOST}")
@@ -248,9 +252,13 @@ RESULTS = (
     *map(_excluding, _FILTERS),
     _flag("conflux", "those whose circuit was a leg of a Conflux set: `yes` them alone, `no` those that were none"),
     _flag("cbt", "those whose tor had learnt its circuit build timeout: `yes` them alone, `no` the others"),
-    _flag(
+    Parameter(
         "filtered",
-        "of imported results, what filters of OnionPerf's have left out: `no` is without that, `yes` that alone",
+        "of imported results, what filters of OnionPerf's have left out: `no` is without that, `yes` that alone; "
+        "`any` is all, as it is without this parameter but for `perfd analyze`, which leaves it out",
+        _read_filtered,
+        {"type": "string", "enum": ["no", "yes", "any"]},
+        ("no", "yes", "any"),
     ),
     _flag("optimistic", "those with optimistic data: `yes` them alone, `no` the others"),
     _flag(

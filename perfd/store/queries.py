@@ -46,3 +46,10 @@ HISTORY = f"""
     )
     FROM bounds
 """
+
+# Of each measurement the stream that carried it last.
+PATHS = """
+    SELECT wanted.value, circuits.path, circuits.current_guards FROM json_each(?) AS wanted
+    CROSS JOIN streams ON streams.measurement = wanted.value CROSS JOIN circuits ON circuits.id = streams.circuit
+    ORDER BY streams.first_seen
+"""

@@ -13,20 +13,34 @@ from typing import Any, Self, TypeVar
 import attrs
 from twisted.internet.defer import Deferred
 
-from perfd.record import REQUEST, Circuit, Curve, Document, Measurement, Note, StoredComparison, Stream, TorEvent
+from perfd.record import (
+    REQUEST,
+    Circuit,
+    Curve,
+    Document,
+    Guard,
+    Hop,
+    Measurement,
+    Note,
+    StoredComparison,
+    Stream,
+    TorEvent,
+)
 from perfd.store.database import QueryTooLongError, clear_errors
 from perfd.store.filters import COMPARISON as _COMPARISON
 from perfd.store.filters import CurveFilter, Filter, NoteFilter, TorFilter, Window, key_in_extra
 from perfd.store.hours import SELECT as SELECT_HOURS
 from perfd.store.hours import stale_hours
 from perfd.store.known import KnownState
-from perfd.store.queries import HISTORY, LAST_SLOT
+from perfd.store.queries import HISTORY, LAST_SLOT, PATHS
 from perfd.store.rows import (
     CIRCUITS,
     COMPARISONS,
     CURVES,
     DOCUMENTS,
     EVENTS,
+    GUARDS,
+    HOPS,
     KNOWN_STATES,
     MEASUREMENTS,
     NOTES,
@@ -87,7 +101,7 @@ class StoreReader:
 
     def measurements(self, wanted: Filter = ALL) -> list[Measurement]:
         """All of them at once; there is ``pages`` for many."""
-        return self._select(MEASUREMENTS, wanted)
+        return self.select(MEASUREMENTS, wanted)
 
     def pages(self, wanted: Filter = ALL, size: int = PAGE) -> Iterator[list[Measurement]]:
         """The same in pages of at most ``size``, each from a query of its own at the time it is asked for."""
@@ -106,7 +120,7 @@ class StoreReader:
     def requests_of(self, series: str) -> list[Measurement]:
         """The requests of a series, in their order."""
         wanted = Filter(series=series)
-        where, values = _where(MEASUREMENTS, wanted)
+        where, values = wanted.where(MEASUREMENTS.time)
         return [
             MEASUREMENTS.record(row) for row in self._query(f"{MEASUREMENTS.select}{where} ORDER BY id", values)
         ]
@@ -117,7 +131,7 @@ class StoreReader:
         What is kept as JSON is not read.
         """
         places = ", ".join(map(_field, fields))
-        where, values = _where(MEASUREMENTS, wanted)
+        where, values = wanted.where(MEASUREMENTS.time)
         rows = self._query(f"SELECT {places} FROM {MEASUREMENTS.name}{where} ORDER BY start, id", values)
         return [dict(zip(fields, row, strict=True)) for row in rows]
 
@@ -152,7 +166,7 @@ class StoreReader:
 
     def count(self, wanted: Filter = ALL) -> int:
         """How many measurements there are; ``after`` and ``limit`` do not matter."""
-        where, values = _where(MEASUREMENTS, attrs.evolve(wanted, after=None))
+        where, values = attrs.evolve(wanted, after=None).where(MEASUREMENTS.time)
         return int(self._query(f"SELECT COUNT(*) FROM {MEASUREMENTS.name}{where}", values)[0][0])
 
     def filtered_out(self, wanted: Filter) -> tuple[int, int]:
@@ -174,10 +188,6 @@ class StoreReader:
         ((last,),) = self._query(LAST_SLOT, (experiment, before, *attrs.astuple(variant), source) * 2)
         return None if last is None else float(last)
 
-    def select(self, table: Table[R], wanted: Window) -> list[R]:
-        """The records of any table."""
-        return self._select(table, wanted)
-
     def last_row(self, table: Table[Any]) -> int:
         """The place of the record that was added last, for ``appended``."""
         return int(self._query(f"SELECT COALESCE(MAX(rowid), 0) FROM {table.name}", ())[0][0])
@@ -185,24 +195,24 @@ class StoreReader:
     def appended(self, table: Table[R], after: int, wanted: Window) -> tuple[list[R], int]:
         """The records that were added behind the place ``after``, in that order, and the new last place."""
         last = self.last_row(table)
-        where, values = _where(table, wanted)
+        where, values = wanted.where(table.time)
         sql = f"{table.select}{where}{' AND' if where else ' WHERE'} rowid > ? AND rowid <= ? ORDER BY rowid"
         return [table.record(row) for row in self._query(sql, [*values, after, last])], last
 
     def circuits(self, wanted: TorFilter = ALL_OF_TOR) -> list[Circuit]:
-        return self._select(CIRCUITS, wanted)
+        return self.select(CIRCUITS, wanted)
 
     def circuit(self, circuit_id: str) -> Circuit | None:
         return self._one(CIRCUITS, circuit_id)
 
     def streams(self, wanted: TorFilter = ALL_OF_TOR) -> list[Stream]:
-        return self._select(STREAMS, wanted)
+        return self.select(STREAMS, wanted)
 
     def events(self, wanted: TorFilter = ALL_OF_TOR) -> list[TorEvent]:
-        return self._select(EVENTS, wanted)
+        return self.select(EVENTS, wanted)
 
     def notes(self, wanted: NoteFilter = ALL_NOTES) -> list[Note]:
-        return self._select(NOTES, wanted)
+        return self.select(NOTES, wanted)
 
     def known_states(self, source: str) -> list[KnownState]:
         """All states of an instance that were known, the oldest first."""
@@ -226,7 +236,7 @@ class StoreReader:
 
     def versions(self, wanted: Filter = ALL) -> list[tuple[float, str, str]]:
         """When a tor was first measured in a version that it had not before: time, tor and version."""
-        where, values = _where(MEASUREMENTS, wanted)
+        where, values = wanted.where(MEASUREMENTS.time)
         sql = f"SELECT MIN(start), tor, torversion FROM {MEASUREMENTS.name}{where} GROUP BY tor, torversion"
         return _without_first(
             sorted(row for row in self._query(sql, values) if row[1] is not None and row[2] is not None)
@@ -250,8 +260,13 @@ class StoreReader:
         rows = self._query(f"{STREAMS.select} WHERE measurement = ? ORDER BY first_seen, id", (measurement_id,))
         return [STREAMS.record(row) for row in rows]
 
+    def paths_of(self, measurement_ids: Sequence[str]) -> dict[str, tuple[tuple[Hop, ...], tuple[Guard, ...]]]:
+        """Of measurements whose circuit is known its relays, and, if it tells them, tor's guards."""
+        rows = self._query(PATHS, (json.dumps(measurement_ids),))
+        return {name: (HOPS(path), GUARDS(guards)) for name, path, guards in rows}
+
     def curves(self, wanted: CurveFilter) -> list[Curve]:
-        return self._select(CURVES, wanted)
+        return self.select(CURVES, wanted)
 
     def curves_of(self, *measurement_ids: str) -> list[Curve]:
         """The curves of measurements, by name."""
@@ -296,8 +311,9 @@ class StoreReader:
         rows = self._query(f"{DOCUMENTS.select} WHERE day = ? AND source = ?", (day, source))
         return DOCUMENTS.record(rows[0]) if rows else None
 
-    def _select(self, table: Table[R], wanted: Window) -> list[R]:
-        where, values = _where(table, wanted)
+    def select(self, table: Table[R], wanted: Window) -> list[R]:
+        """The records of any table."""
+        where, values = wanted.where(table.time)
         direction = "ASC" if wanted.oldest_first else "DESC"
         sql = f"{table.select}{where} ORDER BY {table.time} {direction}, id {direction}"
         if wanted.limit is not None:
@@ -316,7 +332,7 @@ class StoreReader:
 
 def rows_of(connection: sqlite3.Connection, fields: Sequence[str], wanted: Filter) -> Iterator[tuple[Any, ...]]:
     """As ``StoreReader.rows``, on a connection that may be in a transaction. Raises sqlite3.Error."""
-    where, values = _where(MEASUREMENTS, wanted)
+    where, values = wanted.where(MEASUREMENTS.time)
     places = ", ".join(map(_field, fields))
     sql = f"SELECT {places} FROM {MEASUREMENTS.name}{where} ORDER BY start, id"
     if wanted.limit is not None:
@@ -341,22 +357,6 @@ def _clear_interrupt() -> Iterator[None]:
         if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
             raise QueryTooLongError("the query takes too long; narrow it with since and until") from None
         raise
-
-
-def _where(table: Table[Any], wanted: Window) -> tuple[str, list[Any]]:
-    """The WHERE clause of ``wanted``, with a space in front, and its values."""
-    conditions = [text for text, _ in wanted.conditions]
-    values = [value for _, each in wanted.conditions for value in each]
-    if wanted.since is not None:
-        conditions.append(f"{table.time} >= ?")
-        values.append(wanted.since)
-    if wanted.until is not None:
-        conditions.append(f"{table.time} < ?")
-        values.append(wanted.until)
-    if wanted.after is not None:
-        conditions.append(f"({table.time}, id) {'>' if wanted.oldest_first else '<'} (?, ?)")
-        values.extend(wanted.after)
-    return (f" WHERE {' AND '.join(conditions)}" if conditions else ""), values
 
 
 def _field(name: str) -> str:

@@ -30,6 +30,7 @@ from perfd.record import (
 from perfd.store.known import KnownState
 
 R = TypeVar("R")
+T = TypeVar("T")
 Row = Sequence[Any]
 
 _to_json: Callable[[Any], str] = json.JSONEncoder(separators=(",", ":"), default=dict).encode  # dict: of Mappings
@@ -137,10 +138,20 @@ def _times_from_json(text: str | None) -> Mapping[int, float]:
     return EMPTY if text is None else {int(n): time for n, time in json.loads(text).items()}
 
 
+def _members(member: type[T]) -> Callable[[str | None], tuple[T, ...]]:
+    """How a JSON array of arrays is read as a tuple of attrs records."""
+    return _or_empty(lambda values: tuple(member(*value) for value in values), ())[1]
+
+
+HOPS = _members(Hop)
+GUARDS = _members(Guard)
+
+
 def _array(name: str, member: type[Any]) -> Column:
     """A tuple of attrs records, as a JSON array of arrays."""
     fields = attrgetter(*(a.name for a in attrs.fields(member)))
-    write, read = _or_empty(lambda values: tuple(member(*value) for value in values), ())
+    write, _ = _or_empty(tuple, ())
+    read = _members(member)
     return Column(name, lambda records: write([fields(record) for record in records]), read)
 
 

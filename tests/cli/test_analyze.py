@@ -7,6 +7,7 @@ import json
 import math
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import attrs
 import pytest
@@ -176,6 +177,43 @@ def test_the_csv_of_onionperf(stored: Stored, tmp_path: Path) -> None:
         if transfer["filesize_bytes"] == 2**20:
             progress = elapsed["payload_progress"]
             assert float(row["mbps"]) == pytest.approx(4.194304 / (progress["1.0"] - progress["0.5"]), rel=1e-4)
+
+
+GUARDS = ({"fingerprint": "B" * 40, "country": "de"}, {"fingerprint": "C" * 40})
+
+
+def with_guards(document: dict[str, Any]) -> dict[str, Any]:
+    """As OnionPerf from 0.9 on writes it, after its filter has marked circuit 49.
+
+    tor's guards are two others, and the first relay of circuit 39.
+    """
+    circuits = document["data"]["op-nl2"]["tor"]["circuits"]
+    own = {"fingerprint": circuits["39"]["path"][0][0][1:41], "country": "nl"}
+    for number in ("39", "49", "72"):
+        circuits[number] |= {"current_guards": [*GUARDS, own], "filtered_out": number == "49"}
+    return document | {"version": "4.0", "filters": {"tor/circuits": [{"name": "exclude_fingerprints"}]}}
+
+
+def test_the_columns_of_onionperf(stored: Stored, tmp_path: Path) -> None:
+    """Relays, and what the document tells of tor's guards; runs that a filter marked are left out."""
+    whole = json.loads((CHECKOUT / "tests" / "data" / "op-nl2.onionperf-2.0.analysis.json").read_text())
+    path = tmp_path / "2020-04-27.onionperf.analysis.json"
+    path.write_text(json.dumps(with_guards(whole)))
+    assert stored.perfd("import", path)[0] == 0
+    rows: dict[int, list[dict[str, str]]] = {}
+    for asked in ((), ("--filtered", "any")):
+        code, out, err = stored.perfd("analyze", "--plots", tmp_path / "plots", *asked)
+        assert code == 0, err
+        assert ("1 imported measurements are left out" in " ".join(out.split())) is not bool(asked)
+        with (tmp_path / "plots" / "runs.csv").open(newline="") as opened:
+            rows[len(asked)] = sorted(csv.DictReader(opened), key=lambda row: row["start"])
+    assert rows[0] == [rows[2][0], rows[2][2]]
+    first, _, last = rows[2]
+    relays = ("970F0966DAA7EBDEE44E3772045527A6854E997B", "8101421BEFCCF4C271D5483C5AABCAAD245BBB9D")
+    assert first["fingerprints"].startswith(f"['${relays[0]}~Determinist', '${relays[1]}~rofltor01', '$1A7A")
+    of_guards = ("guard_country_codes", "guards", "guard", "uses_guard", "guard_index")
+    assert [first[key] for key in of_guards] == ["['de', 'N/A', 'nl']", "3", relays[0], "True", "2"]
+    assert [last[key] for key in of_guards[3:]] == ["False", "-1"]
 
 
 def test_nothing(stored: Stored, tmp_path: Path) -> None:
