@@ -49,10 +49,13 @@ class Noise:
         """Whether the block is the unit, as in comparisons whose arms have tors of their own."""
         return self.directories > 0
 
-    def blocks(self, chance: Random, count: int, effect: float = 0.0) -> list[Block]:
-        """So many blocks, in which B takes ``effect`` longer."""
+    def levels(self, chance: Random) -> list[float]:
+        """Of each data directory how much longer runs over it take."""
+        return [chance.gauss(0, self.directories) for _ in range(DIRECTORIES)]
+
+    def blocks(self, chance: Random, count: int, levels: Sequence[float], effect: float = 0.0) -> list[Block]:
+        """So many blocks over directories with these ``levels``, in which B takes ``effect`` longer."""
         runs = self._runs(chance)
-        levels = [chance.gauss(0, self.directories) for _ in range(DIRECTORIES)]
         plan = Plan(chance.getrandbits(32), DIRECTORIES, shared=not self.by_block)
         return [self._block(chance, runs, plan, levels, number, effect) for number in range(count)]
 
@@ -106,11 +109,13 @@ def rejects_at_a_look(blocks: Sequence[Block], *, by_block: bool) -> bool:
     )
 
 
-def needed(noise: Noise, chance: Random) -> int:
-    """The blocks that a pilot asks for."""
-    pilot = noise.blocks(chance, PILOT)
+def made(noise: Noise, chance: Random) -> list[Block]:
+    """A comparison in which B takes ``EFFECT`` longer, as large as a pilot of the same directories asks for."""
+    levels = noise.levels(chance)
+    pilot = noise.blocks(chance, PILOT, levels)
     more = design_effect(pilot) if noise.by_block else 1.0
-    return sample_size(pilot, EFFECT, block_size=SIZE, noise=more).blocks
+    count = sample_size(pilot, EFFECT, block_size=SIZE, noise=more).blocks
+    return noise.blocks(chance, count, levels, EFFECT)
 
 
 def share(count: int, times: int) -> Interval:
@@ -121,12 +126,13 @@ def share(count: int, times: int) -> Interval:
 def simulate(noise: Noise, nothing: int, something: int) -> None:
     """Print the line of one noise: so many comparisons in which nothing differs, and so many with 3 %."""
     chance = Random(SEED)
-    empty = [noise.blocks(chance, NOTHING) for _ in range(nothing)]
+    empty = [noise.blocks(chance, NOTHING, noise.levels(chance)) for _ in range(nothing)]
     sizes: list[int] = []
     found = 0
     for _ in range(something):
-        sizes.append(needed(noise, chance))  # a pilot of its own for each
-        found += rejects_at_a_look(noise.blocks(chance, sizes[-1], EFFECT), by_block=noise.by_block)
+        blocks = made(noise, chance)  # with a pilot of its own for each
+        sizes.append(len(blocks))
+        found += rejects_at_a_look(blocks, by_block=noise.by_block)
     alarms = share(sum(rejects(each, by_block=noise.by_block) for each in empty), nothing)
     looks = share(sum(rejects_at_a_look(each, by_block=noise.by_block) for each in empty), nothing)
     median = sorted(sizes)[len(sizes) // 2]
