@@ -151,3 +151,31 @@ def scatter(
         clouds=tuple(clouds),
         note=f"Each point is {what}. Ellipses are of one standard deviation around the mean.",
     )
+
+
+def single_runs(
+    name: str,
+    title: str,
+    samples: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    label: str,
+    unit: str,
+    marks: Sequence[Mark] = (),
+) -> Scatter:
+    """Each sample as points over time: starts of runs and a duration that is above 0, whose axis is logarithmic."""
+    clouds = [
+        Cloud(name=f"{sample_name} (n = {len(points):,})", points=tuple(points), tone=tone(place))
+        for place, (sample_name, points) in enumerate((n, s) for n, s in samples.items() if s)
+    ]
+    starts = [start for cloud in clouds for start, _ in cloud.points]
+    low, high = min(starts), max(starts)
+    margin = max(1.0, (high - low) / 100)
+    return Scatter(
+        name=name,
+        title=title,
+        x=Axis(label="", low=low - margin, high=high + margin, scale=Scale.TIME),
+        y=covering([value for cloud in clouds for _, value in cloud.points], label, unit, Scale.LOGARITHMIC),
+        clouds=tuple(clouds),
+        marks=tuple(mark for mark in marks if low <= mark.at <= high),
+        note="Each point is a run that ended well.",
+    )

@@ -59,6 +59,12 @@ DASHES: dict[Tone, Any] = {
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "oo")
 
 INK, SOFT, RULE = "#1a1d23", "#5b6270", "#e3e6eb"
+MOST_POINTS = 3000
+"""Of a scatter: a picture of more looks the same, and as SVG is large."""
+
+CROWD = 1000
+"""Points from which on they are smaller."""
+
 WIDTH = 7.2  # inches
 DPI = 150
 STYLE: Any = {
@@ -80,6 +86,8 @@ STYLE: Any = {
 
 def draw(chart: Chart, path: Path) -> None:
     """Write the picture; the ending of ``path`` is its format. The same chart gives the same file."""
+    if isinstance(chart, Scatter):
+        chart = chart.sparse(MOST_POINTS)
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, _height(chart)), dpi=DPI, layout="constrained")
         axes = figure.add_subplot()
@@ -138,6 +146,7 @@ def _lines(chart: LineChart, axes: Any) -> None:
 
 @_draw.register
 def _scatter(chart: Scatter, axes: Any) -> None:
+    size = 2.2 if sum(len(cloud.points) for cloud in chart.clouds) > CROWD else 3.5
     for n, cloud in enumerate(chart.clouds):
         colour = COLOURS[cloud.tone]
         axes.plot(
@@ -145,8 +154,8 @@ def _scatter(chart: Scatter, axes: Any) -> None:
             [chart.y.place(y) for _, y in cloud.points],
             "oDs^vP"[n % 6],
             color=colour,
-            alpha=0.5,
-            markersize=3.5,
+            alpha=0.6,
+            markersize=size,
             markeredgecolor="none",
             label=cloud.name,
         )
@@ -159,8 +168,8 @@ def _scatter(chart: Scatter, axes: Any) -> None:
         )
     _axis(axes.xaxis, chart.x)
     _axis(axes.yaxis, chart.y)
-    _finish(axes, chart.x, chart.y, ())
-    _legend(axes, len(chart.clouds))
+    _finish(axes, chart.x, chart.y, chart.marks)
+    _legend(axes, len(chart.clouds), markers=4.5 / size)
 
 
 @_draw.register
@@ -297,7 +306,7 @@ def _levels(places: Sequence[float]) -> list[int]:
     return levels
 
 
-def _legend(axes: Any, count: int, handles: Sequence[Patch] | None = None) -> None:
+def _legend(axes: Any, count: int, handles: Sequence[Patch] | None = None, markers: float = 1.0) -> None:
     if not count:
         return
     axes.legend(
@@ -308,6 +317,7 @@ def _legend(axes: Any, count: int, handles: Sequence[Patch] | None = None) -> No
         frameon=False,
         fontsize=8,
         handlelength=2.6,
+        markerscale=markers,
         borderaxespad=0.2,
     )
 

@@ -44,8 +44,8 @@ LEVELS = 9
 MOST_NUMBERS = 400
 """Rows of the table below a chart; all are in the files that are exported."""
 
-MOST_POINTS = 120
-"""Of a cloud in a page; all are in its numbers, and in the files that are exported."""
+MOST_POINTS = 480
+"""Of a scatter in a page; all are in its numbers, and in the files that are exported."""
 
 WIDTH = 2.0
 """Of lines, in pixels."""
@@ -83,12 +83,13 @@ def digest(style: str) -> str:
 
 def figure(chart: Chart, sheet: Sheet, most_numbers: int = MOST_NUMBERS) -> Markup:
     """A chart with its title, its legend and so many of its numbers; its shapes are added to ``sheet``."""
-    note = Markup("<p>{}</p>").format(chart.note) if chart.note else ""
+    drawn = chart.sparse(MOST_POINTS) if isinstance(chart, Scatter) else chart
+    note = Markup("<p>{}</p>").format(drawn.note) if drawn.note else ""
     return Markup('<figure class="chart" id="{}"><figcaption>{}</figcaption>{}{}{}</figure>\n').format(
         chart.name.replace(".", "-"),
         chart.title,
         note,
-        _body(chart, sheet),
+        _body(drawn, sheet),
         numbers(chart.table, chart.title, most_numbers),
     )
 
@@ -141,14 +142,14 @@ def _scatter(chart: Scatter, sheet: Sheet) -> Markup:
     found = []
     for cloud in chart.clouds:
         look = f"shape line {cloud.tone.value}"
-        for x, y in cloud.points[:MOST_POINTS]:
+        for x, y in cloud.points:
             found.append(_element(look, outline([(chart.x.place(x), chart.y.place(y))], WIDTH), sheet))
         if cloud.outline:
             places = [(chart.x.place(x), chart.y.place(y)) for x, y in cloud.outline]
             found.append(_element(look, outline(places, WIDTH), sheet))
     said = f"{chart.title}: {chart.y.title} by {chart.x.title}; {', '.join(cloud.name for cloud in chart.clouds)}"
     legend = _legend([(cloud.name, f"{cloud.tone.value} line") for cloud in chart.clouds])
-    return join([legend, _plot(said, chart.x, chart.y, join(found), (), sheet)])
+    return join([legend, _plot(said, chart.x, chart.y, join(found), chart.marks, sheet)])
 
 
 def _shapes(chart: LineChart, line: Line, sheet: Sheet) -> Markup:

@@ -277,16 +277,40 @@ class Cloud:
 
 @attrs.frozen(kw_only=True)
 class Scatter(_Chart):
-    """Two numbers of each run, one by the other."""
+    """Two numbers of each run, one by the other, or one of them over time."""
 
     x: Axis
     y: Axis
     clouds: tuple[Cloud, ...]
+    marks: tuple[Mark, ...] = ()
 
     @property
     def table(self) -> Table:
-        rows = ((cloud.name, x, y) for cloud in self.clouds for x, y in cloud.points)
+        rows = ((cloud.name, _value(self.x, x), y) for cloud in self.clouds for x, y in cloud.points)
         return Table(("series", self.x.title, self.y.title), tuple(rows))
+
+    def sparse(self, most: int) -> Scatter:
+        """With about ``most`` points, and a note that says which they are: what is hidden by others costs as much.
+
+        Those far up are what is looked for, so a tenth of the room of each cloud is theirs.
+        """
+        room = max(10, most // max(1, len(self.clouds)))
+        clouds = tuple(_thinned(cloud, room) for cloud in self.clouds)
+        count, drawn = (sum(len(cloud.points) for cloud in each) for each in (self.clouds, clouds))
+        if drawn == count:
+            return self
+        said = f"Drawn are {drawn:,} of {count:,}: the highest of each series, and evenly of the others."
+        return attrs.evolve(self, clouds=clouds, note=f"{self.note} {said}".strip())
+
+
+def _thinned(cloud: Cloud, room: int) -> Cloud:
+    points = cloud.points
+    if len(points) <= room:
+        return cloud
+    highest = sorted(range(len(points)), key=lambda n: points[n][1])[-(room // 10) :]
+    step = len(points) / (room - len(highest))
+    shown = sorted({*highest, *(int(n * step) for n in range(room - len(highest)))})
+    return attrs.evolve(cloud, points=tuple(points[n] for n in shown))
 
 
 Chart = LineChart | Strip | Waterfall | HeatMap | Bars | Stacks | Scatter

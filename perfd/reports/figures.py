@@ -11,7 +11,7 @@ from statistics import median
 
 from perfd.analysis.periods import DAY, MOST, divided, periods, width
 from perfd.charts.axes import Axis, Scale, covering, number
-from perfd.charts.build import POINTS, cdf, over_time, scatter
+from perfd.charts.build import POINTS, cdf, over_time, single_runs
 from perfd.charts.model import (
     Bar,
     Bars,
@@ -27,9 +27,9 @@ from perfd.charts.model import (
     Waterfall,
     tone,
 )
+from perfd.reports.delays import figures_of, round_trips
 from perfd.reports.groups import MEASURES, Group, Measure
 from perfd.reports.relays import RelayFinding, Relays
-from perfd.reports.runs import Run
 
 LINES = 6
 """Variants in one chart."""
@@ -86,6 +86,7 @@ def of_experiment(
         for measure in MEASURES:
             yield from _distributions(prefix, some, measure, points)
             yield from over_time_of(prefix, some, measure, marks, most=most)
+            yield from _single_runs(prefix, some, measure, marks)
         yield from failures_of(prefix, some, marks, most)
         yield from of_parts(prefix, some, points=points)
         yield from _by_hour(prefix, some[0])
@@ -94,7 +95,7 @@ def of_experiment(
 def of_parts(prefix: str, groups: Sequence[Group], *, points: int = POINTS) -> Iterator[Chart]:
     """The charts of what runs consist of: hops, round trips, moments of page loads, steps one after the other."""
     yield from _hops(prefix, groups, points)
-    yield from _round_trips(prefix, groups, points)
+    yield from round_trips(prefix, groups, points)
     yield from _moments(prefix, groups, points)
     for n, group in enumerate(groups[:MOST_WATERFALLS]):
         yield from steps_of(prefix, n + 1, group)
@@ -166,6 +167,22 @@ def over_time_of(
         )
 
 
+def _single_runs(prefix: str, groups: Sequence[Group], measure: Measure, marks: Sequence[Mark]) -> Iterator[Chart]:
+    """Each success by its time; of durations alone, as OnionPerf draws them."""
+    samples = {
+        group.name: [(r.start, v) for r in group.done if (v := measure.value(r)) is not None] for group in groups
+    }
+    if measure.is_duration and sum(map(len, samples.values())) > 1:
+        yield single_runs(
+            f"{prefix}.{measure.name}.scatter",
+            f"{measure.label.capitalize()}, run by run",
+            samples,
+            label=measure.label,
+            unit=measure.unit,
+            marks=marks,
+        )
+
+
 def failures_of(prefix: str, groups: Sequence[Group], marks: Sequence[Mark], most: int = MOST) -> Iterator[Chart]:
     """The share of runs that failed over time, by error code; nothing if none did."""
     counts = Counter(r.errorcode or r.outcome for group in groups for r in group.runs if r.has_failed)
@@ -212,84 +229,13 @@ def _hops(prefix: str, groups: Sequence[Group], points: int) -> Iterator[Chart]:
         )
 
 
-def _round_trips(prefix: str, groups: Sequence[Group], points: int) -> Iterator[Chart]:
-    runs = [r for group in groups for r in group.done]
-    phases = {
-        "idle": [r.rtt_idle for r in runs if r.rtt_idle is not None],
-        "loaded": [r.rtt_load for r in runs if r.rtt_load is not None],
-        "under uploads": _figures(runs, "RTTUPLOADMEDIAN"),
-        "under both": _figures(runs, "RTTBOTHMEDIAN"),
-    }
-    if any(phases.values()):
-        yield cdf(
-            f"{prefix}.rtt",
-            "Round-trip time, idle and loaded",
-            phases,
-            label="median of a run",
-            unit="s",
-            points=points,
-        )
-    delays = {
-        f"{words}, {when}": _figures(runs, f"{way}{phase}MEDIAN")
-        for phase, when in (("IDLE", "idle"), ("LOAD", "under downloads"), ("UPLOAD", "under uploads"))
-        for way, words in (("OWDUP", "to the server"), ("OWDDOWN", "back"))
-    }
-    if any(delays.values()):
-        yield cdf(
-            f"{prefix}.one-way",
-            "One-way delay, idle and loaded",
-            delays,
-            label="median of a run",
-            unit="s",
-            points=points,
-        )
-    clouds = {
-        words: [(rate / 1e6 * 8, delay) for r in runs for rate, delay in _under_load(r, key)]
-        for words, key in (("downloads", "LOAD"), ("uploads", "UPLOAD"), ("both", "BOTH"))
-    }
-    if any(clouds.values()):
-        yield scatter(
-            f"{prefix}.rtt-load",
-            "Round-trip time under a load, by the rate of the load",
-            clouds,
-            x=("rate of the load, both directions together", "Mbit/s"),
-            y=("median round-trip time", "s"),
-            what="a run",
-        )
-    ways = {
-        "to the server": [s for r in runs if (s := r.between("datarequest", "serverrequest")) is not None],
-        "back": [s for r in runs if (s := r.between("serverresponse", "dataresponse")) is not None],
-    }
-    if any(ways.values()):
-        yield cdf(
-            f"{prefix}.ways",
-            "The way there and the way back",
-            ways,
-            label="request, first byte",
-            unit="s",
-            points=points,
-        )
-
-
-def _figures(runs: Sequence[Run], key: str) -> list[float]:
-    return [value for r in runs if (value := r.figures.get(key)) is not None]
-
-
-def _under_load(run: Run, load: str) -> Iterator[tuple[float, float]]:
-    """What a load achieved in bytes a second, and the round-trip time under it."""
-    delay = run.rtt_load if load == "LOAD" else run.figures.get(f"RTT{load}MEDIAN")
-    rates = [run.figures[key] for way in ("DOWN", "UP") if (key := f"RTT{load}{way}RATE") in run.figures]
-    if delay is not None and rates:
-        yield sum(rates), delay
-
-
 def _moments(prefix: str, groups: Sequence[Group], points: int) -> Iterator[Chart]:
     """When what only some kinds have was reached, and how early a page was seen."""
     for name, title, words, key in MOMENTS:
         samples = {group.name: [s for r in group.done if (s := r.times.get(key)) is not None] for group in groups}
         if any(samples.values()):
             yield cdf(f"{prefix}.{name}", title, samples, label=f"time to {words}", unit="s", points=points)
-    seen = {group.name: [ms / 1000 for ms in _figures(group.runs, "SPEEDINDEX")] for group in groups}
+    seen = {group.name: [ms / 1000 for ms in figures_of(group.runs, "SPEEDINDEX")] for group in groups}
     if any(seen.values()):
         yield cdf(
             f"{prefix}.speed-index", "Page load: SpeedIndex", seen, label="SpeedIndex", unit="s", points=points

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from perfd.charts import files
-from perfd.charts.build import cdf
+from perfd.charts.build import cdf, single_runs
 from perfd.charts.model import LineChart
 from tests.support.charts import HOSTILE, every_kind
 
@@ -82,3 +83,21 @@ def test_tail_of_what_is_slow_where_it_is_low() -> None:
     assert 1.0 not in shares  # all runs have as much as the slowest: that is beyond the axis
     assert chart.y.title == "runs with at least so much (%)"
     assert line.name == "a (median 50.5 Mbit/s, n = 100)"
+
+
+def test_of_many_runs_some_are_drawn() -> None:
+    """The highest and evenly of the others, which is said; the table has all. Few are as they are."""
+    points = [(float(n), 1 + (n * 7919 % 1000) / 1000 + (n in {123, 4567})) for n in range(9000)]
+    chart = single_runs("x", "X", {"a": points, "b": points[:50]}, label="time", unit="s")
+    sparse = chart.sparse(1000)
+    a, b = (cloud.points for cloud in sparse.clouds)
+    assert (450 <= len(a) <= 500, len(b)) == (True, 50)
+    assert {points[123], points[4567]} <= {*a}
+    gaps = [after - before for (before, _), (after, _) in pairwise(a)]
+    assert max(gaps) < 25
+    assert sparse.note == (
+        f"Each point is a run that ended well. Drawn are {len(a) + 50} of 9,050: the highest of each series, and "
+        "evenly of the others."
+    )
+    assert len(chart.table.rows) == 9050
+    assert single_runs("x", "X", {"b": points[:50]}, label="time", unit="s").sparse(1000).note.endswith("well.")

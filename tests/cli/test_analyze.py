@@ -140,7 +140,7 @@ def test_plots_and_report(stored: Stored, tmp_path: Path) -> None:
         f"download.{name}"
         for name in (
             *("first-byte.cdf", "first-byte.tail", "first-byte.time", "complete.cdf", "throughput.cdf"),
-            *("throughput.tail", "failures", "hops", "ways", "steps-1"),
+            *("throughput.tail", "first-byte.scatter", "complete.scatter", "failures", "hops", "ways", "steps-1"),
         )
     } | {"relays.failing"}
     with (plots / "runs.csv").open(newline="") as opened:
@@ -152,6 +152,10 @@ def test_plots_and_report(stored: Stored, tmp_path: Path) -> None:
     assert rows[-1]["time_to_last_byte"] == ""
     with (plots / "download.first-byte.time.csv").open(newline="") as opened:
         assert any(row[2] == "" for row in csv.reader(opened))
+    with (plots / "download.complete.scatter.csv").open(newline="") as opened:
+        _, first, *others = csv.reader(opened)
+    assert first == ["download (n = 270)", "2026-11-23 00:00:00", "3.0"]
+    assert len(others) == 269
     text = page.read_text()
     assert "<script" not in text
     assert text.count("<figure") == len(names)
