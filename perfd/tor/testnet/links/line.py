@@ -95,10 +95,6 @@ class Lane:
         return self.link.loss > 0 and self._random.random() < self.link.loss
 
 
-NEAR = 0.001
-"""Seconds: what has passed the first bottleneck by then is taken to the second at once."""
-
-
 class Way:
     """What goes from one place to another, over the lanes of both ends, in order."""
 
@@ -118,12 +114,13 @@ class Way:
 
     def _from(self, number: int, now: float, size: int, arrive: Callable[[], object]) -> None:
         for place in range(number, len(self.lanes)):
-            passed = self.lanes[place].passes(now, size)
-            if place + 1 < len(self.lanes) and passed > now + NEAR:
-                # The second queue must not be taken before it is reached: others go through it meanwhile.
-                self._agenda.at(passed, partial(self._from, place + 1, passed, size, arrive))
+            lane = self.lanes[place]
+            now = lane.passes(now, size)
+            if lane.link.rate is not None and place + 1 < len(self.lanes):
+                # The second queue must not be taken before it is reached: others go through it meanwhile. What has
+                # nothing to wait for goes by the agenda too, or it could overtake what is due but not done yet.
+                self._agenda.at(now, partial(self._from, place + 1, now, size, arrive))
                 return
-            now = passed
         # Whatever the jitter, nothing is overtaken.
         self._last = max(self._last, now + sum(lane.delay() for lane in self.lanes))
         self._agenda.at(self._last, arrive)

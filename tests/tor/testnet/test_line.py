@@ -1,0 +1,114 @@
+"""When what is sent over links arrives, in a time that is not the real one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import Random
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfd.config.testnet import Link
+from perfd.tor.testnet.links.line import Agenda, Lane, Way
+
+
+class Timer:
+    """What is to be called when."""
+
+    def __init__(self, when: float, callback: Callable[[], object]) -> None:
+        self.when, self.callback = when, callback
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class VirtualLoop:
+    """A loop's clock and timers."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.timers: list[Timer] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
+        self.timers.append(Timer(when, callback))
+        return self.timers[-1]
+
+    def run_until(self, when: float, late: float = 0.0) -> None:
+        """Come to this time. What was due in the last ``late`` seconds of it has not been called yet then."""
+        while True:
+            self.timers = [timer for timer in self.timers if not timer.is_cancelled]
+            due = [timer for timer in self.timers if timer.when <= when - late]
+            if not due:
+                break
+            timer = min(due, key=lambda timer: timer.when)
+            self.timers.remove(timer)
+            self.now = max(self.now, timer.when)
+            timer.callback()
+        self.now = when
+
+
+def new_agenda() -> tuple[VirtualLoop, Agenda]:
+    loop = VirtualLoop()
+    return loop, Agenda(cast(asyncio.AbstractEventLoop, loop))
+
+
+def arrivals(links: Sequence[Link], sent: Sequence[tuple[float, int, float]]) -> list[tuple[int, float]]:
+    """The number of each packet, and when it came; given when each is sent, its size, and how late timers are."""
+    loop, agenda = new_agenda()
+    way = Way(agenda, tuple(Lane(link, Random(number)) for number, link in enumerate(links)))
+    began, came = loop.now, list[tuple[int, float]]()
+    for number, (when, size, late) in enumerate(sent):
+        loop.run_until(began + when, late)
+        way.send(size, partial(lambda n: came.append((n, loop.now - began)), number))
+    loop.run_until(began + 1000.0)
+    return came
+
+
+def test_small_after_large() -> None:
+    """A packet that has less to wait for than another before it stays behind it, also in the second queue."""
+    links = [Link(rate=8e6), Link(rate=8e6)]
+    came = arrivals(links, [(0.0, 1500, 0.0), (0.0007, 100, 0.0)])
+    assert came == [(0, pytest.approx(0.003)), (1, pytest.approx(0.0031))]
+
+
+def test_end_after_data() -> None:
+    """The end of a connection, which takes no time anywhere, stays behind its data: also if timers are late."""
+    links = [Link(rate=8e6), Link(rate=8e6)]
+    came = arrivals(links, [(0.0, 1500, 0.0), (0.0007, 0, 0.0)])
+    assert came == [(0, pytest.approx(0.003)), (1, pytest.approx(0.003))]
+    assert [number for number, _ in arrivals(links, [(0.0, 1500, 0.0), (0.0016, 0, 0.0005)])] == [0, 1]
+
+
+LINKS = st.builds(
+    lambda delay, share, rate: Link(delay=delay, jitter=share * delay, rate=rate),
+    st.sampled_from([0.0, 0.0001, 0.005, 0.05]),
+    st.sampled_from([0.0, 0.1, 1.0]),
+    st.sampled_from([8e6, 1e6, 100e6, None]),
+)
+SENT = st.lists(
+    st.tuples(
+        st.floats(0.0, 0.003),  # seconds after the one before
+        st.integers(0, 1500),
+        st.floats(0.0, 0.003),
+    ),
+    min_size=2,
+    max_size=30,
+)
+
+
+@given(links=st.lists(LINKS, min_size=1, max_size=2), sent=SENT)
+def test_nothing_is_overtaken(links: list[Link], sent: list[tuple[float, int, float]]) -> None:
+    """Whatever the sizes, the times, the links, and how late the machine is."""
+    when, packets = 0.0, list[tuple[float, int, float]]()
+    for pause, size, late in sent:
+        when += pause
+        packets.append((when, size, late))
+    assert [number for number, _ in arrivals(links, packets)] == list(range(len(sent)))
