@@ -87,6 +87,42 @@ def test_end_after_data() -> None:
     assert [number for number, _ in arrivals(links, [(0.0, 1500, 0.0), (0.0016, 0, 0.0005)])] == [0, 1]
 
 
+def test_each_queue_has_its_bound() -> None:
+    """What several send to one waits for its link no longer than the bound: it is dropped when it comes there."""
+    loop, agenda = new_agenda()
+    rate, bound, size = 20e6, 0.1, 1500
+    target = Lane(Link(rate=rate), Random(0))
+    ways = [Way(agenda, (Lane(Link(rate=rate), Random(n)), target), bound) for n in range(1, 8)]
+    came, longest, took = 0, 0.0, 8 * size / rate
+
+    def arrive(began: float) -> None:
+        nonlocal came, longest
+        came, longest = came + 1, max(longest, loop.now - began)
+
+    # Each sends as much at once as its own queue takes, and goes on at its rate.
+    began = loop.now
+    burst = int(bound / took)
+    for number in range(400):
+        loop.run_until(began + max(0, number - burst) * took)
+        for way in ways:
+            way.send(size, partial(arrive, loop.now))
+    loop.run_until(began + 10.0)
+    # Its own queue, the other's, and itself in both.
+    assert bound < longest <= 2 * (bound + took) + 1e-9
+    assert came == pytest.approx((400 - burst) * took * rate / 8 / size + 2 * burst, rel=0.02)
+
+
+def test_loss_on_each_link() -> None:
+    """Either link loses its share."""
+    loop, agenda = new_agenda()
+    way = Way(agenda, (Lane(Link(loss=0.1), Random(1)), Lane(Link(loss=0.2), Random(2))))
+    came = list[int]()
+    for _ in range(10_000):
+        way.send(1500, lambda: came.append(1))
+    loop.run_until(loop.now + 1.0)
+    assert abs(len(came) - 7200) < 4 * (10_000 * 0.72 * 0.28) ** 0.5
+
+
 LINKS = st.builds(
     lambda delay, share, rate: Link(delay=delay, jitter=share * delay, rate=rate),
     st.sampled_from([0.0, 0.0001, 0.005, 0.05]),

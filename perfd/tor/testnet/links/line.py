@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import selectors
 from collections.abc import Callable
 from functools import partial
@@ -96,15 +97,19 @@ class Lane:
 
 
 class Way:
-    """What goes from one place to another, over the lanes of both ends, in order."""
+    """What goes from one place to another, over the lanes of both ends, in order.
 
-    def __init__(self, agenda: Agenda, lanes: tuple[Lane, ...]) -> None:
+    What comes to a lane that loses it, or behind more than ``most_backlog`` seconds there, is dropped.
+    """
+
+    def __init__(self, agenda: Agenda, lanes: tuple[Lane, ...], most_backlog: float = math.inf) -> None:
         self.lanes = lanes
         self._agenda = agenda
+        self._most_backlog = most_backlog
         self._last = 0.0
 
     def send(self, size: int, arrive: Callable[[], object]) -> None:
-        """Have ``arrive`` called when so many bytes are at the other end."""
+        """Have ``arrive`` called when so many bytes are at the other end, if they are not dropped."""
         self._from(0, self._agenda.time(), size, arrive)
 
     def backlog(self) -> float:
@@ -115,6 +120,8 @@ class Way:
     def _from(self, number: int, now: float, size: int, arrive: Callable[[], object]) -> None:
         for place in range(number, len(self.lanes)):
             lane = self.lanes[place]
+            if lane.loses() or lane.backlog(now) > self._most_backlog:
+                return
             now = lane.passes(now, size)
             if lane.link.rate is not None and place + 1 < len(self.lanes):
                 # The second queue must not be taken before it is reached: others go through it meanwhile. What has

@@ -179,9 +179,9 @@ class Switch:
             destination = self._by_bytes.get(packet[16:20], self._machine)
             way = self._ways.get((source, destination))
             if way is None:
-                way = self._ways[source, destination] = Way(self._agenda, self._lanes_of(source, destination))
-            if not any(lane.loses() or lane.backlog(self._agenda.time()) > QUEUE for lane in way.lanes):
-                way.send(len(packet), partial(_write, self._devices[destination], packet))
+                way = Way(self._agenda, self._lanes_of(source, destination), QUEUE)
+                self._ways[source, destination] = way
+            way.send(len(packet), partial(_write, self._devices[destination], packet))
 
     def _lanes_of(self, source: str, destination: str) -> tuple[Lane, ...]:
         up = (self._lanes[source].up,) if source in self._lanes else ()
