@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfd.config.testnet import Link
+from perfd.tor.testnet.links.jitter import Jitter
 from perfd.tor.testnet.links.line import Agenda, Lane, Way
 
 
@@ -121,6 +124,46 @@ def test_loss_on_each_link() -> None:
         way.send(1500, lambda: came.append(1))
     loop.run_until(loop.now + 1.0)
     assert abs(len(came) - 7200) < 4 * (10_000 * 0.72 * 0.28) ** 0.5
+
+
+def delays(link: Link, pause: float, count: int, links: int = 1) -> list[float]:
+    """How long each of so many packets was on its way, without what the rate took."""
+    loop, agenda = new_agenda()
+    way = Way(agenda, tuple(Lane(link, Random(number)) for number in range(links)))
+    took, found = links * 8 * 1500 / (link.rate or math.inf), list[float]()
+    began = loop.now
+    for number in range(count):
+        loop.run_until(began + pause * number)
+        way.send(1500, lambda sent=loop.now: found.append(loop.now - sent - took))
+    loop.run_until(loop.now + 10.0)
+    return found
+
+
+@pytest.mark.parametrize(("pause", "count"), [(0.0006, 50_000), (0.1, 4_000)])
+def test_jitter_keeps_the_mean(pause: float, count: int) -> None:
+    """The mean is the delay, for a stream that fills the link as for single packets; all values are equally likely."""
+    found = delays(Link(delay=0.025, jitter=0.005, rate=20e6), pause, count)
+    assert statistics.mean(found) == pytest.approx(0.025, rel=0.02)
+    assert 0.02 - 1e-9 <= min(found) < 0.0201
+    assert 0.0299 < max(found) <= 0.03 + 1e-9
+    tenths = [sum(20 + n <= 1000 * each < 21 + n for each in found) / count for n in range(10)]
+    assert all(0.08 < share < 0.12 for share in tenths)
+
+
+def test_jitter_over_two_links() -> None:
+    """Their jitters are of each link, and the mean of both holds."""
+    found = delays(Link(delay=0.025, jitter=0.005, rate=20e6), 0.0012, 25_000, links=2)
+    assert statistics.mean(found) == pytest.approx(0.05, rel=0.02)
+    assert min(found) < 0.043
+    assert max(found) > 0.057
+
+
+def test_jitter_changes_slowly() -> None:
+    """By a quarter of the time at most, also if queues ask for a later time before an earlier one."""
+    jitter, random = Jitter(0.005, Random(1)), Random(2)
+    for number in range(10_000):
+        when, later = number / 100 + random.uniform(0, 1), random.uniform(0, 0.1)
+        assert abs(jitter.at(when + later) - jitter.at(when)) <= 0.25 * later + 1e-12
 
 
 LINKS = st.builds(

@@ -17,6 +17,7 @@ from random import Random
 from select import select
 
 from perfd.config.testnet import Link
+from perfd.tor.testnet.links.jitter import Jitter
 
 
 class PreciseSelector(selectors.EpollSelector):
@@ -73,6 +74,7 @@ class Lane:
     def __init__(self, link: Link, random: Random) -> None:
         self.link = link
         self._random = random
+        self._jitter = Jitter(link.jitter, Random(random.random())) if link.jitter else None
         self._is_free_at = 0.0
 
     def passes(self, now: float, size: int) -> float:
@@ -86,10 +88,9 @@ class Lane:
         """For how many seconds what comes ``now`` waits in the queue."""
         return max(0.0, self._is_free_at - now)
 
-    def delay(self) -> float:
-        """How long the next one is on its way, in seconds."""
-        link = self.link
-        return link.delay + self._random.uniform(-link.jitter, link.jitter) if link.jitter else link.delay
+    def delay(self, now: float) -> float:
+        """How long what leaves the bottleneck ``now`` is on its way, in seconds."""
+        return self.link.delay if self._jitter is None else self.link.delay + self._jitter.at(now)
 
     def loses(self) -> bool:
         """Whether the next packet is lost."""
@@ -128,6 +129,6 @@ class Way:
                 # nothing to wait for goes by the agenda too, or it could overtake what is due but not done yet.
                 self._agenda.at(now, partial(self._from, place + 1, now, size, arrive))
                 return
-        # Whatever the jitter, nothing is overtaken.
-        self._last = max(self._last, now + sum(lane.delay() for lane in self.lanes))
+        # Jitter overtakes nothing but by what floats are rounded.
+        self._last = max(self._last, now + sum(lane.delay(now) for lane in self.lanes))
         self._agenda.at(self._last, arrive)
