@@ -141,7 +141,7 @@ def delays(link: Link, pause: float, count: int, links: int = 1) -> list[float]:
 
 @pytest.mark.parametrize(("pause", "count"), [(0.0006, 50_000), (0.1, 4_000)])
 def test_jitter_keeps_the_mean(pause: float, count: int) -> None:
-    """The mean is the delay, for a stream that fills the link as for single packets; all values are equally likely."""
+    """The mean is the delay, for a dense stream as for single packets; all values are equally likely."""
     found = delays(Link(delay=0.025, jitter=0.005, rate=20e6), pause, count)
     assert statistics.mean(found) == pytest.approx(0.025, rel=0.02)
     assert 0.02 - 1e-9 <= min(found) < 0.0201

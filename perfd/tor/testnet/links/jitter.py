@@ -14,7 +14,7 @@ _MOST_KNOWN = 1000  # draws; those of a second at least
 
 
 class Jitter:
-    """Changes of a delay as a function of time, at each time from -``most`` to ``most`` seconds, all equally likely.
+    """Changes of a delay as a function of time: from -``most`` to ``most`` seconds, each time all equally likely.
 
     Draws for each packet would let them overtake each other; if those then waited for the ones before, the mean of
     a dense stream would not be zero, but near ``most``. This changes so slowly that the order stays by itself:
