@@ -8,7 +8,7 @@ import attrs
 from markupsafe import Markup
 
 from perfd.charts.html import STYLE, Sheet, digest, figure, join
-from perfd.charts.model import Chart, Table
+from perfd.charts.model import Chart, Film, Table
 
 PAGE_STYLE = """
 body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 48rem; background: var(--paper); color: var(--ink);
@@ -53,7 +53,9 @@ def document(title: str, lead: str, notes: Sequence[str], sections: Sequence[Sec
         for section in sections
     )
     style = f"{STYLE}{PAGE_STYLE}{sheet.text}"
-    policy = f"default-src 'none'; style-src '{digest(style)}'; base-uri 'none'; form-action 'none'"
+    has_pictures = any(isinstance(content, Film) for section in sections for content in section.contents)
+    images = "img-src data:; " if has_pictures else ""
+    policy = f"default-src 'none'; style-src '{digest(style)}'; {images}base-uri 'none'; form-action 'none'"
     items = join(Markup("<li>{}</li>").format(note) for note in notes)
     listed = Markup('<ul class="notes">{}</ul>\n').format(items) if notes else ""
     return str(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import singledispatch
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from textwrap import wrap
@@ -20,11 +21,13 @@ matplotlib.use("Agg")
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from PIL import Image
 
 from perfd.charts.axes import Axis, number
 from perfd.charts.model import (
     Bars,
     Chart,
+    Film,
     HeatMap,
     LineChart,
     Mark,
@@ -61,6 +64,9 @@ HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "oo")
 INK, SOFT, RULE = "#1a1d23", "#5b6270", "#e3e6eb"
 MOST_POINTS = 3000
 """Of a scatter: a picture of more looks the same, and as SVG is large."""
+
+NAME = 0.3
+"""Inches for the name above a reel."""
 
 CROWD = 1000
 """Points from which on they are smaller."""
@@ -100,6 +106,8 @@ def draw(chart: Chart, path: Path) -> None:
 
 
 def _height(chart: Chart) -> float:
+    if isinstance(chart, Film):
+        return 1.3 + len(chart.reels) * (_height_of_shots(chart) + NAME)
     if isinstance(chart, Bars):
         return 1.6 + 0.32 * len(chart.bars)
     if isinstance(chart, Waterfall):
@@ -256,6 +264,37 @@ def _heat_map(chart: HeatMap, axes: Any) -> None:
     bar = axes.figure.colorbar(shown, ax=axes, pad=0.015, aspect=14, format=lambda value, _: number(value))
     bar.outline.set_visible(False)
     bar.set_label(f"{chart.label} ({chart.unit})" if chart.unit else chart.label)
+
+
+@_draw.register
+def _film(chart: Film, axes: Any) -> None:
+    count = len(chart.reels)
+    height = _height_of_shots(chart)
+    share = height / (height + NAME)  # of a reel's room, that of its pictures
+    for n, reel in enumerate(chart.reels):
+        low = count - n - 1
+        axes.text(0, low + share + 0.03, _broken(reel.name, 100), va="bottom", fontsize=8.5)
+        for column, shot, is_new in chart.changed(reel):
+            left, right = (column + 0.02) / chart.columns, (column + 0.98) / chart.columns
+            with Image.open(BytesIO(shot.image)) as image:
+                axes.imshow(
+                    image, extent=(left, right, low, low + share), aspect="auto", interpolation="antialiased"
+                )
+            edge = Rectangle((left, low), right - left, share, fill=False, linewidth=0.8 if is_new else 0.5)
+            edge.set_edgecolor(INK if is_new else "#c3c8d0")
+            axes.add_patch(edge)
+    axes.set_ylim(-0.06, count)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    places = [column / chart.columns for column in range(chart.columns)]
+    axes.xaxis.set_ticks(places, [number(chart.start(column)) for column in range(chart.columns)])
+    axes.xaxis.set_label_text(chart.x.title)
+    axes.set_xlim(0, 1)
+
+
+def _height_of_shots(chart: Film) -> float:
+    """In inches."""
+    return 0.93 * WIDTH / chart.columns * chart.aspect
 
 
 def _box(left: float, right: float, low: float, high: float, colour: Tone, hatch: str = "") -> Rectangle:

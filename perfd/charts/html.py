@@ -19,6 +19,7 @@ from perfd.charts.model import (
     Bars,
     Cell,
     Chart,
+    Film,
     HeatMap,
     Line,
     LineChart,
@@ -285,6 +286,29 @@ def _heat_map(chart: HeatMap, sheet: Sheet) -> Markup:
         said,
         join(cells),
     )
+
+
+@_body.register
+def _film(chart: Film, sheet: Sheet) -> Markup:
+    grid = sheet.rule(f"grid-template-columns:repeat({chart.columns},minmax(0,1fr))")
+    shape = sheet.rule(f"aspect-ratio:{1 / chart.aspect:.4f}")
+    found = []
+    for reel in chart.reels:
+        shots: list[str] = [Markup("<i></i>")] * chart.columns
+        for column, shot, is_new in chart.changed(reel):
+            picture = sheet.rule(
+                f"background-image:url(data:image/jpeg;base64,{base64.b64encode(shot.image).decode()})"
+            )
+            said = f"{reel.name} at {chart.x.text(chart.start(column))}"
+            shots[column] = Markup('<i class="shot{} {} {}" role="img" aria-label="{}" title="{}"></i>').format(
+                " new" if is_new else "", shape, picture, said, f"picture of {chart.x.text(shot.at)}"
+            )
+        found.append(
+            Markup('<p class="y">{}</p><div class="shots {}">{}</div>').format(reel.name, grid, join(shots))
+        )
+    starts = (Markup("<span>{}</span>").format(number(chart.start(column))) for column in range(chart.columns))
+    axis = Markup('<div class="shots below {}" aria-hidden="true">{}</div><p class="x">{}</p>')
+    return join([*found, axis.format(grid, join(starts), chart.x.title)])
 
 
 def _plot(said: str, x: Axis, y: Axis, shapes: str, marks: Sequence[Mark], sheet: Sheet) -> Markup:

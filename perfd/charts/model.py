@@ -313,7 +313,58 @@ def _thinned(cloud: Cloud, room: int) -> Cloud:
     return attrs.evolve(cloud, points=tuple(points[n] for n in shown))
 
 
-Chart = LineChart | Strip | Waterfall | HeatMap | Bars | Stacks | Scatter
+@attrs.frozen
+class Shot:
+    """A picture of a page, as JPEG, and when it was taken: seconds since the navigation began."""
+
+    at: float
+    image: bytes
+
+
+@attrs.frozen
+class Reel:
+    """What a page looked like during one load: at the beginning of each part of the x axis, if it is known."""
+
+    name: str
+    shots: tuple[Shot | None, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Film(_Chart):
+    """Page loads in pictures, one below the other; what stands in a column was seen at the same time.
+
+    All reels have as many shots; ``aspect`` is the height of the pictures by their width.
+    """
+
+    x: Axis
+    reels: tuple[Reel, ...]
+    aspect: float
+
+    @property
+    def columns(self) -> int:
+        return len(self.reels[0].shots)
+
+    def start(self, column: int) -> float:
+        """When what stands in a column was seen."""
+        return self.x.low + (self.x.high - self.x.low) * column / self.columns
+
+    def changed(self, reel: Reel) -> list[tuple[int, Shot, bool]]:
+        """The columns with pictures, and whether each is another one than that before."""
+        befores = (None, *reel.shots)
+        both = enumerate(zip(reel.shots, befores[:-1], strict=True))
+        return [(column, shot, before is None or shot.at != before.at) for column, (shot, before) in both if shot]
+
+    @property
+    def table(self) -> Table:
+        rows = (
+            (reel.name, round(self.start(column), 6), None if shot is None else shot.at)
+            for reel in self.reels
+            for column, shot in enumerate(reel.shots)
+        )
+        return Table(("load", "seen at (s)", "picture of (s)"), tuple(rows))
+
+
+Chart = LineChart | Strip | Waterfall | HeatMap | Bars | Stacks | Scatter | Film
 
 
 def _value(axis: Axis, value: float) -> Cell:

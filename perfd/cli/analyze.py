@@ -109,7 +109,7 @@ def _run(config: Config, wanted: Filter, options: argparse.Namespace, shown: Dis
 
     with Progress("analyzing", 2.0) as progress, _no_collection():
         found, paths = _report(config, wanted, progress, with_paths=options.plots is not None)
-        charts: Charts = found.charts() if options.plots or options.report else []
+        charts = _charts(config, found) if options.plots or options.report else []
         written = []
         if options.report is not None:
             title = f"Measurements of {config.source}"
@@ -129,6 +129,15 @@ def _run(config: Config, wanted: Filter, options: argparse.Namespace, shown: Dis
     for each in written:
         sys.stderr.write(f"perfd: wrote {each}\n")
     return 0
+
+
+def _charts(config: Config, found: Report) -> Charts:
+    """Those of the report, and the films of page loads, whose pictures are files beside the database."""
+    from perfd.cli.films import films_of  # noqa: PLC0415
+    from perfd.store.page_files import DIRECTORY  # noqa: PLC0415
+
+    films = films_of(found.groups, config.directory / DIRECTORY)
+    return [(name, [*each, *([films[name]] if name in films else [])]) for name, each in found.charts()]
 
 
 @contextmanager

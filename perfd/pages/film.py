@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
 
 import attrs
 from markupsafe import Markup
@@ -15,6 +13,7 @@ from perfd.charts.html import join
 from perfd.pages import elements
 from perfd.pages.records import View
 from perfd.record import Outcome
+from perfd.store.filmstrips import times_of
 from perfd.store.filters import Filter
 from perfd.store.page_files import FILMSTRIP, file_of, is_id
 from perfd.store.reader import StoreReader
@@ -28,8 +27,6 @@ MOST_LOADS = 1000
 MOST_LOOKED_AT = 20
 """Loads next to the median, of which one must have its file still."""
 
-_NAME = re.compile(r"\d+-(\d+)ms\.(?:png|jpg)")
-
 
 @attrs.frozen
 class Load:
@@ -42,7 +39,7 @@ class Load:
 
 def film(path: Path, measurement: str) -> Markup:
     """The pictures in a filmstrip, the n-th of which is at ``frames/N`` of the measurement; nothing without any."""
-    times = _times(path)
+    times = times_of(path)
     if not times:
         return Markup("")
     last = len(times) - 1
@@ -87,14 +84,3 @@ def _by_distance(loads: Sequence[Load]) -> list[Load]:
         return []
     middle = sorted(load.took for load in loads)[len(loads) // 2]
     return sorted(loads, key=lambda load: abs(load.took - middle))
-
-
-def _times(path: Path) -> list[int]:
-    """The milliseconds of each picture; none where there is no filmstrip."""
-    try:
-        with ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, BadZipFile, ValueError, NotImplementedError):
-        return []
-    found = [_NAME.fullmatch(name) for name in names]
-    return [int(each.group(1)) for each in found if each is not None] if all(found) else []

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 import attrs
 from twisted.web.resource import IResource
 
 from perfd.store.database import NoDatabaseError
+from perfd.store.filmstrips import PICTURES, read_picture
 from perfd.store.page_files import FILMSTRIP, HAR, SCREENSHOT, file_of, is_id
 from perfd.store.parameters import Parameter
 from perfd.web.description import JSON, STRING, Readers, Response, Route
@@ -41,12 +40,6 @@ KINDS: Mapping[str, Kind] = {
     "filmstrip": Kind(FILMSTRIP, "application/zip", ".filmstrip.zip", "Pictures of the page during its load"),
 }
 """By the last part of their path."""
-
-PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
-"""The media types of the pictures in a filmstrip."""
-
-MOST_BYTES = 8 * 2**20
-"""Of a picture."""
 
 _NUMBER = re.compile("[1-9][0-9]{0,5}")
 
@@ -157,17 +150,3 @@ class Frame(Answer):
         request.setHeader(b"Cache-Control", b"private, max-age=86400")  # it never changes
         request.setHeader(b"X-Content-Type-Options", b"nosniff")
         request.respond(body)
-
-
-def read_picture(path: Path, number: int) -> tuple[str, bytes] | None:
-    """The media type and the bytes of a picture in a filmstrip; None if there is none. Waits for the disk."""
-    try:
-        with ZipFile(path) as archive:
-            found = archive.infolist()[number - 1 : number]
-            for each in found:
-                content_type = PICTURES.get(Path(each.filename).suffix)
-                if content_type is not None and each.file_size <= MOST_BYTES:
-                    return content_type, archive.read(each)
-    except (OSError, BadZipFile, ValueError, NotImplementedError, EOFError, zlib.error):
-        pass  # it is none, or is damaged
-    return None
