@@ -126,6 +126,20 @@ def test_loss_on_each_link() -> None:
     assert abs(len(came) - 7200) < 4 * (10_000 * 0.72 * 0.28) ** 0.5
 
 
+def test_catching_up() -> None:
+    """What is due is done at once, what is not at its time; nothing twice."""
+    loop, agenda = new_agenda()
+    done, began = list[str](), loop.now
+    for name, when in (("first", 1.0), ("second", 2.0), ("third", 3.0)):
+        agenda.at(began + when, partial(done.append, name))
+    loop.now = began + 2.0
+    agenda.catch_up()
+    agenda.catch_up()
+    assert done == ["first", "second"]
+    loop.run_until(began + 3.0)
+    assert done == ["first", "second", "third"]
+
+
 def delays(link: Link, pause: float, count: int, links: int = 1) -> list[float]:
     """How long each of so many packets was on its way, without what the rate took."""
     loop, agenda = new_agenda()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import statistics
+import subprocess
 import tempfile
 import threading
 import time
@@ -17,12 +20,16 @@ import pytest
 
 from perfd.config import ConfigError, parse_config
 from perfd.config.testnet import Link, TestnetConfig, nicknames
+from perfd.processes.alive import is_alive
+from perfd.processes.modules import module_command, module_environment
 from perfd.tor.testnet import link_process
 from perfd.tor.testnet.links import netns, proxy
 from perfd.tor.testnet.links.line import Agenda, Lane, Way, new_loop
-from perfd.tor.testnet.links.plan import Endpoint, LinkPlan
+from perfd.tor.testnet.links.plan import PID_FILE, PROGRAM, Endpoint, LinkPlan
+from perfd.tor.testnet.links.program import NICE
 from perfd.tor.testnet.relays import TestnetError
 from perfd.tor.testnet.weights import drawn_weights
+from tests.support.instance import wait_for
 
 T = TypeVar("T")
 
@@ -283,3 +290,66 @@ def test_strangers() -> None:
         return found
 
     assert through_proxies(work, Link(delay=0.001)) == [b"", b"", b""]
+
+
+def test_packets_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many packets the devices have, what is due is not held back by more than one small batch."""
+    names = nicknames(8)
+    relays = [
+        Endpoint(nickname=name, link=Link(), address=f"10.0.0.{n + 2}", port=1) for n, name in enumerate(names)
+    ]
+    plan = LinkPlan(mode="netns", seed=1, relays=tuple(relays), device="", gateway="10.0.0.1")
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(len(names) + 1)]
+    for pair in pairs:
+        pair[0].setblocking(False)
+    machine, *devices = (pair[0].fileno() for pair in pairs)
+    packet = bytes([0x45]) + bytes(15) + bytes([10, 0, 0, 1])
+    for _, relay in pairs[1:]:
+        for _ in range(8):
+            relay.send(packet)
+    read, waiting, most = os.read, 0, 0
+
+    def reading(descriptor: int, size: int) -> bytes:
+        nonlocal waiting, most
+        found = read(descriptor, size)
+        if descriptor in devices:
+            waiting += 1
+            most = max(most, waiting)
+        return found
+
+    def written(descriptor: int, data: bytes) -> int:
+        nonlocal waiting
+        waiting -= 1
+        return len(data)
+
+    monkeypatch.setattr(netns.os, "read", reading)
+    monkeypatch.setattr(netns.os, "write", written)
+
+    async def main() -> None:
+        netns.Switch(plan, netns.Namespaces(machine, tuple(devices), ())).start()
+        await asyncio.sleep(0.05)
+
+    run(main)
+    for pair in pairs:
+        for each in pair:
+            each.close()
+    assert (waiting, 8 <= most <= 16) == (0, True)
+
+
+def test_priority(tmp_path: Path) -> None:
+    """The process of the links is woken in time; as root, before others."""
+    links = Endpoint(nickname="a", link=Link(), address="127.0.0.1", port=free_port(), outgoing=free_port())
+    plan = LinkPlan(mode="proxy", seed=1, relays=(links,))
+    plan.save(tmp_path / "plan.json")
+    argv = [*module_command(PROGRAM), "-f", str(tmp_path / "plan.json"), str(os.getpid())]
+    subprocess.run(argv, check=True, timeout=60, env=module_environment())
+    pid = int((tmp_path / PID_FILE).read_text())
+    try:
+        if os.geteuid() == 0:
+            wait_for(lambda: os.getpriority(os.PRIO_PROCESS, pid) == NICE, "its priority")
+        slack = Path(f"/proc/{pid}/timerslack_ns")
+        if slack.exists():
+            wait_for(lambda: slack.read_text() == "1\n", "the precision of its timers")
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: not is_alive(pid), "its end")

@@ -53,13 +53,17 @@ class Agenda:
         if self._due[0][2] is action:
             self._set_timer()
 
+    def catch_up(self) -> None:
+        """Do what is due, without waiting for the loop to come to it."""
+        if self._due and self._due[0][0] <= self._loop.time():
+            self._run()
+
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_at(self._due[0][0], self._run) if self._due else None
 
     def _run(self) -> None:
-        self._timer = None
         now = self._loop.time()
         try:
             while self._due and self._due[0][0] <= now:

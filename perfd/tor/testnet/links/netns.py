@@ -34,7 +34,7 @@ MTU = 1500
 _CLONE_NEWNET = 0x40000000  # sched.h
 _TUNSETIFF = 0x400454CA  # linux/if_tun.h
 _IFF_TUN_NO_PI = 0x1001
-_BATCH = 64  # packets that are read from one device before the others have their turn
+_BATCH = 16  # packets that are read from one device before what is due, and the other devices, have their turn
 _PREFIX = 24
 
 
@@ -168,20 +168,22 @@ class Switch:
             loop.add_reader(device, self._read, address, device)
 
     def _read(self, source: str, device: int) -> None:
-        for _ in range(_BATCH):
-            try:
-                packet = os.read(device, 65536)
-            except OSError:  # none is left, or the device is gone with its namespace
-                return
-            if packet[0] >> 4 != 4:
-                continue
-            # What is for nobody here, such as 127.0.0.1, is for the machine.
-            destination = self._by_bytes.get(packet[16:20], self._machine)
-            way = self._ways.get((source, destination))
-            if way is None:
-                way = Way(self._agenda, self._lanes_of(source, destination), QUEUE)
-                self._ways[source, destination] = way
-            way.send(len(packet), partial(_write, self._devices[destination], packet))
+        with suppress(OSError):  # none is left, or the device is gone with its namespace
+            for _ in range(_BATCH):
+                self._forward(source, os.read(device, 65536))
+        # With many devices that have packets it would be late once all of them were read.
+        self._agenda.catch_up()
+
+    def _forward(self, source: str, packet: bytes) -> None:
+        if packet[0] >> 4 != 4:
+            return
+        # What is for nobody here, such as 127.0.0.1, is for the machine.
+        destination = self._by_bytes.get(packet[16:20], self._machine)
+        way = self._ways.get((source, destination))
+        if way is None:
+            way = Way(self._agenda, self._lanes_of(source, destination), QUEUE)
+            self._ways[source, destination] = way
+        way.send(len(packet), partial(_write, self._devices[destination], packet))
 
     def _lanes_of(self, source: str, destination: str) -> tuple[Lane, ...]:
         up = (self._lanes[source].up,) if source in self._lanes else ()
