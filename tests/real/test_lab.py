@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from perfd.processes.modules import module_command, module_environment
 from perfd.record import Outcome
 from perfd.tor.testnet import link_process
 from perfd.tor.testnet.links import netns
 from perfd.tor.testnet.network import network_status
-from tests.support.instance import TestInstance, processes_in, wait_for
+from tests.support.instance import TestInstance, processes_in, running, wait_for
 
 pytestmark = [
     pytest.mark.tor,
@@ -54,14 +55,14 @@ def devices() -> set[str]:
     return {line.split(":")[1].strip() for line in listed.splitlines() if ": perfd-" in line}
 
 
-def namespaces_of(instance: TestInstance | None = None) -> set[str]:
-    """All network namespaces but ours that a process is in, or holds; of one instance or of all processes."""
+def namespaces_of(directory: Path | None = None) -> set[str]:
+    """All network namespaces but ours that a process is in, or holds; of those in a directory, or of all."""
     found = set()
     ours = os.readlink("/proc/self/ns/net")
     everything = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
-    numbers = everything if instance is None else processes_in(instance.directory)
-    for directory in (Path(f"/proc/{number}") for number in numbers):
-        for link in (directory / "ns" / "net", *(directory / "fd").glob("*")):
+    numbers = everything if directory is None else processes_in(directory)
+    for process in (Path(f"/proc/{number}") for number in numbers):
+        for link in (process / "ns" / "net", *(process / "fd").glob("*")):
             try:
                 name = os.readlink(link)
             except OSError:
@@ -79,7 +80,7 @@ def test_kill_of_the_daemon(instance: TestInstance) -> None:
     assert {record.links for record in records} == {"netns:relays=6,delay=5ms,seed=1"}
     device = json.loads(link_process.plan_file(instance.directory / "testnet").read_text())["device"]
     assert device in devices() - before
-    made = namespaces_of(instance)
+    made = namespaces_of(instance.directory)
     assert len(made) == 6
     instance.kill(signal.SIGKILL)
     wait_for(lambda: not processes_in(instance.directory), "the end of all processes")
@@ -104,3 +105,19 @@ def test_kill_of_the_links(instance: TestInstance) -> None:
     assert instance.perfd("stop").returncode == 0
     assert not processes_in(instance.directory)
     assert device not in devices()
+
+
+def test_kill_of_a_start(tmp_path: Path) -> None:
+    """Nothing is left of a network that was to have no owner, if who starts it is killed half-way."""
+    network = tmp_path / "network"
+    command = module_command("perfd", "testnet", "start", str(network), "--relays", "4", "--links", "netns")
+    with running([*command, "--delay", "5ms"], stdout=subprocess.DEVNULL, env=module_environment()) as starter:
+        wait_for(lambda: any(network_status(network).pids), "the first relay")
+        device = json.loads(link_process.plan_file(network).read_text())["device"]
+        assert device in devices()
+        made = namespaces_of(network)
+        assert len(made) == 4
+        starter.kill()
+    wait_for(lambda: not processes_in(network), "the end of all processes", timeout=15)
+    assert device not in devices()
+    assert not made & namespaces_of()

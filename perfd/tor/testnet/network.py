@@ -12,7 +12,6 @@ seconds ends the leftovers first, and so does one after an owner that lingers as
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +26,8 @@ from perfd.processes.programs import end_processes, recorded_process
 from perfd.reactor import Reactor
 from perfd.tor.files import make_private
 from perfd.tor.testnet import bridges, link_process, relays, users
-from perfd.tor.testnet.consensus import Consensus, read_consensus
+from perfd.tor.testnet.consensus import Consensus, read_consensus, until_good_time
+from perfd.tor.testnet.lock import InUseError, NetworkLock
 from perfd.tor.testnet.relay_programs import (
     PortTakenError,
     ProgressReport,
@@ -45,15 +45,6 @@ DEADLINE = 60.0
 DEFAULT = TestnetConfig()
 _MORE_TIME = 2.0  # seconds for each relay beyond the usual ones
 _POLL = 0.2
-
-# The authorities vote 1 s into every interval of 5 s (wall clock), and publish 4 s later. Relays that come up just
-# before or during a vote miss the first consensus, and the next one would be 10 s away.
-_VOTING_INTERVAL = 5.0
-_GOOD_TIME_TO_START = 3.0  # seconds into the interval, until its end
-
-
-class _InUseError(TestnetError):
-    """Another process starts, stops or owns the network."""
 
 
 class LinksEndedError(TestnetError):
@@ -139,7 +130,7 @@ class Testnet:
         self._config = config
         self._owner = owner if config.keep is None else None
         self._clock = clock or Clock()
-        self._lock_file: IO[str] | None = None
+        self._lock = NetworkLock(self.directory)
         self._use: IO[str] | None = None
 
     def status(self) -> NetworkStatus:
@@ -177,7 +168,7 @@ class Testnet:
         until = self._clock.monotonic() + deadline
         programs = RelayPrograms.find(reactor, self._tor_binary, self._clock)
         self._make_directory()
-        self._lock()
+        self._lock.take()
         ours = False
         try:
             status = self.status()
@@ -186,23 +177,26 @@ class Testnet:
                 await self._start_anew(reactor, programs, progress, until)
             else:
                 self._use = users.begin_use(self.directory)
+                users.started(self.directory)
                 for _ in range(status.pids.count(None)):
                     await self.restart_dead_relay(reactor)
-                self._unlock()  # others may use it as well
+                self._lock.release()  # others may use it as well
             await self._wait_until_ready(reactor, progress, until, deadline)
             await self._keep_or_not(reactor, is_new=ours)
+            users.started(self.directory)
         except BaseException as error:
             try:
                 if ours:
                     await self._end_relays(reactor)
+                    users.started(self.directory)
             finally:
                 self.release()
-                self._unlock()
+                self._lock.release()
             if isinstance(error, OSError):
                 raise TestnetError(f"the private network in {self.directory} cannot be started: {error}") from None
             raise
         if self._owner is None:
-            self._unlock()
+            self._lock.release()
         return ours
 
     async def _keep_or_not(self, reactor: Reactor, *, is_new: bool) -> None:
@@ -221,23 +215,37 @@ class Testnet:
 
     async def end_unused(self, reactor: Reactor) -> bool:
         """End it if nobody uses it: whoever comes now waits for a start of its own. Raises ``TestnetError``."""
-        self._lock()
+        self._lock.take()
         try:
             return not users.is_used(self.directory) and await self._end_relays(reactor)
         finally:
-            self._unlock()
+            self._lock.release()
+
+    async def end_unfinished(self, reactor: Reactor) -> bool:
+        """End it if who started it is gone before it was ready; whether anything ran. Raises ``TestnetError``."""
+        self._lock.take()  # as long as somebody starts it, this fails
+        try:
+            if not users.is_starting(self.directory):
+                return False
+            ended = await self._end_relays(reactor)
+            if not ended:  # programs that were just being started are found the next time
+                users.started(self.directory)
+            return ended
+        finally:
+            self._lock.release()
 
     async def stop(self, reactor: Reactor) -> bool:
         """End all relays and return when they are gone; False if none ran. Raises ``TestnetError``."""
         if not self.directory.is_dir():
             return False
         self.release()
-        self._lock()
+        self._lock.take()
         try:
             users.keep_on(self.directory)
+            users.started(self.directory)
             return await self._end_relays(reactor)
         finally:
-            self._unlock()
+            self._lock.release()
 
     async def restart_dead_relay(self, reactor: Reactor) -> str | None:
         """Start a relay that ended since the start again, on the same ports; return how it ended, None if all run.
@@ -250,10 +258,10 @@ class Testnet:
             raise LinksEndedError("its links ended")
         if not dead_relays(state):
             return None
-        locked_before = self._lock_file is not None
+        locked_before = self._lock.is_held
         try:
-            self._lock()
-        except _InUseError:
+            self._lock.take()
+        except InUseError:
             return None
         try:
             state = State.load(self.directory) or State(())
@@ -269,7 +277,7 @@ class Testnet:
             return ended
         finally:
             if not locked_before:
-                self._unlock()
+                self._lock.release()
 
     def _make_directory(self) -> None:
         directory = self.directory
@@ -279,32 +287,6 @@ class Testnet:
             make_private(directory)
         except OSError as error:
             raise TestnetError(f"{directory} cannot be used: {error.strerror}") from None
-
-    def _lock(self) -> None:
-        if self._lock_file is not None:
-            return
-        path = self.directory / "lock"
-        try:
-            file = path.open("a+", encoding="ascii")
-        except OSError as error:
-            raise TestnetError(f"{path} cannot be used: {error.strerror}") from None
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            # Not truncated before the lock is ours: who holds it has written its process id.
-            file.seek(0)
-            holder = file.read(20).strip()
-            file.close()
-            raise _InUseError(f"the private network in {self.directory} is in use by process {holder}") from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        self._lock_file = file
-
-    def _unlock(self) -> None:
-        if self._lock_file is not None:
-            self._lock_file.close()
-            self._lock_file = None
 
     async def _start_anew(
         self, reactor: Reactor, programs: RelayPrograms, progress: ProgressReport, until: float
@@ -324,10 +306,12 @@ class Testnet:
                 weights=drawn_weights(nicknames(config.relays), config.seed) if config.seed is not None else (),
             )
             state = await programs.prepare(self.directory, state)
+            if state.owner is None:
+                await users.watch_start(reactor, self.directory)
             if mode is not None:
                 progress(0, len(state.relays) + 2, f"the links are started ({mode})")
                 await link_process.start(reactor, self.directory, state, config, mode)
-            await deferLater(reactor, _until_good_time(self._clock.wall()))
+            await deferLater(reactor, until_good_time(self._clock.wall()))
             try:
                 await programs.start_all(self.directory, state, progress)
             except PortTakenError:
@@ -373,10 +357,6 @@ class Testnet:
             return ended + await end_processes(reactor, [link_process.plan_file(self.directory)]) > 0
         except OSError as error:
             raise TestnetError(f"the relays in {self.directory} could not be stopped: {error}") from None
-
-
-def _until_good_time(wall: float) -> float:
-    return max(0.0, _GOOD_TIME_TO_START - wall % _VOTING_INTERVAL)
 
 
 def _not_ready(status: NetworkStatus, state: State, deadline: float) -> str:

@@ -1,7 +1,8 @@
 """Who uses a private network that has no owner, and for how long it is kept when nobody does any more.
 
 Each user holds a shared lock on a file, which the system takes back however the user ends. A network that is to be
-kept for a while has a process that looks whether there is one: ``keeper``.
+kept for a while has a process that looks whether there is one: ``keeper``. While a network without an owner is
+being started, the same process looks whether who starts it is still there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ KEEPER = "perfd.tor.testnet.keeper"
 
 _USERS = "users"
 _KEEP = "keep"
+_STARTING = "starting"
 KEEPER_LOCK = "keeper"
 """The file that the keeper holds a lock on."""
 
@@ -65,6 +67,27 @@ async def keep(reactor: Reactor, directory: Path, seconds: float) -> None:
     write_whole(directory / _KEEP, f"{seconds!r}\n")
     if _is_locked(directory / KEEPER_LOCK):  # by a keeper, which reads what was written; to start one takes long
         return
+    await _start_keeper(reactor, directory)
+
+
+async def watch_start(reactor: Reactor, directory: Path) -> None:
+    """Have it stopped if this process ends before ``started``. Raises OSError and ``TestnetError``."""
+    (directory / _STARTING).touch()
+    # Whatever holds the lock may be about to end.
+    await _start_keeper(reactor, directory)
+
+
+def is_starting(directory: Path) -> bool:
+    """Whether somebody has begun to start it, and not told that it is done."""
+    return (directory / _STARTING).exists()
+
+
+def started(directory: Path) -> None:
+    """It was started, or nothing of it is left. Raises OSError."""
+    (directory / _STARTING).unlink(missing_ok=True)
+
+
+async def _start_keeper(reactor: Reactor, directory: Path) -> None:
     argv = module_command(KEEPER, str(directory))
     finished = await run_program(reactor, argv, environment=module_environment())
     if finished.code != 0:

@@ -25,6 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from perfd.clock import Clock
 from perfd.config.testnet import TestnetConfig, nicknames
 from perfd.processes import programs
+from perfd.processes.modules import module_command, module_environment
 from perfd.processes.programs import (
     ProgramMissingError,
     command_line,
@@ -36,12 +37,13 @@ from perfd.processes.programs import (
 )
 from perfd.tor.messages import last_words, message_of
 from perfd.tor.process import DirectoryInUseError, TorDirectory
-from perfd.tor.testnet import authorities, relays
-from perfd.tor.testnet.consensus import Consensus, parse_consensus
-from perfd.tor.testnet.network import NetworkEndedError, Testnet, _until_good_time, network_status
+from perfd.tor.testnet import authorities, relays, users
+from perfd.tor.testnet.consensus import Consensus, parse_consensus, until_good_time
+from perfd.tor.testnet.network import NetworkEndedError, Testnet, network_status
 from perfd.tor.testnet.relays import Relay, State, TestnetError
 from perfd.tor.testnet.service import CHECK_INTERVAL, TestnetService
 from perfd.whole import scratch_name
+from tests.support.instance import processes_in
 
 CONSENSUS = """network-status-version 3 microdesc
 valid-after 2026-11-23 12:00:00
@@ -309,7 +311,7 @@ class TimeTests(SynchronousTestCase):
 
     def test_window(self) -> None:
         """Between 3 and 5 s of every 5 s at once, else when the next such time begins."""
-        waits = {wall: _until_good_time(wall) for wall in (100.0, 101.5, 102.9, 103.0, 104.9)}
+        waits = {wall: until_good_time(wall) for wall in (100.0, 101.5, 102.9, 103.0, 104.9)}
         for wall, wait in waits.items():
             self.assertAlmostEqual(wait, max(0.0, 103.0 - wall))
 
@@ -458,7 +460,7 @@ class FakeTorTestCase(TestCase):
         return str(raised.exception)
 
     def running(self) -> list[int]:
-        return find_processes([self.network / name / "torrc" for name in ("auth1", "exit1")])
+        return find_processes([self.network / name / "torrc" for name in nicknames(4)])
 
     async def kill_exit(self) -> None:
         """Let the exit end without a word."""
@@ -528,7 +530,7 @@ class NetworkTests(FakeTorTestCase):
         self.tell("consensus", CONSENSUS)
         crashed = self.make(owner=lambda: 99999999)
         await self.start(crashed)
-        crashed._unlock()
+        crashed._lock.release()
         old = self.running()
         (self.network / "auth1" / "tor.pid").unlink()
         self.assertTrue(await self.start(self.make()))
@@ -567,7 +569,7 @@ class NetworkTests(FakeTorTestCase):
         self.tell("consensus", CONSENSUS)
         crashed = self.make(owner=lambda: 99999999)
         await self.start(crashed)
-        crashed._unlock()
+        crashed._lock.release()
         await self.kill_exit()
         with self.assertRaises(NetworkEndedError):
             await self.make(owner=os.getpid).restart_dead_relay(reactor)
@@ -579,9 +581,9 @@ class NetworkTests(FakeTorTestCase):
         await self.start(self.make())
         await self.kill_exit()
         other = self.make()
-        other._lock()
+        other._lock.take()
         self.assertIsNone(await self.make(owner=os.getpid).restart_dead_relay(reactor))
-        other._unlock()
+        other._lock.release()
         self.assertEqual(len(self.running()), 1)
 
     async def test_shared_not_ready(self) -> None:
@@ -731,6 +733,28 @@ class NetworkTests(FakeTorTestCase):
         scratch_name(self.network / "testnet.json").touch()
         self.tell("consensus", CONSENSUS)
         self.assertTrue(await self.start(self.make()))
+
+    async def test_killed_while_it_starts(self) -> None:
+        """What has no owner has one until it is ready: after a kill -9 of who starts it nothing goes on."""
+        argv = module_command("perfd", "testnet", "start", str(self.network), "--relays", "4")
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, env=module_environment(os.environ)) as starter:
+            try:
+                await until(lambda: len(self.running()) == 4)
+            finally:
+                starter.kill()
+        await until(lambda: not processes_in(self.network))
+        self.assertEqual(network_status(self.network).pids, (None,) * 4)
+        self.assertFalse(users.is_starting(self.network))
+
+    async def test_nobody_watches_what_runs(self) -> None:
+        """Once it is ready, it lives on without who started it, and without anybody who watches."""
+        self.tell("consensus", CONSENSUS)
+        await self.start(self.make())
+        self.assertFalse(users.is_starting(self.network))
+        relays_alone = set(self.running())
+        await until(lambda: set(processes_in(self.network)) == relays_alone)
+        await deferLater(reactor, 1.5)
+        self.assertEqual(set(self.running()), relays_alone)
 
     async def test_restart_of_a_relay(self) -> None:
         """A relay that ended is started again with the same torrc, for the same owner."""
