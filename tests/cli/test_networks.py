@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 from perfd.cli.networks import differing_network
 from perfd.config.testnet import Link, TestnetConfig, nicknames
+from perfd.tor.testnet.link_process import described
 from perfd.tor.testnet.relays import State, plan
+from perfd.tor.testnet.weights import drawn_weights
 from tests.support.instance import TestInstance, running, wait_for
 
 DELAYED = TestnetConfig(links="proxy", link=Link(delay=0.005))
@@ -59,6 +62,29 @@ def test_no_links(network: Path) -> None:
     assert state is not None
     attrs.evolve(state, links=None).save(network)
     assert "has no links, not proxy:relays=6,delay=5ms" in str(differing_network(network, DELAYED))
+
+
+def test_other_links(network: Path) -> None:
+    """Networks of which as many relays have links of their own are not the same for that."""
+    state = State.load(network)
+    assert state is not None
+    one = attrs.evolve(DELAYED, links_by_relay={"exit1": Link(delay=0.08), "exit2": DELAYED.link})
+    attrs.evolve(state, links=described("proxy", one)).save(network)
+    assert differing_network(network, one) is None
+    for link in ({"exit2": Link(delay=0.08)}, {"exit1": Link(delay=0.07)}):
+        other = attrs.evolve(DELAYED, links_by_relay=link)
+        found = str(differing_network(network, other))
+        assert re.search(r"has the links \S+,others=1:[0-9a-f]{8}, not \S+,others=1:[0-9a-f]{8};", found)
+
+
+def test_seed_without_links(network: Path) -> None:
+    """Another seed is another network, whose relays have other weights."""
+    state = State.load(network)
+    assert state is not None
+    attrs.evolve(state, links=None, weights=drawn_weights(nicknames(6), 1)).save(network)
+    assert differing_network(network, TestnetConfig(seed=1)) is None
+    found = str(differing_network(network, TestnetConfig(seed=7)))
+    assert "has relays with other weights than those of the seed 7; stop it first" in found
 
 
 def test_commands_refuse(network: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from perfd.config.testnet import TestnetConfig
+from perfd.config.testnet import TestnetConfig, nicknames
 from perfd.processes.modules import module_command, module_environment
 from perfd.processes.programs import find_program, recorded_process, run_program
 from perfd.reactor import Reactor
@@ -15,6 +15,7 @@ from perfd.tor.messages import last_words
 from perfd.tor.testnet.links import netns
 from perfd.tor.testnet.links.plan import DIRECTORY, NAMESPACES, PID_FILE, PROGRAM, Endpoint, LinkPlan, describe
 from perfd.tor.testnet.relays import Places, Relay, State, TestnetError
+from perfd.tor.testnet.weights import drawn_weights
 
 _TRIES = 50  # subnets that are looked at
 
@@ -51,20 +52,26 @@ def described(mode: str | None, config: TestnetConfig) -> str | None:
     """The links in one word; None if there are none."""
     if mode is None:
         return None
-    others = sum(link != config.link for link in config.links_by_relay.values())
+    others = {nickname: link for nickname, link in config.links_by_relay.items() if link != config.link}
     return describe(mode, config.relays, config.link, config.seed, others)
 
 
 def differing(config: TestnetConfig, state: State) -> str | None:
     """How the network of ``state`` is another than ``config`` asks for, in words; None if it is not.
 
-    Without ``links`` any network will do that has so many relays. Raises ``TestnetError`` for links that cannot be.
+    Without ``links`` any network will do that has so many relays, with the weights of the seed if there is one.
+    Raises ``TestnetError`` for links that cannot be.
     """
     relays = len(state.listed)
     if relays != config.relays:
         return f"has {relays} relays, not {config.relays}"
     wanted = described(choose_mode(config), config)
-    if wanted is None or wanted == state.links:
+    if wanted is None:
+        seed = config.seed
+        if seed is None or state.weights == drawn_weights(nicknames(relays), seed):
+            return None
+        return f"has relays with other weights than those of the seed {seed}"
+    if wanted == state.links:
         return None
     return f"has {f'the links {state.links}' if state.links else 'no links'}, not {wanted}"
 

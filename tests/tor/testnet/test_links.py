@@ -24,7 +24,7 @@ from perfd.processes.alive import is_alive
 from perfd.processes.modules import module_command, module_environment
 from perfd.tor.testnet import link_process
 from perfd.tor.testnet.links import netns, proxy
-from perfd.tor.testnet.links.line import Agenda, Lane, Way, new_loop
+from perfd.tor.testnet.links.line import Agenda, Lane, new_loop
 from perfd.tor.testnet.links.plan import PID_FILE, PROGRAM, Endpoint, LinkPlan
 from perfd.tor.testnet.links.program import NICE
 from perfd.tor.testnet.relays import TestnetError
@@ -147,26 +147,6 @@ def test_loss() -> None:
     lane = Lane(Link(delay=0.01, loss=0.01), Random(1))
     lost = sum(lane.loses() for _ in range(100_000))
     assert abs(lost - 1000) < 4 * (1000 * 0.99) ** 0.5
-
-
-def test_order() -> None:
-    """With jitter, delays differ, but nothing is overtaken."""
-
-    async def main() -> tuple[list[int], list[float]]:
-        agenda = Agenda(asyncio.get_running_loop())
-        way = Way(agenda, (Lane(Link(delay=0.02, jitter=0.02), Random(1)),))
-        came: list[int] = []
-        waits: list[float] = []
-        for number in range(50):
-            began = agenda.time()
-            way.send(100, lambda n=number, t=began: (came.append(n), waits.append(agenda.time() - t)))
-            await asyncio.sleep(0.002)
-        await asyncio.sleep(0.1)
-        return came, waits
-
-    came, waits = run(main)
-    assert came == list(range(50))
-    assert max(waits) - min(waits) > 0.01
 
 
 def test_failure() -> None:

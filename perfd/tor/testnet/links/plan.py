@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +64,24 @@ class LinkPlan:
         return cls(relays=relays, **data)
 
 
-def describe(mode: str, relays: int, link: Link, seed: int | None, others: int) -> str:
-    """The links in one word without spaces, as LINKS of a record has it; ``others`` is how many relays differ."""
-    values = [f"relays={relays}", f"delay={1000 * link.delay:.10g}ms"]
+def describe(mode: str, relays: int, link: Link, seed: int | None, others: Mapping[str, Link]) -> str:
+    """The links in one word without spaces, as LINKS of a record has it; ``others`` are those that differ."""
+    values = [f"relays={relays}", *_values(link)]
+    if others:
+        # Two networks with other links have other words: so many, and eight hexadecimal digits of what they are.
+        text = "\n".join(sorted(",".join([nickname, *_values(each)]) for nickname, each in others.items()))
+        values.append(f"others={len(others)}:{sha256(text.encode()).hexdigest()[:8]}")
+    if seed is not None:
+        values.append(f"seed={seed}")
+    return f"{mode}:" + ",".join(values)
+
+
+def _values(link: Link) -> list[str]:
+    values = [f"delay={1000 * link.delay:.10g}ms"]
     if link.jitter:
         values.append(f"jitter={1000 * link.jitter:.10g}ms")
     if link.rate is not None:
         values.append(f"rate={link.rate / 1e6:.10g}Mbit/s")
     if link.loss:
         values.append(f"loss={100 * link.loss:.10g}%")
-    if others:
-        values.append(f"others={others}")
-    if seed is not None:
-        values.append(f"seed={seed}")
-    return f"{mode}:" + ",".join(values)
+    return values
