@@ -23,6 +23,7 @@ from perfd.clock import Clock
 from perfd.config import Config
 from perfd.config.kinds import kind_of
 from perfd.config.records import ExperimentConfig
+from perfd.config.testnet import TestnetConfig
 from perfd.record import Measurement, Note
 from perfd.store.known import KnownState
 
@@ -162,7 +163,7 @@ def _sections(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
         name for comparison in config.comparisons for name in comparison.tors
     }  # they have a design of their own
     yield "perfd", _digests({"network": config.network, "socks-proxy": config.socks_proxy})
-    yield "testnet", _digests(_fields(config.private_network))
+    yield "testnet", _digests(_of_network(config.private_network))
     yield "server", _digests(_fields(config.server))
     for kind, sections in (
         ("tor", [tor for tor in config.tors if tor.name not in made]),
@@ -173,6 +174,15 @@ def _sections(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
             yield f"{kind}:{each.name}", _digests(_fields(each))
     for experiment in config.experiments:
         yield f"experiment:{experiment.name}", _digests(_of_experiment(experiment))
+
+
+def _of_network(network: TestnetConfig) -> dict[str, Any]:
+    """The link of all relays has no option of its own: those of ``Link`` have their names."""
+    found = _fields(network)
+    found["links-file"] = found.pop("links-by-relay")
+    # auto is what it is without the option, as soon as a link has a value.
+    found["links"] = None if network.links == "auto" else network.links
+    return found | attrs.asdict(found.pop("link"))
 
 
 def _of_experiment(experiment: ExperimentConfig) -> dict[str, Any]:

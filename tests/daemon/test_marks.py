@@ -100,13 +100,34 @@ class MarksTests(SynchronousTestCase):
         self.assertEqual(
             self.told(),
             [
-                ("configuration", "testnet", "[testnet] changed: links, link"),
+                ("configuration", "testnet", "[testnet] changed: delay"),
                 ("configuration", "tor:a", "[tor:a] changed: torrc"),
                 ("configuration", "experiment:one", "[experiment:one] changed: interval, timeout"),
                 ("configuration", "experiment:two", "[experiment:two] changed: size, timeout"),
             ],
         )
         self.assertEqual({note.at for note in self.memory.notes}, {WALL + 5})
+
+    def test_network(self) -> None:
+        """Links have the names of their options, also those that a preset or a file gave."""
+        directory = Path(self.mktemp())
+        directory.mkdir(parents=True)
+        file = (directory / "links.ini").absolute()
+        file.write_text("[exit1]\ndelay = 80 ms\n")
+        for text in (
+            "preset = near",
+            "preset = near\nloss = 1 %\njitter = 0 s\nrate = 1 Mbit/s",
+            f"preset = near\nloss = 1 %\njitter = 0 s\nrate = 1 Mbit/s\nlinks = netns\nlinks-file = {file}",
+        ):
+            self.marks.configured(read(f"{CONFIG}[testnet]\n{text}\n"))
+        self.assertEqual(
+            [text for _, subject, text in self.told() if subject == "testnet"],
+            [
+                "[testnet] changed: relays, seed, delay, jitter, rate",
+                "[testnet] changed: jitter, rate, loss",
+                "[testnet] changed: links, links-file",
+            ],
+        )
 
     def test_while_it_did_not_run(self) -> None:
         """What was changed between two runs is seen at the second start; back again is a change as well."""
