@@ -54,6 +54,13 @@ class Draw:
         return self.drawn * self.hits / self.count
 
     @property
+    def variance(self) -> float:
+        """Of the number of hits among those that are drawn."""
+        if self.count < 2:
+            return 0.0
+        return self.expected * (1 - self.hits / self.count) * (self.count - self.drawn) / (self.count - 1)
+
+    @property
     def certain(self) -> int | None:
         """The hits among those that are drawn, if chance has no say in it."""
         if self.drawn == self.count:
@@ -70,21 +77,31 @@ def enrichments(parts: Mapping[str, Mapping[int, Counts]], strata: Sequence[Coun
 
     p is the exact test, one-sided, of Mantel and Haenszel's hypothesis: within each stratum the hits are dealt out
     by chance, while strata may have many or few of them. It is the chance of at least as many hits in all strata
-    together (``sum_tail``); with one stratum it is Fisher's.
+    together (``sum_tail``); with one stratum it is Fisher's. Where these are not a standard deviation more than
+    expected, so that p is too large to matter, it is from the normal distribution, a hundred times faster.
     """
-    # Many parts have the same numbers, and what is said of them takes a while.
-    told: dict[tuple[int, tuple[Draw, ...]], tuple[int, int, float, float, float, float]] = {}
+    intervals: dict[Counts, tuple[float, float]] = {}  # many parts have the same numbers
     tested = []
     for name, counts in parts.items():
-        hits = sum(own for own, _ in counts.values())
-        draws = tuple(Draw(of, *strata[stratum]) for stratum, (_, of) in counts.items())
-        if (hits, draws) not in told:
-            count, expected = sum(draw.drawn for draw in draws), math.fsum(draw.expected for draw in draws)
-            told[hits, draws] = (hits, count, expected, *exact_interval(hits, count), sum_tail(hits, draws))
-        tested.append((name, *told[hits, draws]))
+        hits, count = sum(own for own, _ in counts.values()), sum(of for _, of in counts.values())
+        draws = [Draw(of, *strata[stratum]) for stratum, (_, of) in counts.items()]
+        expected = math.fsum([draw.expected for draw in draws])
+        if (hits, count) not in intervals:
+            intervals[hits, count] = exact_interval(hits, count)
+        tested.append((name, hits, count, expected, *intervals[hits, count], _p(hits, expected, draws)))
     adjusted = benjamini_hochberg([p for *_, p in tested])
     found = [Enrichment(*each, q) for each, q in zip(tested, adjusted, strict=True)]
     return sorted(found, key=lambda each: (each.p, -each.count, each.name))
+
+
+def _p(hits: int, expected: float, draws: Sequence[Draw]) -> float:
+    """The chance of at least so many hits; half a hit is taken off for the normal distribution, which is smooth."""
+    if not hits:
+        return 1.0
+    error = math.sqrt(math.fsum([draw.variance for draw in draws]))
+    if hits - 0.5 < expected + error:
+        return math.erfc((hits - 0.5 - expected) / (error * math.sqrt(2))) / 2 if error else 1.0
+    return sum_tail(hits, draws)
 
 
 def sum_tail(least: int, draws: Iterable[Draw]) -> float:

@@ -152,7 +152,7 @@ def number(value: float) -> str:
 
 def moment(epoch: float) -> str:
     """A time in UTC, to the second."""
-    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(epoch, UTC).isoformat(" ", "seconds")[:19]  # strftime takes four times as long
 
 
 def _powers(low: float, high: float, most: int) -> list[float]:

@@ -19,6 +19,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from PIL import Image
@@ -101,8 +102,19 @@ def draw(chart: Chart, path: Path) -> None:
         if chart.note:
             figure.supxlabel(_broken(chart.note, 110), x=0.012, ha="left", fontsize=7.5, color=SOFT)
         _draw(chart, axes)
-        dated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-        figure.savefig(path, metadata=dated.get(path.suffix[1:]))
+        _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    if path.suffix == ".png":
+        # savefig draws everything twice and packs it well, which takes a third of the time of a chart.
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        drawn = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba(), "raw", "RGBA", 0, 1)
+        drawn.convert("RGB").save(path, dpi=(DPI, DPI), compress_level=4)
+        return
+    dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    figure.savefig(path, metadata=dated[path.suffix])
 
 
 def _height(chart: Chart) -> float:
