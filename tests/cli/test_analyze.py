@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -159,6 +160,19 @@ def test_plots_and_report(stored: Stored, tmp_path: Path) -> None:
     text = page.read_text()
     assert "<script" not in text
     assert text.count("<figure") == len(names)
+
+
+def test_marks_in_charts(stored: Stored, tmp_path: Path) -> None:
+    """What the operator noted is in each chart over time of the report, and told below it."""
+    stored.add([run(n) for n in range(0, 90, 3)] + [failed(n) for n in (10, 40)])
+    assert stored.perfd("note", "moved to another host", "--at", str(START + 300 * 50))[0] == 0
+    plots, page = tmp_path / "plots", tmp_path / "report.html"
+    code, _, err = stored.perfd("analyze", "--plots", plots, "--format", "svg", "--report", page)
+    assert code == 0, err
+    over_time = [path.stem for path in plots.glob("download.*.svg") if path.stem.endswith((".time", ".scatter"))]
+    assert len(over_time) >= 5
+    listed = re.findall(r'<ol class="marks"><li>[^<]*: moved to another host</li></ol>', page.read_text())
+    assert len(listed) == len([*over_time, "failures"])
 
 
 def test_the_csv_of_onionperf(stored: Stored, tmp_path: Path) -> None:
