@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from perfd.record import Outcome
 from perfd.tor.testnet import link_process
 from perfd.tor.testnet.links import netns
 from perfd.tor.testnet.network import network_status
+from perfd.tor.testnet.relays import State
 from tests.support.instance import TestInstance, processes_in, running, wait_for
 
 pytestmark = [
@@ -121,3 +123,25 @@ def test_kill_of_a_start(tmp_path: Path) -> None:
     wait_for(lambda: not processes_in(network), "the end of all processes", timeout=15)
     assert device not in devices()
     assert not made & namespaces_of()
+
+
+def test_guards_and_weights(instance: TestInstance) -> None:
+    """Of eight relays the consensus says who are guards and exits, and has the weights that the seed drew."""
+    done = instance.perfd("testnet", "start", "testnet", "--relays", "8", "--seed", "7", timeout=180)
+    assert done.returncode == 0, done.stderr
+    state = State.load(instance.directory / "testnet")
+    assert state is not None
+    consensus = state.relays[-1].directory / "cached-microdesc-consensus"
+    weights = {relay.nickname: weight for relay, weight in zip(state.listed, state.weights, strict=True)}
+    assert len(set(weights.values())) == 8
+
+    def told() -> bool:
+        found = re.findall(r"^w Bandwidth=(\d+)$", consensus.read_text(), re.MULTILINE)
+        return sorted(map(int, found)) == sorted(weights.values())
+
+    wait_for(told, "the weights", timeout=60)
+    relays = re.findall(r"^r (\S+) .*?^s ([^\n]*)$.*?^w Bandwidth=(\d+)$", consensus.read_text(), re.M | re.S)
+    assert {name: int(weight) for name, _, weight in relays} == weights
+    assert {name for name, flags, _ in relays if "Guard" in flags.split()} == {"guard1", "guard2"}
+    exits = {relay.nickname for relay in state.exits}
+    assert {name for name, flags, _ in relays if "Exit" in flags.split()} == exits
