@@ -66,6 +66,9 @@ INK, SOFT, RULE = "#1a1d23", "#5b6270", "#e3e6eb"
 MOST_POINTS = 3000
 """Of a scatter: a picture of more looks the same, and as SVG is large."""
 
+SHORT = 10
+"""Characters of words of a legend that stand in one row."""
+
 NAME = 0.3
 """Inches for the name above a reel."""
 
@@ -237,6 +240,8 @@ def _waterfall(chart: Waterfall, axes: Any) -> None:
     axes.tick_params(axis="y", length=0)
     _axis(axes.xaxis, chart.x)
     _finish(axes, chart.x, None, chart.marks)
+    kinds = [Patch(color=COLOURS[each], label=text) for text, each in chart.kinds.items()]
+    _legend(axes, len(kinds), kinds)
 
 
 @_draw.register
@@ -360,11 +365,12 @@ def _levels(places: Sequence[float]) -> list[int]:
 def _legend(axes: Any, count: int, handles: Sequence[Patch] | None = None, markers: float = 1.0) -> None:
     if not count:
         return
+    are_short = handles is not None and all(len(str(each.get_label())) < SHORT for each in handles)
     axes.legend(
         **({} if handles is None else {"handles": handles}),
         loc="lower left",
         bbox_to_anchor=(-0.01, 1.0),
-        ncols=1 if count > 3 and handles is None else min(count, 2),
+        ncols=1 if count > 3 and handles is None else count if are_short else min(count, 2),
         frameon=False,
         fontsize=8,
         handlelength=2.6,

@@ -227,7 +227,8 @@ def _waterfall(chart: Waterfall, sheet: Sheet) -> Markup:
         spans = join(_stretch(chart.x, span, f"span {span.tone.value}", sheet) for span in row.spans)
         marks = _marks(chart.marks, chart.x, sheet, words=False)
         found.append(_row(row.name, f"{row.name}: {said}", join([spans, marks]), chart.x.text(took)))
-    return _rows([*found, _axis_row(chart.x, sheet)], chart.x, chart.marks)
+    legend = _legend([(text, f"box {tone.value}") for text, tone in chart.kinds.items()])
+    return join([legend, _rows([*found, _axis_row(chart.x, sheet)], chart.x, chart.marks)])
 
 
 @_body.register

@@ -160,6 +160,13 @@ class Waterfall(_Chart):
     marks: tuple[Mark, ...] = ()
 
     @property
+    def kinds(self) -> dict[str, Tone]:
+        """What colours stand for, if that is not the row itself."""
+        if all(len(row.spans) < 2 for row in self.rows):
+            return {}
+        return {span.text: span.tone for row in self.rows for span in row.spans}
+
+    @property
     def table(self) -> Table:
         rows = ((r.name, s.text, s.start, s.end, s.end - s.start) for r in self.rows for s in r.spans)
         unit = f" ({self.x.unit})" if self.x.unit else ""

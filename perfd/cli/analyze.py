@@ -132,12 +132,12 @@ def _run(config: Config, wanted: Filter, options: argparse.Namespace, shown: Dis
 
 
 def _charts(config: Config, found: Report) -> Charts:
-    """Those of the report, and the films of page loads, whose pictures are files beside the database."""
-    from perfd.cli.films import films_of  # noqa: PLC0415
+    """Those of the report, and of what page loads have left in files beside the database."""
+    from perfd.cli.page_loads import of_page_loads  # noqa: PLC0415
     from perfd.store.page_files import DIRECTORY  # noqa: PLC0415
 
-    films = films_of(found.groups, config.directory / DIRECTORY)
-    return [(name, [*each, *([films[name]] if name in films else [])]) for name, each in found.charts()]
+    left = of_page_loads(found.groups, config.directory / DIRECTORY)
+    return [(name, [*each, *left.get(name, [])]) for name, each in found.charts()]
 
 
 @contextmanager

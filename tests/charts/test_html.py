@@ -9,9 +9,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from perfd.charts.axes import Axis
 from perfd.charts.document import Numbers, Section, document
 from perfd.charts.html import MOST_NUMBERS, Sheet, figure
-from perfd.charts.model import Chart, LineChart, Table
+from perfd.charts.model import Chart, LineChart, Row, Stretch, Table, Tone, Waterfall
 from perfd.charts.outlines import outline
 from tests.support.charts import HOSTILE, every_kind
 
@@ -104,3 +105,13 @@ def test_the_document() -> None:
     assert not any(tag in {"script", "svg", "link"} for tag, _ in found.tags)
     assert not re.search(r"(src|href)=|url\(|@import", text)
     assert text == document(HOSTILE, HOSTILE, [HOSTILE], sections)
+
+
+def test_what_colours_of_a_waterfall_stand_for() -> None:
+    """Phases of requests are told; steps of which each has a row of its own are not."""
+    spans = (Stretch(0, 1, Tone.B, "connect"), Stretch(1, 2, Tone.E, "wait"))
+    x = Axis(label="since navigation", low=0, high=2, unit="s")
+    phases = Waterfall(name="x", title="X", x=x, rows=(Row("a", spans[:1]), Row("b", spans)))
+    steps = Waterfall(name="x", title="X", x=x, rows=(Row("a", spans[:1]), Row("b", spans[1:])))
+    assert '<i class="box e"></i>wait' in figure(phases, Sheet())
+    assert "box e" not in figure(steps, Sheet())

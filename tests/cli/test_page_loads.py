@@ -1,17 +1,19 @@
-"""The films of page loads that ``perfd analyze`` shows."""
+"""What ``perfd analyze`` shows of what page loads have left: their pictures and requests."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 from collections.abc import Sequence
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 
+from perfd.browser.files.contents import Job, write_files
 from perfd.record import Measurement, Outcome
-from perfd.store.page_files import FILMSTRIP, file_of
-from tests.support.page_loads import png
+from perfd.store.page_files import FILMSTRIP, HAR, file_of
+from tests.support.page_loads import page_load, png
 from tests.support.stored import Stored
 
 START = 1_795_392_000.0
@@ -104,3 +106,19 @@ def test_no_pictures_no_film(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     assert stored.perfd("analyze", "--report", page)[0] == 0
     assert "img-src" not in page.read_text()
+
+
+def test_requests_of_the_median_load(stored: Stored, tmp_path: Path) -> None:
+    """As a waterfall with first paint and load; of documents that are none the next load's is taken."""
+    for n in (0, 2):  # of alpha's three loads, of which the last is the only one that is whole
+        path = file_of(stored.directory / "har", load(n, "alpha", 1.0 + n).start, f"{n:032x}", HAR)
+        path.write_bytes((b"no gzip", gzip.compress(b'{"log": {"pages": [], "entries": []}}'))[n // 2])
+    last = load(4, "alpha", 5.0)
+    left = page_load(start=last.start)
+    write_files(Job(directory=stored.directory / "har", measurement=last.id, load=left, carriers=()), png(), [])
+    code, _, err = stored.perfd("analyze", "--plots", tmp_path / "plots")
+    assert code == 0, err
+    assert [path.stem for path in sorted((tmp_path / "plots").glob("*requests*.png"))] == ["page.requests-1"]
+    rows = rows_of(tmp_path / "plots" / "page.requests-1.csv")
+    assert {row["step"] for row in rows} == {"site.example", "a.css"}
+    assert {row["what"] for row in rows} <= {"blocked", "connect", "send", "wait", "receive"}

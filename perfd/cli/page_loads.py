@@ -1,19 +1,23 @@
-"""The pictures of page loads for ``perfd analyze``: found beside the database, and made small."""
+"""What page loads have left, for ``perfd analyze``: their requests, and their pictures, which are made small."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
 
-from perfd.charts.model import Film, Shot
-from perfd.reports.figures import slug
+import attrs
+
+from perfd.charts.model import Chart, Film, Shot, Waterfall
+from perfd.reports.figures import MOST_WATERFALLS, slug
 from perfd.reports.films import MOST_REELS, Load, columns_of, film, name_of, near_median, seen
 from perfd.reports.groups import Group
+from perfd.reports.requests import WRONG, waterfall
 from perfd.store.filmstrips import read_picture, times_of
-from perfd.store.page_files import FILMSTRIP, file_of, is_id
+from perfd.store.har import read_har
+from perfd.store.page_files import FILMSTRIP, HAR, file_of, is_id
 
 WIDTH = 240
 """Of a picture in a report, in pixels."""
@@ -22,7 +26,35 @@ QUALITY = 72
 MOST_PIXELS = 50_000_000
 """Larger pictures are not decoded."""
 
+MOST_REQUESTS = 40
+"""Of a chart; HAR documents have all."""
+
 Found = tuple[Load, Path]
+
+
+def of_page_loads(groups: Sequence[Group], directory: Path) -> Mapping[str, list[Chart]]:
+    """For each experiment with page loads the charts of what these left in ``directory``."""
+    films = films_of(groups, directory)
+    found: dict[str, list[Chart]] = {}
+    for experiment, some in groupby(groups, lambda group: group.experiment):
+        made: list[Chart] = list(_waterfalls(slug(experiment), list(some), directory))
+        found[experiment] = [*made, *([films[experiment]] if experiment in films else [])]
+    return found
+
+
+def _waterfalls(prefix: str, groups: Sequence[Group], directory: Path) -> Iterator[Waterfall]:
+    """Of each variant the requests of the load next to its median whose document is there."""
+    for number, group in enumerate(groups[:MOST_WATERFALLS], 1):
+        title = f"Requests of a page load: {group.name}"
+        for run in near_median(group):
+            log = read_har(file_of(directory, run.start, run.id, HAR)) if is_id(run.id) else None
+            try:
+                made = log and waterfall(log, MOST_REQUESTS, f"{prefix}.requests-{number}", title)
+            except WRONG:
+                continue
+            if made:
+                yield attrs.evolve(made, note=f"{name_of(group, run)}. {made.note}".strip())
+                break
 
 
 def films_of(groups: Sequence[Group], directory: Path) -> Mapping[str, Film]:
