@@ -12,7 +12,8 @@ from perfd.reports.runs import Run
 
 def round_trips(prefix: str, groups: Sequence[Group], points: int) -> Iterator[Chart]:
     """The charts of the delays of runs of one experiment, for as many of them as are known."""
-    runs = [r for group in groups for r in group.done]
+    every = [r for group in groups for r in group.done]
+    runs = [r for r in every if r.figures or r.rtt_idle is not None or r.rtt_load is not None]  # mostly few
     phases = {
         "idle": [r.rtt_idle for r in runs if r.rtt_idle is not None],
         "loaded": [r.rtt_load for r in runs if r.rtt_load is not None],
@@ -56,8 +57,8 @@ def round_trips(prefix: str, groups: Sequence[Group], points: int) -> Iterator[C
             what="a run",
         )
     ways = {
-        "to the server": [s for r in runs if (s := r.between("datarequest", "serverrequest")) is not None],
-        "back": [s for r in runs if (s := r.between("serverresponse", "dataresponse")) is not None],
+        "to the server": [s for r in every if (s := r.between("datarequest", "serverrequest")) is not None],
+        "back": [s for r in every if (s := r.between("serverresponse", "dataresponse")) is not None],
     }
     if any(ways.values()):
         yield cdf(
