@@ -157,7 +157,7 @@ async def _made(kind: str, seed: int, settings: Settings, directory: Path) -> Tr
             output, _ = await process.communicate()
         except asyncio.CancelledError:
             with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)  # SIGINT is ignored in the background of a shell
             await process.wait()
             raise
     seconds = time.monotonic() - begun
