@@ -81,15 +81,26 @@ def of_experiment(
 
     A distribution has at most so many ``points``, a line over time so many periods (``most``).
     """
-    for part, some in enumerate(groups[n : n + LINES] for n in range(0, len(groups), LINES)):
-        prefix = slug(groups[0].experiment) + (f".{part + 1}" if part else "")
+    for prefix, some in _parts(groups):
         for measure in MEASURES:
             yield from _distributions(prefix, some, measure, points)
             yield from over_time_of(prefix, some, measure, marks, most=most)
-            yield from _single_runs(prefix, some, measure, marks)
         yield from failures_of(prefix, some, marks, most)
         yield from of_parts(prefix, some, points=points)
         yield from _by_hour(prefix, some[0])
+
+
+def runs_of_experiment(groups: Sequence[Group], marks: Sequence[Mark]) -> Iterator[Chart]:
+    """The single runs of its variants over time: too much for a page that is made again and again."""
+    for prefix, some in _parts(groups):
+        for measure in MEASURES:
+            yield from _single_runs(prefix, some, measure, marks)
+
+
+def _parts(groups: Sequence[Group]) -> Iterator[tuple[str, Sequence[Group]]]:
+    """As many variants as a chart can show, with what the names of their charts begin with."""
+    for part, some in enumerate(groups[n : n + LINES] for n in range(0, len(groups), LINES)):
+        yield slug(groups[0].experiment) + (f".{part + 1}" if part else ""), some
 
 
 def of_parts(prefix: str, groups: Sequence[Group], *, points: int = POINTS) -> Iterator[Chart]:

@@ -12,7 +12,7 @@ from perfd.charts.axes import moment, number
 from perfd.charts.document import Numbers, Section, document
 from perfd.charts.model import Chart, Mark, Table
 from perfd.reports.boxes import boxes_of
-from perfd.reports.figures import of_experiment, of_relays
+from perfd.reports.figures import of_experiment, of_relays, runs_of_experiment
 from perfd.reports.groups import MEASURES, Group, Measure, grouped, percentiles
 from perfd.reports.relays import RelayFinding, Relays, relays
 from perfd.reports.runs import Run
@@ -49,7 +49,10 @@ class Report:
         experiments = [
             (name, list(groups)) for name, groups in groupby(self.groups, lambda group: group.experiment)
         ]
-        found = [(name, [*of_experiment(groups, self.marks), *boxes_of(groups)]) for name, groups in experiments]
+        found = [
+            (name, [*of_experiment(groups, self.marks), *runs_of_experiment(groups, self.marks), *boxes_of(groups)])
+            for name, groups in experiments
+        ]
         by_relay = list(of_relays(self.relays))
         return [(name, charts) for name, charts in (*found, ("relays", by_relay)) if charts]
 

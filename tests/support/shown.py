@@ -276,7 +276,7 @@ def besides() -> Iterator[tuple[Any, Any]]:
     long = "a note that is as long as notes may be: " + "z" * 160
     for days, text in ((2.2, "moved to another host"), (2.15, long), (40.0, "a new uplink")):
         yield NOTES, Note(source="example", at=NOW - 86400 * days, text=text)
-    arms = [["a", None, []], ["b", "ConfluxEnabled 0", None, []]]
+    arms = [["a", None, {}], ["b", "ConfluxEnabled 0", None, {}]]
     design = {"arms": arms, "block": 6, "blocks": None, "primary": "complete", "margin": 0.03}
     made = StoredComparison(id=COMPARISON, source="example", begun=NOW - 86400, seed=5, design=json.dumps(design))
     yield COMPARISONS, made
