@@ -28,7 +28,7 @@ from perfd.config.comparison import DIRECTORIES
 
 EFFECT = math.log(1.03)
 SIZE = 6  # runs of each arm in a block
-PILOT = 40  # blocks
+PILOT = 6  # blocks, as perfd compare has
 NOTHING = 40  # blocks of a comparison in which nothing differs
 
 

@@ -36,7 +36,7 @@ def failure_difference(
     / N^2 and Q = (x_b (n_a - x_a) + x_a (n_b - x_b)) / 2N, "On the variance estimator for the Mantel-Haenszel risk
     difference", Biometrics 45 (1989). The test is that of Cochran, Mantel and Haenszel without correction (Mantel
     and Haenszel, Journal of the National Cancer Institute 22, 1959). Where nothing failed, the interval is that of
-    the rule of three for each arm, 3 / n, or of what is as rare as ``critical``.
+    the rule of three for each arm, 3 / n, or of what is as rare as ``critical``; it is never narrower.
 
     ``by_block``: runs of an arm in a block have more in common than the arm, so the spread is at least that of the
     blocks' differences, with Student's t; see `perfd.analysis.rank`.
@@ -62,10 +62,10 @@ def failure_difference(
     if not weights:
         return FailureDifference(0.0, -1.0, 1.0, 1.0, (failures[0], failures[1]), (runs[0], runs[1]))
     difference = weighted / weights
-    if any(failures):
-        below = above = critical * math.sqrt(max(0.0, difference * p_sum + q_sum)) / weights
-    else:
-        below, above = (-math.log(math.erfc(critical / math.sqrt(2))) / n for n in runs)
+    below, above = (-math.log(math.erfc(critical / math.sqrt(2))) / n for n in runs)
+    if any(failures):  # those of both arms alike have no spread, and then they are like none
+        spread = critical * math.sqrt(max(0.0, difference * p_sum + q_sum)) / weights
+        below, above = max(below, spread), max(above, spread)
     p = math.erfc(abs(surplus) / math.sqrt(2 * chance)) if chance else 1.0
     if by_block and any(failures):
         freedom = len(of_blocks) - 1
@@ -73,7 +73,7 @@ def failure_difference(
         if math.isfinite(rarely):
             between = math.fsum((each - difference * weight) ** 2 for weight, each in of_blocks)
             error = math.sqrt((freedom + 1) / freedom * between) / weights
-            below = above = max(below, rarely * error)
+            below, above = max(below, rarely * error), max(above, rarely * error)
             p = max(p, student.two_sided(difference / error, freedom)) if error else p
         else:
             below, above, p = math.inf, math.inf, 1.0

@@ -1,17 +1,18 @@
 """``perfd compare --networks N``: the same comparison on several private networks, one after the other.
 
-Each is measured in a process of its own, since a reactor runs once.
+Each is measured in a process of its own, since a reactor runs once: ``python -m perfd.cli.compare_networks`` takes
+what is to be compared from standard input, and writes its conclusion, both pickled.
 """
 
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
+import pickle
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import attrs
@@ -25,6 +26,8 @@ from perfd.comparison.design import BLOCK_SIZE
 from perfd.comparison.networks import FEWEST, over_networks
 from perfd.config import ConfigError
 from perfd.instance import InstanceError
+from perfd.processes.modules import module_command, module_environment
+from perfd.processes.signals import end_with_parent
 
 SMALLEST = 7
 """Relays of a network that is another one with another seed: with more than six there are weights."""
@@ -60,7 +63,8 @@ class NetworksComparison:
                     "whose weights are drawn with the seed"
                 ]
             )
-        LabComparison(path, self._trials[0], self._showing)  # refuses what cannot answer
+        for each in self._trials:
+            LabComparison(path, each, self._showing)  # refuses what cannot answer
 
     def run(self) -> Conclusion:
         """Measure on all of them. Raises InstanceError and TooLittleError."""
@@ -71,54 +75,74 @@ class NetworksComparison:
             f"{len(self._trials)} networks are the units: in each as many blocks are made as find "
             f"{trial.effect * 100:.1f} % there, unless --blocks says how many"
         )
-        found: list[Conclusion] = []
+        found: dict[str, Conclusion] = {}
+        troubles: list[str] = []
         for number, (name, each) in enumerate(zip(self._names, self._trials, strict=True), 1):
             say(f"network {number} of {len(self._trials)}: {name}")
             made = self._measured(each)
+            if isinstance(made, str):
+                troubles.append(f"{name}: {made}")
+                say(troubles[-1])
+            elif not made.design.interrupted:
+                found[name] = made
+                say(f"{name}: {made.primary.ratio * 100:+.1f} % ({made.primary.metric})")
             if self._interrupted:
                 break
-            found.append(made)
-            say(f"{name}: {made.primary.ratio * 100:+.1f} % ({made.primary.metric})")
-        if self._interrupted and len(found) < FEWEST:
-            raise TooLittleError(
-                f"interrupted; {len(found)} networks were measured, and at least {FEWEST} are needed"
+        return self._together(found, troubles)
+
+    def _together(self, found: Mapping[str, Conclusion], troubles: Sequence[str]) -> Conclusion:
+        """What the networks that were measured whole say; the others are told."""
+        if len(found) < FEWEST:
+            why = "interrupted" if self._interrupted else "; ".join(troubles)
+            raise TooLittleError(f"{len(found)} networks were measured, and at least {FEWEST} are needed: {why}")
+        whole = over_networks([*found.values()], [*found])
+        if len(found) < len(self._trials):
+            missing = (
+                f"{len(self._trials) - len(found)} of {len(self._trials)} networks were not measured to the end"
             )
-        whole = over_networks(found, self._names[: len(found)])
+            whole = attrs.evolve(whole, warnings=(*whole.warnings, missing, *troubles))
         return attrs.evolve(whole, design=attrs.evolve(whole.design, interrupted=self._interrupted))
 
-    def _measured(self, trial: Trial) -> Conclusion:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_measure, args=(theirs, self._path, trial, self._showing))
-        process.start()
-        theirs.close()
-        with self._signals_for(process.pid or 0):
-            try:
-                found: Conclusion | str = ours.recv()
-            except EOFError:
-                found = "it ended without a result"
-            process.join()
-        if isinstance(found, str):
-            if self._interrupted:
-                raise TooLittleError("interrupted before anything could be said")
-            raise InstanceError(found)
+    def _measured(self, trial: Trial) -> Conclusion | str:
+        """What one network says, or why it says nothing."""
+        with self._signals() as child:
+            process = child.process = subprocess.Popen(
+                module_command(__name__),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=module_environment(),
+                start_new_session=True,  # a terminal's Ctrl-C reaches it once, by us
+            )
+            if self._interrupted:  # before there was a process
+                process.terminate()
+            output, _ = process.communicate(pickle.dumps((self._path, trial, self._showing)))
+        found: Conclusion | str = pickle.loads(output) if output else f"it ended with {process.returncode}"
         return found
 
     @contextmanager
-    def _signals_for(self, pid: int) -> Iterator[None]:
-        """What would end us ends the comparison in process ``pid`` well, and then us."""
+    def _signals(self) -> Iterator[_Child]:
+        """What would end us ends the child well, and then us; what is ignored stays so."""
+        child = _Child()
 
         def interrupt(number: int, frame: object) -> None:
+            if not self._interrupted and child.process is not None:
+                child.process.terminate()
             self._interrupted = True
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
 
-        before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
+        heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, interrupt) for number in heeded}
         try:
-            yield
+            yield child
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@attrs.define
+class _Child:
+    """The process that measures, once there is one."""
+
+    process: subprocess.Popen[bytes] | None = None
 
 
 def _check(trial: Trial, count: int) -> None:
@@ -138,13 +162,21 @@ def _of_network(trial: Trial, number: int, seed: int, directory: Path | None) ->
     using = trial.using
     if directory is not None:
         using = overrides(directory / f"network{number}", trial.using.get("testnet", {}).get("keep"))
-    links = trial.links if directory is not None else {**trial.links, "seed": str(seed)}
+    links = {**trial.links, "seed": str(seed)}
     return attrs.evolve(trial, using=using, links=links, seed=trial.seed + number - 1)
 
 
-def _measure(pipe: Connection, path: Path | None, trial: Trial, showing: Showing) -> None:
-    """In its process: the conclusion, or why there is none, into ``pipe``."""
+def main() -> None:
+    """Measure on one network what standard input asks; ends when whoever started this does."""
+    path, trial, showing = pickle.load(sys.stdin.buffer)
+    end_with_parent()
     try:
-        pipe.send(LabComparison(path, trial, showing).run())
+        found: Conclusion | str = LabComparison(path, trial, showing).run()
     except (ConfigError, InstanceError, TooLittleError) as error:
-        pipe.send(str(error))
+        found = str(error)
+    with suppress(BrokenPipeError):  # nobody waits any more
+        sys.stdout.buffer.write(pickle.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

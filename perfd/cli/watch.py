@@ -5,14 +5,12 @@ It reads perfd.log and ``/health``, as anybody could, and has nothing to do with
 
 from __future__ import annotations
 
-import ctypes
 import re
 import signal
 import subprocess
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from perfd.cli.results import seconds
 from perfd.cli.tables import Column, Display, Table, lay_out, printable, wrapped
 from perfd.experiments.highlights import highlights
 from perfd.logfile.line import LogLineError, parse
+from perfd.processes.signals import end_with_parent
 from perfd.record import REQUEST, Measurement, Outcome
 
 Health = dict[str, Any]
@@ -179,7 +178,7 @@ def run_child(arguments: Sequence[str], directory: Path, show: Callable[[Callabl
         arguments,
         cwd=directory,
         stdin=subprocess.DEVNULL,
-        preexec_fn=_end_with_parent,  # noqa: PLW1509 - there are no threads here
+        preexec_fn=end_with_parent,  # noqa: PLW1509 - there are no threads here
     ) as child:
 
         def stop(*_: object) -> None:
@@ -198,9 +197,3 @@ def run_child(arguments: Sequence[str], directory: Path, show: Callable[[Callabl
         finally:
             for number, handler in before:
                 signal.signal(number, handler)
-
-
-def _end_with_parent() -> None:
-    """Let the kernel send SIGTERM when the parent has ended (prctl(2)); only Linux can do that."""
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)

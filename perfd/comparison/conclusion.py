@@ -44,7 +44,7 @@ class Design:
     @property
     def is_single_look(self) -> bool:
         """Whether it is looked at once, at its end: only then is p what it says, and not what decides else."""
-        return self.critical == CRITICAL
+        return self.critical == CRITICAL or self.looks == 1
 
 
 @attrs.frozen(kw_only=True)
@@ -133,6 +133,8 @@ def conclude(design: Design, samples: Samples, warnings: Sequence[str] = ()) -> 
         if min(_counts(blocks)) >= LEAST_RUNS and all(map(_mostly_finite, arms(blocks)))
     ]
     by_name = {effect.metric: effect for effect in effects}
+    if worst := _worst(used[design.primary], design):
+        by_name.setdefault(design.primary, worst)
     if design.primary not in by_name:
         raise TooLittleError(f"half of the runs of an arm have failed: there is no median of {design.primary}")
     others = [effect for effect in effects if effect.metric != design.primary]
@@ -150,6 +152,15 @@ def conclude(design: Design, samples: Samples, warnings: Sequence[str] = ()) -> 
         warnings=tuple(warnings),
         values=tuple(map(tuple, arms(blocks))),
     )
+
+
+def _worst(blocks: Sequence[Block], design: Design) -> Effect | None:
+    """The effect where B fails so often that it has no median, if A has one and it is above the margin."""
+    has_median = [_mostly_finite(values) for values in arms(blocks)]
+    if design.paired or has_median != [True, False]:
+        return None
+    found = _effect(design.primary, blocks, design)
+    return found if found.low > design.margin else None
 
 
 def _counts(blocks: Sequence[Block]) -> tuple[int, int]:

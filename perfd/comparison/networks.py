@@ -38,7 +38,7 @@ def over_networks(found: Sequence[Conclusion], names: Sequence[str]) -> Conclusi
     effects = {
         name: _together([effects[name] for effects in of_all])
         for name in of_all[0]
-        if all(name in effects and effects[name].ratio < math.inf for effects in of_all)
+        if all(name in effects and -1 < effects[name].ratio < math.inf for effects in of_all)
     }
     if first.design.primary not in effects:
         raise TooLittleError(f"in a network there is no median of {first.design.primary}")

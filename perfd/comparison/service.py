@@ -222,7 +222,7 @@ class ComparisonService(Service):
                 config.block,
                 by_block=is_by_block(*config.arms),
             )
-        except TooLittleError as error:
+        except (TooLittleError, OSError, TimeoutError) as error:  # its runs are not made again for that
             text = f"{error}, so blocks have {size} + {size} runs"
         else:
             of_run, size = took / pilot["runs"], found.size
@@ -239,8 +239,10 @@ class ComparisonService(Service):
     async def _block(self, plan: Plan, number: int, size: int) -> list[DoneRun]:
         block = plan.block(number, size)
         for each, side in zip(self._places, block.places, strict=True):
-            if await each.become(side):
-                await each.experiments[side].run(None, lambda _: None)  # both arms begin alike
+            if await each.become(side):  # both arms begin alike
+                await self._wait(partial(self._has_to_wait, each.experiments[side]))
+                with self._overlaps.measuring(self._config.name):
+                    await each.experiments[side].run(None, lambda _: None)
         done: list[DoneRun] = []
         for side, place in block.runs:
             experiment = self._places[place].experiments[side]

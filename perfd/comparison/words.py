@@ -23,7 +23,7 @@ def sentence(conclusion: Conclusion) -> str:
     """
     design, effect = conclusion.design, conclusion.primary
     direction = "slower" if effect.ratio >= 0 else "faster"
-    size = f"{_number(abs(effect.ratio) * 100)} %"
+    size = f"{_number(abs(effect.ratio) * 100)} %" if math.isfinite(effect.ratio) else "without bound"
     look = f", look {design.look}" if design.look else ""
     zero = "0 is excluded" if effect.excludes_zero else "0 is not excluded"
     return (
@@ -62,7 +62,7 @@ def _row(effect: Effect) -> tuple[str, ...]:
         medians = [f"{8e-6 / each:.1f} Mbit/s" for each in effect.medians]
         in_ms = ""
     else:
-        medians = [f"{each * 1e3:.1f} ms" for each in effect.medians]
+        medians = ["failed" if each == math.inf else f"{each * 1e3:.1f} ms" for each in effect.medians]
         estimate, low, high = (_number(value * 1e3) for value in effect.seconds)
         in_ms = f"{estimate} ({low} to {high})"
     return (

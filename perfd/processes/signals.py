@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
+from contextlib import suppress
 
 
 def end_on_hangup() -> None:
@@ -12,3 +14,9 @@ def end_on_hangup() -> None:
     """
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+
+
+def end_with_parent() -> None:
+    """Let the kernel send SIGTERM when the parent has ended (prctl(2)); only Linux can do that."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)

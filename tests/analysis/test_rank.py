@@ -291,6 +291,23 @@ def test_failures_of_pairs() -> None:
     assert found.p == pytest.approx(2 * stats.norm.sf(20 / math.sqrt(44)))  # McNemar's
 
 
+@pytest.mark.parametrize("by_block", [False, True])
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [Block([math.inf] * 6, [math.inf] * 6)] + [Block([1.0] * 6, [1.0] * 6)] * 19,
+        [Block([math.inf] * 6, [math.inf] * 6)] * 20,
+        [Block([math.inf], [math.inf])] * 5 + [Block([1.0], [1.0])] * 200,
+    ],
+)
+def test_failures_without_spread(blocks: list[Block], by_block: bool) -> None:
+    """Where both arms fail together there is no spread, and the interval is that of no failures."""
+    found = failure_difference(blocks, by_block=by_block)
+    n = sum(len(block.a) for block in blocks)
+    assert found.low <= -2.9 / n
+    assert found.high >= 2.9 / n
+
+
 @pytest.mark.parametrize(("size", "rate"), [(1, 0.1), (6, 0.05), (40, 0.02)])
 def test_interval_of_failures(size: int, rate: float) -> None:
     """It holds what differs in 95 % of the cases, give or take, whatever the size of blocks."""

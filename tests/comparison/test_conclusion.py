@@ -112,6 +112,19 @@ def test_failures() -> None:
     assert f"noconflux {found.failures.failures[1]} of 360" in words.failure_text(found)
 
 
+def test_mostly_failing() -> None:
+    """A B that fails in most of its runs is slower by more than any margin."""
+    a, b = blocks(20, 0), blocks(20, 0, failing=0.8)
+    found = conclude(DESIGN, of({"complete": [Block(x.a, y.b) for x, y in zip(a, b, strict=True)]}))
+    assert found.verdict == SLOWER
+    assert words.sentence(found).startswith(
+        "noconflux is without bound slower than plain (complete), 95 % interval "
+    )
+    assert words.metric_rows(found)[0][3] == "failed"
+    json.dumps(words.as_dict(found), allow_nan=False)
+    assert "without bound" in page(found)
+
+
 def test_failures_behind_the_primary_metric() -> None:
     """A run that failed after what decides has failed all the same."""
     same = blocks(60, 0)
