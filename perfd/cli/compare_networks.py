@@ -45,6 +45,7 @@ class NetworksComparison:
         self._path = path
         self._showing = attrs.evolve(showing, display=None, report=None, plots=None)
         self._interrupted = False
+        self._process: subprocess.Popen[bytes] | None = None  # the one that measures
         _check(trial, count)
         first = int(trial.links.get("seed", 1))
         seeds = range(first, first + count)
@@ -77,17 +78,18 @@ class NetworksComparison:
         )
         found: dict[str, Conclusion] = {}
         troubles: list[str] = []
-        for number, (name, each) in enumerate(zip(self._names, self._trials, strict=True), 1):
-            say(f"network {number} of {len(self._trials)}: {name}")
-            made = self._measured(each)
-            if isinstance(made, str):
-                troubles.append(f"{name}: {made}")
-                say(troubles[-1])
-            elif not made.design.interrupted:
-                found[name] = made
-                say(f"{name}: {made.primary.ratio * 100:+.1f} % ({made.primary.metric})")
-            if self._interrupted:
-                break
+        with self._signals():
+            for number, (name, each) in enumerate(zip(self._names, self._trials, strict=True), 1):
+                if self._interrupted:
+                    break
+                say(f"network {number} of {len(self._trials)}: {name}")
+                made = self._measured(each)
+                if isinstance(made, str):
+                    troubles.append(f"{name}: {made}")
+                    say(troubles[-1])
+                elif not made.design.interrupted:
+                    found[name] = made
+                    say(f"{name}: {made.primary.ratio * 100:+.1f} % ({made.primary.metric})")
         return self._together(found, troubles)
 
     def _together(self, found: Mapping[str, Conclusion], troubles: Sequence[str]) -> Conclusion:
@@ -105,44 +107,35 @@ class NetworksComparison:
 
     def _measured(self, trial: Trial) -> Conclusion | str:
         """What one network says, or why it says nothing."""
-        with self._signals() as child:
-            process = child.process = subprocess.Popen(
-                module_command(__name__),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=module_environment(),
-                start_new_session=True,  # a terminal's Ctrl-C reaches it once, by us
-            )
-            if self._interrupted:  # before there was a process
-                process.terminate()
-            output, _ = process.communicate(pickle.dumps((self._path, trial, self._showing)))
+        process = self._process = subprocess.Popen(
+            module_command(__name__),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=module_environment(),
+            start_new_session=True,  # a terminal's Ctrl-C reaches it once, by us
+        )
+        if self._interrupted:  # before there was a process
+            process.terminate()
+        output, _ = process.communicate(pickle.dumps((self._path, trial, self._showing)))
         found: Conclusion | str = pickle.loads(output) if output else f"it ended with {process.returncode}"
         return found
 
     @contextmanager
-    def _signals(self) -> Iterator[_Child]:
-        """What would end us ends the child well, and then us; what is ignored stays so."""
-        child = _Child()
+    def _signals(self) -> Iterator[None]:
+        """What would end us ends the process that measures well, and then us; what is ignored stays so."""
 
         def interrupt(number: int, frame: object) -> None:
-            if not self._interrupted and child.process is not None:
-                child.process.terminate()
+            if not self._interrupted and self._process is not None:
+                self._process.terminate()
             self._interrupted = True
 
         heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         before = {number: signal.signal(number, interrupt) for number in heeded}
         try:
-            yield child
+            yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-@attrs.define
-class _Child:
-    """The process that measures, once there is one."""
-
-    process: subprocess.Popen[bytes] | None = None
 
 
 def _check(trial: Trial, count: int) -> None:

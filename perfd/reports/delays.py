@@ -20,29 +20,17 @@ def round_trips(prefix: str, groups: Sequence[Group], points: int) -> Iterator[C
         "under uploads": figures_of(runs, "RTTUPLOADMEDIAN"),
         "under both": figures_of(runs, "RTTBOTHMEDIAN"),
     }
-    if any(phases.values()):
-        yield cdf(
-            f"{prefix}.rtt",
-            "Round-trip time, idle and loaded",
-            phases,
-            label="median of a run",
-            unit="s",
-            points=points,
-        )
     delays = {
         f"{words}, {when}": figures_of(runs, f"{way}{phase}MEDIAN")
         for phase, when in (("IDLE", "idle"), ("LOAD", "under downloads"), ("UPLOAD", "under uploads"))
         for way, words in (("OWDUP", "to the server"), ("OWDDOWN", "back"))
     }
-    if any(delays.values()):
-        yield cdf(
-            f"{prefix}.one-way",
-            "One-way delay, idle and loaded",
-            delays,
-            label="median of a run",
-            unit="s",
-            points=points,
-        )
+    for name, title, of_phases in (
+        ("rtt", "Round-trip time, idle and loaded", phases),
+        ("one-way", "One-way delay, idle and loaded", delays),
+    ):
+        if any(of_phases.values()):
+            yield cdf(f"{prefix}.{name}", title, of_phases, label="median of a run", unit="s", points=points)
     clouds = {
         words: [(rate / 1e6 * 8, delay) for r in runs for rate, delay in _under_load(r, key)]
         for words, key in (("downloads", "LOAD"), ("uploads", "UPLOAD"), ("both", "BOTH"))
@@ -61,14 +49,8 @@ def round_trips(prefix: str, groups: Sequence[Group], points: int) -> Iterator[C
         "back": [s for r in every if (s := r.between("serverresponse", "dataresponse")) is not None],
     }
     if any(ways.values()):
-        yield cdf(
-            f"{prefix}.ways",
-            "The way there and the way back",
-            ways,
-            label="request, first byte",
-            unit="s",
-            points=points,
-        )
+        title = "The way there and the way back"
+        yield cdf(f"{prefix}.ways", title, ways, label="request, first byte", unit="s", points=points)
 
 
 def figures_of(runs: Sequence[Run], key: str) -> list[float]:

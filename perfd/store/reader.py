@@ -260,10 +260,9 @@ class StoreReader:
         rows = self._query(f"{STREAMS.select} WHERE measurement = ? ORDER BY first_seen, id", (measurement_id,))
         return [STREAMS.record(row) for row in rows]
 
-    def paths_of(self, measurement_ids: Sequence[str]) -> dict[str, tuple[tuple[Hop, ...], tuple[Guard, ...]]]:
-        """Of measurements whose circuit is known its relays, and, if it tells them, tor's guards."""
-        rows = self._query(PATHS, (json.dumps(measurement_ids),))
-        return {name: (HOPS(path), GUARDS(guards)) for name, path, guards in rows}
+    def paths_of(self, ids: Sequence[str]) -> dict[str, tuple[tuple[Hop, ...], tuple[Guard, ...]]]:
+        """Of the measurements ``ids`` whose circuit is known its relays, and, if it tells them, tor's guards."""
+        return {name: (HOPS(p), GUARDS(guards)) for name, p, guards in self._query(PATHS, (json.dumps(ids),))}
 
     def curves(self, wanted: CurveFilter) -> list[Curve]:
         return self.select(CURVES, wanted)
