@@ -503,7 +503,8 @@ class LoopbackTests(TestCase):
         ):
             with self.subTest(limit=limit, errorcode=errorcode):
                 lost: Deferred[None] = Deferred()
-                port = self.listen(Factory.forProtocol(lambda b=behaviour, n=limit, d=lost: Reader(n, b, d)))
+                reader = Reader(limit, behaviour, lost)  # the reactor forgets a paused one, whose socket then closes
+                port = self.listen(Factory.forProtocol(lambda r=reader: r))
                 result, _ = await self.send(port, 20 * SIZE if limit < SIZE else SIZE, timeout)
                 self.assertEqual((result.outcome, result.errorcode), (outcome, errorcode), result.reason)
                 if behaviour.__code__.co_names != ("pauseProducing",):
