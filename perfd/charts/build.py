@@ -48,7 +48,7 @@ def cdf(
             continue
         most = max(most, len(sample))
         reach += [sign * finite[0], sign * of_sorted(finite, 1 if tail else 0.99)]
-        steps = found.steps(points) + (_last(found.values, points) if tail else [])
+        steps = {*found.steps(points), *(_last(found.values, points) if tail else ())}
         shown = [
             Point(sign * x, share, *(found.band(x) if has_band else (None, None))) for x, share in sorted(steps)
         ]

@@ -112,7 +112,11 @@ class LineChart(_Chart):
         has_band = any(line.has_band for line in self.lines)
         headings = ("series", self.x.title, self.y.title, *(("low", "high") if has_band else ()))
         rows = (
-            (line.name, _value(self.x, p.x), p.y, *((p.low, p.high) if has_band else ()))
+            (
+                line.name,
+                _value(self.x, p.x),
+                *(_value(self.y, y) for y in ((p.y, p.low, p.high) if has_band else (p.y,))),
+            )
             for line in self.lines
             for p in line.points
         )
@@ -232,7 +236,7 @@ class Bars(_Chart):
 
     @property
     def table(self) -> Table:
-        rows = ((b.name, b.value, b.low, b.high, b.text) for b in self.bars)
+        rows = ((b.name, *(_value(self.x, x) for x in (b.value, b.low, b.high)), b.text) for b in self.bars)
         return Table(("what", self.x.title, "low", "high", "besides"), tuple(rows))
 
 
@@ -260,8 +264,11 @@ class Stacks(_Chart):
 
     @property
     def table(self) -> Table:
-        rows = ((_value(self.x, c.start), _value(self.x, c.end), *c.values) for c in self.columns)
-        return Table(("from", "until", *self.names), tuple(rows))
+        rows = (
+            (_value(self.x, c.start), _value(self.x, c.end), *(_value(self.y, value) for value in c.values))
+            for c in self.columns
+        )
+        return Table(("from", "until", *(f"{name}: {self.y.title}" for name in self.names)), tuple(rows))
 
     def parts(self, column: Column) -> Iterator[tuple[int, float, float]]:
         """Of each value that is not 0: its place, and where it begins and ends on the y axis."""
@@ -293,7 +300,9 @@ class Scatter(_Chart):
 
     @property
     def table(self) -> Table:
-        rows = ((cloud.name, _value(self.x, x), y) for cloud in self.clouds for x, y in cloud.points)
+        rows = (
+            (cloud.name, _value(self.x, x), _value(self.y, y)) for cloud in self.clouds for x, y in cloud.points
+        )
         return Table(("series", self.x.title, self.y.title), tuple(rows))
 
     def sparse(self, most: int) -> Scatter:
@@ -374,5 +383,10 @@ class Film(_Chart):
 Chart = LineChart | Strip | Waterfall | HeatMap | Bars | Stacks | Scatter | Film
 
 
-def _value(axis: Axis, value: float) -> Cell:
-    return moment(value) if axis.scale is Scale.TIME else value
+def _value(axis: Axis, value: float | None) -> Cell:
+    """In the unit that the title of the axis says."""
+    if value is None:
+        return None
+    if axis.scale is Scale.TIME:
+        return moment(value)
+    return round(100 * value, 10) if axis.scale in (Scale.SHARE, Scale.TAIL) else value

@@ -193,7 +193,7 @@ def test_figures() -> None:
     found = conclude(DESIGN, of({"complete": same, "first-byte": same}))
     differences, deciles, distributions = figures(found)
     assert [row[0] for row in differences.table.rows] == ["complete", "first-byte"]
-    assert [row[1] for row in deciles.table.rows] == [each.p for each in found.deciles]
+    assert [row[1] for row in deciles.table.rows] == pytest.approx([100 * each.p for each in found.deciles])
     assert deciles.table.rows[4][2] == pytest.approx(1e3 * found.deciles[4].difference)
     assert {str(row[0]).partition(" (")[0] for row in distributions.table.rows} == {"plain", "noconflux"}
     throughput = conclude(attrs.evolve(DESIGN, primary="throughput"), of({"throughput": same}))
