@@ -503,7 +503,8 @@ class LoopbackTests(TestCase):
         ):
             with self.subTest(limit=limit, errorcode=errorcode):
                 lost: Deferred[None] = Deferred()
-                reader = Reader(limit, behaviour, lost)  # the reactor forgets a paused one, whose socket then closes
+                # The reactor forgets a paused one, whose socket then closes.
+                reader = Reader(limit, behaviour, lost)
                 port = self.listen(Factory.forProtocol(lambda r=reader: r))
                 result, _ = await self.send(port, 20 * SIZE if limit < SIZE else SIZE, timeout)
                 self.assertEqual((result.outcome, result.errorcode), (outcome, errorcode), result.reason)
