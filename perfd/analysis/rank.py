@@ -33,6 +33,9 @@ CRITICAL = NormalDist().inv_cdf(0.975)
 
 _MOST_PAIRS = 1_000_000
 
+_CONFIDENCE = 0.75
+"""Of the limit of a design effect."""
+
 
 @attrs.frozen
 class RankTest:
@@ -102,16 +105,23 @@ def _between(sums: Sequence[float]) -> float:
     return math.sqrt(count / (count - 1) * math.fsum((each - mean) ** 2 for each in sums))
 
 
-def design_effect(blocks: Sequence[Block]) -> float:
-    """How many times as large the variance between blocks is as that within them says; at least 1.
+def design_effect_limit(blocks: Sequence[Block]) -> float:
+    """How many times as large, at most, the variance between blocks is as that within them says; at least 1.
 
-    Runs that have nothing in common but their block and arm have 1. Of the few blocks of a pilot it is rough.
+    Runs that have nothing in common but their block and arm have 1. What the few blocks of a pilot say is rough,
+    and a comparison that is planned with it finds too little as often as it is too low; so this is the upper limit
+    of 75 % confidence: the estimate times d / chi^2_0.25(d) of the d = n - 1 degrees of freedom of n blocks
+    (Browne, "On the use of a pilot sample for sample size determination", Statistics in Medicine 14, 1995; the
+    quantile as Wilson and Hilferty approximate it, "The distribution of chi-square", PNAS 17, 1931).
     """
     used = [block for block in blocks if block.a and block.b]
     variance = sum(map(_variance, used))
-    if len(used) < 2 or not variance:
+    freedom = len(used) - 1
+    if freedom < 1 or not variance:
         return 1.0
-    return max(1.0, _between(_sums(used, shift(used).estimate)) ** 2 / variance)
+    third = 2 / (9 * freedom)
+    quantile = freedom * (1 - third + NormalDist().inv_cdf(1 - _CONFIDENCE) * math.sqrt(third)) ** 3
+    return max(1.0, _between(_sums(used, shift(used).estimate)) ** 2 / variance * freedom / quantile)
 
 
 def shift(blocks: Sequence[Block], critical: float = CRITICAL, *, by_block: bool = False) -> Shift:

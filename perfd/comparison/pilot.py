@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import attrs
 
 from perfd.analysis.blocks import Block
-from perfd.analysis.rank import design_effect
 from perfd.analysis.sample_size import SampleSize, best_block_size, sample_size
 from perfd.comparison.conclusion import TooLittleError
 from perfd.comparison.design import BLOCK_SIZE
@@ -50,8 +49,7 @@ def values_of(blocks: Sequence[Sequence[DoneRun]], primary: str) -> Values:
 def judged(values: Values, effect: float, size: int | None, *, by_block: bool) -> Pilot:
     """What the blocks of a pilot say, without those that warmed up; ``size`` of a block, if it is given.
 
-    ``by_block``: see `perfd.analysis.rank`; so many more runs are needed as blocks differ more than runs within
-    them say. Raises TooLittleError.
+    ``by_block``: see `perfd.analysis.sample_size`. Raises TooLittleError.
     """
     sides = [[[value for side, value in block if side == arm] for arm in (0, 1)] for block in values]
     logarithms = [Block(a, b).logarithms for a, b in sides if a and b]
@@ -61,8 +59,7 @@ def judged(values: Values, effect: float, size: int | None, *, by_block: bool) -
             placed[side].append((place, math.log(value)))
         size = best_block_size(*placed, default=BLOCK_SIZE)
     try:
-        noise = design_effect(logarithms) if by_block else 1.0
-        needed = sample_size(logarithms, math.log1p(effect), block_size=size, noise=noise)
+        needed = sample_size(logarithms, math.log1p(effect), block_size=size, by_block=by_block)
     except ValueError as error:
         raise TooLittleError(str(error)) from None
     return Pilot(size, needed, effect)
