@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import singledispatch
 from io import BytesIO
-from itertools import pairwise
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -25,6 +24,7 @@ from matplotlib.patches import Patch, Rectangle
 from PIL import Image
 
 from perfd.charts.axes import Axis, number
+from perfd.charts.marking import placed, without_words
 from perfd.charts.model import (
     Bars,
     Chart,
@@ -69,11 +69,17 @@ MOST_POINTS = 3000
 SHORT = 10
 """Characters of words of a legend that stand in one row."""
 
+HALF = 48
+"""Characters of names of a legend of which two have room beside each other."""
+
 NAME = 0.3
 """Inches for the name above a reel."""
 
 CROWD = 1000
 """Points from which on they are smaller."""
+
+MARK_LINE = 9.5
+"""Points from one line of the words of marks to the next."""
 
 WIDTH = 7.2  # inches
 DPI = 150
@@ -101,9 +107,9 @@ def draw(chart: Chart, path: Path) -> None:
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, _height(chart)), dpi=DPI, layout="constrained")
         axes = figure.add_subplot()
-        figure.suptitle(_broken(chart.title, 75), x=0.012, ha="left", fontsize=11.5, fontweight="bold")
-        if chart.note:
-            figure.supxlabel(_broken(chart.note, 110), x=0.012, ha="left", fontsize=7.5, color=SOFT)
+        figure.suptitle(_broken(chart.title, 70), x=0.012, ha="left", fontsize=11.5, fontweight="bold")
+        if note := f"{chart.note} {without_words(chart)}".strip():
+            figure.supxlabel(_broken(note, 110), x=0.012, ha="left", fontsize=7.5, color=SOFT)
         _draw(chart, axes)
         _save(figure, path)
 
@@ -336,41 +342,38 @@ def _finish(axes: Any, x: Axis, y: Axis | None, marks: Sequence[Mark]) -> None:
     axes.set_axisbelow(True)
     axes.grid(axis="both" if y is not None else "x", color=RULE, linewidth=0.6)
     axes.tick_params(length=2.5)
-    places = sorted((x.place(mark.at), mark.text) for mark in marks)
-    levels = _levels([place for place, _ in places])
-    for (place, text), level in zip(places, levels, strict=True):
+    for place, words in placed(marks, x, y):
         axes.axvline(place, color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
-        is_left = place < 0.7
+        if words is None:
+            continue
         axes.annotate(
-            _broken(text, 40),
-            (place, 1 - 0.075 * level),
+            "\n".join(words.lines),
+            (place, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(3 if is_left else -3, -2),
+            xytext=(3 if words.is_right else -3, -2 - MARK_LINE * words.row),
             textcoords="offset points",
-            ha="left" if is_left else "right",
+            ha="left" if words.is_right else "right",
             va="top",
             fontsize=7.5,
+            linespacing=1.1,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
         )
-
-
-def _levels(places: Sequence[float]) -> list[int]:
-    """One below the other where the words of two marks would meet."""
-    levels = [0] * len(places)
-    for n, (before, after) in enumerate(pairwise(places), start=1):
-        levels[n] = levels[n - 1] + 1 if after - before < 0.2 else 0
-    return levels
 
 
 def _legend(axes: Any, count: int, handles: Sequence[Patch] | None = None, markers: float = 1.0) -> None:
     if not count:
         return
-    are_short = handles is not None and all(len(str(each.get_label())) < SHORT for each in handles)
+    shown = list(axes.get_legend_handles_labels()[0] if handles is None else handles)
+    names = [str(each.get_label()) for each in shown]
+    longest = max(map(len, names), default=0)
+    are_short = handles is not None and longest < SHORT
+    has_columns = longest <= HALF and (count <= 3 or handles is not None)
     axes.legend(
-        **({} if handles is None else {"handles": handles}),
+        shown,
+        [_broken(name, 2 * HALF) for name in names],
         loc="lower left",
         bbox_to_anchor=(-0.01, 1.0),
-        ncols=1 if count > 3 and handles is None else count if are_short else min(count, 2),
+        ncols=count if are_short else min(count, 2) if has_columns else 1,
         frameon=False,
         fontsize=8,
         handlelength=2.6,

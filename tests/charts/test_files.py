@@ -103,6 +103,18 @@ def test_tail_of_what_is_slow_where_it_is_low() -> None:
     assert line.name == "a (median 50.5 Mbit/s, n = 100)"
 
 
+def test_long_names_are_whole(tmp_path: Path) -> None:
+    """Names of a legend stand below each other, and in lines, where there is no room for them: nothing is cut."""
+    names = [f"download-5m [conflux-{n} public]" for n in range(2)]
+    for longer in (names, [f"{name} {'and more ' * 12}" for name in names]):
+        chart = cdf("x", "X", {name: [1.0, 2.0] for name in longer}, label="time", unit="s")
+        files.write([chart], tmp_path, "png")
+        with Image.open(tmp_path / "x.png") as picture:
+            width, height = picture.size
+            edge = picture.convert("L").crop((width - 4, 0, width, height))
+        assert edge.getextrema() == (255, 255)
+
+
 def test_of_many_runs_some_are_drawn() -> None:
     """The highest and evenly of the others, which is said; the table has all. Few are as they are."""
     points = [(float(n), 1 + (n * 7919 % 1000) / 1000 + (n in {123, 4567})) for n in range(9000)]
