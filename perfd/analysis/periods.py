@@ -56,6 +56,22 @@ def width(times: Sequence[float], most: int = MOST) -> float:
     return next((each for each in WIDTHS if each >= least), WIDTHS[-1])
 
 
+def common_width(series: Sequence[Sequence[float]], most: int = MOST) -> float:
+    """The width for several series of times in one chart: enough for those with half of all values.
+
+    The others may have too few in a period, or what most are like could not be seen. Raises ValueError without any.
+    """
+    known = [times for times in series if times]
+    span = max(map(max, known)) - min(map(min, known))
+    least = next((each for each in WIDTHS if each >= span / most), WIDTHS[-1])
+    left = sum(map(len, known)) / 2
+    for length, count in sorted((width(times, most), len(times)) for times in known):
+        left -= count
+        if left <= 0:
+            return max(least, length)
+    raise AssertionError(left)
+
+
 def divided(pairs: Iterable[tuple[float, T]], length: float) -> dict[float, list[T]]:
     """The second of each pair by the beginning of the period that the first, a time, falls into."""
     found: dict[float, list[T]] = {}

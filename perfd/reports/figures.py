@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from statistics import median
 
-from perfd.analysis.periods import DAY, MOST, divided, periods, width
+from perfd.analysis.periods import DAY, MOST, common_width, divided, periods
 from perfd.charts.axes import Axis, Scale, covering, number
 from perfd.charts.build import POINTS, cdf, over_time, single_runs
 from perfd.charts.model import (
@@ -317,7 +317,7 @@ def _relay_bars(name: str, what: str, shown: Sequence[RelayFinding], of: int, ma
 
 def _length(groups: Sequence[Group], most: int = MOST) -> float:
     """Of the periods of charts over time, at most so many: the same for all variants."""
-    return max(width([r.start for r in group.runs], most) for group in groups)
+    return common_width([[r.start for r in group.runs] for group in groups], most)
 
 
 def _period(groups: Sequence[Group], length: float) -> tuple[float, float]:

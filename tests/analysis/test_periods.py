@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from perfd.analysis.periods import periods, width
+from perfd.analysis.periods import common_width, periods, width
 
 
 def test_quartiles_and_gaps() -> None:
@@ -26,3 +26,14 @@ def test_widths() -> None:
     assert width(every_five_minutes) == 6 * 3600.0
     assert width(every_five_minutes[:48]) == 1800.0
     assert width([5.0]) == 300.0
+
+
+def test_one_width_for_several() -> None:
+    """A few values far apart do not make the periods of the others long; of the whole time, all can be seen."""
+    often = [300.0 * n for n in range(12 * 24 * 14)]
+    assert width(often) == 3 * 3600.0
+    assert common_width([often, [often[0], often[-1]], []]) == 3 * 3600.0
+    assert common_width([[often[0], often[-1]], [often[5]]]) == 28 * 86400.0
+    later = [time + 150 * 86400.0 for time in often]
+    assert common_width([often, later]) == 7 * 86400.0
+    assert common_width([[5.0]]) == 300.0
