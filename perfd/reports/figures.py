@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from statistics import median
+from zlib import crc32
 
 from perfd.analysis.periods import DAY, MOST, common_width, divided, periods
 from perfd.charts.axes import Axis, Scale, covering, number
@@ -38,6 +39,8 @@ MOST_CODES = 5
 MOST_RELAYS = 12
 MOST_WATERFALLS = 4
 FEWEST_OF_TAIL = 50  # runs of which a tail is worth a chart
+
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
@@ -133,8 +136,11 @@ def of_relays(found: Relays) -> Iterator[Chart]:
 
 
 def slug(name: str) -> str:
-    """``name`` as a part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "experiment"
+    """``name`` as a part of a file's name: as it is if perfd.conf allows it, else with digits of its own."""
+    if _PLAIN.fullmatch(name):
+        return name
+    found = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:50] or "experiment"
+    return f"{found}-{crc32(name.encode()):08x}"
 
 
 def _distributions(prefix: str, groups: Sequence[Group], measure: Measure, points: int) -> Iterator[Chart]:

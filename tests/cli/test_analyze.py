@@ -162,6 +162,19 @@ def test_plots_and_report(stored: Stored, tmp_path: Path) -> None:
     assert text.count("<figure") == len(names)
 
 
+def test_charts_of_like_names(stored: Stored, tmp_path: Path) -> None:
+    """Experiments have charts of their own, though names begin alike, or differ in what files cannot have."""
+    names = [f"{'x' * 62}1", f"{'x' * 62}2", "\N{GREEK SMALL LETTER ALPHA}", "a b", "a-b"]
+    stored.add([run(10 * n + k, experiment=name) for n, name in enumerate(names) for k in range(2)])
+    plots = tmp_path / "plots"
+    code, _, err = stored.perfd("analyze", "--plots", plots)
+    assert code == 0, err
+    drawn = {path.name.removesuffix(".complete.cdf.png") for path in plots.glob("*.complete.cdf.png")}
+    assert len(drawn) == len(names)
+    assert {names[0], names[1], "a-b"} <= drawn
+    assert f"{len([*plots.glob('*.png')])} charts" in err
+
+
 def test_marks_in_charts(stored: Stored, tmp_path: Path) -> None:
     """What the operator noted is in each chart over time of the report, and told below it."""
     stored.add([run(n) for n in range(0, 90, 3)] + [failed(n) for n in (10, 40)])
