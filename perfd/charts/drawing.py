@@ -63,6 +63,7 @@ DASHES: dict[Tone, Any] = {
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "oo")
 
 INK, SOFT, RULE = "#1a1d23", "#5b6270", "#e3e6eb"
+GAP: Any = {"facecolor": "none", "edgecolor": "#cfd4dc", "hatch": "///", "linewidth": 0}
 MOST_POINTS = 3000
 """Of a scatter: a picture of more looks the same, and as SVG is large."""
 
@@ -203,6 +204,8 @@ def _scatter(chart: Scatter, axes: Any) -> None:
 
 @_draw.register
 def _stacks(chart: Stacks, axes: Any) -> None:
+    for start, end in chart.gaps:
+        axes.axvspan(chart.x.place(start), chart.x.place(end), **GAP)
     for column in chart.columns:
         left, right = chart.x.place(column.start), chart.x.place(column.end)
         for place, begins, ends in chart.parts(column):

@@ -54,7 +54,6 @@ WIDTH = 2.0
 STEPS_SHOWN = 60
 """A distribution of more values than this looks the same without its steps."""
 
-
 MARK_ROWS = 3
 MARK_ROOM = 0.04
 """Numbers of marks that are nearer to each other, as a share of the chart, stand in different rows."""
@@ -181,10 +180,11 @@ def _corners(piece: Sequence[Point], *, stepped: bool) -> list[tuple[float, floa
 
 @_body.register
 def _stacks(chart: Stacks, sheet: Sheet) -> Markup:
+    gaps = join(_element("gap", _across(chart.x, start, end), sheet) for start, end in chart.gaps)
     shapes = join(
         _element(
             tone(place).value,
-            f"left:{_percent(chart.x.place(column.start))};right:{_percent(1 - chart.x.place(column.end))};"
+            f"{_across(chart.x, column.start, column.end)};"
             f"bottom:{_percent(chart.y.place(low))};top:{_percent(1 - chart.y.place(high))}",
             sheet,
         )
@@ -193,7 +193,7 @@ def _stacks(chart: Stacks, sheet: Sheet) -> Markup:
     )
     said = f"{chart.title}: {chart.y.title} by {chart.x.title}; {', '.join(chart.names)}"
     legend = _legend([(name, f"box {tone(place).value}") for place, name in enumerate(chart.names)])
-    return join([legend, _plot(said, chart.x, chart.y, shapes, chart.marks, sheet)])
+    return join([legend, _plot(said, chart.x, chart.y, join([gaps, shapes]), chart.marks, sheet)])
 
 
 @_body.register
@@ -235,8 +235,7 @@ def _waterfall(chart: Waterfall, sheet: Sheet) -> Markup:
 def _bars(chart: Bars, sheet: Sheet) -> Markup:
     found = []
     for bar in chart.bars:
-        left, right = chart.x.place(bar.low), 1 - chart.x.place(bar.high)
-        whisker = _element(f"whisker {bar.tone.value}", f"left:{_percent(left)};right:{_percent(right)}", sheet)
+        whisker = _element(f"whisker {bar.tone.value}", _across(chart.x, bar.low, bar.high), sheet)
         value = _element(f"value {bar.tone.value}", f"left:{_percent(chart.x.place(bar.value))}", sheet)
         marks = _marks(chart.marks, chart.x, sheet, words=False)
         interval = chart.interval(bar)
@@ -384,10 +383,12 @@ def _legend(entries: Sequence[tuple[str, str]]) -> Markup:
 
 
 def _stretch(x: Axis, stretch: Stretch, look: str, sheet: Sheet) -> Markup:
-    left, right = x.place(stretch.start), 1 - x.place(stretch.end)
-    return Markup('<i class="{} {}" title="{}"></i>').format(
-        look, sheet.rule(f"left:{_percent(left)};right:{_percent(right)}"), stretch.text
-    )
+    place = sheet.rule(_across(x, stretch.start, stretch.end))
+    return Markup('<i class="{} {}" title="{}"></i>').format(look, place, stretch.text)
+
+
+def _across(x: Axis, start: float, end: float) -> str:
+    return f"left:{_percent(x.place(start))};right:{_percent(1 - x.place(end))}"
 
 
 def _element(look: str, declarations: str, sheet: Sheet) -> Markup:

@@ -270,6 +270,13 @@ class Stacks(_Chart):
         )
         return Table(("from", "until", *(f"{name}: {self.y.title}" for name in self.names)), tuple(rows))
 
+    @property
+    def gaps(self) -> list[tuple[float, float]]:
+        """The parts of the x axis without a column."""
+        ends = [self.x.low, *(column.end for column in self.columns)]
+        starts = [*(column.start for column in self.columns), self.x.high]
+        return [(end, start) for end, start in zip(ends, starts, strict=True) if start > end]
+
     def parts(self, column: Column) -> Iterator[tuple[int, float, float]]:
         """Of each value that is not 0: its place, and where it begins and ends on the y axis."""
         below = 0.0

@@ -215,7 +215,7 @@ def _failures(
     yield Stacks(
         name=f"{prefix}.failures",
         title="Failures over time, by error code",
-        note=f"Share of the runs of each {words_of(length)} that failed; what was skipped was not run.",
+        note=f"Share of the runs of each {words_of(length)} that failed; hatched where nothing was run.",
         x=Axis(label="", low=since // length * length, high=(until // length + 1) * length, scale=Scale.TIME),
         y=covering([sum(column.values) for column in columns], "failed", "", Scale.SHARE, zero=True),
         names=(*(f"{code} ({counts[code]:,})" for code in codes), *(["others"] if has_others else [])),

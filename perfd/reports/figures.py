@@ -220,7 +220,7 @@ def failures_of(prefix: str, groups: Sequence[Group], marks: Sequence[Mark], mos
     yield Stacks(
         name=f"{prefix}.failures",
         title="Failures over time, by error code",
-        note=f"Share of the runs of each {words_of(length)} that failed; what was skipped was not run.",
+        note=f"Share of the runs of each {words_of(length)} that failed; hatched where nothing was run.",
         x=Axis(label="", low=first, high=last, scale=Scale.TIME),
         y=covering([sum(column.values) for column in columns], "failed", "", Scale.SHARE, zero=True),
         names=tuple(names),

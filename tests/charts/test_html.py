@@ -7,14 +7,15 @@ import hashlib
 import re
 from html.parser import HTMLParser
 
+import attrs
 import pytest
 
 from perfd.charts.axes import Axis
 from perfd.charts.document import Numbers, Section, document
 from perfd.charts.html import MOST_NUMBERS, Sheet, figure
-from perfd.charts.model import Chart, LineChart, Row, Stretch, Table, Tone, Waterfall
+from perfd.charts.model import Chart, LineChart, Row, Stacks, Stretch, Table, Tone, Waterfall
 from perfd.charts.outlines import outline
-from tests.support.charts import HOSTILE, every_kind
+from tests.support.charts import HOSTILE, HOUR, START, every_kind
 
 KINDS = {chart.name: chart for chart in every_kind()}
 VOID = {"meta", "br"}
@@ -115,3 +116,16 @@ def test_what_colours_of_a_waterfall_stand_for() -> None:
     steps = Waterfall(name="x", title="X", x=x, rows=(Row("a", spans[:1]), Row("b", spans[1:])))
     assert '<i class="box e"></i>wait' in figure(phases, Sheet())
     assert "box e" not in figure(steps, Sheet())
+
+
+def test_where_nothing_was_run() -> None:
+    """In a chart of failures that is hatched: without failures, and without runs, there is no bar alike."""
+    chart = KINDS["failures"]
+    assert isinstance(chart, Stacks)
+    assert chart.gaps == [(START + 7 * HOUR, START + 8 * HOUR)]
+    sheet = Sheet()
+    gap = re.search(r'<i class="gap (k\w+)">', figure(chart, sheet))
+    assert gap is not None
+    assert f".{gap[1]}{{left:14.58%;right:83.33%}}" in sheet.text
+    late = attrs.evolve(chart, columns=chart.columns[10:20])
+    assert late.gaps == [(START, START + 11 * HOUR), (START + 21 * HOUR, START + 48 * HOUR)]
