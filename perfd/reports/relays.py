@@ -31,8 +31,13 @@ class RelayFinding:
     found: Enrichment
 
     @property
+    def name(self) -> str:
+        """Its nickname, or where that is not known the begin of its fingerprint."""
+        return self.nickname or self.fingerprint[:9]
+
+    @property
     def label(self) -> str:
-        return f"{self.nickname or self.fingerprint[:9]} ({self.place})"
+        return f"{self.name} ({self.place})"
 
 
 @attrs.frozen(kw_only=True)

@@ -21,7 +21,7 @@ CERTAIN = 0.05
 """Of relays whose q is smaller, no more than this share is expected to be there by chance."""
 
 SUMMARY = ("experiment", "all", "ok", "failed")
-RELAYS = ("relay", "place", "fingerprint", "weight", "runs", "share", "95 % interval", "expected", "q")
+RELAYS = ("relay", "place", "runs", "share", "95 % interval", "expected", "q", "weight", "fingerprint")
 
 
 @attrs.frozen
@@ -97,9 +97,9 @@ def relay_table(findings: Sequence[RelayFinding]) -> Table:
         if found.q < CERTAIN:
             interval = f"{number(100 * found.low)} to {number(100 * found.high)} %"
             share = f"{number(100 * found.share)} %"
-            about = (each.nickname, each.place, each.fingerprint, each.weight, f"{found.count:,}")
             expected = f"{number(100 * found.expected / found.count)} %"
-            rows.append((*about, share, interval, expected, f"{found.q:.2g}"))
+            shares = (f"{found.count:,}", share, interval, expected, f"{found.q:.2g}")
+            rows.append((each.name, each.place, *shares, each.weight, each.fingerprint))
     return Table(RELAYS, tuple(rows))
 
 
