@@ -114,7 +114,7 @@ def charts_of_ways(
         yield from _distribution(prefix, shown, measure, points)
         yield from over_time_of_ways(prefix, shown, measure, since, until, most, marks)
     yield from _failures(prefix, shown, since, until, most, marks)
-    yield from _by_hour(prefix, shown[0])
+    yield from _by_hour(prefix, max(shown, key=lambda way: way.done))
 
 
 def charts_by_day(all_ways: Sequence[Way], points: int) -> Iterator[Chart]:

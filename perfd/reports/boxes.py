@@ -21,24 +21,31 @@ def boxes_of(groups: Sequence[Group]) -> Iterator[Chart]:
     """The charts of the variants of one experiment."""
     prefix = slug(groups[0].experiment)
     for measure in MEASURES:
-        bars = [_box(group, measure, n) for n, group in enumerate(groups) if group.values(measure)][:MOST]
+        bars = [_box(group, measure, n) for n, group in enumerate(groups) if group.values(measure)]
         if bars:
+            note = "Of the successes; beside it their mean, and what nine of ten lie between."
             yield Bars(
                 name=f"{prefix}.{measure.name}.box",
                 title=f"{measure.label.capitalize()}: median and quartiles",
-                note="Of the successes; beside it their mean, and what nine of ten lie between.",
+                note=_with_cut(note, bars),
                 x=covering([0, *(bar.high for bar in bars)], measure.label, measure.unit, zero=True),
-                bars=tuple(bars),
+                bars=tuple(bars[:MOST]),
             )
-    shares = [bar for n, group in enumerate(groups) for bar in _ends(group, n)][:MOST]
+    shares = [bar for n, group in enumerate(groups) for bar in _ends(group, n)]
     if shares:
+        note = "Of the runs of each variant, with exact intervals of 95 %; what was skipped was not run."
         yield Bars(
             name=f"{prefix}.counts",
             title="How runs ended",
-            note="Of the runs of each variant, with exact intervals of 95 %; what was skipped was not run.",
+            note=_with_cut(note, shares),
             x=covering([0, *(bar.high for bar in shares)], "runs", "", Scale.SHARE, zero=True),
-            bars=tuple(shares),
+            bars=tuple(shares[:MOST]),
         )
+
+
+def _with_cut(note: str, bars: Sequence[Bar]) -> str:
+    """``note``, and that bars are left out."""
+    return f"{note} These are the first {MOST} of {len(bars):,}." if len(bars) > MOST else note
 
 
 def _box(group: Group, measure: Measure, place: int) -> Bar:

@@ -90,7 +90,7 @@ def of_experiment(
             yield from over_time_of(prefix, some, measure, marks, most=most)
         yield from failures_of(prefix, some, marks, most)
         yield from of_parts(prefix, some, points=points)
-        yield from _by_hour(prefix, some[0])
+        yield from _by_hour(prefix, max(some, key=lambda group: len(group.done)))
 
 
 def runs_of_experiment(groups: Sequence[Group], marks: Sequence[Mark]) -> Iterator[Chart]:

@@ -335,3 +335,14 @@ def test_boxes_and_counts(stored: Stored, tmp_path: Path) -> None:
     }
     assert float(rows["download [beta]: ok"]["low"]) == pytest.approx(19.4, abs=0.1)
     assert (plots / "download.complete.box.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_chart_has_no_room_for_is_said(stored: Stored, tmp_path: Path) -> None:
+    """Of many variants there are 40 bars; the map of hours is of the variant with most runs."""
+    stored.add([run(n, tor=f"t{n % 45}") for n in range(90)])
+    stored.add([run(12 * n, id=f"long{n}", experiment="long", tor="zz" if n else "aa") for n in range(100)])
+    page = tmp_path / "report.html"
+    assert stored.perfd("analyze", "--report", page)[0] == 0
+    text = page.read_text()
+    assert text.count("These are the first 40 of 45.") == 4
+    assert "By hour and weekday: long [zz]" in text
