@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -132,6 +133,20 @@ def test_no_tun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(netns.os, "geteuid", lambda: 0)
     monkeypatch.setattr(netns.os, "open", missing)
     assert netns.trouble() == "/dev/net/tun cannot be opened: No such file or directory"
+
+
+@pytest.mark.skipif(netns.trouble() is not None, reason="netns cannot be used here")
+def test_a_container_that_allows_not_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where namespaces can be made, but /proc/sys is read-only, auto takes proxies; netns says why it cannot be."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(netns, "_set", refuse)
+    assert netns.trouble() == "the system does not allow it here: Read-only file system"
+    assert link_process.choose_mode(TestnetConfig(links="auto", link=Link(delay=0.01))) == "proxy"
+    with pytest.raises(TestnetError, match="Read-only file system; links = proxy can be used everywhere"):
+        link_process.choose_mode(TestnetConfig(links="netns", link=Link(delay=0.01)))
 
 
 def test_rate() -> None:

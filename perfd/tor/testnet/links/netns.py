@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import fcntl
 import os
 import struct
@@ -66,10 +67,20 @@ def trouble() -> str | None:
             return str(error)
     pid = os.fork()
     if pid == 0:  # only the kernel knows what a container allows
-        os._exit(0 if _libc().unshare(_CLONE_NEWNET) == 0 else 1)
-    if os.waitpid(pid, 0)[1] != 0:
-        return "the system allows no network namespaces here"
-    return None
+        os._exit(_try())
+    number = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return f"the system does not allow it here: {os.strerror(number)}" if number else None
+
+
+def _try() -> int:
+    """Make a namespace with a device, as for a relay; the number of the error. Not for a process that goes on."""
+    try:
+        _check(_libc().unshare(_CLONE_NEWNET), "unshare")
+        _device("tun0")
+        _set("tun0", "route_localnet")
+    except OSError as error:
+        return error.errno or errno.EPERM
+    return 0
 
 
 def is_free(subnet: str) -> bool:
