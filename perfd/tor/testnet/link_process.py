@@ -17,7 +17,7 @@ from perfd.tor.testnet.links.plan import DIRECTORY, NAMESPACES, PID_FILE, PROGRA
 from perfd.tor.testnet.relays import Places, Relay, State, TestnetError
 from perfd.tor.testnet.weights import drawn_weights
 
-_TRIES = 50  # subnets that are looked at
+_TRIES = 50  # subnets that are looked at in each private network
 
 
 def choose_mode(config: TestnetConfig) -> str | None:
@@ -40,11 +40,13 @@ def places(mode: str | None, directory: Path) -> Places:
     if mode == "proxy":
         return Places(has_proxies=True)
     if mode == "netns":
-        for number in range(_TRIES):
-            subnet = f"10.{digest[2]}.{(digest[3] + number) % 256}"
-            if netns.is_free(subnet):
-                return Places(subnet=subnet)
-        raise TestnetError("no free subnet was found in 10.0.0.0/8 for the links")
+        # The private networks of RFC 1918; all of one may be behind a route.
+        for network in (f"10.{digest[2]}", f"172.{16 + digest[2] % 16}", "192.168"):
+            for number in range(_TRIES):
+                subnet = f"{network}.{(digest[3] + number) % 256}"
+                if netns.is_free(subnet):
+                    return Places(subnet=subnet)
+        raise TestnetError("no free private subnet was found for the links; links = proxy needs none")
     return Places()
 
 

@@ -149,6 +149,20 @@ def test_a_container_that_allows_not_all(monkeypatch: pytest.MonkeyPatch) -> Non
         link_process.choose_mode(TestnetConfig(links="netns", link=Link(delay=0.01)))
 
 
+def test_subnets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all of 10.0.0.0/8 is behind a route, as of a VPN, the links are in another private network."""
+    directory = Path("/tmp/network")
+    first = link_process.places("netns", directory).subnet or ""
+    taken = "10."
+    monkeypatch.setattr(netns, "is_free", lambda subnet: not subnet.startswith(taken))
+    other = link_process.places("netns", directory).subnet or ""
+    assert [first.partition(".")[0], other.partition(".")[0]] == ["10", "172"]
+    assert 16 <= int(other.split(".")[1]) < 32
+    taken = ""
+    with pytest.raises(TestnetError, match="no free private subnet was found for the links; links = proxy"):
+        link_process.places("netns", directory)
+
+
 def test_rate() -> None:
     """Packets pass a bottleneck one after the other, and wait behind it no longer than it takes."""
     lane = Lane(Link(rate=8e6), Random(1))
