@@ -23,6 +23,13 @@ def values(runs: int) -> Values:
     return found
 
 
+def test_mostly_failing() -> None:
+    """An arm of which most runs fail says little of the noise, and the other one enough."""
+    blocks = values(6)
+    failing = [[(side, math.inf if side and n > 3 else value) for n, (side, value) in enumerate(b)] for b in blocks]
+    assert judged(failing, 0.03, None, by_block=True).needed.blocks > 10
+
+
 class JudgeTests(TestCase):
     """With a real process."""
 
