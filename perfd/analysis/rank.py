@@ -92,8 +92,10 @@ def rank_test(blocks: Sequence[Block], shift: float = 0.0, *, by_block: bool = F
     p = math.erfc(abs(z) / math.sqrt(2))
     if not by_block or total == 0:
         return RankTest(z, p)
-    between = _between(sums)
-    return RankTest(z, max(p, student.two_sided(total / between, len(sums) - 1) if between > 0 else 1.0))
+    if len(sums) < 2:
+        return RankTest(z, 1.0)
+    between = _between(sums)  # 0 where all blocks say the same, such as that each B is slower than each A
+    return RankTest(z, max(p, student.two_sided(total / between, len(sums) - 1)) if between > 0 else p)
 
 
 def _between(sums: Sequence[float]) -> float:
@@ -135,8 +137,8 @@ def shift(blocks: Sequence[Block], critical: float = CRITICAL, *, by_block: bool
     rarely as a normal variable exceeds ``critical``. Of fewer than two blocks the interval is unbounded.
     """
     used = [block for block in blocks if block.a and block.b]
-    if not any(min(block.a) < math.inf and min(block.b) < math.inf for block in used):
-        return Shift(0.0, -math.inf, math.inf)  # no two values can be compared
+    if not rank_test(used).z and not any(min(block.a) < math.inf and min(block.b) < math.inf for block in used):
+        return Shift(0.0, -math.inf, math.inf)  # no two values can be compared, and both fail alike
     # Z falls with the shift. Its spread is that of the test without ties between the arms but those of
     # failures.
     spread = critical * math.sqrt(sum(map(_variance, used)))
@@ -155,8 +157,8 @@ def _centre(blocks: Sequence[Block]) -> float:
 
 def _at_goals(blocks: Sequence[Block], goals: Sequence[float]) -> list[float]:
     """The shifts at which the weighted wins of B come down to each goal."""
-    few = sum(len(each.a) * len(each.b) for each in blocks) <= _MOST_PAIRS
-    return (_from_pairs if few else _by_search)(blocks, goals)
+    pairs = sum((len(each.a) - each.a.count(math.inf)) * (len(each.b) - each.b.count(math.inf)) for each in blocks)
+    return (_from_pairs if pairs <= _MOST_PAIRS else _by_search)(blocks, goals)
 
 
 def _sums(blocks: Sequence[Block], shift: float) -> list[float]:

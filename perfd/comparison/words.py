@@ -132,6 +132,8 @@ def _without(value: object, unsaid: Collection[str]) -> object:
 
 
 def _interval(effect: Effect) -> str:
+    if effect.low == math.inf:
+        return _number(effect.low)
     return f"{_number(effect.low * 100)} to {_number(effect.high * 100)}"
 
 

@@ -357,3 +357,22 @@ def test_holm() -> None:
 def test_arms() -> None:
     """All values of both."""
     assert arms([Block([1], [2, 3]), Block([4], [])]) == ([1, 4], [2, 3])
+
+
+@pytest.mark.parametrize("by_block", [False, True])
+def test_arm_that_always_fails(by_block: bool) -> None:
+    """It is slower by more than any number, or faster if it is the other one, where there are enough runs to say so."""
+    blocks = [Block([1.0, 2.0, 3.0, 4.0], [math.inf] * 4)] * 5
+    assert shift(blocks, by_block=by_block) == Shift(math.inf, math.inf, math.inf)
+    exchanged = [Block(block.b, block.a) for block in blocks]
+    assert shift(exchanged, by_block=by_block) == Shift(-math.inf, -math.inf, -math.inf)
+    assert shift([Block([1.0], [math.inf])], by_block=by_block).low == -math.inf
+    long = [Block([float(n) for n in range(1, 1200)], [math.inf] * 1200)]
+    assert shift(long).low == math.inf
+
+
+def test_blocks_that_say_the_same() -> None:
+    """Where each run of B takes longer than each of A the blocks do not differ, which is no reason to doubt it."""
+    blocks = [Block([1.0 + n / 100, 1.1, 1.2], [2.0, 2.1, 2.2 + n / 100]) for n in range(10)]
+    assert rank_test(blocks, by_block=True).p == rank_test(blocks).p < 1e-6
+    assert rank_test(blocks[:1], by_block=True).p == 1

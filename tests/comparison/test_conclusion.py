@@ -125,6 +125,20 @@ def test_mostly_failing() -> None:
     assert "without bound" in page(found)
 
 
+@pytest.mark.parametrize("by_block", [False, True])
+def test_always_failing(by_block: bool) -> None:
+    """A B that never works is slower as well, and all that is shown of it can be shown."""
+    found = conclude(
+        attrs.evolve(DESIGN, by_block=by_block),
+        of({"complete": [Block(each.a, [math.inf] * 6) for each in blocks(20, 0)]}),
+    )
+    assert found.verdict == SLOWER
+    assert "95 % interval unbounded, 20 blocks" in words.sentence(found)
+    assert words.as_dict(found)["primary"]["low"] is None  # type: ignore[index]
+    assert "unbounded" in page(found)
+    assert found.failures.difference == 1
+
+
 def test_failures_behind_the_primary_metric() -> None:
     """A run that failed after what decides has failed all the same."""
     same = blocks(60, 0)
