@@ -102,9 +102,9 @@ def best_block_size(a: Sequence[tuple[int, float]], b: Sequence[tuple[int, float
     """The runs of each arm in a block, from 4 to 12, with which a shift needs the fewest runs.
 
     ``a`` and ``b`` are a pilot's runs of each arm: their places in the order of time, and their values, of which
-    the arm's median is taken away first; failures are left out. For each size the runs are cut into blocks anew, so that a drift makes
-    long blocks noisy. ``default`` stays unless another one saves 5 % of the runs, or where the pilot says too
-    little.
+    the arm's median is taken away first; failures are left out. For each size the runs are cut into blocks anew, so
+    that a drift makes long blocks noisy. ``default`` stays unless another one saves 5 % of the runs, or where the
+    pilot says too little.
     """
     residuals: list[tuple[int, float]] = []
     for arm in (a, b):

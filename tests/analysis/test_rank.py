@@ -361,7 +361,7 @@ def test_arms() -> None:
 
 @pytest.mark.parametrize("by_block", [False, True])
 def test_arm_that_always_fails(by_block: bool) -> None:
-    """It is slower by more than any number, or faster if it is the other one, where there are enough runs to say so."""
+    """It is slower by more than any number, or faster if it is A, where there are enough runs to say so."""
     blocks = [Block([1.0, 2.0, 3.0, 4.0], [math.inf] * 4)] * 5
     assert shift(blocks, by_block=by_block) == Shift(math.inf, math.inf, math.inf)
     exchanged = [Block(block.b, block.a) for block in blocks]
