@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import attrs
+
 from perfd.cli.output import complain, in_words
 from perfd.cli.times import parse_time
 from perfd.instance import CONFIG_FILE
@@ -25,6 +27,15 @@ TIMES = ("since", "until")
 
 PAGING = ("limit", "after", "count")
 """What the commands have in a way of their own."""
+
+
+@attrs.frozen
+class Given:
+    """A filter with its value, and as it was written."""
+
+    name: str
+    value: Any
+    text: str
 
 
 def argument(read: Callable[[str], T]) -> Callable[[str], T]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfd.cli.arguments import (
     PAGING,
+    Given,
     argument,
     config_option,
     count,
@@ -174,12 +175,12 @@ def showing(options: argparse.Namespace) -> Showing:
     return Showing(options.primary, options.margin, options.report, display(options), options.plots)
 
 
-def filter_of(text: str) -> tuple[str, Any]:
+def filter_of(text: str) -> Given:
     """The filter and its value in ``tor=alpha``."""
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals or name not in ASKED:
         raise ValueError(f"{text!r} is not FILTER=VALUE, with a filter of {_filter_names()}")
-    return name, reading(ASKED[name])(value)
+    return Given(name, reading(ASKED[name])(value), value)
 
 
 def _filter_names() -> str:
@@ -215,7 +216,7 @@ def _compare(default: Callable[[str], Any], options: argparse.Namespace) -> int:
     config = load_as_owner(options.config)
     common = {name: getattr(options, name) for name in ASKED}
     shown = showing(options)
-    return conclude_with(lambda: compare_stored(config, common, dict(options.a), dict(options.b), shown), shown)
+    return conclude_with(lambda: compare_stored(config, common, options.a, options.b, shown), shown)
 
 
 def _flag(name: str) -> str:

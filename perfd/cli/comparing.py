@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from perfd.cli.arguments import TIMES
+from perfd.cli.arguments import TIMES, Given
 from perfd.cli.csv_output import CSV
 from perfd.cli.figures import draw
 from perfd.cli.output import complain
@@ -62,6 +63,12 @@ OBSERVATIONAL = (
 RANKS = {"p": 1, "median B": 2, "median A": 2, "runs": 3}
 """The columns of the metrics that are left out first where there is no room."""
 
+TELLING = ("source", "experiment", "type", "size", "outcome", "tor", "server", "url", "torversion", "comparison")
+"""Filters whose values tell what they are without the filter's name."""
+
+LONGEST = 60
+"""Characters of the value of a filter in the name of a set."""
+
 _FIELDS = {"size": "filesize", "url": "URL"}
 """What some filters are called in strata."""
 
@@ -78,17 +85,23 @@ def conclude_with(compare: Callable[[], Conclusion], showing: Showing) -> int:
 
 
 def compare_stored(
-    config: Config, common: Mapping[str, Any], a: Mapping[str, Any], b: Mapping[str, Any], showing: Showing
+    config: Config, common: Mapping[str, Any], a: Sequence[Given], b: Sequence[Given], showing: Showing
 ) -> Conclusion:
     """Compare two sets of what is in the database: those that pass the ``common`` filters and their own.
 
     Raises ConfigError, TooLittleError, StoreError and sqlite3.Error.
     """
-    if a == b:
+    both = [{each.name: each.value for each in side} for side in (a, b)]
+    if both[0] == both[1]:
         raise ConfigError(["compare: --a and --b ask for the same measurements"])
+    for side, name in zip((a, b), "ab", strict=True):
+        given = Counter(each.name for each in side)
+        if given.total() > len(given):
+            [(most, _)] = given.most_common(1)
+            raise ConfigError([f"compare: --{name} has {most} twice; several values have commas between"])
     runs: list[list[Run]] = []
     path = database_path(config.database, config.directory)
-    sides = [results_filter({**common, **side}) for side in (a, b)]
+    sides = [results_filter({**common, **side}) for side in both]
     with StoreReader(path) as reader, Progress("reading", 2.0) as progress:
         for name, wanted in zip("AB", sides, strict=True):
             progress.update(name)
@@ -96,8 +109,11 @@ def compare_stored(
             progress.update(f"{name}: {len(runs[-1])} measurements")
         total = reader.count(_period(*sides))
         notes = _changes(reader, [*runs[0], *runs[1]])
+    for side, some in zip((a, b), runs, strict=True):
+        if not some:
+            raise TooLittleError(f"there are no measurements with {_filters(side)}")
     runs, in_both = _disjoint(*runs)
-    asked = {name.removeprefix(EXCLUDING) for name in (*a, *b)}
+    asked = {each.name.removeprefix(EXCLUDING) for each in (*a, *b)}
     found = strata(runs[0], runs[1], {_FIELDS.get(name, name) for name in asked})
     design = Design(
         a=_label(a),
@@ -163,7 +179,7 @@ def _period(a: Filter, b: Filter) -> Filter:
 
 
 def _noted(note: Note) -> str:
-    return f"the measurements span what was noted of {_text('since', note.at)}: {note.text}"
+    return f"the measurements span what was noted of {_time(note.at)}: {note.text}"
 
 
 def _warnings(found: Strata, runs: Sequence[Run], total: int) -> list[str]:
@@ -183,21 +199,24 @@ def _warnings(found: Strata, runs: Sequence[Run], total: int) -> list[str]:
     return warnings
 
 
-def _label(side: Mapping[str, Any]) -> str:
-    """What to call a set: the value of its only filter, or all of them."""
-    texts = {name: _text(name, value) for name, value in side.items()}
-    (first, *others) = texts
-    if not others and first not in TIMES and not first.startswith(EXCLUDING):
-        return next(iter(texts.values()))
-    return " ".join(f"{name}={text}" for name, text in texts.items())
+def _label(side: Sequence[Given]) -> str:
+    """What to call a set: the value of its only filter, if that tells what it is, or all of them."""
+    (first, *others) = side
+    return first.text if not others and first.name in TELLING and len(first.text) <= LONGEST else _filters(side)
 
 
-def _text(name: str, value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(_text(name, each) for each in value)
-    if name not in TIMES:
-        return str(getattr(value, "value", value))
-    return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").removesuffix("T00:00:00Z")
+def _filters(side: Sequence[Given]) -> str:
+    return " ".join(f"{each.name}={_text(each)}" for each in side)
+
+
+def _text(given: Given) -> str:
+    if given.name in TIMES:
+        return _time(given.value)
+    return given.text if len(given.text) <= LONGEST else f"{given.text[: LONGEST - 3]}..."
+
+
+def _time(epoch: float) -> str:
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").removesuffix("T00:00:00Z")
 
 
 def show(conclusion: Conclusion, showing: Showing) -> None:

@@ -69,7 +69,7 @@ def strata(a: Sequence[Run], b: Sequence[Run], differing: Collection[str]) -> St
         held = ", ".join(equal).replace("filesize", "size")
         return Strata(
             samples(both),
-            f"observational: {len(both)} strata, each of one {text}, with the same {held}",
+            f"observational: {len(both)} strata, each of {text}, with the same {held}",
             total - sum(len(x) + len(y) for x, y in both),
             len(a) + len(b) - total,
         )
@@ -79,7 +79,7 @@ def strata(a: Sequence[Run], b: Sequence[Run], differing: Collection[str]) -> St
     )
 
 
-_LAST = "hour of the day (UTC)"
+_LAST = "one hour of the day (UTC)"
 
 
 def _divisions(equal: Sequence[str]) -> list[tuple[str, Callable[[Run], Hashable]]]:
@@ -88,7 +88,7 @@ def _divisions(equal: Sequence[str]) -> list[tuple[str, Callable[[Run], Hashable
     def by(width: float) -> Callable[[Run], Hashable]:
         return lambda run: (int(run["start"] // (width * HOUR)), *(run[name] for name in equal))
 
-    found = [("hour" if width == 1 else f"{width} hours", by(width)) for width in WIDTHS]
+    found = [("one hour" if width == 1 else f"{width} hours", by(width)) for width in WIDTHS]
     return [*found, (_LAST, lambda run: (int(run["start"] % (24 * HOUR) // HOUR), *(run[name] for name in equal)))]
 
 

@@ -106,6 +106,31 @@ def test_json(stored: Stored) -> None:
     assert len(found["deciles"]) == 9
 
 
+def test_names_of_sets(stored: Stored, tmp_path: Path) -> None:
+    """They are called as they were asked for: by their filters, where a value alone does not tell what it is."""
+    day = "2024-10-05"
+    relays = tmp_path / "r"
+    relays.write_text("\n".join(f"{n:040X}" for n in range(500)))
+
+    def names(a: str, b: str) -> list[str]:
+        code, out, err = stored.perfd("compare", "--json", "--a", a, "--b", b)
+        assert code in (0, 3, 4), err
+        design = json.loads(out)["design"]
+        return [design["a"], design["b"]]
+
+    assert names("tor=alpha", "tor=beta") == ["alpha", "beta"]
+    assert names("hour=22-5", "not-hour=22-5") == ["hour=22-5", "not-hour=22-5"]
+    assert names("weekday=fri", "weekday=sat-sun") == ["weekday=fri", "weekday=sat-sun"]
+    assert names(f"until={day}", f"since={day}") == [f"until={day}", f"since={day}"]
+    stored.add([attrs.evolve(run, id=f"r{run.id}", path=(f"${9:040X}",) * 3) for run in runs("alpha", 576)])
+    of_file, other = names(f"relay=@{relays}", f"not-relay=@{relays}")
+    assert (of_file[:7], other[:11]) == ("relay=@", "not-relay=@")
+    assert len(other) <= 70
+    optimistic = [attrs.evolve(run, id=f"o{run.id}", extra={"OPTIMISTIC": True}) for run in runs("alpha", 576)]
+    stored.add(optimistic)
+    assert names("optimistic=no", "optimistic=yes") == ["optimistic=no", "optimistic=yes"]
+
+
 def test_runs_in_both_sets(stored: Stored) -> None:
     """A run cannot differ from itself: what is in both sets is left out, and told."""
     code, out, _ = stored.perfd("compare", "--json", "--a", "tor=alpha", "--b", "hour=0-11")
@@ -166,7 +191,8 @@ def test_plots(stored: Stored, tmp_path: Path) -> None:
     [
         ((), 2, "say what is compared"),
         (("--a", "tor=alpha", "--b", "tor=alpha"), 1, "ask for the same"),
-        (("--a", "tor=alpha", "--b", "tor=nobody"), 1, "nothing in common"),
+        (("--a", "tor=alpha", "--b", "tor=nobody"), 1, "there are no measurements with tor=nobody"),
+        (("--a", "tor=alpha", "--a", "tor=beta", "--b", "tor=gamma"), 1, "--a has tor twice"),
         (("--a", "tor=alpha", "--b", "tor=beta", "--primary", "load"), 1, "has the metric load"),
         (("--a", "tor=alpha", "--b", "experiment=download-50k"), 1, "all measurements of A are in B as well"),
         (("--a", "tor=alpha", "--b", "tor=beta", "--inject", "3%"), 2, "--inject is for what is measured at once"),
