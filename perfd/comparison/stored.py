@@ -61,15 +61,17 @@ def strata(a: Sequence[Run], b: Sequence[Run], differing: Collection[str]) -> St
             len(a) + len(b) - total,
             paired=True,
         )
-    for text, key in _divisions(equal):
+    divisions = _divisions(equal)
+    for text, key in divisions if _overlap(counted, equal) else divisions[-1:]:
         groups = _groups(counted, key)
         both = [group for group in groups.values() if group[0] and group[1]]
         if not both or (text != _LAST and _median(min(len(x), len(y)) for x, y in both) < ENOUGH):
             continue
         held = ", ".join(equal).replace("filesize", "size")
+        number = f"{len(both)} {'strata' if len(both) > 1 else 'stratum'}"
         return Strata(
             samples(both),
-            f"observational: {len(both)} strata, each of {text}, with the same {held}",
+            f"observational: {number}, each of {text}, with the same {held}",
             total - sum(len(x) + len(y) for x, y in both),
             len(a) + len(b) - total,
         )
@@ -90,6 +92,16 @@ def _divisions(equal: Sequence[str]) -> list[tuple[str, Callable[[Run], Hashable
 
     found = [("one hour" if width == 1 else f"{width} hours", by(width)) for width in WIDTHS]
     return [*found, (_LAST, lambda run: (int(run["start"] % (24 * HOUR) // HOUR), *(run[name] for name in equal)))]
+
+
+def _overlap(sets: Sequence[Sequence[Run]], equal: Sequence[str]) -> bool:
+    """Whether runs that are equal in these fields were made in both sets during the same time.
+
+    If not, only what is next to the moment between the sets would be in a stratum with runs of both.
+    """
+    groups = _groups(sets, lambda run: tuple(run[name] for name in equal))
+    times = [[[run["start"] for run in side] for side in group] for group in groups.values() if all(group)]
+    return any(min(a) <= max(b) and min(b) <= max(a) for a, b in times)
 
 
 def _groups(sets: Sequence[Sequence[Run]], key: Callable[[Run], Hashable]) -> dict[Hashable, tuple[list[Run], ...]]:

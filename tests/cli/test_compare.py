@@ -157,6 +157,31 @@ def test_before_and_after(stored: Stored) -> None:
     assert "hour of the day" in found["design"]["text"]
 
 
+@pytest.mark.parametrize("hours", [37.0, 33.83])
+def test_before_and_after_within_a_day(stored: Stored, hours: float) -> None:
+    """All of both sets is compared, not only what was measured in the hours around the moment between them."""
+    moment = f"{BEGIN + hours * 3600:.0f}"
+    found = json.loads(
+        stored.perfd("compare", "--json", "--tor", "alpha", "--a", f"until={moment}", "--b", f"since={moment}")[1]
+    )
+    assert "hour of the day" in found["design"]["text"]
+    assert min(found["primary"]["runs"]) > 100
+
+
+def test_upgrades_at_several_times(stored: Stored) -> None:
+    """Nor where the moment is another one for each tor."""
+    versions = [
+        attrs.evolve(m, torversion="0.4.8.1" if n < upgraded else "0.4.9.1", id=f"v{m.id}")
+        for tor, upgraded in (("gamma", 300), ("delta", 400))
+        for n, m in enumerate(runs(tor, 576))
+    ]
+    stored.add(versions)
+    arguments = ("--json", "--a", "torversion=0.4.8.1", "--b", "torversion=0.4.9.1")
+    found = json.loads(stored.perfd("compare", *arguments)[1])
+    assert "hour of the day" in found["design"]["text"]
+    assert min(found["primary"]["runs"]) > 300
+
+
 def test_nothing_differs(stored: Stored) -> None:
     """The margin of 3 % is not decided by few runs."""
     stored.add(runs("gamma", 100))
