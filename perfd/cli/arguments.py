@@ -122,10 +122,13 @@ def _in_file(text: str) -> str:
     if not text.startswith("@"):
         return text
     try:
-        lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+        lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeError) as error:
         raise ValueError(f"{text[1:]} cannot be read: {error}") from None
-    return ",".join(word for line in lines for word in line.partition("#")[0].replace(",", " ").split())
+    found = [word for line in lines for word in line.partition("#")[0].replace(",", " ").split()]
+    if not found:
+        raise ValueError(f"{text[1:]} has no fingerprints")
+    return ",".join(found)
 
 
 def guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:

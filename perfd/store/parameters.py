@@ -52,7 +52,7 @@ _TIME = (
 _CIRCUIT = r"[0-9]{1,10}"
 _HOUR = r"([01]?[0-9]|2[0-3])"
 _HOURS = rf"{_HOUR}(-{_HOUR})?"
-_FINGERPRINT = r"\$?[0-9A-Fa-f]{40}"
+_FINGERPRINT = r"\$?[0-9A-Fa-f]{40}([~=][A-Za-z0-9]{1,19})?"
 _URL = r"[!-~]{1,500}"
 _WEEKDAYS = rf"({'|'.join(WEEKDAYS)})(-({'|'.join(WEEKDAYS)}))?"
 _CURSOR = r"[0-9]{1,12}(\.[0-9]{1,40})?,[A-Za-z0-9_-]{1,64}"
@@ -84,10 +84,10 @@ def _read_time(text: str) -> float:
 
 
 def _read_relay(text: str) -> str:
-    """A fingerprint as paths have it: with $ in front, in upper case."""
+    """A fingerprint as paths have it: with $ in front, in upper case, and without the nickname that tor adds."""
     if not re.fullmatch(_FINGERPRINT, text):
         raise ValueError(f"{text[:50]!r} is no fingerprint of a relay: 40 hexadecimal digits")
-    return f"${text[-40:].upper()}"
+    return f"${text.lstrip('$')[:40].upper()}"
 
 
 def _read_url(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
+from perfd.cli.arguments import reading
 from perfd.cli.command import _parser
 from perfd.record import Measurement, Outcome
 from perfd.store.filters import Filter
@@ -161,6 +162,20 @@ def test_lists_of_relays(tmp_path: Path) -> None:
         found("--relay", f"@{tmp_path}/none")
     with pytest.raises(ValueError, match="no fingerprint"):
         parameter("relay").read(f"@{listed}")
+
+
+def test_fingerprints_with_nicknames(tmp_path: Path) -> None:
+    """As tor writes relays, and runs.csv has them. A file may begin with a byte order mark, and must have some."""
+    read = reading(parameter("relay"))
+    assert read(f"${'a' * 40}~Nick,{'B' * 40}=other1,{'c' * 40}") == tuple(f"${each * 40}" for each in "ABC")
+    path = tmp_path / "relays.txt"
+    path.write_text(f"\ufeff${'a' * 40}~Nick # slow\n", encoding="utf-8")
+    assert read(f"@{path}") == f"${'A' * 40}"
+    path.write_text("# none\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"relays\.txt has no fingerprints"):
+        read(f"@{path}")
+    with pytest.raises(ValueError, match="is no fingerprint"):
+        read(f"${'a' * 40}~")
 
 
 @pytest.mark.parametrize("name", CASES)
