@@ -17,7 +17,7 @@ MILLISECONDS = 0.01
 
 _TIME_STEPS = (
     *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800),
-    *(HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 5 * DAY, 10 * DAY),
+    *(HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 3 * DAY, 5 * DAY, 10 * DAY),
 )
 _MONTH_STEPS = (1, 2, 3, 6, 12, 24, 60)
 _TAIL = (0, 0.5, 0.9, 0.99, 0.999, 0.9999)

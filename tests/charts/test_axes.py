@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from perfd.charts.axes import Axis, Scale, covering, moment, number
+from perfd.charts.axes import DAY, Axis, Scale, covering, moment, number
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp()
 
@@ -51,6 +51,13 @@ def test_linear_ticks() -> None:
     assert [t.text for t in Axis(label="runs", low=0.99, high=1, scale=Scale.SHARE).ticks(5)] == [
         *("99.0", "99.2", "99.4", "99.6", "99.8", "100.0")
     ]
+
+
+def test_two_weeks_have_enough_ticks() -> None:
+    """What is a little more than two weeks has a tick for every third day."""
+    low = NOON - 1.1 * DAY
+    axis = Axis(label="", low=low, high=low + 14.2 * DAY, scale=Scale.TIME)
+    assert [tick.text for tick in axis.ticks()] == ["Nov 28", "Dec 1", "Dec 4", "Dec 7"]
 
 
 def test_logarithmic_ticks() -> None:
