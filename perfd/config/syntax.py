@@ -1,4 +1,4 @@
-"""perfd.conf as an INI file: its sections, and every line that is none of INI, with its number."""
+"""perfd.conf, or a file that it names, as INI: its sections, and each line that is none of INI, with its number."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ OF_LINES = ("torrc", "bridges", "transport-plugins")
 """The options whose value has several lines, which must be indented."""
 
 
-def read_sections(text: str, path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """The sections with their options, and what is wrong with lines, which are then left out."""
+def read_sections(text: str, path: Path, example: str = "perfd") -> tuple[dict[str, dict[str, str]], list[str]]:
+    """The sections with their options, and what is wrong with lines, which are then left out.
+
+    ``example`` is the name of a section.
+    """
     lines = text.split("\n")
     problems: dict[int, str] = {}
     while True:
@@ -18,7 +21,7 @@ def read_sections(text: str, path: Path) -> tuple[dict[str, dict[str, str]], lis
         try:
             parser.read_string("\n".join(lines))
         except configparser.MissingSectionHeaderError as error:
-            problems[error.lineno] = f"{lines[error.lineno - 1].strip()!r} is in no section such as [perfd]"
+            problems[error.lineno] = f"{lines[error.lineno - 1].strip()!r} is in no section such as [{example}]"
             _leave_out(lines, error.lineno, _section_after(lines, error.lineno))
         except configparser.DuplicateSectionError as error:
             problems[error.lineno or 0] = f"there is a section [{error.section}] above; write its options there"

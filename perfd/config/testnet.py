@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import attrs
 
 from perfd.config.named_files import read_named
 from perfd.config.section import Section, suggestion
+from perfd.config.syntax import read_sections
 from perfd.config.values import nonempty, one_of, positive, whole_number
 from perfd.units import parse_bit_rate, parse_duration, parse_percentage
 
@@ -135,17 +135,16 @@ def read_link(section: Section, defaults: Mapping[str, str] | Link) -> Link:
 def _links_in(directory: Path, default: Link, known: list[str], name: str) -> dict[str, Link]:
     """The links in an INI file with a section for each relay that differs."""
     path = directory / nonempty(name)
-    parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string(read_named(path), str(path))
-    except (OSError, ValueError, configparser.Error) as error:
+        sections, problems = read_sections(read_named(path), path, "exit1")
+    except (OSError, ValueError) as error:
         raise ValueError(f"{name!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    found, problems = {}, list[str]()
-    for nickname in parser.sections():
+    found = {}
+    for nickname, values in sections.items():
         if nickname not in known:
             problems.append(f"{path}: [{nickname}]: there is no such relay{suggestion(nickname, known)}")
             continue
-        section = Section(path, nickname, dict(parser[nickname]), problems)
+        section = Section(path, nickname, values, problems)
         found[nickname] = read_link(section, default)
         section.finish()
     if problems:

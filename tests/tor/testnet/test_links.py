@@ -90,6 +90,13 @@ def test_links_file() -> None:
         config = read(f"delay = 25 ms\nrate = 10 Mbit/s\nlinks-file = {file}")
         assert config.link_of("exit1") == Link(delay=0.08, rate=10e6)
         assert config.link_of("exit2") == Link(delay=0.025, rate=10e6)
+        file.write_text("[exit1]\ndelay = 80 ms  # far away\n")
+        assert read(f"links-file = {file}").link_of("exit1") == Link(delay=0.08)
+        file.write_text("delay = 80 ms\n[exit1]\nrate\n[exit1]\n")
+        found = mistakes(f"links-file = {file}")
+        assert f"{file}: line 1: 'delay = 80 ms' is in no section such as [exit1]" in found
+        assert f"{file}: line 4: there is a section [exit1] above" in found
+        assert len(found.splitlines()) == 1
         file.write_text("[exit9]\ndelay = 80 ms\n")
         assert "[exit9]: there is no such relay; did you mean 'exit" in mistakes(f"links-file = {file}")
 
