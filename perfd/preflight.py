@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,13 +82,12 @@ def comparison_troubles(config: Config) -> list[str]:
     """What keeps comparisons from answering, or their arms from being launched."""
     problems = []
     clients = {client.name for client in config.clients}
+    torrcs = {tor.name: tor.torrc_lines if tor.control is None else None for tor in config.tors}
     for comparison in config.comparisons:
         tors = [tor for tor in config.tors if tor.name in comparison.tors]
-        ways = {name for each in comparison.experiments for name in each.tors}
-        own = [tor.torrc_lines for tor in config.tors if tor.name in ways - {*comparison.tors}]
         problems += [
             f"[comparison:{comparison.name}] {trouble}"
-            for trouble in design_trouble(comparison, tors, clients, own if len(own) > 1 else ())
+            for trouble in design_trouble(comparison, tors, clients, torrcs)
         ]
     return problems
 
@@ -97,11 +96,11 @@ def design_trouble(
     comparison: ComparisonConfig,
     tors: Sequence[TorConfig],
     clients: Collection[str],
-    own: Sequence[Collection[str]] = (),
+    torrcs: Mapping[str, Sequence[str] | None],
 ) -> list[str]:
     """Why it cannot be made; see `check_comparison`. ``tors`` are those of its data directories."""
     try:
-        check_comparison(comparison, tors[0].torrc_lines if tors else (), clients, own)
+        check_comparison(comparison, tors[0].torrc_lines if tors else (), clients, torrcs)
     except DesignError as error:
         return [str(error)]
     problems = []

@@ -34,6 +34,8 @@ from perfd.comparison.design import (
     PILOT,
     DesignError,
     Plan,
+    Side,
+    check_blocks,
     check_design,
     is_by_block,
     looks_of,
@@ -69,17 +71,15 @@ class LabComparison:
         self._config = configured(path, trial)
         check_network(self._config, trial)
         self._names = [f"tor-{n}" for n in range(1, DIRECTORIES + 1)] if self._config.tors else ["default"]
-        experiment = self._config.experiments[0]
         common = self._config.tors[0].torrc_lines if self._config.tors else ()
         try:
+            sides = zip((trial.a, trial.b), self._config.experiments, strict=True)
             check_design(
-                *(trial.a, trial.b),
-                kind=experiment.type,
-                is_onion=experiment.reaches_onion,
+                *(Side.of(arm, experiment, common) for arm, experiment in sides),
                 primary=showing.primary,
-                common=common,
-                tor=bool(self._config.tors),
+                launches=bool(self._config.tors),
             )
+            check_blocks(trial.blocks, LOOKS if trial.until_decided else 1, by_block=is_by_block(trial.a, trial.b))
         except DesignError as error:
             raise ConfigError([f"compare: {error}"]) from None
         self._is_learning = NO_CBT.lower() not in {" ".join(line.lower().split()) for line in common}

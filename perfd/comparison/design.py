@@ -6,13 +6,14 @@ goes on as it would have.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from random import Random
 
 import attrs
 
 from perfd.comparison.metrics import METRICS, Metric
-from perfd.config.records import ComparisonConfig
+from perfd.config.records import EMPTY, ComparisonConfig, ExperimentConfig
 from perfd.config.values import Arm
 
 BLOCK_SIZE = 6
@@ -21,10 +22,29 @@ PILOT = 6  # blocks
 GUARDS = frozenset(
     (
         *("entrynodes", "excludenodes", "numentryguards", "numprimaryguards", "useentryguards", "strictnodes"),
-        *("usebridges", "bridge", "reachableaddresses", "reachableoraddresses", "fascistfirewall", "firewallports"),
+        *(
+            "%include",
+            "usebridges",
+            "bridge",
+            "reachableaddresses",
+            "reachableoraddresses",
+            "fascistfirewall",
+            "firewallports",
+        ),
     )
 )
 """The options of tor, in lower case, that decide which guards there are."""
+
+ALIASES = {
+    "entrynode": "entrynodes",
+    "excludenode": "excludenodes",
+    "firewallport": "firewallports",
+    "numentrynodes": "numentryguards",
+    "strictnode": "strictnodes",
+}
+"""What tor takes for these as well."""
+
+_REPEATED = ("bridge", "%include")
 
 
 class DesignError(ValueError):
@@ -72,67 +92,97 @@ class Plan:
         return BlockPlan(tuple(runs), tuple(places))
 
 
-def check_design(
-    a: Arm,
-    b: Arm,
-    *,
-    kind: str,
-    is_onion: bool,
-    primary: str,
-    common: Collection[str],
-    tor: bool,
-    clients: Collection[str] = (),
-) -> None:
+@attrs.frozen(kw_only=True)
+class Side:
+    """An arm, and how it is measured."""
+
+    arm: Arm
+    kind: str
+    size: int
+    is_onion: bool = False
+    is_optimistic: bool = False
+    torrc: Sequence[str] | None = ()  # lines of its tor but for those of the arm; None: nothing is known of it
+    has_control: bool = True  # a control port, which a client does not have
+
+    @classmethod
+    def of(
+        cls, arm: Arm, experiment: ExperimentConfig, torrc: Sequence[str] | None, *, has_control: bool = True
+    ) -> Side:
+        """That of an arm that is measured as ``experiment``."""
+        return cls(
+            arm=arm,
+            kind=experiment.type,
+            size=experiment.size,
+            is_onion=experiment.reaches_onion,
+            is_optimistic=experiment.options.get("optimistic") == "yes",
+            torrc=torrc,
+            has_control=has_control,
+        )
+
+
+def check_design(a: Side, b: Side, *, primary: str, launches: bool) -> None:
     """Raises DesignError if the comparison can't answer.
 
-    ``common`` are the torrc lines of both arms; ``tor``: there is one, not another SOCKS server. ``clients``: the
-    arms that are measured over a client without a control port.
+    ``launches``: its tors are launched for it, with what the arms say, and are not there anyway.
     """
-    if a.name == b.name:
-        raise DesignError(f"both arms are named {a.name}")
+    sides = (a, b)
+    if a.arm.name == b.arm.name:
+        raise DesignError(f"both arms are named {a.arm.name}")
     if primary not in METRICS:
         raise DesignError(f"{primary} is no metric; there is {', '.join(METRICS)}")
-    metric = METRICS[primary]
-    _check_metric(metric, kind, clients, is_onion=is_onion)
-    if a.options.get("size") != b.options.get("size"):
+    if a.kind != b.kind:
+        raise DesignError(
+            f"the arms have different types, {a.kind} and {b.kind}, so their times say nothing about Tor"
+        )
+    _check_metric(METRICS[primary], sides)
+    if a.size != b.size:
         raise DesignError("the arms have different sizes, so their times say nothing about Tor")
-    if not tor:
-        for arm in (a, b):
-            if arm.torrc or arm.binary:
-                raise DesignError(f"{arm.name} has options of tor, and there is no tor with network = socks")
-        return
-    _check_guards(a, b)
-    for arm in (a, b):
-        _check_optimistic(arm, common)
+    for side in sides:
+        if not launches and (side.arm.torrc or side.arm.binary):
+            raise DesignError(
+                f"{side.arm.name} has options of tor, and Perfd launches none: there is no tor with network = "
+                "socks, and one with control = is as it is"
+            )
+        _check_optimistic(side)
+    if launches:
+        _check_guards(sides)
 
 
-def _check_metric(metric: Metric, kind: str, clients: Collection[str], *, is_onion: bool) -> None:
+def _check_metric(metric: Metric, sides: Sequence[Side]) -> None:
     """Both arms must have what decides."""
+    kind = sides[0].kind
     if metric.kinds and kind not in metric.kinds:
         raise DesignError(f"{metric.name} is a metric of {' and '.join(metric.kinds)} only, and type is {kind}")
-    if metric.is_onion and not is_onion:
-        raise DesignError(f"{metric.name} is only known with server = onion, or the url of an onion service")
-    if metric.of_tor and clients:
+    if kind in metric.lacking:
+        raise DesignError(f"{metric.name} is no metric of type = {kind}")
+    others = [side.arm.name for side in sides if metric.is_onion and not side.is_onion]
+    if others:
+        raise DesignError(
+            f"{metric.name} is only known with server = onion, or the url of an onion service, which "
+            f"{' and '.join(others)} {'does' if len(others) == 1 else 'do'} not have"
+        )
+    clients = [side.arm.name for side in sides if metric.of_tor and not side.has_control]
+    if clients:
         raise DesignError(
             f"{metric.name} is known from a tor's control port, which {' and '.join(clients)} does not have: one "
             "arm would have no times to compare"
         )
 
 
-def _check_guards(a: Arm, b: Arm) -> None:
-    guards = [{line for line in arm.torrc if option_name(line) in GUARDS} for arm in (a, b)]
-    if guards[0] != guards[1]:
-        differing = ", ".join(sorted({option_name(line) for line in guards[0] ^ guards[1]}))
+def _check_guards(sides: Sequence[Side]) -> None:
+    a, b = (_guards((*(side.torrc or ()), *side.arm.torrc)) for side in sides)
+    if a != b:
+        differing = ", ".join(sorted({name for name, _ in {*a.items()} ^ {*b.items()}}))
         raise DesignError(
             "the arms have different guards: whatever is found may be these relays, for months; give both the same "
             f"{differing}"
         )
 
 
-def _check_own_guards(names: Sequence[str], torrcs: Sequence[Collection[str]]) -> None:
+def _check_own_guards(names: Sequence[str], torrcs: Sequence[Sequence[str]]) -> None:
     """Tors that are there have guards of their own for months, unless they are the same by their torrcs."""
-    guards = [{" ".join(line.lower().split()) for line in lines if option_name(line) in GUARDS} for lines in torrcs]
-    if guards[0] != guards[1] or not _is_fixed(guards[0]):
+    a, b = map(_guards, torrcs)
+    if a != b or not _is_fixed(a):
         raise DesignError(
             f"the tors of {names[0]} and {names[1]} have guards of their own: whatever is found may be these "
             "relays, for months; give both the same EntryNodes with one relay, or UseEntryGuards 0, or let the "
@@ -140,20 +190,50 @@ def _check_own_guards(names: Sequence[str], torrcs: Sequence[Collection[str]]) -
         )
 
 
-def _is_fixed(guards: Collection[str]) -> bool:
+def _guards(lines: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    """What the lines of a torrc say about guards, by option in lower case.
+
+    As tor reads them: the last line of an option counts, but for bridges and with + in front; / takes all away.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for line in lines:
+        name = option_name(line)
+        name = ALIASES.get(name, name)
+        if name not in GUARDS:
+            continue
+        value = " ".join(line.lower().split()[1:])
+        if line.lstrip().startswith("/"):
+            found.pop(name, None)
+        elif name in _REPEATED or line.lstrip().startswith("+"):
+            found[name] = (*found.get(name, ()), value)
+        else:
+            found[name] = (value,)
+    return {name: tuple(sorted(values)) for name, values in found.items()}
+
+
+_RELAY = re.compile(r"\$?[0-9a-f]{40}([=~][0-9a-z]{1,19})?|[0-9a-z]{1,19}")
+
+
+def _is_fixed(guards: Mapping[str, tuple[str, ...]]) -> bool:
     """Whether with these lines no tor has a choice that it would stay with."""
-    bridges = [line for line in guards if option_name(line) == "bridge"]
-    entries = [line for line in guards if option_name(line) == "entrynodes"]
-    single = any("," not in line and "{" not in line for line in entries)
-    return "useentryguards 0" in guards or single or ("usebridges 1" in guards and len(bridges) == 1)
+    entries, bridges = guards.get("entrynodes", ()), guards.get("bridge", ())
+    return (
+        guards.get("useentryguards") == ("0",)
+        or (len(entries) == 1 and _RELAY.fullmatch(entries[0]) is not None)
+        or (guards.get("usebridges") == ("1",) and len(bridges) == 1)
+    )
 
 
-def _check_optimistic(arm: Arm, common: Collection[str]) -> None:
-    lines = [line.lower().split() for line in (*common, *arm.torrc)]
-    if arm.options.get("optimistic", "no") != "no" and ["confluxenabled", "0"] not in lines:
+def _check_optimistic(side: Side) -> None:
+    if not side.is_optimistic or side.torrc is None:
+        return
+    conflux = [
+        line.split()[1:2] for line in (*side.torrc, *side.arm.torrc) if option_name(line) == "confluxenabled"
+    ]
+    if conflux[-1:] != [["0"]]:
         raise DesignError(
-            f"{arm.name} has optimistic data, which tor does not allow on Conflux circuits, so there is nothing to "
-            "find; give both arms ConfluxEnabled 0"
+            f"{side.arm.name} has optimistic data, which tor does not allow on Conflux circuits, so there is "
+            "nothing to find; give both arms ConfluxEnabled 0"
         )
 
 
@@ -183,6 +263,14 @@ def is_same(stored: Mapping[str, object], wanted: Mapping[str, object]) -> bool:
     return known == asked
 
 
+def check_blocks(blocks: int | None, looks: int, *, by_block: bool) -> None:
+    """Raises DesignError for so few blocks that nothing can be decided by them."""
+    if blocks is not None and blocks < looks:
+        raise DesignError(f"{looks} looks need at least as many blocks, and there are {blocks}")
+    if blocks == 1 and by_block:
+        raise DesignError("one block does not say by how much blocks differ, which decides; make more of them")
+
+
 def looks_of(blocks: int, looks: int) -> Sequence[int]:
     """After how many blocks each look is."""
     return [max(1, round(blocks * look / looks)) for look in range(1, looks + 1)]
@@ -190,31 +278,24 @@ def looks_of(blocks: int, looks: int) -> Sequence[int]:
 
 def check_comparison(
     config: ComparisonConfig,
-    common: Collection[str],
+    common: Sequence[str],
     clients: Collection[str] = (),
-    own: Sequence[Collection[str]] = (),
+    torrcs: Mapping[str, Sequence[str] | None] = EMPTY,
 ) -> None:
     """Raises DesignError if the comparison of perfd.conf can't answer.
 
-    ``common`` are torrc lines of both arms, ``clients`` the names of what is no tor, ``own`` the torrc lines of
-    each arm's tor where they are measured over two that are there.
+    ``common`` are torrc lines of both arms, ``clients`` the names of what is no tor, ``torrcs`` the lines of the
+    tors that are there anyway, by name; None where Perfd does not launch it, and knows nothing of it.
     """
-    a, b = config.arms
-    if own:
-        _check_own_guards((a.name, b.name), own)
     for each in config.experiments:
         if each.ways != 1 or each.options.get("optimistic") == "both":
             raise DesignError("an arm has one way to the server, one browser, and optimistic yes or no")
-    experiment = config.experiments[0]
-    without_tor = [
-        arm.name for arm, each in zip(config.arms, config.experiments, strict=True) if {*each.tors} & {*clients}
+    check_blocks(config.blocks, config.looks, by_block=is_by_block(*config.arms))
+    ways = [each.tors[0] for each in config.experiments]
+    if not config.tors and ways[0] != ways[1] and all(way in torrcs for way in ways):
+        _check_own_guards([arm.name for arm in config.arms], [torrcs[way] or () for way in ways])
+    sides = [
+        Side.of(arm, each, common if config.tors else torrcs.get(way), has_control=way not in clients)
+        for arm, each, way in zip(config.arms, config.experiments, ways, strict=True)
     ]
-    check_design(
-        *(a, b),
-        kind=experiment.type,
-        is_onion=experiment.reaches_onion,
-        primary=config.primary,
-        common=common,
-        tor=bool(config.tors),
-        clients=without_tor,
-    )
+    check_design(*sides, primary=config.primary, launches=bool(config.tors))

@@ -29,6 +29,7 @@ class Metric:
     last: str
     per_byte: bool = False  # of the payload: the inverse of a throughput
     kinds: tuple[str, ...] = ()  # of experiment that have it; none named: all
+    lacking: tuple[str, ...] = ()  # of experiment that do not
     is_onion: bool = False  # only over an onion service
     of_tor: bool = False  # known from a tor's control port alone
 
@@ -65,14 +66,26 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric(name="complete", doc="from the start to the last byte of the payload", last="datacomplete"),
-        Metric(name="first-byte", doc="from the start to the first byte of the answer", last="dataresponse"),
-        Metric(name="circuit", doc="from the SOCKS request to its reply", first="request", last="response"),
+        Metric(
+            name="first-byte",
+            doc="from the start to the first byte of the answer",
+            last="dataresponse",
+            lacking=("series",),
+        ),
+        Metric(
+            name="circuit",
+            doc="from the SOCKS request to its reply",
+            first="request",
+            last="response",
+            lacking=("series",),
+        ),
         Metric(
             name="throughput",
             doc="from the first byte to the last, for each byte of the payload",
             first="dataresponse",
             last="datacomplete",
             per_byte=True,
+            lacking=("series", "rtt"),
         ),
         Metric(
             name="first-paint",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfd.analysis.sample_size import best_block_size
-from perfd.comparison.design import DesignError, Plan, check_design, is_by_block, looks_of
+from perfd.comparison.design import DesignError, Plan, Side, check_blocks, check_design, is_by_block, looks_of
 from perfd.config.values import Arm
 
 
@@ -69,46 +69,77 @@ def test_looks() -> None:
     assert looks_of(12, 1) == [12]
 
 
+def side(text: str, **changes: Any) -> Side:
+    return Side(**{"arm": Arm.parse(text), "kind": "download", "size": 51200, **changes})
+
+
+EAGER = {"is_optimistic": True}
+
+
 @pytest.mark.parametrize(
     ("a", "b", "changes", "message"),
     [
-        ("x=", "x=ConfluxEnabled 0", {}, "both arms are named x"),
-        ("x=", "y=EntryNodes {de}", {}, "different guards.*entrynodes"),
-        ("x=ConfluxEnabled 0", "y=optimistic=yes", {}, "y has optimistic data.*Conflux"),
-        ("x=", "y=", {"primary": "load"}, "load is a metric of pageload only"),
-        ("x=", "y=", {"primary": "onion-rendezvous"}, "server = onion, or the url of an onion service"),
+        (side("x="), side("x=ConfluxEnabled 0"), {}, "both arms are named x"),
+        (side("x="), side("y=EntryNodes {de}"), {}, "different guards.*entrynodes"),
+        (side("x="), side("y=EntryNode {de}"), {}, "different guards.*entrynodes"),
+        (side("x="), side("y=NumEntryNodes 5"), {}, "different guards.*numentryguards"),
+        (side("x="), side("y=%include guards"), {}, "different guards.*%include"),
+        (side("x=EntryNodes {de}", torrc=["EntryNodes {fr}"]), side("y=", torrc=["EntryNodes {fr}"]), {}, "guards"),
+        (side("x=ConfluxEnabled 0"), side("y=", **EAGER), {}, "y has optimistic data.*Conflux"),
+        (side("x=", **EAGER), side("y=NumCPUs 1", **EAGER), {}, "x has optimistic data.*Conflux"),
+        (side("x="), side("y=ConfluxEnabled 1", torrc=["ConfluxEnabled 0"], **EAGER), {}, "y has optimistic data"),
+        (side("x="), side("y=", **EAGER), {"launches": False}, "y has optimistic data"),
+        (side("x="), side("y="), {"primary": "load"}, "load is a metric of pageload only"),
         (
-            "x=",
-            "y=tor=arti",
-            {"primary": "onion-rendezvous", "is_onion": True, "clients": ("y",)},
+            side("x=", kind="series"),
+            side("y=", kind="series"),
+            {"primary": "circuit"},
+            "no metric of type = series",
+        ),
+        (side("x="), side("y=", kind="upload"), {}, "different types, download and upload"),
+        (side("x="), side("y="), {"primary": "onion-rendezvous"}, "server = onion.*x and y do not have"),
+        (side("x=", is_onion=True), side("y="), {"primary": "onion-rendezvous"}, "server = onion.*y does not have"),
+        (
+            side("x=", is_onion=True),
+            side("y=tor=arti", is_onion=True, has_control=False),
+            {"primary": "onion-rendezvous", "launches": False},
             "y does not have",
         ),
-        ("x=size=1MiB", "y=size=2MiB", {}, "different sizes"),
-        ("x=", "y=ConfluxEnabled 0", {"tor": False}, "no tor with network = socks"),
+        (side("x=", size=1), side("y=", size=2), {}, "different sizes"),
+        (side("x="), side("y=ConfluxEnabled 0"), {"launches": False}, "no tor with network = socks"),
     ],
 )
-def test_refused(a: str, b: str, changes: dict[str, Any], message: str) -> None:
+def test_refused(a: Side, b: Side, changes: dict[str, Any], message: str) -> None:
     """A design that cannot answer is refused, with the reason."""
-    asked: dict[str, Any] = {
-        "kind": "download", "is_onion": False, "primary": "complete", "common": (), "tor": True, **changes
-    }  # fmt: skip
+    asked: dict[str, Any] = {"primary": "complete", "launches": True, **changes}
     with pytest.raises(DesignError, match=message):
-        check_design(Arm.parse(a), Arm.parse(b), **asked)
+        check_design(a, b, **asked)
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "common"),
+    ("a", "b"),
     [
-        ("x=", "y=ConfluxEnabled 0", ()),
-        ("x=", "y=optimistic=yes", ("ConfluxEnabled 0",)),
-        ("x=EntryNodes {de}; NumCPUs 1", "y=EntryNodes {de}", ()),
+        (side("x="), side("y=ConfluxEnabled 0")),
+        (side("x=", torrc=["ConfluxEnabled 0"]), side("y=", torrc=["ConfluxEnabled 0"], **EAGER)),
+        (side("x="), side("y=ConfluxEnabled 1; confluxenabled  0", **EAGER)),
+        (side("x=EntryNodes {de}; NumCPUs 1"), side("y=entrynode {DE}")),
+        (side("x=EntryNodes {fr}; EntryNodes {de}"), side("y=EntryNodes {de}")),
+        (side("x=/EntryNodes", torrc=["EntryNodes {de}"]), side("y=")),
     ],
 )
-def test_accepted(a: str, b: str, common: tuple[str, ...]) -> None:
+def test_accepted(a: Side, b: Side) -> None:
     """What can answer is not refused."""
-    check_design(
-        *(Arm.parse(a), Arm.parse(b)), kind="download", is_onion=False, primary="complete", common=common, tor=True
-    )
+    check_design(a, b, primary="complete", launches=True)
+
+
+def test_too_few_blocks() -> None:
+    """Each look has blocks of its own, and one block does not differ from another."""
+    check_blocks(None, 5, by_block=True)
+    check_blocks(1, 1, by_block=False)
+    with pytest.raises(DesignError, match="5 looks need at least as many blocks"):
+        check_blocks(4, 5, by_block=False)
+    with pytest.raises(DesignError, match="one block does not say"):
+        check_blocks(1, 1, by_block=True)
 
 
 def test_best_block_size() -> None:

@@ -343,6 +343,11 @@ def test_mistakes(options: str, message: str) -> None:
     [
         ("a=\n  b=EntryNodes {de}", "", "different guards"),
         ("a=\n  b=optimistic=yes", "", "Conflux"),
+        ("a=optimistic=no\n  b=ConfluxEnabled 1; optimistic=yes", "", "Conflux"),
+        ("a=size=50 KiB\n  b=size=1 MiB", "", "different sizes"),
+        ("a=\n  b=type=upload", "", "different types"),
+        ("a=server=onion\n  b=", "primary = onion-descriptor", "b does not have"),
+        ("a=\n  b=", "blocks = 3", "5 looks"),
         ("a=\n  b=", "primary = load", "pageload only"),
         ("a=\n  b=", "primary = nonsense", "no metric"),
     ],
@@ -366,6 +371,8 @@ GUARD = "EntryNodes 0123456789012345678901234567890123456789"
         ((GUARD,), (GUARD.replace("1", "2"),), True),
         ((GUARD, "FascistFirewall 1"), (GUARD,), True),
         ((GUARD,), (GUARD.replace(" ", "  "), "NumCPUs 1"), False),
+        ((GUARD, GUARD.replace("1", "2")), (GUARD.replace("1", "2"), GUARD), True),
+        (("EntryNodes 10.0.0.0/8",), ("EntryNodes 10.0.0.0/8",), True),
         (("UseEntryGuards 0",), ("useentryguards 0",), False),
         (("UseBridges 1", "Bridge 10.0.0.1:443"), ("UseBridges 1", "Bridge 10.0.0.1:443"), False),
     ],
@@ -380,6 +387,20 @@ def test_guards_of_tors_that_are_there(a: tuple[str, ...], b: tuple[str, ...], i
         Path("perfd.conf"),
     )
     assert ("the tors of x and y have guards of their own" in str(comparison_troubles(config))) is is_refused
+
+
+@pytest.mark.parametrize(
+    ("tor", "is_refused"),
+    [("", True), ("torrc = ConfluxEnabled 0", False), ("control = 127.0.0.1:9051", False)],
+)
+def test_optimistic_data_over_a_tor_that_is_there(tor: str, is_refused: bool) -> None:
+    """It is refused over Conflux circuits; what a tor allows that Perfd does not launch is not known."""
+    config = parse_config(
+        f"[tor:alpha]\n{tor}\n[experiment:fast]\nsize = 50 KiB\ninterval = 5 min\n"
+        "[comparison:c]\narms =\n  x=tor = alpha\n  y=tor = alpha; optimistic = yes\nexperiment = fast\n",
+        Path("perfd.conf"),
+    )
+    assert ("y has optimistic data" in str(comparison_troubles(config))) is is_refused
 
 
 def test_overlaps() -> None:
