@@ -9,10 +9,15 @@ from typing import Any
 import attrs
 
 from perfd.analysis.blocks import Block
+from perfd.config.kinds import UPLOAD
 from perfd.record import Measurement, Outcome
 
 COUNTED = (Outcome.OK.value, Outcome.FAILED.value, Outcome.TIMEOUT.value)
 """How a run ends that says something about its arm; skipped and cancelled ones do not."""
+
+
+ARRIVAL = ("UPLOADFIRST", "UPLOADLAST")
+"""When the payload of an upload came to the server: its answer comes after it, and says nothing of the rate."""
 
 
 @attrs.frozen(kw_only=True)
@@ -36,13 +41,14 @@ class Metric:
     @property
     def fields(self) -> tuple[str, ...]:
         """What it needs to know of a record."""
-        needed = (self.first, self.last, "payloadbytes" if self.per_byte else None)
-        return tuple(name for name in needed if name is not None)
+        of_payload = ("payloadbytes", "type", *ARRIVAL) if self.per_byte else ()
+        return tuple(name for name in (self.first, self.last, *of_payload) if name is not None)
 
     def value(self, run: Mapping[str, Any]) -> float | None:
         """Seconds of a run whose ``outcome`` counts; infinite if it ended before, None if it has no such time."""
-        first = 0.0 if self.first is None else run[self.first]
-        last = run[self.last]
+        begin, end = ARRIVAL if self.per_byte and run["type"] == UPLOAD.name else (self.first, self.last)
+        first = 0.0 if begin is None else run[begin]
+        last = run[end]
         if first is None or last is None:
             return None if run["outcome"] == Outcome.OK.value else math.inf
         seconds = float(last) - float(first)
@@ -81,11 +87,11 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             name="throughput",
-            doc="from the first byte to the last, for each byte of the payload",
+            doc="from the first byte of the payload to the last, for each of them",
             first="dataresponse",
             last="datacomplete",
             per_byte=True,
-            lacking=("series", "rtt"),
+            lacking=("series", "rtt", "bootstrap"),
         ),
         Metric(
             name="first-paint",
