@@ -43,12 +43,16 @@ MEASURES = (
 
 @attrs.define(slots=False)
 class Group:
-    """Runs of one kind. ``name`` tells it from all others of the report."""
+    """Runs of one kind. ``name`` tells it from all others of the report.
+
+    Those of an arm of a comparison are over all of its tors, which are the other arm's as well.
+    """
 
     experiment: str
     source: str
     variant: Variant
     filesize: int
+    arm: str | None
     type: str
     name: str = ""
     runs: list[Run] = attrs.field(factory=list)
@@ -101,6 +105,7 @@ class Group:
             "source": self.source,
             "type": self.type,
             "filesize": self.filesize,
+            "arm": self.arm,
             **attrs.asdict(self.variant),
             "count": self.outcomes.total(),
             "outcomes": dict(self.outcomes),
@@ -118,14 +123,23 @@ def percentiles(ordered: Sequence[float]) -> dict[str, float] | None:
 
 def grouped(runs: Iterable[Run]) -> list[Group]:
     """The runs in groups, in the order of their names."""
-    found: dict[tuple[str, str, Variant, int], Group] = {}
+    found: dict[tuple[str, str, Variant, int, str | None], Group] = {}
+    over_all: dict[Variant, Variant] = {}
     for run in runs:
-        key = run.experiment, run.source, run.variant, run.filesize
+        variant = run.variant
+        if run.arm is not None:
+            if variant not in over_all:
+                over_all[variant] = attrs.evolve(variant, tor=None)
+            variant = over_all[variant]
+        key = run.experiment, run.source, variant, run.filesize, run.arm
         group = found.get(key)
         if group is None:
             group = found[key] = Group(*key, run.type)
         group.runs.append(run)
     give_names(found.values())
+    for group in found.values():
+        if group.arm is not None:
+            group.name = f"{group.name} {group.arm}"
     return sorted(found.values(), key=lambda group: (group.experiment, group.name))
 
 

@@ -49,6 +49,7 @@ _VARIANT = tuple(field.metadata.get("key", field.name) for field in attrs.fields
 FIELDS = (
     *("start", "id", "source", "experiment", "type", "filesize", "payloadbytes", "outcome", "errorcode", "COUNT"),
     *("guard", "dataperc", "path", "buildtimes", "RTTIDLEMEDIAN", "RTTLOADMEDIAN", "PATHNICKNAMES", "PATHWEIGHTS"),
+    "ARM",
     *FIGURES,
     *_VARIANT,
     *TIMES,
@@ -87,6 +88,7 @@ class Run:
     rtt_load: float | None
     times: Mapping[str, float]  # TIMES that are known
     figures: Mapping[str, float] = EMPTY  # FIGURES that are known
+    arm: str | None = None  # of a comparison in the daemon
 
     @property
     def is_ok(self) -> bool:
@@ -146,6 +148,7 @@ class RunReader:
             rtt_idle=_number(values["RTTIDLEMEDIAN"]),
             rtt_load=_number(values["RTTLOADMEDIAN"]),
             figures=_known(FIGURES, row[_OF_FIGURES]) or EMPTY,
+            arm=None if values["ARM"] is None else intern(str(values["ARM"])),
             times={name: t - start for name, t in _known(TIMES, row[_OF_TIMES]).items()},
         )
 

@@ -346,3 +346,25 @@ def test_what_a_chart_has_no_room_for_is_said(stored: Stored, tmp_path: Path) ->
     text = page.read_text()
     assert text.count("These are the first 40 of 45.") == 4
     assert "By hour and weekday: long [zz]" in text
+
+
+def test_arms_of_a_comparison(stored: Stored) -> None:
+    """They are kept apart, and put together over the tors that both arms have in turn."""
+    arms = {"plain": 3.0, "noconflux": 4.0}
+    stored.add(
+        run(
+            10 * n + place,
+            experiment="conflux",
+            tor=f"conflux-{1 + (n + place) % 2}",
+            datacomplete=START + 300 * (10 * n + place) + took,
+            extra={"COMPARISON": "conflux", "BLOCK": n, "ARM": arm},
+        )
+        for n in range(6)
+        for place, (arm, took) in enumerate(arms.items())
+    )
+    groups: Any = analyzed(stored)["groups"]
+    assert [(each["name"], each["arm"], each["tor"], each["count"]) for each in groups] == [
+        ("conflux noconflux", "noconflux", None, 6),
+        ("conflux plain", "plain", None, 6),
+    ]
+    assert [each["complete"]["p50"] for each in groups] == pytest.approx([4.0, 3.0])
