@@ -22,7 +22,7 @@ from perfd.cli.arguments import (
     pair,
     reading,
 )
-from perfd.cli.figures import check_plots
+from perfd.cli.figures import check_plots, check_writable
 from perfd.cli.instances import load_as_owner
 from perfd.cli.networks import (
     NETWORK_OPTIONS,
@@ -167,11 +167,14 @@ def common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def showing(options: argparse.Namespace) -> Showing:
-    """What these options say. Raises MissingLibraryError for charts without matplotlib."""
+    """What these options say. Raises MissingLibraryError for charts without matplotlib, and OSError for a page or
+    charts that could not be written.
+    """
     from perfd.cli.comparing import Showing  # noqa: PLC0415 - --help must not wait
 
     if options.plots is not None:
         check_plots()
+    check_writable(options.report, options.plots)
     return Showing(options.primary, options.margin, options.report, display(options), options.plots)
 
 
@@ -201,20 +204,31 @@ def _compare(default: Callable[[str], Any], options: argparse.Namespace) -> int:
     given = [name for name, value in vars(options).items() if value != default(name)]
     if options.name is not None:
         return _of_daemon(options, given)
-    if len(options.arm) == 2:
+    of_sets = options.a or options.b
+    if len(options.arm) == 2 and not of_sets:
         return _lab(options)
-    if unused := [name for name in given if name in _AT_ONCE]:
+    unused = [name for name in given if name in _AT_ONCE]
+    if options.arm and of_sets:
+        complain("compare: --a and --b are for stored measurements, and --arm for those that are made at once")
+    elif unused:
         complain(f"compare: {_flag(unused[0])} is for what is measured at once, with two of --arm NAME=OPTIONS")
-        return 2
-    if not options.a or not options.b or options.arm:
+    elif not options.a or not options.b:
         complain(
             "compare: say what is compared: --a FILTER=VALUE and --b FILTER=VALUE, or two of --arm NAME=OPTIONS"
         )
+    else:
+        return _of_sets(options)
+    return 2
+
+
+def _of_sets(options: argparse.Namespace) -> int:
+    common = {name: getattr(options, name) for name in ASKED}
+    if twice := [each.name for each in (*options.a, *options.b) if common[each.name] is not None]:
+        complain(f"compare: {_flag(twice[0])} is for both sets, and --a or --b says another {twice[0]}")
         return 2
     from perfd.cli.comparing import compare_stored, conclude_with  # noqa: PLC0415
 
     config = load_as_owner(options.config)
-    common = {name: getattr(options, name) for name in ASKED}
     shown = showing(options)
     return conclude_with(lambda: compare_stored(config, common, options.a, options.b, shown), shown)
 

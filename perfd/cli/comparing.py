@@ -220,18 +220,26 @@ def _time(epoch: float) -> str:
 
 
 def show(conclusion: Conclusion, showing: Showing) -> None:
-    """Print a conclusion, and write it as a page and as charts if that was asked for."""
-    if showing.report is not None:
-        showing.report.write_text(page(conclusion), encoding="utf-8")
-    if showing.plots is not None:
-        draw([*figures(conclusion)], showing.plots)
-    if showing.display is None:
+    """Print a conclusion, and write it as a page and as charts if that was asked for; if these fail it is printed
+    all the same.
+    """
+    try:
+        if showing.report is not None:
+            showing.report.write_text(page(conclusion), encoding="utf-8")
+        if showing.plots is not None:
+            draw([*figures(conclusion)], showing.plots)
+    finally:
+        _print(conclusion, showing.display)
+
+
+def _print(conclusion: Conclusion, display: Display | CSV | None) -> None:
+    if display is None:
         sys.stdout.write(json.dumps(words.as_dict(conclusion)) + "\n")
-    elif isinstance(showing.display, CSV):
+    elif isinstance(display, CSV):
         rows = words.metric_rows(conclusion)
-        showing.display.records([dict(zip(words.HEADINGS, row, strict=True)) for row in rows])
+        display.records([dict(zip(words.HEADINGS, row, strict=True)) for row in rows])
     else:
-        _show_tables(conclusion, showing.display)
+        _show_tables(conclusion, display)
 
 
 def _show_tables(conclusion: Conclusion, display: Display) -> None:
