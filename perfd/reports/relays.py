@@ -37,7 +37,8 @@ class RelayFinding:
 
     @property
     def label(self) -> str:
-        return f"{self.name} ({self.place})"
+        """Its name, the begin of its fingerprint, since others may have the same nickname, and its place."""
+        return f"{' '.join(filter(None, (self.nickname, self.fingerprint[:9])))} ({self.place})"
 
 
 @attrs.frozen(kw_only=True)

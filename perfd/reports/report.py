@@ -42,7 +42,10 @@ class Report:
         if not runs:
             return "There are no such measurements."
         span = f"from {moment(min(r.start for r in runs))} to {moment(max(r.start for r in runs))} UTC"
-        return f"{done:,} runs {span}, of which {failed:,} failed ({number(100 * failed / max(1, done))} %)."
+        if not done:
+            return f"Nothing was run {span}."
+        words = "1 run" if done == 1 else f"{done:,} runs"
+        return f"{words} {span}, of which {failed:,} failed ({number(100 * failed / done)} %)."
 
     def charts(self) -> list[tuple[str, list[Chart]]]:
         """The charts of each experiment, and at last of relays."""

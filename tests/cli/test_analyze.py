@@ -94,7 +94,7 @@ def test_what_was_left_out_is_said(stored: Stored) -> None:
     stored.add([run(0), run(1, tor="beta"), failed(2)])
     found = analyzed(stored, "--tor", "beta")
     assert found["notes"] == ["2 of 3 measurements of the period were left out by the filters."]
-    assert "1 runs" in str(found["lead"])
+    assert str(found["lead"]).startswith("1 run from ")
     assert analyzed(stored)["notes"] == []
 
 
@@ -253,6 +253,25 @@ def test_nothing(stored: Stored, tmp_path: Path) -> None:
     stored.add([])
     code, out, _ = stored.perfd("analyze", "--report", tmp_path / "report.html")
     assert (code, out.strip()) == (0, "There are no such measurements.")
+
+
+def test_nothing_was_run(stored: Stored) -> None:
+    stored.add([run(n, outcome=Outcome.SKIPPED, errorcode="PERFD/BUSY", dataperc={}, path=None) for n in range(2)])
+    assert analyzed(stored)["lead"] == "Nothing was run from 2026-11-23 00:00:00 to 2026-11-23 00:05:00 UTC."
+
+
+def test_relays_of_one_nickname(stored: Stored, tmp_path: Path) -> None:
+    """In charts and their numbers they are told apart."""
+    relays = [f"${n:08X}{'A' * 32}" for n in range(3)]
+    names = {"PATHNICKNAMES": "Unnamed,Unnamed,Unnamed"}
+    stored.add([run(n, path=tuple(relays[(n + k) % 3] for k in range(3)), extra=names) for n in range(30)])
+    stored.add([failed(n, path=tuple(relays), extra=names) for n in range(30, 40)])
+    assert stored.perfd("analyze", "--plots", tmp_path / "plots")[0] == 0
+    with (tmp_path / "plots" / "relays.failing.csv").open() as file:
+        found = [row["what"] for row in csv.DictReader(file)]
+    assert sorted(found) == [
+        *("Unnamed $00000000 (guard)", "Unnamed $00000001 (middle)", "Unnamed $00000002 (exit)"),
+    ]
 
 
 def test_periods() -> None:
