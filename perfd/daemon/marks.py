@@ -104,7 +104,8 @@ class Marks(Service):
 
     def record(self, measurement: Measurement) -> None:
         tor, version = measurement.tor, measurement.torversion
-        if tor is not None and version is not None:
+        # Of a comparison's tors the arms decide, anew for each block, and the records say so.
+        if tor is not None and version is not None and "COMPARISON" not in measurement.extra:
             self._see(
                 _Seen(measurement.start, TOR, f"tor:{tor}", version, lambda was: _versions(tor, was, version))
             )

@@ -165,6 +165,12 @@ class MarksTests(SynchronousTestCase):
         self.assertEqual(self.told(), [("tor", "tor:a", "a is 0.4.9, and was 0.4.8")])
         self.assertEqual(self.memory.notes[0].at, WALL + 9)
 
+    def test_tors_of_a_comparison(self) -> None:
+        """Arms with binaries of their own change the version of a tor with each block, which is not noted."""
+        for n in range(10):
+            self.measured(n, tor="c-1", torversion=f"0.4.{8 + n % 2}", extra={"COMPARISON": "c", "BLOCK": n})
+        self.assertEqual(self.memory.notes, [])
+
     def test_consensus(self) -> None:
         """Its own time is that of the note; a tor that still has the older one changes nothing back."""
         self.measured(1, extra={"CONSENSUS": WALL - 3600, "CONSENSUSPARAMS": "aa"})
