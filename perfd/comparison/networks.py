@@ -18,7 +18,7 @@ from perfd.analysis.blocks import Block
 from perfd.analysis.failures import failure_difference
 from perfd.analysis.multiplicity import holm
 from perfd.analysis.quantiles import percentile_cont
-from perfd.comparison.conclusion import Conclusion, Effect, OfNetwork, TooLittleError
+from perfd.comparison.conclusion import SLOWER, Conclusion, Effect, OfNetwork, TooLittleError
 
 FEWEST = 2
 """Networks of which something can be said; their interval is wide."""
@@ -40,6 +40,8 @@ def over_networks(found: Sequence[Conclusion], names: Sequence[str]) -> Conclusi
         for name in of_all[0]
         if all(name in effects and -1 < effects[name].ratio < math.inf for effects in of_all)
     }
+    if first.design.primary not in effects and all(each.verdict == SLOWER for each in found):
+        effects[first.design.primary] = _without_bound([each.primary for each in found])
     if first.design.primary not in effects:
         raise TooLittleError(f"in a network there is no median of {first.design.primary}")
     primary = effects.pop(first.design.primary)
@@ -73,6 +75,17 @@ def _together(effects: Sequence[Effect]) -> Effect:
     mean, freedom = fmean(logarithms), len(effects) - 1
     error = stdev(logarithms) / math.sqrt(len(effects))
     half = student.critical(0.05, freedom) * error
+    return attrs.evolve(
+        _without_bound(effects),
+        ratio=math.expm1(mean),
+        low=math.expm1(mean - half),
+        high=math.expm1(mean + half),
+        p=student.two_sided(mean / error, freedom) if error else float(mean == 0),
+    )
+
+
+def _without_bound(effects: Sequence[Effect]) -> Effect:
+    """That of networks which all say that B is slower than the margin allows, and some of them by any amount."""
     return Effect(
         metric=effects[0].metric,
         runs=(sum(each.runs[0] for each in effects), sum(each.runs[1] for each in effects)),
@@ -80,10 +93,10 @@ def _together(effects: Sequence[Effect]) -> Effect:
             percentile_cont([each.medians[0] for each in effects], 0.5),
             percentile_cont([each.medians[1] for each in effects], 0.5),
         ),
-        ratio=math.expm1(mean),
-        low=math.expm1(mean - half),
-        high=math.expm1(mean + half),
-        p=student.two_sided(mean / error, freedom) if error else float(mean == 0),
+        ratio=math.inf,
+        low=math.inf,
+        high=math.inf,
+        p=max(each.p for each in effects),
     )
 
 

@@ -88,6 +88,19 @@ def test_failures() -> None:
     assert found.failures.high - found.failures.low > one(0.0, 3, 0.13).failures.high
 
 
+def test_networks_in_which_nothing_works() -> None:
+    """A B that works in no network is slower in networks; one that works in some of them has no mean."""
+    broken = attrs.evolve(one(0.5, 1).primary, ratio=math.inf, low=math.inf, high=math.inf, medians=(1.0, math.inf))
+    networks = [attrs.evolve(one(0.5, n), primary=broken) for n in range(3)]
+    found = over_networks(networks, "abc")
+    assert found.verdict == SLOWER
+    assert "without bound slower" in words.sentence(found)
+    assert "unbounded" in page(found)
+    assert over_networks([*networks, one(0.5, 4)], "abcd").verdict == SLOWER
+    with pytest.raises(TooLittleError, match="no median of complete"):
+        over_networks([*networks, one(0.0, 4)], "abcd")
+
+
 def test_too_few() -> None:
     """One network is no sample of networks."""
     with pytest.raises(TooLittleError, match="1 networks were measured; at least 2"):
