@@ -334,7 +334,7 @@ def _axis(side: Any, axis: Axis, most: int = 0) -> None:
     is_x = side.axis_name == "x"
     ticks = axis.ticks(most or (7 if is_x else 5))
     side.set_ticks([axis.place(tick.value) for tick in ticks], [tick.text for tick in ticks])
-    side.set_label_text(axis.title)
+    side.set_label_text(_broken(axis.title, 90 if is_x else 42))
 
 
 def _finish(axes: Any, x: Axis, y: Axis | None, marks: Sequence[Mark]) -> None:

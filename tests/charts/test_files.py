@@ -7,6 +7,7 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
+import attrs
 import pytest
 from PIL import Image
 
@@ -106,13 +107,17 @@ def test_tail_of_what_is_slow_where_it_is_low() -> None:
 def test_long_names_are_whole(tmp_path: Path) -> None:
     """Names of a legend stand below each other, and in lines, where there is no room for them: nothing is cut."""
     names = [f"download-5m [conflux-{n} public]" for n in range(2)]
-    for longer in (names, [f"{name} {'and more ' * 12}" for name in names]):
-        chart = cdf("x", "X", {name: [1.0, 2.0] for name in longer}, label="time", unit="s")
+    short, long = (
+        cdf("x", "X", {name: [1.0, 2.0] for name in some}, label="time", unit="s")
+        for some in (names, [f"{name} {'and more ' * 12}" for name in names])
+    )
+    for chart in (short, long, attrs.evolve(short, y=shares(f"by how much {names[0]} is above {names[1]}"))):
         files.write([chart], tmp_path, "png")
         with Image.open(tmp_path / "x.png") as picture:
             width, height = picture.size
-            edge = picture.convert("L").crop((width - 4, 0, width, height))
-        assert edge.getextrema() == (255, 255)
+            grey = picture.convert("L")
+        for edge in ((width - 4, 0, width, height), (0, height - 4, width, height), (0, 0, width, 4)):
+            assert grey.crop(edge).getextrema() == (255, 255)
 
 
 def test_of_many_runs_some_are_drawn() -> None:
