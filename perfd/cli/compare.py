@@ -34,6 +34,7 @@ from perfd.cli.networks import (
 )
 from perfd.cli.output import complain
 from perfd.comparison.metrics import METRICS, PRIMARY
+from perfd.config.comparison import block_size
 from perfd.config.reader import NETWORKS
 from perfd.config.values import Arm, per_cent
 from perfd.instance import CONFIG_FILE
@@ -111,7 +112,7 @@ def _add_lab_options(parser: argparse.ArgumentParser) -> None:
         help="the change that enough runs are made to find (default: the margin, or 3%% if that is 0)",
     )
     lab.add_argument("--blocks", type=argument(count), metavar="N", help="so many blocks, whatever the pilot says")
-    lab.add_argument("--block-size", type=argument(_block_size), metavar="N", help="runs of each arm in a block")
+    lab.add_argument("--block-size", type=argument(block_size), metavar="N", help="runs of each arm in a block")
     lab.add_argument("--seed", type=argument(count), metavar="N", help="of the random order (default: a new one)")
     lab.add_argument(
         "--inject",
@@ -136,13 +137,6 @@ def _add_lab_options(parser: argparse.ArgumentParser) -> None:
     lab.add_argument(
         "--records", type=Path, metavar="FILE", help="also write all measurements, a JSON object per line"
     )
-
-
-def _block_size(text: str) -> int:
-    size = count(text)
-    if not 2 <= size <= 100:
-        raise ValueError("a block has 2 to 100 runs of each arm")
-    return size
 
 
 def common_options(parser: argparse.ArgumentParser) -> None:

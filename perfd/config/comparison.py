@@ -28,6 +28,14 @@ def arms(text: str) -> tuple[Arm, ...]:
     return found
 
 
+def block_size(text: str) -> int:
+    """The runs of each arm in a block."""
+    size = whole_number(text)
+    if not 2 <= size <= 100:
+        raise ValueError("a block has 2 to 100 runs of each arm")
+    return size
+
+
 def _looks(text: str) -> int:
     looks = whole_number(text)
     if not 1 <= looks <= MOST_LOOKS:
@@ -40,7 +48,7 @@ def read_comparison(section: Section, name: str) -> tuple[ComparisonConfig, str 
     config = ComparisonConfig(
         name=name,
         arms=section.get("arms", arms, None) or (),
-        block=section.get("block", positive(whole_number), None),
+        block=section.get("block", block_size, None),
         blocks=section.get("blocks", positive(whole_number), None),
         looks=section.get("looks", _looks, "5"),
         primary=section.get("primary", nonempty, "complete"),
@@ -50,6 +58,8 @@ def read_comparison(section: Section, name: str) -> tuple[ComparisonConfig, str 
     )
     if "arms" not in section:
         section.problem("arms", "needed: two lines, each NAME=OPTIONS")
+    if "looks" in section and "blocks" not in section:
+        section.problem("looks", "only used with blocks: what never ends may be looked at whenever one likes")
     experiment = section.get("experiment", nonempty, None)
     if experiment is None:
         section.problem("experiment", "needed: the name of the experiment that is made with both arms")
