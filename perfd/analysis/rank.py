@@ -94,8 +94,11 @@ def rank_test(blocks: Sequence[Block], shift: float = 0.0, *, by_block: bool = F
         return RankTest(z, p)
     if len(sums) < 2:
         return RankTest(z, 1.0)
-    between = _between(sums)  # 0 where all blocks say the same, such as that each B is slower than each A
-    return RankTest(z, max(p, student.two_sided(total / between, len(sums) - 1)) if between > 0 else p)
+    between = _between(sums)
+    if between > 0:
+        return RankTest(z, max(p, student.two_sided(total / between, len(sums) - 1)))
+    # All blocks say the same, such as that each B is slower than each A: each could have said the opposite.
+    return RankTest(z, max(p, 2.0 ** (1 - len(sums))))
 
 
 def _between(sums: Sequence[float]) -> float:
