@@ -254,7 +254,7 @@ def _show_tables(conclusion: Conclusion, display: Display) -> None:
     if rows := words.network_rows(conclusion):
         columns = [Column(heading, number=n > 0) for n, heading in enumerate(words.NETWORKS)]
         tables.append(Table("Each network", columns, rows))
-    notes = [words.failure_text(conclusion), words.design_text(conclusion)]
+    notes = [words.CHANGE, words.failure_text(conclusion), words.design_text(conclusion)]
     for line in display.broken(words.sentence(conclusion)):
         display.console.print(line, style="bold")
     display.console.print()

@@ -25,7 +25,7 @@ def sections(conclusion: Conclusion) -> tuple[Section, ...]:
     answer += _numbers("Networks", words.NETWORKS, words.network_rows(conclusion))
     answer.append(words.failure_text(conclusion))
     answer += _numbers("Deciles of the primary metric", words.DECILES, words.decile_rows(conclusion))
-    design = Section("How it was compared", (f"A is {a}, B is {b}.", words.design_text(conclusion)))
+    design = Section("How it was compared", (f"A is {a}, B is {b}.", words.CHANGE, words.design_text(conclusion)))
     return Section("Differences", tuple(answer)), design
 
 

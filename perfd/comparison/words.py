@@ -12,6 +12,7 @@ from perfd.comparison.metrics import METRICS
 
 HEADINGS = ("metric", "runs", "median A", "median B", "change", "95 % interval", "in ms", "p")
 NETWORKS = ("network", "runs", "median A", "median B", "change", "95 % interval")
+CHANGE = "change: by how much longer B takes; of throughput, for each byte"
 DECILES = ("share of runs", "A", "B - A in ms", "95 % band in ms")
 
 
