@@ -31,6 +31,9 @@ from perfd.analysis.blocks import Block
 CRITICAL = NormalDist().inv_cdf(0.975)
 """What |Z| exceeds in 5 % of all cases where nothing differs: 1.96."""
 
+_AtGoals = Callable[[Sequence[float]], list[float]]
+"""Gives the shifts at which the weighted wins of B come down to each goal."""
+
 _MOST_PAIRS = 1_000_000
 
 _CONFIDENCE = 0.75
@@ -140,17 +143,17 @@ def shift(blocks: Sequence[Block], critical: float = CRITICAL, *, by_block: bool
     rarely as a normal variable exceeds ``critical``. Of fewer than two blocks the interval is unbounded.
     """
     used = [block for block in blocks if block.a and block.b]
-    if not rank_test(used).z and not any(min(block.a) < math.inf and min(block.b) < math.inf for block in used):
+    if not any(min(block.a) < math.inf and min(block.b) < math.inf for block in used) and not rank_test(used).z:
         return Shift(0.0, -math.inf, math.inf)  # no two values can be compared, and both fail alike
     # Z falls with the shift. Its spread is that of the test without ties between the arms but those of
     # failures.
     spread = critical * math.sqrt(sum(map(_variance, used)))
+    centre, at_goals = _centre(used), _finder(used)
     if by_block:
         rarely = student.as_rare_as(critical, len(used) - 1)
-        between = _between(_sums(used, _at_goals(used, [_centre(used)])[0]))
+        between = _between(_sums(used, at_goals([centre])[0]))
         spread = max(spread, rarely * between) if math.isfinite(rarely) else math.inf
-    centre = _centre(used)
-    return Shift(*_at_goals(used, (centre, centre + spread, centre - spread)))
+    return Shift(*at_goals((centre, centre + spread, centre - spread)))
 
 
 def _centre(blocks: Sequence[Block]) -> float:
@@ -158,10 +161,9 @@ def _centre(blocks: Sequence[Block]) -> float:
     return sum(len(each.a) * len(each.b) * _weight(each) / 2 for each in blocks)
 
 
-def _at_goals(blocks: Sequence[Block], goals: Sequence[float]) -> list[float]:
-    """The shifts at which the weighted wins of B come down to each goal."""
+def _finder(blocks: Sequence[Block]) -> _AtGoals:
     pairs = sum((len(each.a) - each.a.count(math.inf)) * (len(each.b) - each.b.count(math.inf)) for each in blocks)
-    return (_from_pairs if pairs <= _MOST_PAIRS else _by_search)(blocks, goals)
+    return (_from_pairs if pairs <= _MOST_PAIRS else _by_search)(blocks)
 
 
 def _sums(blocks: Sequence[Block], shift: float) -> list[float]:
@@ -197,33 +199,35 @@ def _constant(block: Block) -> float:
     return _weight(block) * (failed_b * (len(block.a) - failed_a) + failed_a * failed_b / 2)
 
 
-def _from_pairs(blocks: Sequence[Block], goals: Sequence[float]) -> list[float]:
+def _from_pairs(blocks: Sequence[Block]) -> _AtGoals:
     """The shifts at which the wins of B come down to each goal, exactly: they change at differences of pairs
     only.
     """
-    pairs = sorted(
-        (b - a, _weight(block))
-        for block in blocks
-        for b in block.b
-        if b != math.inf
-        for a in block.a
-        if a != math.inf
-    )
-    wins = sum(map(_constant, blocks)) + math.fsum(weight for _, weight in pairs)
-    found: dict[float, float] = {}
-    place = 0
-    for goal in sorted(goals, reverse=True):
-        if wins < goal:
-            found[goal] = -math.inf if place == 0 else pairs[place - 1][0]
-            continue
-        while place < len(pairs) and wins - pairs[place][1] > goal:
-            wins -= pairs[place][1]
-            place += 1
-        found[goal] = pairs[place][0] if place < len(pairs) else math.inf
-    return [found[goal] for goal in goals]
+    by_weight: dict[float, list[float]] = {}
+    for block in blocks:
+        values = [a for a in block.a if a != math.inf]
+        by_weight.setdefault(_weight(block), []).extend(b - a for b in block.b if b != math.inf for a in values)
+    pairs = sorted((difference, weight) for weight, those in by_weight.items() for difference in sorted(those))
+    all_wins = sum(map(_constant, blocks)) + math.fsum(weight * len(those) for weight, those in by_weight.items())
+
+    def at_goals(goals: Sequence[float]) -> list[float]:
+        wins = all_wins
+        found: dict[float, float] = {}
+        place = 0
+        for goal in sorted(goals, reverse=True):
+            if wins < goal:
+                found[goal] = -math.inf if place == 0 else pairs[place - 1][0]
+                continue
+            while place < len(pairs) and wins - pairs[place][1] > goal:
+                wins -= pairs[place][1]
+                place += 1
+            found[goal] = pairs[place][0] if place < len(pairs) else math.inf
+        return [found[goal] for goal in goals]
+
+    return at_goals
 
 
-def _by_search(blocks: Sequence[Block], goals: Sequence[float]) -> list[float]:
+def _by_search(blocks: Sequence[Block]) -> _AtGoals:
     """The same to a millionth of the range, for large blocks, whose pairs are too many to list."""
     finite = [
         (sorted(a for a in block.a if a != math.inf), [b for b in block.b if b != math.inf], _weight(block))
@@ -239,7 +243,7 @@ def _by_search(blocks: Sequence[Block], goals: Sequence[float]) -> list[float]:
 
     low = min(min(values) - ordered[-1] for ordered, values, _ in finite)
     high = max(max(values) - ordered[0] for ordered, values, _ in finite)
-    return [_crossing(wins, goal, low, high) for goal in goals]
+    return lambda goals: [_crossing(wins, goal, low, high) for goal in goals]
 
 
 def _crossing(falling: Callable[[float], float], goal: float, low: float, high: float) -> float:

@@ -109,7 +109,7 @@ def test_both_ways_to_the_shift() -> None:
     centre = sum(36 / 26 for _ in blocks)
     spread = CRITICAL * math.sqrt(sum(map(_variance, blocks)))
     goals = (centre, centre + spread, centre - spread)
-    for first, second in zip(_from_pairs(blocks, goals), _by_search(blocks, goals), strict=True):
+    for first, second in zip(_from_pairs(blocks)(goals), _by_search(blocks)(goals), strict=True):
         assert first == pytest.approx(second, abs=1e-3)
 
 
