@@ -43,6 +43,7 @@ class Trial:
 
 def configured(path: Path | None, trial: Trial) -> Config:
     """The configuration for this one time, in a directory of its own. Raises ConfigError."""
+    _check_tors(trial)
     overrides = _of_network(trial)
 
     def load() -> Config:
@@ -89,6 +90,13 @@ def configured(path: Path | None, trial: Trial) -> Config:
         config.server, listen=FREE_PORT, public_address=FREE_PORT, page_ports=(0,) * len(config.server.page_ports)
     )
     return attrs.evolve(config, server=server)
+
+
+def _check_tors(trial: Trial) -> None:
+    if any("tor" in options for options in (trial.options, trial.a.options, trial.b.options)):
+        raise ConfigError(
+            ["compare: what is measured at once has tors of its own; a [comparison:NAME] can have arms with tor ="]
+        )
 
 
 def _of_network(trial: Trial) -> dict[str, Mapping[str, str]]:

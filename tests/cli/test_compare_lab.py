@@ -88,6 +88,7 @@ def test_interrupted(instance: TestInstance, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (("--arm", "a=tor=alpha", "--arm", "b=tor=beta"), 1, "has tors of its own"),
         (("--arm", "a=ConfluxEnabled 0", "--arm", "b="), 1, "no tor with network = socks"),
         (("--arm", "a=", "--arm", "b=nonsense=1"), 1, "unknown option"),
         (("--arm", "a="), 2, "two of --arm"),
