@@ -157,7 +157,7 @@ def conclude(design: Design, samples: Samples, warnings: Sequence[str] = ()) -> 
 def _worst(blocks: Sequence[Block], design: Design) -> Effect | None:
     """The effect where B fails so often that it has no median, if A has one and it is above the margin."""
     has_median = [_mostly_finite(values) for values in arms(blocks)]
-    if design.paired or has_median != [True, False]:
+    if has_median != [True, False]:
         return None
     found = _effect(design.primary, blocks, design)
     return found if found.low > design.margin else None

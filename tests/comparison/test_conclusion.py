@@ -139,6 +139,16 @@ def test_always_failing(by_block: bool) -> None:
     assert found.failures.difference == 1
 
 
+@pytest.mark.parametrize("failing", [0.9, 1.0])
+def test_pairs_that_fail(failing: float) -> None:
+    """So is it where runs are pairs."""
+    chance = Random(2)
+    pairs = [Block([each.a[0]], [math.inf if chance.random() < failing else 1.0]) for each in blocks(60, 0)]
+    found = conclude(attrs.evolve(DESIGN, paired=True), of({"complete": pairs}))
+    assert found.verdict == SLOWER
+    assert math.isinf(found.primary.ratio)
+
+
 def test_failures_behind_the_primary_metric() -> None:
     """A run that failed after what decides has failed all the same."""
     same = blocks(60, 0)
