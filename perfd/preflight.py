@@ -82,12 +82,12 @@ def comparison_troubles(config: Config) -> list[str]:
     """What keeps comparisons from answering, or their arms from being launched."""
     problems = []
     clients = {client.name for client in config.clients}
-    torrcs = {tor.name: tor.torrc_lines if tor.control is None else None for tor in config.tors}
+    all_tors = {tor.name: tor for tor in config.tors}
     for comparison in config.comparisons:
-        tors = [tor for tor in config.tors if tor.name in comparison.tors]
+        tors = [all_tors[name] for name in comparison.tors]
         problems += [
             f"[comparison:{comparison.name}] {trouble}"
-            for trouble in design_trouble(comparison, tors, clients, torrcs)
+            for trouble in design_trouble(comparison, tors, clients, all_tors)
         ]
     return problems
 
@@ -96,11 +96,11 @@ def design_trouble(
     comparison: ComparisonConfig,
     tors: Sequence[TorConfig],
     clients: Collection[str],
-    torrcs: Mapping[str, Sequence[str] | None],
+    all_tors: Mapping[str, TorConfig],
 ) -> list[str]:
     """Why it cannot be made; see `check_comparison`. ``tors`` are those of its data directories."""
     try:
-        check_comparison(comparison, tors[0].torrc_lines if tors else (), clients, torrcs)
+        check_comparison(comparison, tors[0].torrc_lines if tors else (), clients, all_tors)
     except DesignError as error:
         return [str(error)]
     problems = []

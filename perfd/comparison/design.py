@@ -13,7 +13,7 @@ from random import Random
 import attrs
 
 from perfd.comparison.metrics import METRICS, Metric
-from perfd.config.records import EMPTY, ComparisonConfig, ExperimentConfig
+from perfd.config.records import EMPTY, ComparisonConfig, ExperimentConfig, TorConfig
 from perfd.config.values import Arm
 
 BLOCK_SIZE = 6
@@ -103,6 +103,7 @@ class Side:
     is_optimistic: bool = False
     torrc: Sequence[str] | None = ()  # lines of its tor but for those of the arm; None: nothing is known of it
     has_control: bool = True  # a control port, which a client does not have
+    first_relays: str = ""  # of the circuits that are built for it; none named: the guards of its tor
 
     @classmethod
     def of(
@@ -117,6 +118,7 @@ class Side:
             is_optimistic=experiment.options.get("optimistic") == "yes",
             torrc=torrc,
             has_control=has_control,
+            first_relays=_first_relays(experiment),
         )
 
 
@@ -144,6 +146,8 @@ def check_design(a: Side, b: Side, *, primary: str, launches: bool) -> None:
                 "socks, and one with control = is as it is"
             )
         _check_optimistic(side)
+    if a.first_relays != b.first_relays:
+        raise _different_guards("first relays of circuits, with guard = or path =")
     if launches:
         _check_guards(sides)
 
@@ -173,21 +177,40 @@ def _check_guards(sides: Sequence[Side]) -> None:
     a, b = (_guards((*(side.torrc or ()), *side.arm.torrc)) for side in sides)
     if a != b:
         differing = ", ".join(sorted({name for name, _ in {*a.items()} ^ {*b.items()}}))
-        raise DesignError(
-            "the arms have different guards: whatever is found may be these relays, for months; give both the same "
-            f"{differing}"
-        )
+        raise _different_guards(differing)
 
 
-def _check_own_guards(names: Sequence[str], torrcs: Sequence[Sequence[str]]) -> None:
-    """Tors that are there have guards of their own for months, unless they are the same by their torrcs."""
-    a, b = map(_guards, torrcs)
+def _different_guards(what: str) -> DesignError:
+    return DesignError(
+        "the arms have different guards: whatever is found may be these relays, for months; give both the same "
+        f"{what}"
+    )
+
+
+def _first_relays(experiment: ExperimentConfig) -> str:
+    return str((experiment.relays and experiment.relays.hops[0]) or "")
+
+
+def _check_own_guards(names: Sequence[str], tors: Sequence[TorConfig]) -> None:
+    """Tors that are there have guards of their own for months, unless perfd.conf gives both the same, or none."""
+    a, b = (_guards(_guard_lines(tor)) for tor in tors)
     if a != b or not _is_fixed(a):
         raise DesignError(
             f"the tors of {names[0]} and {names[1]} have guards of their own: whatever is found may be these "
-            "relays, for months; give both the same EntryNodes with one relay, or UseEntryGuards 0, or let the "
-            "comparison have its own tors: arms with options of tor, and no tor ="
+            "relays, for months; give both the same guards = FINGERPRINT, or guards = none, or let the comparison "
+            "have its own tors: arms with options of tor, and no tor ="
         )
+
+
+def _guard_lines(tor: TorConfig) -> Sequence[str]:
+    """What is known of its torrc, and then what ``guards`` sets in a tor that runs, as lines of one."""
+    torrc = tor.torrc_lines if tor.control is None else ()
+    fixed = sorted(tor.guards.fingerprints)
+    if tor.guards.mode == "none":
+        return (*torrc, "UseEntryGuards 0", "/EntryNodes", "/NumEntryGuards")
+    if fixed:
+        return (*torrc, "UseEntryGuards 1", f"EntryNodes {','.join(fixed)}", f"NumEntryGuards {len(fixed)}")
+    return torrc
 
 
 def _guards(lines: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
@@ -215,11 +238,13 @@ _RELAY = re.compile(r"\$?[0-9a-f]{40}([=~][0-9a-z]{1,19})?|[0-9a-z]{1,19}")
 
 
 def _is_fixed(guards: Mapping[str, tuple[str, ...]]) -> bool:
-    """Whether with these lines no tor has a choice that it would stay with."""
-    entries, bridges = guards.get("entrynodes", ()), guards.get("bridge", ())
+    """Whether with these lines no tor has a choice that it would stay with: of several relays it uses all."""
+    entries = [each.strip() for each in ",".join(guards.get("entrynodes", ())).split(",")]
+    bridges = guards.get("bridge", ())
+    uses_all = guards.get("numentryguards") == (str(len(entries)),) and "numprimaryguards" not in guards
     return (
         guards.get("useentryguards") == ("0",)
-        or (len(entries) == 1 and _RELAY.fullmatch(entries[0]) is not None)
+        or (all(map(_RELAY.fullmatch, entries)) and (len(entries) == 1 or uses_all))
         or (guards.get("usebridges") == ("1",) and len(bridges) == 1)
     )
 
@@ -280,22 +305,24 @@ def check_comparison(
     config: ComparisonConfig,
     common: Sequence[str],
     clients: Collection[str] = (),
-    torrcs: Mapping[str, Sequence[str] | None] = EMPTY,
+    tors: Mapping[str, TorConfig] = EMPTY,
 ) -> None:
     """Raises DesignError if the comparison of perfd.conf can't answer.
 
-    ``common`` are torrc lines of both arms, ``clients`` the names of what is no tor, ``torrcs`` the lines of the
-    tors that are there anyway, by name; None where Perfd does not launch it, and knows nothing of it.
+    ``common`` are torrc lines of both arms, ``clients`` the names of what is no tor, ``tors`` those of perfd.conf
+    by name.
     """
     for each in config.experiments:
         if each.ways != 1 or each.options.get("optimistic") == "both":
             raise DesignError("an arm has one way to the server, one browser, and optimistic yes or no")
     check_blocks(config.blocks, config.looks, by_block=is_by_block(*config.arms))
     ways = [each.tors[0] for each in config.experiments]
-    if not config.tors and ways[0] != ways[1] and all(way in torrcs for way in ways):
-        _check_own_guards([arm.name for arm in config.arms], [torrcs[way] or () for way in ways])
+    are_chosen = all(map(_first_relays, config.experiments))
+    if not config.tors and not are_chosen and ways[0] != ways[1] and all(way in tors for way in ways):
+        _check_own_guards([arm.name for arm in config.arms], [tors[way] for way in ways])
+    launched = {name: tor.torrc_lines for name, tor in tors.items() if tor.control is None}
     sides = [
-        Side.of(arm, each, common if config.tors else torrcs.get(way), has_control=way not in clients)
+        Side.of(arm, each, common if config.tors else launched.get(way), has_control=way not in clients)
         for arm, each, way in zip(config.arms, config.experiments, ways, strict=True)
     ]
     check_design(*sides, primary=config.primary, launches=bool(config.tors))

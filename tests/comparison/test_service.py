@@ -361,36 +361,6 @@ def test_designs_that_cannot_answer(arms: str, options: str, message: str) -> No
         check_comparison(comparison, ())
 
 
-GUARD = "EntryNodes 0123456789012345678901234567890123456789"
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "is_refused"),
-    [
-        ((), (), True),
-        ((GUARD,), (), True),
-        (("EntryNodes {de}",), ("EntryNodes {de}",), True),
-        ((GUARD,), (GUARD.replace("1", "2"),), True),
-        ((GUARD, "FascistFirewall 1"), (GUARD,), True),
-        ((GUARD,), (GUARD.replace(" ", "  "), "NumCPUs 1"), False),
-        ((GUARD, GUARD.replace("1", "2")), (GUARD.replace("1", "2"), GUARD), True),
-        (("EntryNodes 10.0.0.0/8",), ("EntryNodes 10.0.0.0/8",), True),
-        (("UseEntryGuards 0",), ("useentryguards 0",), False),
-        (("UseBridges 1", "Bridge 10.0.0.1:443"), ("UseBridges 1", "Bridge 10.0.0.1:443"), False),
-    ],
-)
-def test_guards_of_tors_that_are_there(a: tuple[str, ...], b: tuple[str, ...], is_refused: bool) -> None:
-    """Two tors stay with guards of their own, unless neither has a choice."""
-    torrcs = ["\n  ".join(("", *lines)) for lines in (a, b)]
-    config = parse_config(
-        f"[tor:alpha]\ntorrc ={torrcs[0]}\n[tor:beta]\ntorrc ={torrcs[1]}\n"
-        "[experiment:fast]\nsize = 50 KiB\ninterval = 5 min\n"
-        "[comparison:c]\narms =\n  x=tor = alpha\n  y=tor = beta\nexperiment = fast\n",
-        Path("perfd.conf"),
-    )
-    assert ("the tors of x and y have guards of their own" in str(comparison_troubles(config))) is is_refused
-
-
 @pytest.mark.parametrize(
     ("tor", "is_refused"),
     [("", True), ("torrc = ConfluxEnabled 0", False), ("control = 127.0.0.1:9051", False)],
