@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from math import fsum
+
+import attrs
 
 from perfd.analysis.distribution import distribution
 from perfd.analysis.ellipse import ellipse
 from perfd.analysis.quantiles import of_sorted
 from perfd.charts.axes import Axis, Scale, covering, number, shares
-from perfd.charts.model import Cloud, Line, LineChart, Mark, Point, Scatter, tone
+from perfd.charts.model import Bar, Bars, Cloud, Line, LineChart, Mark, Point, Scatter, tone
 
 POINTS = 160
 """Of a distribution function, at most."""
@@ -89,6 +92,53 @@ def _tail_end(count: int) -> float:
 def _clipped(line: Line, x: Axis, y: Axis) -> Line:
     kept = tuple(point for point in line.points if point.x <= x.high and (point.y or 0.0) <= y.high)
     return Line(name=line.name, points=kept, tone=line.tone, stepped=line.stepped)
+
+
+def parts_of(
+    name: str,
+    title: str,
+    variants: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    label: str,
+    unit: str,
+    points: int = POINTS,
+) -> LineChart | Bars | None:
+    """What the parts of each variant took, by variant and part; None without values.
+
+    Of one variant these are the distribution functions of its parts. Those of several would be too many lines, and
+    it is the same part of all that is to be compared: bars in its order, of the median and quartiles.
+    """
+    measured = {variant: parts for variant, parts in variants.items() if any(parts.values())}
+    if not measured:
+        return None
+    if len(measured) == 1:
+        ((variant, parts),) = measured.items()
+        title = title if len(variants) == 1 else f"{title}: {variant}"
+        return cdf(name, title, parts, label=label, unit=unit, points=points)
+    tones = {variant: tone(place) for place, variant in enumerate(variants)}
+    bars = [
+        attrs.evolve(box(variant, sorted(parts[part]), unit), tone=tones[variant], part=part)
+        for part in dict.fromkeys(part for parts in measured.values() for part in parts)
+        for variant, parts in measured.items()
+        if parts.get(part)
+    ]
+    return Bars(
+        name=name,
+        title=title,
+        note="Median and quartiles; beside it the mean, and what nine of ten lie between.",
+        x=covering([0, *(bar.high for bar in bars)], label, unit, zero=True),
+        bars=tuple(bars),
+    )
+
+
+def box(name: str, ordered: Sequence[float], unit: str) -> Bar:
+    """The median and quartiles of sorted values, and in words what else there is to say of them."""
+    low, middle, high, least, most = (of_sorted(ordered, p) for p in (0.25, 0.5, 0.75, 0.05, 0.95))
+    text = (
+        f"mean {number(fsum(ordered) / len(ordered))} {unit}, 5 to 95 %: {number(least)} to {number(most)} {unit}, "
+        f"n = {len(ordered):,}"
+    )
+    return Bar(name, middle, low, high, text=text)
 
 
 def over_time(

@@ -24,7 +24,7 @@ from matplotlib.patches import Patch, Rectangle
 from PIL import Image
 
 from perfd.charts.axes import Axis, number
-from perfd.charts.marking import placed, without_words
+from perfd.charts.marking import headed, placed, without_words
 from perfd.charts.model import (
     Bars,
     Chart,
@@ -75,6 +75,9 @@ HALF = 48
 
 NAME = 0.3
 """Inches for the name above a reel."""
+
+HEADING = 0.8
+"""The room of a heading among bars, as a multiple of a bar's."""
 
 CROWD = 1000
 """Points from which on they are smaller."""
@@ -131,7 +134,8 @@ def _height(chart: Chart) -> float:
     if isinstance(chart, Film):
         return 1.3 + len(chart.reels) * (_height_of_shots(chart) + NAME)
     if isinstance(chart, Bars):
-        return 1.6 + 0.32 * len(chart.bars)
+        headings = sum(bool(heading) for _, heading in headed(chart.bars))
+        return 1.6 + 0.32 * (len(chart.bars) + HEADING * headings)
     if isinstance(chart, Waterfall):
         return 1.5 + 0.3 * len(chart.rows)
     return {HeatMap: 2.9, Strip: 1.9}.get(type(chart), 4.0)
@@ -255,18 +259,23 @@ def _waterfall(chart: Waterfall, axes: Any) -> None:
 
 @_draw.register
 def _bars(chart: Bars, axes: Any) -> None:
-    count = len(chart.bars)
-    for n, bar in enumerate(chart.bars):
-        y = count - n - 0.5
+    y, names = 0.0, {}
+    for bar, heading in headed(chart.bars):
+        if heading:
+            axes.text(0.012, y + 0.55, heading, va="center", fontweight="bold")
+            y += HEADING
         colour = COLOURS[bar.tone]
-        axes.plot([chart.x.place(bar.low), chart.x.place(bar.high)], [y, y], color=colour, alpha=0.5, linewidth=3)
+        axes.plot(
+            [chart.x.place(bar.low), chart.x.place(bar.high)], [y + 0.5] * 2, color=colour, alpha=0.5, linewidth=3
+        )
         shape = "oDs^vP"[list(COLOURS).index(bar.tone) % 6]
-        axes.plot([chart.x.place(bar.value)], [y], shape, color=colour, markersize=6, markeredgecolor="white")
-        axes.text(1.02, y, _broken(f"{chart.interval(bar)}\n{bar.text}", 60), va="center", color=SOFT, fontsize=7.5)
-    axes.set_ylim(0, count)
-    axes.set_yticks(
-        [count - n - 0.5 for n in range(count)], [_broken(bar.name, 32) for bar in chart.bars], color=INK
-    )
+        axes.plot([chart.x.place(bar.value)], [y + 0.5], shape, color=colour, markersize=6, markeredgecolor="white")
+        said = _broken(f"{chart.interval(bar)}\n{bar.text}", 60)
+        axes.text(1.02, y + 0.5, said, va="center", color=SOFT, fontsize=7.5)
+        names[y + 0.5] = _broken(bar.name, 32)
+        y += 1
+    axes.set_ylim(y, 0)
+    axes.set_yticks([*names], names.values(), color=INK)
     axes.tick_params(axis="y", length=0)
     _axis(axes.xaxis, chart.x, 6)
     _finish(axes, chart.x, None, chart.marks)

@@ -15,6 +15,7 @@ from importlib import resources
 from markupsafe import Markup, escape
 
 from perfd.charts.axes import Axis, Scale, Tick, number
+from perfd.charts.marking import headed
 from perfd.charts.model import (
     Bars,
     Cell,
@@ -24,7 +25,6 @@ from perfd.charts.model import (
     Line,
     LineChart,
     Mark,
-    Point,
     Scatter,
     Stacks,
     Stretch,
@@ -34,7 +34,7 @@ from perfd.charts.model import (
     Waterfall,
     tone,
 )
-from perfd.charts.outlines import area, outline
+from perfd.charts.outlines import STEPS_SHOWN, area, outline, stepped
 
 STYLE = (resources.files("perfd.charts") / "charts.css").read_text(encoding="utf-8")
 """The stylesheet of all charts."""
@@ -50,9 +50,6 @@ MOST_POINTS = 480
 
 WIDTH = 2.0
 """Of lines, in pixels."""
-
-STEPS_SHOWN = 60
-"""A distribution of more values than this looks the same without its steps."""
 
 MARK_ROWS = 3
 MARK_ROOM = 0.04
@@ -162,20 +159,11 @@ def _shapes(chart: LineChart, line: Line, sheet: Sheet) -> Markup:
         if len(banded) > 1:
             shape = area([place(x, high) for x, _, high in banded], [place(x, low) for x, low, _ in banded])
             found.append(_element(f"shape band {line.tone.value}", shape, sheet))
-        places = [place(x, y) for x, y in _corners(piece, stepped=line.stepped)]
+        places = [place(p.x, p.y) for p in piece if p.y is not None]
+        if line.stepped and len(places) <= STEPS_SHOWN:
+            places = stepped(places)
         found.append(_element(f"shape line {line.tone.value}", outline(places, WIDTH), sheet))
     return join(found)
-
-
-def _corners(piece: Sequence[Point], *, stepped: bool) -> list[tuple[float, float]]:
-    """The places that a line goes through."""
-    plain = [(point.x, point.y) for point in piece if point.y is not None]
-    if not stepped or len(plain) > STEPS_SHOWN:
-        return plain
-    found = plain[:1]
-    for x, y in plain[1:]:
-        found += [(x, found[-1][1]), (x, y)]
-    return found
 
 
 @_body.register
@@ -234,12 +222,14 @@ def _waterfall(chart: Waterfall, sheet: Sheet) -> Markup:
 @_body.register
 def _bars(chart: Bars, sheet: Sheet) -> Markup:
     found = []
-    for bar in chart.bars:
+    for bar, heading in headed(chart.bars):
+        if heading:
+            found.append(Markup('<span class="part">{}</span>').format(heading))
         whisker = _element(f"whisker {bar.tone.value}", _across(chart.x, bar.low, bar.high), sheet)
         value = _element(f"value {bar.tone.value}", f"left:{_percent(chart.x.place(bar.value))}", sheet)
         marks = _marks(chart.marks, chart.x, sheet, words=False)
         interval = chart.interval(bar)
-        said = f"{bar.name}: {interval} {bar.text}"
+        said = f"{bar.whole_name}: {interval} {bar.text}"
         found.append(_row(bar.name, said, join([marks, whisker, value]), f"{interval} {bar.text}".strip()))
     return _rows([*found, _axis_row(chart.x, sheet)], chart.x, chart.marks)
 

@@ -8,7 +8,7 @@ from textwrap import wrap
 import attrs
 
 from perfd.charts.axes import Axis
-from perfd.charts.model import Chart, Film, HeatMap, LineChart, Mark, Scatter, Stacks
+from perfd.charts.model import Bar, Chart, Film, HeatMap, LineChart, Mark, Scatter, Stacks
 
 LINE = 40
 """Characters of a line of words."""
@@ -59,3 +59,9 @@ def without_words(chart: Chart) -> str:
     y = chart.y if isinstance(chart, LineChart | Scatter | Stacks) else None
     count = sum(words is None for _, words in placed(chart.marks, chart.x, y))
     return f"For the words of {count:,} of {len(chart.marks):,} marks there is no room." if count else ""
+
+
+def headed(bars: Sequence[Bar]) -> list[tuple[Bar, str]]:
+    """Each bar, and the heading that stands above it, if any."""
+    befores = ("", *(bar.part for bar in bars[:-1]))
+    return [(bar, "" if bar.part == before else bar.part) for bar, before in zip(bars, befores, strict=True)]

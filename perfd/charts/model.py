@@ -12,6 +12,7 @@ from enum import Enum
 import attrs
 
 from perfd.charts.axes import Axis, Scale, moment, number
+from perfd.charts.outlines import thinned
 
 Cell = str | float | int | None
 
@@ -218,6 +219,12 @@ class Bar:
     high: float
     tone: Tone = Tone.A
     text: str = ""  # what is said of it besides
+    part: str = ""  # of what: stands above the bars in a row that have it in common
+
+    @property
+    def whole_name(self) -> str:
+        """What tells it from all others of its chart."""
+        return f"{self.part}: {self.name}" if self.part else self.name
 
 
 @attrs.frozen(kw_only=True)
@@ -236,7 +243,7 @@ class Bars(_Chart):
 
     @property
     def table(self) -> Table:
-        rows = ((b.name, *(_value(self.x, x) for x in (b.value, b.low, b.high)), b.text) for b in self.bars)
+        rows = ((b.whole_name, *(_value(self.x, x) for x in (b.value, b.low, b.high)), b.text) for b in self.bars)
         return Table(("what", self.x.title, "low", "high", "besides"), tuple(rows))
 
 
@@ -318,22 +325,12 @@ class Scatter(_Chart):
         Those far up are what is looked for, so a tenth of the room of each cloud is theirs.
         """
         room = max(10, most // max(1, len(self.clouds)))
-        clouds = tuple(_thinned(cloud, room) for cloud in self.clouds)
+        clouds = tuple(attrs.evolve(each, points=thinned(each.points, room)) for each in self.clouds)
         count, drawn = (sum(len(cloud.points) for cloud in each) for each in (self.clouds, clouds))
         if drawn == count:
             return self
         said = f"Drawn are {drawn:,} of {count:,}: the highest of each series, and evenly of the others."
         return attrs.evolve(self, clouds=clouds, note=f"{self.note} {said}".strip())
-
-
-def _thinned(cloud: Cloud, room: int) -> Cloud:
-    points = cloud.points
-    if len(points) <= room:
-        return cloud
-    highest = sorted(range(len(points)), key=lambda n: points[n][1])[-(room // 10) :]
-    step = len(points) / (room - len(highest))
-    shown = sorted({*highest, *(int(n * step) for n in range(room - len(highest)))})
-    return attrs.evolve(cloud, points=tuple(points[n] for n in shown))
 
 
 @attrs.frozen

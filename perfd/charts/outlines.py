@@ -15,6 +15,9 @@ RATIO = 2.4
 
 EDGE = 2
 
+STEPS_SHOWN = 60
+"""A distribution of more values than this looks the same without its steps."""
+
 Place = tuple[float, float]
 """Shares of the width, from the left, and of the height, from below."""
 
@@ -32,9 +35,27 @@ def outline(places: Sequence[Place], width: float) -> str:
     return _polygon([*there, *back])
 
 
+def stepped(places: Sequence[Place]) -> list[Place]:
+    """With the corners of a line that between two places stays what it was."""
+    found = list(places[:1])
+    for x, y in places[1:]:
+        found += [(x, found[-1][1]), (x, y)]
+    return found
+
+
 def area(above: Sequence[Place], below: Sequence[Place]) -> str:
     """The polygon between two lines that go the same way."""
     return _polygon([(x, y, 0.0, 0.0) for x, y in (*above, *reversed(below))])
+
+
+def thinned(points: tuple[Place, ...], room: int) -> tuple[Place, ...]:
+    """At most ``room`` of them: the highest, a tenth of those that stay, and evenly of the others."""
+    if len(points) <= room:
+        return points
+    highest = sorted(range(len(points)), key=lambda n: points[n][1])[-(room // 10) :]
+    step = len(points) / (room - len(highest))
+    shown = sorted({*highest, *(int(n * step) for n in range(room - len(highest)))})
+    return tuple(points[n] for n in shown)
 
 
 def _without_repeats(places: Sequence[Place]) -> list[Place]:

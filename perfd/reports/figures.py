@@ -12,7 +12,7 @@ from zlib import crc32
 
 from perfd.analysis.periods import DAY, MOST, common_width, divided, periods
 from perfd.charts.axes import Axis, Scale, covering, number
-from perfd.charts.build import POINTS, cdf, over_time, single_runs
+from perfd.charts.build import POINTS, cdf, over_time, parts_of, single_runs
 from perfd.charts.model import (
     Bar,
     Bars,
@@ -230,20 +230,15 @@ def failures_of(prefix: str, groups: Sequence[Group], marks: Sequence[Mark], mos
 
 
 def _hops(prefix: str, groups: Sequence[Group], points: int) -> Iterator[Chart]:
-    hops: dict[str, list[float]] = {}
+    variants: dict[str, dict[str, list[float]]] = {group.name: {} for group in groups}
     for group in groups:
+        hops = variants[group.name]
         for r in group.runs:
             for n, seconds in enumerate(r.hops[:4]):
                 hops.setdefault(f"hop {n + 1}", []).append(seconds)
-    if hops:
-        yield cdf(
-            f"{prefix}.hops",
-            "Build time of each hop",
-            hops,
-            label="time since the hop before",
-            unit="s",
-            points=points,
-        )
+    title, label = "Build time of each hop", "time since the hop before"
+    if chart := parts_of(f"{prefix}.hops", title, variants, label=label, unit="s", points=points):
+        yield chart
 
 
 def _moments(prefix: str, groups: Sequence[Group], points: int) -> Iterator[Chart]:
