@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -128,16 +128,7 @@ class Perfd(OrderedServices):
         self._schedules = Schedules(reactor, clock, sinks, health, metrics)
         for experiment in config.experiments:
             self._schedules.set(experiment, laboratory.experiments(experiment))
-        overlaps = Overlaps(self._schedules.measuring)
-        sinks.add("overlaps", overlaps)
-        designs = StoredDesigns(reader, store)
-        comparisons = [
-            ComparisonService(
-                *(reactor, clock, each, config.source, places_of(each, laboratory), sinks, designs, overlaps),
-                Judge(reactor),
-            )
-            for each in config.comparisons
-        ]
+        comparisons = self._make_comparisons(clock, sinks, StoredDesigns(reader, store))
         self._marks = Marks(reactor, clock, config, StoredMarks(reader, store, config.source))
         sinks.add("notes", self._marks)
         downtime = Downtime(reactor, partial(read_last_slot, reader, config.source))
@@ -164,6 +155,20 @@ class Perfd(OrderedServices):
             Orphans(reactor),
         ):
             service.setServiceParent(self)
+
+    def _make_comparisons(self, clock: Clock, sinks: FanOut, designs: StoredDesigns) -> Sequence[ComparisonService]:
+        overlaps = Overlaps(self._schedules.measuring)
+        sinks.add("overlaps", overlaps)
+        source, judge = self._config.source, Judge(self._reactor)
+        made = {
+            each.name: ComparisonService(
+                *(self._reactor, clock, each, source, places_of(each, self._laboratory), sinks, designs, overlaps),
+                judge,
+            )
+            for each in self._config.comparisons
+        }
+        self._health.watch_comparisons({name: partial(getattr, each, "hindrance") for name, each in made.items()})
+        return [*made.values()]
 
     def privilegedStartService(self) -> None:
         descriptors.raise_limit()  # before sites see how many they can have

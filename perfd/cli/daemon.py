@@ -344,7 +344,12 @@ def _health_lines(health: dict[str, Any] | None, network: str) -> Sequence[str]:
     ]
     experiments = [line for experiment in health.get("experiments", []) for line in _experiment_lines(experiment)]
     files = [_file_line(name, health) for name in ("database", "log") if name in health]
-    return [*tors, *experiments, *files, *_address_lines(health)]
+    comparisons = [
+        f"comparison {each['name']}: waits, since {each['state']}"
+        for each in health.get("comparisons", [])
+        if each["state"] != "ok"
+    ]
+    return [*tors, *experiments, *comparisons, *files, *_address_lines(health)]
 
 
 def _address_lines(health: dict[str, Any]) -> Sequence[str]:

@@ -51,6 +51,8 @@ def _rows(health: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 "name": experiment["name"],
                 "next_slot": experiment["next_slot"],
             }
+    for comparison in health.get("comparisons", []):
+        yield {"part": "comparison", **comparison}
     for file in ("database", "log"):
         if file in health:
             yield {"part": file, "healthy": health[file] == "ok", "state": health[file]}

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -35,6 +35,9 @@ RETRY = 10.0
 
 POLL = 0.5
 """Seconds between two looks at whether other experiments run, or a tor is not ready."""
+
+PATIENCE = 300.0
+"""Seconds for which a tor may keep a comparison from going on before the log says so."""
 
 NO_MARGIN = 0.03
 """What a pilot of a comparison with the margin 0 says how to find."""
@@ -135,6 +138,12 @@ class ComparisonService(Service):
         self._overlaps = overlaps
         self._judge = judge
         self._working: Deferred[None] = succeed(None)
+        self._held_up_by: Experiment | None = None  # for longer than ``PATIENCE``
+
+    @property
+    def hindrance(self) -> str | None:
+        """Why it has not gone on for a long while, in words; None if it goes on."""
+        return None if self._held_up_by is None else self._held_up_by.refusal
 
     def startService(self) -> None:
         super().startService()
@@ -239,15 +248,18 @@ class ComparisonService(Service):
     async def _block(self, plan: Plan, number: int, size: int) -> list[DoneRun]:
         block = plan.block(number, size)
         for each, side in zip(self._places, block.places, strict=True):
-            if await each.become(side):  # both arms begin alike
-                await self._wait(partial(self._has_to_wait, each.experiments[side]))
+            experiment = each.experiments[side]
+            with self._patient(experiment):
+                is_new = await each.become(side)
+            if is_new:  # both arms begin alike
+                await self._wait(experiment)
                 with self._overlaps.measuring(self._config.name):
-                    await each.experiments[side].run(None, lambda _: None)
+                    await experiment.run(None, lambda _: None)
         done: list[DoneRun] = []
         for side, place in block.runs:
             experiment = self._places[place].experiments[side]
             await deferLater(self._reactor, self._config.pause)
-            await self._wait(partial(self._has_to_wait, experiment))
+            await self._wait(experiment)
             with self._overlaps.measuring(self._config.name):
                 await experiment.run(None, partial(self._record, done, side, number))
             if not self.running:
@@ -258,10 +270,42 @@ class ComparisonService(Service):
         others = () if self._config.beside else self._overlaps.running(self._config.name)
         return experiment.refusal is not None or bool(others)
 
-    async def _wait(self, has_to: Callable[[], bool]) -> None:
-        """Wait as long as that is so: a run that is skipped would leave its block with too few."""
-        while has_to():
-            await deferLater(self._reactor, POLL)
+    async def _wait(self, experiment: Experiment) -> None:
+        """Wait as long as that must be: a run that is skipped would leave its block with too few."""
+        with self._patient(experiment):
+            while self._has_to_wait(experiment):
+                await deferLater(self._reactor, POLL)
+
+    @contextmanager
+    def _patient(self, experiment: Experiment) -> Iterator[None]:
+        """Tells if ``experiment`` cannot be run for long, and when that is over; others may run."""
+
+        began = self._reactor.seconds()
+
+        def look() -> None:
+            reason = experiment.refusal
+            if reason is None or self._held_up_by is not None:
+                return
+            self._held_up_by = experiment
+            waited = format_duration(round(self._reactor.seconds() - began))
+            self._log.warn(
+                "{name} has waited for {waited}, and still does: {reason}",
+                name=self.name,
+                waited=waited,
+                reason=reason,
+            )
+
+        looking = LoopingCall(look)
+        looking.clock = self._reactor
+        looking.start(PATIENCE, now=False)
+        try:
+            yield
+        finally:
+            looking.stop()
+            was_held_up, self._held_up_by = self._held_up_by is not None, None
+        if was_held_up:
+            waited = format_duration(round(self._reactor.seconds() - began))
+            self._log.info("{name} goes on after {waited}", name=self.name, waited=waited)
 
     def _record(self, done: list[DoneRun], side: int, number: int, measurement: Measurement) -> None:
         if counts(measurement):

@@ -10,7 +10,7 @@ A tor is unhealthy as soon as a try to start or reach it has failed, until it is
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -170,6 +170,7 @@ class Health:
         self._experiments: dict[str, ExperimentHealth] = {}
         self._tors: Sequence[Tor] = ()
         self._address: Callable[[], str | None] = lambda: None
+        self._comparisons: Mapping[str, Callable[[], str | None]] = {}
 
     def watch(
         self, name: str, interval: float, next_slot: Callable[[], float | None], variants: Iterable[Variant]
@@ -195,6 +196,10 @@ class Health:
     def watch_address(self, state: Callable[[], str | None]) -> None:
         """Say whether our web server answers at its public address, in words; None: not known, or not asked."""
         self._address = state
+
+    def watch_comparisons(self, hindrances: Mapping[str, Callable[[], str | None]]) -> None:
+        """Say of each comparison what keeps it from going on, in words; None: it goes on."""
+        self._comparisons = hindrances
 
     async def remember(self, read: Read) -> None:
         """Take over what was before.
@@ -244,6 +249,9 @@ class Health:
             "public_address": self._address(),
             "tors": tors,
             "experiments": experiments,
+            "comparisons": [
+                {"name": name, "state": hindrance() or "ok"} for name, hindrance in self._comparisons.items()
+            ],
         }
 
 

@@ -26,6 +26,7 @@ HEALTH = {
     "experiments": [
         {"name": "five", "next_slot": "2026-11-27T09:00:00Z", "variants": [{**VARIANT, "failures": 2}]}
     ],
+    "comparisons": [{"name": "c", "state": "ok"}, {"name": "d", "state": "tor d-1 is starting"}],
 }
 
 
@@ -62,14 +63,27 @@ def rows(text: str) -> list[dict[str, str]]:
 def test_parts(running: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A row for each part, which says whether it is healthy; the exit code is that of all."""
     assert main(["status", "--csv", "--config", str(running)]) == 1
-    daemon, tor, experiment, *files = rows(capsys.readouterr().out)
+    daemon, tor, experiment, going, waiting, *files = rows(capsys.readouterr().out)
     assert (daemon["part"], daemon["name"], daemon["healthy"]) == ("daemon", str(os.getpid()), "false")
     assert (tor["part"], tor["name"], tor["state"]) == ("tor", "alpha", "ready")
     assert (experiment["name"], experiment["tor"], experiment["failures"]) == ("five", "alpha", "2")
     assert experiment["next_slot"] == "2026-11-27T09:00:00Z"
+    assert [(each["name"], each["state"]) for each in (going, waiting)] == [
+        ("c", "ok"),
+        ("d", "tor d-1 is starting"),
+    ]
     assert [(file["part"], file["healthy"], file["state"]) for file in files] == [
         ("database", "true", "ok"),
         ("log", "false", "the disk is full"),
+    ]
+
+
+def test_lines(running: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As text a comparison has a line if something keeps it from going on."""
+    assert main(["status", "--config", str(running)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.strip() for line in lines if "comparison" in line] == [
+        "comparison d: waits, since tor d-1 is starting"
     ]
 
 

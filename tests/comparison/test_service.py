@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from unittest.mock import patch
 
 import attrs
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock as TaskClock
 from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from perfd.clock import Clock
@@ -216,6 +219,39 @@ class PilotTests(SynchronousTestCase):
         self.reactor.pump([1] * 500)
         self.assertEqual(self.numbers(), dict.fromkeys(range(-7, 0), 12) | dict.fromkeys(range(5), 2 * size))
 
+    def test_long_waiting_is_told(self) -> None:
+        """Once after five minutes, and when it goes on; meanwhile that is known with its reason."""
+        with capturedLogs() as events:
+            self.reactor.pump([1] * 299)
+            self.assertIsNone(self.service.hindrance)
+            self.reactor.pump([1] * 601)
+            self.assertEqual(self.service.hindrance, "tor c-1 has not learnt its circuit build timeout yet")
+            self.experiment.refusal = "tor c-1 is not ready"
+            self.assertEqual(self.service.hindrance, "tor c-1 is not ready")
+            self.experiment.refusal = None
+            self.reactor.pump([1] * 10)
+        self.assertIsNone(self.service.hindrance)
+        self.assertEqual(
+            [formatEvent(event) for event in events if "wait" in str(event.get("log_format"))],
+            [
+                "comparison-c has waited for 5 min, and still does: tor c-1 has not learnt its circuit build "
+                "timeout yet",
+                "comparison-c goes on after 15 min",
+            ],
+        )
+
+    def test_long_launch_is_told(self) -> None:
+        """So is that of a tor that does not become ready as one of an arm."""
+        self.service.stopService()
+        with patch.object(Place, "become", lambda *_: Deferred()), capturedLogs() as events:
+            service = self.start()
+            self.reactor.pump([1] * 301)
+            self.assertIsNotNone(service.hindrance)
+            service.stopService()
+        self.assertIsNone(service.hindrance)
+        told = [formatEvent(event) for event in events if "wait" in str(event.get("log_format"))]
+        self.assertEqual(len(told), 1)
+
     def test_interrupted_blocks_are_made_up_for(self) -> None:
         """After a restart there are as many whole blocks as were planned, and there is no other pilot."""
         self.experiment.refusal = None
@@ -235,7 +271,7 @@ class OfTwoTests(SynchronousTestCase):
 
     def make(self, options: str) -> tuple[TaskClock, MemorySink, list[SlowExperiment]]:
         reactor, sink = TaskClock(), MemorySink()
-        overlaps = Overlaps(lambda: ())
+        self.overlaps = overlaps = Overlaps(lambda: ())
         clock = Clock(wall=lambda: WALL + reactor.seconds(), monotonic=reactor.seconds)
         made = []
         for name in ("c", "d"):
@@ -251,6 +287,14 @@ class OfTwoTests(SynchronousTestCase):
             service.startService()
             self.addCleanup(service.stopService)
         return reactor, sink, made
+
+    def test_waiting_for_others_is_not_told(self) -> None:
+        """It is as it should be, however long it takes."""
+        with capturedLogs() as events:
+            reactor, *_ = self.make("")
+            with self.overlaps.measuring("long"):
+                reactor.pump([1] * 1000)
+        self.assertFalse([event for event in events if "wait" in str(event.get("log_format"))])
 
     def test_one_waits_for_the_other(self) -> None:
         """They do not measure at the same time, and both come on."""

@@ -137,8 +137,16 @@ class ReportTests(HealthCase):
                         ],
                     }
                 ],
+                "comparisons": [],
             },
         )
+
+    def test_comparisons(self) -> None:
+        """What keeps one from going on is told, and is no verdict."""
+        self.health.watch_comparisons({"a": lambda: None, "b": lambda: "tor b-1 is starting"})
+        report = self.health.report()
+        states = [{"name": "a", "state": "ok"}, {"name": "b", "state": "tor b-1 is starting"}]
+        self.assertEqual((report["healthy"], report["comparisons"]), (True, states))
 
     def test_streak(self) -> None:
         """A success ends the streak; what the operator cancelled is no failure, nor is another experiment's."""
