@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perfd.cli.arguments import PAGING, argument, config_option, display, display_options, filter_options, guarded
 from perfd.cli.figures import check_plots, draw
@@ -39,6 +39,12 @@ if TYPE_CHECKING:
 FORMATS = ("png", "svg", "pdf")
 LONG = 20_000
 """Measurements between two steps of the progress bar."""
+
+LEFT_OUT = {
+    "filtered": "imported measurements are left out, as a filter of OnionPerf's has left them out of its graphs",
+    "pilot": "measurements of the pilots of comparisons are left out, since they warm up and do not count",
+}
+"""What is not asked for by default: a filter, and what to say of that."""
 
 _WHOLE_DAY = re.compile(r"today|yesterday|[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
@@ -161,7 +167,7 @@ def _report(config: Config, wanted: Filter, progress: Progress, *, with_paths: b
     make = RunReader().run
     with StoreReader(database_path(config.database, config.directory)) as reader:
         notes = _left_out(reader, wanted)
-        wanted, also_left_out = _as_visualize(reader, wanted)
+        wanted, also_left_out = _without_what_misleads(reader, wanted)
         notes += [*also_left_out, *_held_up(reader, wanted)]
         marks = _marks(reader, wanted)
         total = reader.count(wanted)
@@ -176,17 +182,21 @@ def _report(config: Config, wanted: Filter, progress: Progress, *, with_paths: b
         return found, reader.paths_of(ids_of_less_known(found.groups)) if with_paths else {}
 
 
-def _as_visualize(reader: StoreReader, wanted: Filter) -> tuple[Filter, list[str]]:
-    """Without the runs that a filter of OnionPerf's has left out of its graphs, unless it was said what to do."""
+def _without_what_misleads(reader: StoreReader, wanted: Filter) -> tuple[Filter, list[str]]:
+    """Without what is left out unless it was said what to do with it, and what to say of that."""
     import attrs  # noqa: PLC0415
 
-    count = reader.count(attrs.evolve(wanted, filtered=True)) if wanted.filtered is None else 0
-    if not count:
-        return wanted, []
-    words = (
-        f"{count:,} imported measurements are left out, as a filter of OnionPerf's has left them out of its graphs"
-    )
-    return attrs.evolve(wanted, filtered=False), [f"{words}; --filtered any keeps them."]
+    def evolved(name: str, *, value: bool) -> Filter:
+        changes: dict[str, Any] = {name: value}
+        return attrs.evolve(wanted, **changes)
+
+    notes = []
+    for name, words in LEFT_OUT.items():
+        count = reader.count(evolved(name, value=True)) if getattr(wanted, name) is None else 0
+        if count:
+            wanted = evolved(name, value=False)
+            notes.append(f"{count:,} {words}; --{name} any keeps them.")
+    return wanted, notes
 
 
 def _marks(reader: StoreReader, wanted: Filter) -> list[Mark]:

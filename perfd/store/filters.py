@@ -113,6 +113,7 @@ class Filter(Window):
         "filtered": f"COALESCE({key_in_extra('FILTEREDOUT')}, 0) {{}}",
         "optimistic": f"COALESCE({key_in_extra('OPTIMISTIC')}, 0) {{}}",
         "heldup": f"({key_in_extra('HELDUP')} IS NOT NULL) {{}}",
+        "pilot": f"(COALESCE({key_in_extra('BLOCK')}, 0) < 0) {{}}",
         "series": "id {}",
     }
 
@@ -139,6 +140,7 @@ class Filter(Window):
     optimistic: bool | None = None  # whether the request did not wait for the SOCKS reply
     heldup: bool | None = None  # False: without runs during which Perfd itself was held up; True: only those
     filtered: bool | tuple[bool, bool] | None = None  # whether OnionPerf's filters may have left them out, or must
+    pilot: bool | tuple[bool, bool] | None = None  # whether they may be of the pilot of a comparison, or must
     comparison: Texts = None  # the name of the comparison that they were made for
     requests: bool = True  # False: without the requests of series
     without: Mapping[str, Any] = EMPTY

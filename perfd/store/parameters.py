@@ -102,7 +102,7 @@ def _read_flag(text: str) -> bool:
     return text == "yes"
 
 
-def _read_filtered(text: str) -> bool | tuple[bool, bool]:
+def _read_flag_or_any(text: str) -> bool | tuple[bool, bool]:
     return (False, True) if text == "any" else _read_flag(text)
 
 
@@ -256,7 +256,15 @@ RESULTS = (
         "filtered",
         "of imported results, what filters of OnionPerf's have left out: `no` is without that, `yes` that alone; "
         "`any` is all, as it is without this parameter but for `perfd analyze`, which leaves it out",
-        _read_filtered,
+        _read_flag_or_any,
+        {"type": "string", "enum": ["no", "yes", "any"]},
+        ("no", "yes", "any"),
+    ),
+    Parameter(
+        "pilot",
+        "runs of pilots of comparisons, which warm up and do not count: `no` is without them, `yes` them alone; "
+        "`any` is all, as it is without this parameter but for `perfd analyze`, which leaves them out",
+        _read_flag_or_any,
         {"type": "string", "enum": ["no", "yes", "any"]},
         ("no", "yes", "any"),
     ),

@@ -44,6 +44,7 @@ CASES = {
     "cbt": ("no", "maybe"),
     "comparison": ("conflux", ""),
     "filtered": ("yes", "maybe"),
+    "pilot": ("yes", "maybe"),
     "heldup": ("yes", "perhaps"),
     "optimistic": ("yes", "both"),
     "since": ("2023-11-15", "someday"),
@@ -53,7 +54,7 @@ CASES = {
 EXCLUDED = [
     name
     for name in CASES
-    if name not in ("conflux", "cbt", "filtered", "heldup", "optimistic", "since", "until", "limit")
+    if name not in ("conflux", "cbt", "filtered", "pilot", "heldup", "optimistic", "since", "until", "limit")
 ]
 KEPT_APART = {"series", "after", "count"}  # of parts of a run, and of pages: tested where those are
 
@@ -82,6 +83,7 @@ def special(name: str) -> Measurement:
         "cbt": {"cbt_set": False},
         "comparison": {"extra": {"COMPARISON": "conflux"}},
         "filtered": {"extra": {"FILTEREDOUT": 1}},
+        "pilot": {"extra": {"BLOCK": -1}},
         "heldup": {"extra": {"HELDUP": 0.3}},
         "optimistic": {"extra": {"OPTIMISTIC": True}},
         "since": {"start": 1_700_100_000.0},
