@@ -63,7 +63,7 @@ class Comparison:
     def ratio(self, name: str, way: str, to: str) -> Interval:
         """How many times as large as those of ``to`` the values ``name`` of ``way`` are."""
         found = shift([block.logarithms for block in self._arms(name, way, to)]).ratio
-        return Interval(1 + found.estimate, 1 + found.low, 1 + found.high)
+        return Interval(*(1 + max(-1.0, each) for each in (found.estimate, found.low, found.high)))
 
     def difference(self, name: str, way: str, to: str) -> Interval:
         """By how much the values ``name`` of ``way`` are above those of ``to``."""

@@ -60,10 +60,14 @@ class Shift:
 
     @property
     def ratio(self) -> Shift:
-        """Of a shift of logarithms: the relative change, 0.03 for 3 % more."""
-        return Shift(
-            *(math.expm1(value) if value < 700 else math.inf for value in (self.estimate, self.low, self.high))
-        )
+        """Of a shift of logarithms: the relative change, 0.03 for 3 % more; infinite where the shift is."""
+        return Shift(*map(_relative, (self.estimate, self.low, self.high)))
+
+
+def _relative(shift: float) -> float:
+    if shift == -math.inf:
+        return shift
+    return math.expm1(shift) if shift < 700 else math.inf
 
 
 def rank_test(blocks: Sequence[Block], shift: float = 0.0, *, by_block: bool = False) -> RankTest:

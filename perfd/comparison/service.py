@@ -279,7 +279,6 @@ class ComparisonService(Service):
     @contextmanager
     def _patient(self, experiment: Experiment) -> Iterator[None]:
         """Tells if ``experiment`` cannot be run for long, and when that is over; others may run."""
-
         began = self._reactor.seconds()
 
         def look() -> None:

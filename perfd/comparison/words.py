@@ -133,7 +133,7 @@ def _without(value: object, unsaid: Collection[str]) -> object:
 
 
 def _interval(effect: Effect) -> str:
-    if effect.low == math.inf:
+    if effect.low == effect.high and math.isinf(effect.low):
         return _number(effect.low)
     return f"{_number(effect.low * 100)} to {_number(effect.high * 100)}"
 

@@ -377,3 +377,9 @@ def test_blocks_that_say_the_same() -> None:
     assert rank_test(blocks, by_block=True).p == stats.binomtest(10, 10).pvalue > rank_test(blocks).p
     assert rank_test(blocks[:2], by_block=True).p == 0.5
     assert rank_test(blocks[:1], by_block=True).p == 1
+
+
+def test_ratio() -> None:
+    """A shift of logarithms as a relative change; what has no bound has none then."""
+    found = Shift(math.log(1.5), -math.inf, math.inf).ratio
+    assert (found.estimate, found.low, found.high) == (pytest.approx(0.5), -math.inf, math.inf)

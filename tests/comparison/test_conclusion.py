@@ -139,6 +139,16 @@ def test_always_failing(by_block: bool) -> None:
     assert found.failures.difference == 1
 
 
+def test_interval_without_ends() -> None:
+    """Of one block as the unit it has none: neither end is a number, in text, JSON and the page."""
+    found = conclude(attrs.evolve(DESIGN, by_block=True), of({"complete": [Block(range(1, 21), range(1, 21))]}))
+    assert "95 % interval unbounded to unbounded, 1 block" in words.sentence(found)
+    assert words.metric_rows(found)[0][5:7] == ("unbounded to unbounded %", "0.0 (unbounded to unbounded)")
+    primary = words.as_dict(found)["primary"]
+    assert (primary["low"], primary["high"]) == (None, None)  # type: ignore[index]
+    assert "-100.0" not in page(found)
+
+
 @pytest.mark.parametrize("failing", [0.9, 1.0])
 def test_pairs_that_fail(failing: float) -> None:
     """So is it where runs are pairs."""
