@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,8 @@ def run(
     except CancelledError:
         directory = list(networks)[len(codes)]
         complain(f"interrupted; perfd testnet status {directory} says what runs")
+    finally:
+        _tell_what_stays(action, list(networks), len(codes))
     return max(codes) if len(codes) == len(networks) else 1
 
 
@@ -113,6 +115,14 @@ def _check_those_that_run(networks: Mapping[Path, TestnetConfig | None]) -> None
     for directory, config in networks.items():
         if config is not None and (differing := differing_network(directory, config)):
             raise TestnetError(differing)
+
+
+def _tell_what_stays(action: str, networks: Sequence[Path], started: int) -> None:
+    """If one does not start: those before it stay, and would not be looked for."""
+    if action == "start" and 0 < started < len(networks):
+        one, *others = networks[:started]
+        words = f"those in {', '.join(map(str, (one, *others)))} keep" if others else f"the one in {one} keeps"
+        complain(f"{words} running; this stops what runs: perfd testnet stop {one.parent}")
 
 
 def _as_dict(status: NetworkStatus) -> dict[str, Any]:

@@ -1,20 +1,25 @@
-"""How ``perfd testnet status`` shows a private network."""
+"""What ``perfd testnet`` says of private networks."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from perfd.cli import testnet
 from perfd.cli.csv_output import CSV
+from perfd.cli.foreground import Interruption
 from perfd.cli.tables import Display
 from perfd.cli.testnet import _show
 from perfd.tor.testnet.network import NetworkStatus
-from perfd.tor.testnet.relays import Relay, State
+from perfd.tor.testnet.relays import Relay, State, TestnetError
 
 NETWORK = Path("/srv/network")
 STATUS = NetworkStatus(
@@ -54,3 +59,53 @@ def test_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     _show(NetworkStatus(NETWORK, None), Display(Console(), None))
     assert capsys.readouterr().out == "there is no private network in /srv/network\n"
+
+
+class Failing:
+    """Networks of which the third does not start."""
+
+    links = None
+    client_options = ()
+
+    def __init__(self, directory: Path, *_: object, **__: object) -> None:
+        self._directory = directory
+
+    async def start(self, *_: object, **__: object) -> bool:
+        if self._directory.name == "network3":
+            raise TestnetError("it cannot be started")
+        return True
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [
+        ((3, 4), []),
+        ((1, 3, 4), ["the one in DIR/network1 keeps running; this stops what runs: perfd testnet stop DIR"]),
+        (
+            (1, 2, 3),
+            ["those in DIR/network1, DIR/network2 keep running; this stops what runs: perfd testnet stop DIR"],
+        ),
+    ],
+)
+def test_those_before_one_that_fails(
+    numbers: tuple[int, ...],
+    told: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """They stay, which is said, and how to stop them."""
+
+    def run_at_once(_: object, main: Callable[[Interruption], Coroutine[Any, Any, None]]) -> None:
+        with contextlib.suppress(StopIteration):
+            main(Interruption()).send(None)
+
+    monkeypatch.setattr(testnet, "Testnet", Failing)
+    monkeypatch.setattr(testnet, "run_reactor", run_at_once)
+    monkeypatch.setattr(testnet, "installed_reactor", lambda: None)
+    networks = {tmp_path / f"network{number}": None for number in numbers}
+    assert testnet.run("start", networks, "tor", None) == 1
+    lines = capsys.readouterr().err.replace(str(tmp_path), "DIR").splitlines()
+    assert [line for line in lines if line.startswith("perfd: ")] == [
+        f"perfd: {line}" for line in ("it cannot be started", *told)
+    ]
