@@ -21,6 +21,7 @@ from perfd.cli.compare_lab import LabComparison, say
 from perfd.cli.comparing import Showing
 from perfd.cli.networks import overrides
 from perfd.cli.trial import Trial, configured
+from perfd.comparison import words
 from perfd.comparison.conclusion import Conclusion, TooLittleError
 from perfd.comparison.design import BLOCK_SIZE
 from perfd.comparison.networks import FEWEST, over_networks
@@ -89,7 +90,7 @@ class NetworksComparison:
                     say(troubles[-1])
                 elif not made.design.interrupted:
                     found[name] = made
-                    say(f"{name}: {made.primary.ratio * 100:+.1f} % ({made.primary.metric})")
+                    say(f"{name}: {made.design.b} is {words.change(made.primary)} ({made.primary.metric})")
         return self._together(found, troubles)
 
     def _together(self, found: Mapping[str, Conclusion], troubles: Sequence[str]) -> Conclusion:

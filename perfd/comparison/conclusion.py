@@ -133,8 +133,8 @@ def conclude(design: Design, samples: Samples, warnings: Sequence[str] = ()) -> 
         if min(_counts(blocks)) >= LEAST_RUNS and all(map(_mostly_finite, arms(blocks)))
     ]
     by_name = {effect.metric: effect for effect in effects}
-    if worst := _worst(used[design.primary], design):
-        by_name.setdefault(design.primary, worst)
+    if decided := _by_failures(used[design.primary], design):
+        by_name.setdefault(design.primary, decided)
     if design.primary not in by_name:
         raise TooLittleError(f"half of the runs of an arm have failed: there is no median of {design.primary}")
     others = [effect for effect in effects if effect.metric != design.primary]
@@ -154,13 +154,14 @@ def conclude(design: Design, samples: Samples, warnings: Sequence[str] = ()) -> 
     )
 
 
-def _worst(blocks: Sequence[Block], design: Design) -> Effect | None:
-    """The effect where B fails so often that it has no median, if A has one and it is above the margin."""
+def _by_failures(blocks: Sequence[Block], design: Design) -> Effect | None:
+    """The effect where one of the arms fails so often that it has no median, if that decides about the margin."""
     has_median = [_mostly_finite(values) for values in arms(blocks)]
-    if has_median != [True, False]:
+    if has_median[0] == has_median[1]:
         return None
     found = _effect(design.primary, blocks, design)
-    return found if found.low > design.margin else None
+    is_decided = found.low > design.margin if has_median[0] else found.high < design.margin
+    return found if is_decided else None
 
 
 def _counts(blocks: Sequence[Block]) -> tuple[int, int]:

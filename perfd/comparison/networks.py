@@ -40,8 +40,12 @@ def over_networks(found: Sequence[Conclusion], names: Sequence[str]) -> Conclusi
         for name in of_all[0]
         if all(name in effects and -1 < effects[name].ratio < math.inf for effects in of_all)
     }
-    if first.design.primary not in effects and all(each.verdict == SLOWER for each in found):
-        effects[first.design.primary] = _without_bound([each.primary for each in found])
+    if first.design.primary not in effects:
+        of_primary = [each.primary for each in found]
+        if all(each.verdict == SLOWER for each in found):
+            effects[first.design.primary] = _without_bound(of_primary, math.inf)
+        elif all(each.high < 0 for each in of_primary):
+            effects[first.design.primary] = _without_bound(of_primary, -math.inf)
     if first.design.primary not in effects:
         raise TooLittleError(f"in a network there is no median of {first.design.primary}")
     primary = effects.pop(first.design.primary)
@@ -75,17 +79,18 @@ def _together(effects: Sequence[Effect]) -> Effect:
     mean, freedom = fmean(logarithms), len(effects) - 1
     error = stdev(logarithms) / math.sqrt(len(effects))
     half = student.critical(0.05, freedom) * error
-    return attrs.evolve(
-        _without_bound(effects),
-        ratio=math.expm1(mean),
-        low=math.expm1(mean - half),
-        high=math.expm1(mean + half),
-        p=student.two_sided(mean / error, freedom) if error else float(mean == 0),
+    ends = (math.expm1(mean - half), math.expm1(mean + half))
+    return _of_all(
+        effects, math.expm1(mean), ends, student.two_sided(mean / error, freedom) if error else float(mean == 0)
     )
 
 
-def _without_bound(effects: Sequence[Effect]) -> Effect:
-    """That of networks which all say that B is slower than the margin allows, and some of them by any amount."""
+def _without_bound(effects: Sequence[Effect], ratio: float) -> Effect:
+    """That of networks which all decide alike, and some of them by any amount: ``ratio`` is infinite."""
+    return _of_all(effects, ratio, (ratio, ratio), max(each.p for each in effects))
+
+
+def _of_all(effects: Sequence[Effect], ratio: float, ends: tuple[float, float], p: float) -> Effect:
     return Effect(
         metric=effects[0].metric,
         runs=(sum(each.runs[0] for each in effects), sum(each.runs[1] for each in effects)),
@@ -93,10 +98,10 @@ def _without_bound(effects: Sequence[Effect]) -> Effect:
             percentile_cont([each.medians[0] for each in effects], 0.5),
             percentile_cont([each.medians[1] for each in effects], 0.5),
         ),
-        ratio=math.inf,
-        low=math.inf,
-        high=math.inf,
-        p=max(each.p for each in effects),
+        ratio=ratio,
+        low=ends[0],
+        high=ends[1],
+        p=p,
     )
 
 

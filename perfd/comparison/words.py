@@ -23,14 +23,18 @@ def sentence(conclusion: Conclusion) -> str:
     look 3; 0 is excluded; whether it is slower by the margin of 3 % is not decided``.
     """
     design, effect = conclusion.design, conclusion.primary
-    direction = "slower" if effect.ratio >= 0 else "faster"
-    size = f"{_number(abs(effect.ratio) * 100)} %" if math.isfinite(effect.ratio) else "without bound"
     look = f", look {design.look}" if design.look else ""
     zero = "0 is excluded" if effect.excludes_zero else "0 is not excluded"
     return (
-        f"{design.b} is {size} {direction} than {design.a} ({effect.metric}), "
+        f"{design.b} is {change(effect)} than {design.a} ({effect.metric}), "
         f"95 % interval {_interval(effect)}, {_amount(conclusion)}{look}; {zero}; {_about_margin(conclusion)}"
     )
+
+
+def change(effect: Effect) -> str:
+    """What B is, such as ``4.1 % slower``, or ``without bound faster`` where A fails and B does not."""
+    size = f"{_number(abs(effect.ratio) * 100)} %" if math.isfinite(effect.ratio) else "without bound"
+    return f"{size} {'slower' if effect.ratio >= 0 else 'faster'}"
 
 
 def _amount(conclusion: Conclusion) -> str:

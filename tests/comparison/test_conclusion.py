@@ -149,14 +149,51 @@ def test_interval_without_ends() -> None:
     assert "-100.0" not in page(found)
 
 
+OFTEN = (1.0, 1.1, *[math.inf] * 4)
+"""Runs of which most fail."""
+
+
+@pytest.mark.parametrize(
+    ("block", "count", "interval"),
+    [
+        (Block(OFTEN, [0.7, 0.8, 0.7, 0.8, math.inf, math.inf]), 2, "unbounded to -20.0, 2 blocks"),
+        (Block(OFTEN, [1.0] * 6), 20, "unbounded, 20 blocks"),
+        (Block([math.inf] * 6, [1.0] * 6), 20, "unbounded, 20 blocks"),
+    ],
+)
+def test_failing_a(block: Block, count: int, interval: str) -> None:
+    """A B that works where A fails in most of its runs, or in all, is faster without bound."""
+    found = conclude(DESIGN, of({"complete": [block] * count}))
+    assert found.verdict == NOT_SLOWER
+    text = words.sentence(found)
+    assert text.startswith(f"noconflux is without bound faster than plain (complete), 95 % interval {interval};")
+    assert text.endswith("0 is excluded; it is not slower by the margin of 3 %")
+    assert words.metric_rows(found)[0][2] == "failed"
+    assert words.as_dict(found)["primary"]["low"] is None  # type: ignore[index]
+    json.dumps(words.as_dict(found), allow_nan=False)
+    assert "without bound" in page(found)
+    assert "nan" not in page(found).partition("</style>")[2]
+
+
+def test_failing_a_that_does_not_decide() -> None:
+    """Nothing is said of arms of which one has no median if the interval has the margin in it."""
+    with pytest.raises(TooLittleError, match="half of the runs"):
+        conclude(DESIGN, of({"complete": [Block(OFTEN, [1.0, 1.05, 1.2, 1.1, math.inf, math.inf])] * 2}))
+
+
+@pytest.mark.parametrize("side", [0, 1])
 @pytest.mark.parametrize("failing", [0.9, 1.0])
-def test_pairs_that_fail(failing: float) -> None:
+def test_pairs_that_fail(failing: float, side: int) -> None:
     """So is it where runs are pairs."""
     chance = Random(2)
-    pairs = [Block([each.a[0]], [math.inf if chance.random() < failing else 1.0]) for each in blocks(60, 0)]
+    fails = [[math.inf if chance.random() < failing else 1.0] for _ in range(60)]
+    pairs = [
+        Block(*((each.a[:1], other)[:: 1 if side else -1]))
+        for each, other in zip(blocks(60, 0), fails, strict=True)
+    ]
     found = conclude(attrs.evolve(DESIGN, paired=True), of({"complete": pairs}))
-    assert found.verdict == SLOWER
-    assert math.isinf(found.primary.ratio)
+    assert found.verdict == (NOT_SLOWER, SLOWER)[side]
+    assert found.primary.ratio == (-math.inf, math.inf)[side]
 
 
 def test_failures_behind_the_primary_metric() -> None:

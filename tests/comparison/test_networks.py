@@ -101,6 +101,20 @@ def test_networks_in_which_nothing_works() -> None:
         over_networks([*networks, one(0.0, 4)], "abcd")
 
 
+def test_networks_in_which_only_b_works() -> None:
+    """It is faster in networks if it is in each of them."""
+    broken = attrs.evolve(
+        one(-0.5, 1).primary, ratio=-math.inf, low=-math.inf, high=-math.inf, medians=(math.inf, 1.0)
+    )
+    networks = [attrs.evolve(one(-0.5, n), primary=broken) for n in range(3)]
+    for found in (over_networks(networks, "abc"), over_networks([*networks, one(-0.5, 4)], "abcd")):
+        assert found.verdict == NOT_SLOWER
+        assert "without bound faster" in words.sentence(found)
+        assert "unbounded" in page(found)
+    with pytest.raises(TooLittleError, match="no median of complete"):
+        over_networks([*networks, one(0.0, 4)], "abcd")
+
+
 def test_too_few() -> None:
     """One network is no sample of networks."""
     with pytest.raises(TooLittleError, match="1 networks were measured; at least 2"):
