@@ -32,11 +32,12 @@ def conclude_made(stored: StoredComparison, runs: Sequence[Run]) -> Conclusion:
     design = json.loads(stored.design)
     a, b = (arm[0] for arm in design["arms"])
     runs = [run for run in runs if run["BLOCK"] >= 0]  # without the pilot
-    blocks, partial = _blocks(runs, a, design["block"])
+    blocks, partial = _blocks(runs, design["block"])
     look, critical = _look(blocks, design)
     looks = design.get("looks", LOOKS)
     if look is not None:
         blocks = blocks[: looks_of(design["blocks"], looks)[look - 1]]
+    runs = [run for block in blocks for run in block]
     overlapping = sum(run["OVERLAP"] is not None for run in runs)
     not_counted = sum(run["outcome"] not in COUNTED for run in runs)
     warnings = []
@@ -76,24 +77,29 @@ def conclude_made(stored: StoredComparison, runs: Sequence[Run]) -> Conclusion:
                 *(Arm(n, tuple(torrc), binary, options) for n, *torrc, binary, options in _arms(design))
             ),
         ),
-        samples(blocks),
+        samples(_sides(block, a) for block in blocks),
         warnings,
     )
 
 
-def _blocks(runs: Sequence[Run], a: str, size: int) -> tuple[list[tuple[list[Run], list[Run]]], int]:
-    """The runs of both arms of each whole block, and how many were interrupted; the last one may be going on."""
+def _blocks(runs: Sequence[Run], size: int) -> tuple[list[list[Run]], int]:
+    """The runs of each whole block, and how many were interrupted; the last one may be going on."""
     by_block: dict[int, list[Run]] = {}
     for run in runs:
         by_block.setdefault(run["BLOCK"], []).append(run)
-    found, partial = [], 0
+    found, partial = list[list[Run]](), 0
     for number, of_block in sorted(by_block.items()):
         if not is_whole(len(of_block), sum(run["outcome"] == Outcome.CANCELLED.value for run in of_block), size):
             partial += number < max(by_block)
-            continue
-        counted = [run for run in of_block if run["outcome"] in COUNTED]
-        found.append(([r for r in counted if r["ARM"] == a], [r for r in counted if r["ARM"] != a]))
+        else:
+            found.append(of_block)
     return found, partial
+
+
+def _sides(block: Sequence[Run], a: str) -> tuple[list[Run], list[Run]]:
+    """The runs of a block that say something, those of ``a`` and the others."""
+    counted = [run for run in block if run["outcome"] in COUNTED]
+    return [run for run in counted if run["ARM"] == a], [run for run in counted if run["ARM"] != a]
 
 
 def _before(design: Mapping[str, Any]) -> Iterator[str]:

@@ -98,6 +98,21 @@ def test_skipped_runs() -> None:
     assert found.warnings == ("1 skipped or cancelled measurements are left out",)
 
 
+def test_warnings_are_of_what_is_compared() -> None:
+    """What ran meanwhile, or was skipped, behind the last look is not counted yet."""
+    made = list(runs(0, 7))
+    for place in (3, 40, 45):  # in the first block, and in the sixth
+        made[place] |= {"OVERLAP": "other"}
+    for place in (4, 41):
+        made[place] |= {"outcome": "skipped", "datacomplete": None}
+    found = conclude_made(stored(), made)
+    assert found.blocks == 4
+    assert found.warnings == (
+        "during 1 of 32 measurements other experiments ran",
+        "1 skipped or cancelled measurements are left out",
+    )
+
+
 def test_looks() -> None:
     """There are as many as the design says; before the first nothing is said."""
     found = conclude_made(stored(looks=2), [*runs(0, 12)])
