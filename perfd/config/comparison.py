@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perfd.config.records import ComparisonConfig
 from perfd.config.section import Section
-from perfd.config.values import Arm, lines, nonempty, per_cent, positive, whole_number, yes_or_no
+from perfd.config.values import Arm, between, lines, nonempty, per_cent, positive, whole_number, yes_or_no
 from perfd.units import parse_duration
 
 DIRECTORIES = 4
@@ -36,13 +36,6 @@ def block_size(text: str) -> int:
     return size
 
 
-def _looks(text: str) -> int:
-    looks = whole_number(text)
-    if not 1 <= looks <= MOST_LOOKS:
-        raise ValueError(f"must be 1 to {MOST_LOOKS}")
-    return looks
-
-
 def read_comparison(section: Section, name: str) -> tuple[ComparisonConfig, str | None]:
     """The comparison ``name``, without its experiments, and the name of the experiment that it makes."""
     config = ComparisonConfig(
@@ -50,7 +43,7 @@ def read_comparison(section: Section, name: str) -> tuple[ComparisonConfig, str 
         arms=section.get("arms", arms, None) or (),
         block=section.get("block", block_size, None),
         blocks=section.get("blocks", positive(whole_number), None),
-        looks=section.get("looks", _looks, "5"),
+        looks=section.get("looks", between(1, MOST_LOOKS), "5"),
         primary=section.get("primary", nonempty, "complete"),
         margin=section.get("margin", per_cent, "3%"),
         pause=section.get("pause", parse_duration, "10 s"),

@@ -15,7 +15,7 @@ import attrs
 from perfd.config.named_files import read_named
 from perfd.config.options import Option, web_address
 from perfd.config.section import Section
-from perfd.config.values import nonempty, one_of, positive, whole_number, yes_or_no
+from perfd.config.values import between, nonempty, one_of, positive, yes_or_no
 from perfd.units import parse_duration, parse_size
 
 T = TypeVar("T")
@@ -100,14 +100,6 @@ def statuses(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, words)))
 
 
-def redirects(text: str) -> int:
-    """How many redirects are followed."""
-    count = whole_number(text)
-    if count > MOST_REDIRECTS:
-        raise ValueError(f"must be at most {MOST_REDIRECTS}")
-    return count
-
-
 def onion_keys(text: str) -> Mapping[str | None, str]:
     """The keys of a file as ClientOnionAuthDir has it, in base64: by the service's address, or None for any."""
     found: dict[str | None, str] = {}
@@ -153,7 +145,7 @@ TARGET = (
     URLS,
     ONION_KEY,
     Option("method", one_of(METHODS), "GET", "with url: GET, or HEAD, which has no payload"),
-    Option("redirects", redirects, "0", "with url: how many redirects are followed"),
+    Option("redirects", between(0, MOST_REDIRECTS), "0", "with url: how many redirects are followed"),
     Option("expect-status", statuses, "200", "with url: the statuses that are right", "statuses"),
     Option("expect-digest", a_digest, None, "with url: the SHA-256 of the payload", "digest"),
     Option("size-limit", positive(parse_size), "64 MiB", "with url: the most that is read"),

@@ -12,7 +12,7 @@ import attrs
 from perfd.config.named_files import read_named
 from perfd.config.section import Section, suggestion
 from perfd.config.syntax import read_sections
-from perfd.config.values import nonempty, one_of, positive, whole_number
+from perfd.config.values import between, nonempty, one_of, positive, whole_number
 from perfd.units import parse_bit_rate, parse_duration, parse_percentage
 
 LINKS = ("auto", "proxy", "netns")
@@ -91,8 +91,8 @@ def nicknames(relays: int) -> list[str]:
 def read_testnet(section: Section, directory: Path) -> TestnetConfig:
     """What ``section`` says; a relative name of a file is relative to ``directory``."""
     preset = PRESETS.get(section.get("preset", one_of(tuple(PRESETS)), None) or "", {})
-    relays = section.get("relays", _relays, preset.get("relays", str(DEFAULT_RELAYS)))
-    bridges = section.get("bridges", _bridges, "0")
+    relays = section.get("relays", between(LEAST_RELAYS, MOST_RELAYS), preset.get("relays", str(DEFAULT_RELAYS)))
+    bridges = section.get("bridges", between(0, MOST_BRIDGES), "0")
     link = read_link(section, preset)
     names = [*nicknames(relays), *TestnetConfig(bridges=bridges).bridge_names]
     by_relay = section.get("links-file", partial(_links_in, directory, link, names), None) or {}
@@ -150,20 +150,6 @@ def _links_in(directory: Path, default: Link, known: list[str], name: str) -> di
     if problems:
         raise ValueError("; ".join(problems))
     return found
-
-
-def _relays(text: str) -> int:
-    number = whole_number(text)
-    if not LEAST_RELAYS <= number <= MOST_RELAYS:
-        raise ValueError(f"must be {LEAST_RELAYS} to {MOST_RELAYS}")
-    return number
-
-
-def _bridges(text: str) -> int:
-    number = whole_number(text)
-    if number > MOST_BRIDGES:
-        raise ValueError(f"must be at most {MOST_BRIDGES}")
-    return number
 
 
 def _delay(text: str) -> float:

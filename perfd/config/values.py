@@ -17,6 +17,9 @@ from perfd.units import parse_duration, parse_size
 GUARD_ORDERS = ("fast", "slow", "fastratio", "slowratio")
 """Torperf's ways to choose guards: by consensus weight, or by its ratio to what the relay advertises."""
 
+MOST_NUMBER = 999_999_999
+"""The largest number of things."""
+
 FINGERPRINT = re.compile(r"\$?([0-9A-Fa-f]{40})(?:[~=][A-Za-z0-9]{1,19})?", re.ASCII)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 
@@ -231,9 +234,20 @@ def contact(text: str) -> str:
 
 def whole_number(text: str) -> int:
     """A number of things."""
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise ValueError(f"{text!r} is not a whole number")
-    return int(text)
+    return between(0, MOST_NUMBER)(text)
+
+
+def between(low: int, high: int) -> Callable[[str], int]:
+    """A whole number from ``low`` to ``high``, which is at most ``MOST_NUMBER``."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"-?[0-9]+", text, re.ASCII):
+            raise ValueError(f"{text!r} is not a whole number")
+        if len(text) > len(str(MOST_NUMBER)) or not low <= int(text) <= high:
+            raise ValueError(f"must be {low} to {high}")
+        return int(text)
+
+    return read
 
 
 def whole_days(text: str) -> int:

@@ -97,7 +97,7 @@ PROBLEMS = {
     "[testnet]\nbridges = 1\n[tor:a]\nbridges = testnet\ncontrol = 127.0.0.1:9051\n": (
         "[tor:a] bridges: not used with control"
     ),
-    "[testnet]\nbridges = 11\n": "[testnet] bridges: must be at most 10",
+    "[testnet]\nbridges = 11\n": "[testnet] bridges: must be 0 to 10",
     "[perfd]\nnetwork = tor\n[server]\npublic-address = 192.0.2.1:80\n[tor]\nbridges = testnet\n": (
         "[tor] bridges: testnet needs network = testnet"
     ),
