@@ -111,6 +111,7 @@ def _analyze(options: argparse.Namespace) -> int:
 def _run(config: Config, wanted: Filter, options: argparse.Namespace, shown: Display | CSV | None) -> int:
     from perfd.cli.csv_output import CSV  # noqa: PLC0415
     from perfd.cli.terminal import Progress  # noqa: PLC0415
+    from perfd.reports.groups import as_rows  # noqa: PLC0415
     from perfd.reports.report import page  # noqa: PLC0415
 
     with Progress("analyzing", 2.0) as progress, _no_collection():
@@ -129,7 +130,8 @@ def _run(config: Config, wanted: Filter, options: argparse.Namespace, shown: Dis
     if shown is None:
         sys.stdout.write(json.dumps(found.as_dict()) + "\n")
     elif isinstance(shown, CSV):
-        shown.records([group.as_dict() for group in found.groups])
+        columns, rows = as_rows(found.groups)
+        shown.records(rows, columns)
     else:
         _show(found, shown)
     for each in written:

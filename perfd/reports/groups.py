@@ -11,9 +11,12 @@ from typing import Any, Protocol
 import attrs
 
 from perfd.analysis.quantiles import of_sorted
+from perfd.record import Outcome
 from perfd.reports.runs import Run
 from perfd.units import format_size
-from perfd.variant import Variant, names
+from perfd.variant import COLUMNS, Variant, names
+
+_ABOUT = ("name", "experiment", "source", "type", "filesize", "arm", *COLUMNS, "count")
 
 PERCENTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
@@ -110,15 +113,48 @@ class Group:
             "count": self.outcomes.total(),
             "outcomes": dict(self.outcomes),
             "errors": dict(self.errors.most_common()),
-            **{measure.name.replace("-", "_"): percentiles(self.values(measure)) for measure in MEASURES},
+            **{_key(measure): percentiles(self.values(measure)) for measure in MEASURES},
         }
+
+
+def as_rows(groups: Sequence[Group]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The columns of a table of the figures of groups, and its rows.
+
+    The columns are the same for all periods, in which some outcomes and measures may be missing; but for those of
+    error codes, which come last, in the order of names.
+    """
+    codes = sorted({code for group in groups for code in group.errors})
+    columns = [
+        *_ABOUT,
+        *(f"outcomes_{outcome.value}" for outcome in Outcome),
+        *(f"{_key(measure)}_{_name(p)}" for measure in MEASURES for p in PERCENTILES),
+        *(f"errors_{code}" for code in codes),
+    ]
+    rows = [
+        {
+            **group.as_dict(),
+            "outcomes": {outcome.value: group.outcomes[outcome.value] for outcome in Outcome},
+            "errors": {code: group.errors[code] for code in codes},
+        }
+        for group in groups
+    ]
+    return columns, rows
 
 
 def percentiles(ordered: Sequence[float]) -> dict[str, float] | None:
     """Percentiles of sorted values by linear interpolation, Torperf's definition; None of none."""
     if not ordered:
         return None
-    return {f"p{round(p * 100)}": round(of_sorted(ordered, p), 6) for p in PERCENTILES}
+    return {_name(p): round(of_sorted(ordered, p), 6) for p in PERCENTILES}
+
+
+def _name(percentile: float) -> str:
+    return f"p{round(percentile * 100)}"
+
+
+def _key(measure: Measure) -> str:
+    """In JSON and in CSV."""
+    return measure.name.replace("-", "_")
 
 
 def grouped(runs: Iterable[Run]) -> list[Group]:
