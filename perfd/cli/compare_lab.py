@@ -28,7 +28,14 @@ from perfd.cli.standalone import (
 from perfd.cli.terminal import Progress
 from perfd.cli.trial import Trial, check_network, configured
 from perfd.clock import Clock
-from perfd.comparison.conclusion import UNDECIDED, Conclusion, Design, TooLittleError, conclude
+from perfd.comparison.conclusion import (
+    UNDECIDED,
+    Conclusion,
+    Design,
+    TooLittleError,
+    all_failed,
+    conclude,
+)
 from perfd.comparison.design import (
     BLOCK_SIZE,
     PILOT,
@@ -205,7 +212,10 @@ class LabComparison:
         trial = self._trial
         by_block = is_by_block(trial.a, trial.b)
         values = values_of(pilot, self._showing.primary)
-        found = judged(values, trial.effect, trial.block_size, by_block=by_block)
+        try:
+            found = judged(values, trial.effect, trial.block_size, by_block=by_block)
+        except TooLittleError as error:
+            raise TooLittleError(all_failed(trial.a.name, trial.b.name, samples_of(pilot)) or str(error)) from None
         self._size = found.size
         self._planned = trial.blocks or max(2 * LOOKS, found.needed.blocks)
         seconds = percentile_cont(self._seconds[1:], 0.5) * self._size / (trial.block_size or BLOCK_SIZE)

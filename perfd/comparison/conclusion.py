@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import attrs
@@ -18,6 +19,9 @@ from perfd.comparison.metrics import Samples
 
 LEAST_RUNS = 10
 """Of each arm: with fewer there is no interval that could be trusted."""
+
+CODES = 3
+"""Of errors that are told where nothing else can be."""
 
 SLOWER, NOT_SLOWER, UNDECIDED = "slower", "not slower", "undecided"
 INTERRUPTED = "interrupted"
@@ -121,7 +125,9 @@ def conclude(design: Design, samples: Samples, warnings: Sequence[str] = ()) -> 
     """
     used = {name: [each for each in blocks if each.a and each.b] for name, blocks in samples.metrics.items()}
     if not any(math.isfinite(value) for values in arms(used.get(design.primary, ())) for value in values):
-        raise TooLittleError(f"no run of both arms has the metric {design.primary}")
+        raise TooLittleError(
+            all_failed(design.a, design.b, samples) or f"no run of both arms has the metric {design.primary}"
+        )
     for name, count in zip((design.a, design.b), _counts(used[design.primary]), strict=True):
         if count < LEAST_RUNS:
             raise TooLittleError(
@@ -152,6 +158,17 @@ def conclude(design: Design, samples: Samples, warnings: Sequence[str] = ()) -> 
         warnings=tuple(warnings),
         values=tuple(map(tuple, arms(blocks))),
     )
+
+
+def all_failed(a: str, b: str, samples: Samples) -> str | None:
+    """That all runs of both arms failed, in words, with the most frequent error codes; None if some did not."""
+    outcomes = arms(samples.outcomes)
+    if not all(outcomes) or any(math.isfinite(value) for values in outcomes for value in values):
+        return None
+    codes = [f"{code} ({count:,})" for code, count in Counter(samples.errors).most_common(CODES)]
+    others = ["and others"] if len(samples.errors) > CODES else []
+    counts = f"{len(outcomes[0]):,} of {a} and {len(outcomes[1]):,} of {b}"
+    return f"all runs failed, {counts}: {', '.join([*codes, *others])}"
 
 
 def _by_failures(blocks: Sequence[Block], design: Design) -> Effect | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -65,7 +66,7 @@ def run_of(m: Measurement) -> dict[str, Any]:
         for metric in METRICS.values()
         for field in metric.fields
     }
-    return found | {"outcome": m.outcome.value}
+    return found | {"outcome": m.outcome.value, "errorcode": m.errorcode}
 
 
 METRICS: dict[str, Metric] = {
@@ -143,20 +144,25 @@ PRIMARY = "complete"
 
 
 Run = Mapping[str, Any]
-"""What metrics must know of a run, and its ``outcome``."""
+"""What metrics must know of a run, its ``outcome``, and its ``errorcode``."""
 
 
 @attrs.frozen
 class Samples:
-    """The blocks of each metric by name; in those of ``outcomes`` runs that failed are infinite, and others 1."""
+    """The blocks of each metric by name; in those of ``outcomes`` runs that failed are infinite, and others 1.
+
+    ``errors``: how many runs failed by each error code.
+    """
 
     metrics: Mapping[str, Sequence[Block]]
     outcomes: Sequence[Block]
+    errors: Mapping[str, int] = attrs.field(factory=dict)
 
 
 def samples(groups: Iterable[Sequence[Sequence[Run]]]) -> Samples:
     """Those of the runs of A and B in each group, whose outcomes all count."""
     kept = [*groups]
+    failed = [run for group in kept for side in group for run in side if run["outcome"] != Outcome.OK.value]
     return Samples(
         {
             name: [
@@ -166,6 +172,7 @@ def samples(groups: Iterable[Sequence[Sequence[Run]]]) -> Samples:
             for name, metric in METRICS.items()
         },
         [Block(*([_outcome(run) for run in side] for side in group)) for group in kept],
+        Counter(run["errorcode"] or run["outcome"] for run in failed),
     )
 
 

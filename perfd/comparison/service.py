@@ -18,10 +18,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from perfd.clock import Clock
-from perfd.comparison.conclusion import TooLittleError
+from perfd.comparison.conclusion import TooLittleError, all_failed
 from perfd.comparison.design import BLOCK_SIZE, PILOT, Plan, is_by_block, is_same, is_whole
 from perfd.comparison.pilot import WARM_UP, Pilot, Values, values_of
-from perfd.comparison.running import DoneRun, Place, counts
+from perfd.comparison.running import DoneRun, Place, counts, samples_of
 from perfd.config.records import ComparisonConfig
 from perfd.interfaces import Experiment, Sink
 from perfd.reactor import Reactor
@@ -232,7 +232,8 @@ class ComparisonService(Service):
                 by_block=is_by_block(*config.arms),
             )
         except (TooLittleError, OSError, TimeoutError) as error:  # its runs are not made again for that
-            text = f"{error}, so blocks have {size} + {size} runs"
+            a, b = (arm.name for arm in config.arms)
+            text = f"{all_failed(a, b, samples_of(blocks)) or error}, so blocks have {size} + {size} runs"
         else:
             of_run, size = took / pilot["runs"], found.size
             pilot["needed"] = found.needed.blocks

@@ -20,7 +20,9 @@ HELD_EQUAL = ("experiment", "type", "filesize", "server", "URL", "tor")
 """What is the same for all runs of a stratum, unless the sets are to differ in it."""
 
 FIELDS = tuple(
-    dict.fromkeys(("start", "outcome", PAIR, *HELD_EQUAL, *(f for m in METRICS.values() for f in m.fields)))
+    dict.fromkeys(
+        ("start", "outcome", "errorcode", PAIR, *HELD_EQUAL, *(f for m in METRICS.values() for f in m.fields))
+    )
 )
 """What must be known of each run."""
 

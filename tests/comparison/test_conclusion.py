@@ -223,6 +223,13 @@ def test_p_at_a_look() -> None:
         assert found.failures.high > single.failures.high > 0
 
 
+def test_failures_of_all_runs_behind_the_primary_metric() -> None:
+    """What decides was there before all of them failed, and can be compared."""
+    failing = [Block([math.inf] * 6, [math.inf] * 6)] * 60
+    found = conclude(attrs.evolve(DESIGN, primary="first-byte"), Samples({"first-byte": blocks(60, 0.1)}, failing))
+    assert found.verdict == SLOWER
+
+
 def test_further_metrics() -> None:
     """All metrics that both arms have are shown; of those that are not the primary one, p is adjusted."""
     same = blocks(60, 0.02)
@@ -237,7 +244,7 @@ def test_too_little() -> None:
     with pytest.raises(TooLittleError, match="6 runs of plain"):
         conclude(DESIGN, of({"complete": blocks(1, 0)}))
     with pytest.raises(TooLittleError, match="no run of both arms has the metric load"):
-        conclude(attrs.evolve(DESIGN, primary="load"), of({"load": [Block([math.inf] * 20, [math.inf] * 20)]}))
+        conclude(attrs.evolve(DESIGN, primary="load"), of({"complete": blocks(9, 0), "load": [Block([], [])] * 9}))
     with pytest.raises(TooLittleError, match="half of the runs"):
         conclude(DESIGN, of({"complete": blocks(60, 0, failing=0.7)}))
 

@@ -98,6 +98,19 @@ def test_skipped_runs() -> None:
     assert found.warnings == ("1 skipped or cancelled measurements are left out",)
 
 
+def test_all_failed() -> None:
+    """It is told, with what failed most often."""
+    made = list(runs(0, 4))
+    for n, run in enumerate(made):
+        code = ("TOR/END/MISC", "PERFD/CLOSED", "PERFD/CLOSED", None)[n % 4] if n < 31 else "PERFD/RESET"
+        run |= {"outcome": "timeout" if code is None else "failed", "datacomplete": None, "errorcode": code}
+    with pytest.raises(TooLittleError) as caught:
+        conclude_made(stored(), made)
+    assert str(caught.value) == (
+        "all runs failed, 16 of plain and 16 of other: PERFD/CLOSED (16), TOR/END/MISC (8), timeout (7), and others"
+    )
+
+
 def test_warnings_are_of_what_is_compared() -> None:
     """What ran meanwhile, or was skipped, behind the last look is not counted yet."""
     made = list(runs(0, 7))

@@ -121,12 +121,15 @@ class FakeExperiment:
     def __init__(self, seconds: Callable[[], float]) -> None:
         self.refusal: str | None = None
         self.made = 0
+        self.fails = False
         self._seconds = seconds
 
     async def run(self, slot: float | None, record: Callable[[Measurement], None]) -> None:
         self.made += 1
         start = WALL + self.made
-        record(attrs.evolve(typical(self.made), start=start, datacomplete=start + self._seconds()))
+        made = attrs.evolve(typical(self.made), start=start, datacomplete=start + self._seconds())
+        failed = {"outcome": Outcome.FAILED, "errorcode": "TOR/END/MISC", "datacomplete": None}
+        record(attrs.evolve(made, **failed) if self.fails else made)
 
 
 class SlowExperiment:
@@ -218,6 +221,14 @@ class PilotTests(SynchronousTestCase):
         size = design["block"]
         self.reactor.pump([1] * 500)
         self.assertEqual(self.numbers(), dict.fromkeys(range(-7, 0), 12) | dict.fromkeys(range(5), 2 * size))
+
+    def test_failing_pilot(self) -> None:
+        """If nothing works the log says that, and by which error."""
+        self.experiment.refusal, self.experiment.fails = None, True
+        with capturedLogs() as events:
+            self.reactor.pump([1] * 90)
+        (told,) = [formatEvent(event) for event in events if "the pilot took" in str(event.get("log_format"))]
+        self.assertIn("all runs failed, 36 of a and 36 of b: TOR/END/MISC (72), so blocks have 6 + 6 runs", told)
 
     def test_long_waiting_is_told(self) -> None:
         """Once after five minutes, and when it goes on; meanwhile that is known with its reason."""
