@@ -17,7 +17,7 @@ from perfd.charts.axes import Axis, Scale, covering
 from perfd.charts.build import cdf, over_time
 from perfd.charts.model import Chart, Column, HeatMap, Line, LineChart, Mark, Point, Stacks, tone
 from perfd.reports.figures import LINES, MOST_CODES, WEEKDAYS, slug, words_of
-from perfd.reports.groups import MEASURES, Measure, give_names
+from perfd.reports.groups import MEASURES, Measure, give_names, over_all_tors
 from perfd.summaries.hour import HOUR, MOST_VALUES, Hour
 from perfd.variant import Variant
 
@@ -27,12 +27,13 @@ MOST_BY_DAY = 3
 
 @attrs.define
 class Way:
-    """The hours of one way of measuring. ``name`` tells it from the others."""
+    """The hours of one way of measuring, or of an arm of a comparison. ``name`` tells it from the others."""
 
     experiment: str
     source: str
     variant: Variant
     filesize: int
+    arm: str | None
     type: str
     name: str = ""
     hours: list[Hour] = attrs.field(factory=list)
@@ -93,12 +94,13 @@ def together(hours: Iterable[Hour], measure: str) -> array[float]:
 
 def ways(hours: Iterable[Hour]) -> list[Way]:
     """The hours by way of measuring, in the order of names."""
-    found: dict[tuple[object, ...], Way] = {}
+    found: dict[tuple[str, str, Variant, int, str | None, str], Way] = {}
     for hour in hours:
-        key = hour.key
+        variant = hour.variant if hour.arm is None else over_all_tors(hour.variant)
+        key = hour.experiment, hour.source, variant, hour.filesize, hour.arm, hour.type
         way = found.get(key)
         if way is None:
-            way = found[key] = Way(hour.experiment, hour.source, hour.variant, hour.filesize, hour.type)
+            way = found[key] = Way(*key)
         way.hours.append(hour)
     give_names(found.values())
     return sorted(found.values(), key=lambda way: (way.experiment, way.name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 import attrs
@@ -160,23 +160,21 @@ def _key(measure: Measure) -> str:
 def grouped(runs: Iterable[Run]) -> list[Group]:
     """The runs in groups, in the order of their names."""
     found: dict[tuple[str, str, Variant, int, str | None], Group] = {}
-    over_all: dict[Variant, Variant] = {}
     for run in runs:
-        variant = run.variant
-        if run.arm is not None:
-            if variant not in over_all:
-                over_all[variant] = attrs.evolve(variant, tor=None)
-            variant = over_all[variant]
+        variant = run.variant if run.arm is None else over_all_tors(run.variant)
         key = run.experiment, run.source, variant, run.filesize, run.arm
         group = found.get(key)
         if group is None:
             group = found[key] = Group(*key, run.type)
         group.runs.append(run)
     give_names(found.values())
-    for group in found.values():
-        if group.arm is not None:
-            group.name = f"{group.name} {group.arm}"
     return sorted(found.values(), key=lambda group: (group.experiment, group.name))
+
+
+@lru_cache
+def over_all_tors(variant: Variant) -> Variant:
+    """That of an arm, whose tors are the other arm's as well."""
+    return attrs.evolve(variant, tor=None)
 
 
 class Named(Protocol):
@@ -186,6 +184,7 @@ class Named(Protocol):
     source: str
     variant: Variant
     filesize: int
+    arm: str | None
     name: str
 
 
@@ -201,4 +200,5 @@ def give_names(groups: Iterable[Named]) -> None:
         for group in some:
             size = [format_size(group.filesize)] if has_sizes else []
             source = [f"of {group.source}"] if has_sources else []
-            group.name = " ".join([named[group.variant], *size, *source])
+            arm = [] if group.arm is None else [group.arm]
+            group.name = " ".join([named[group.variant], *size, *source, *arm])

@@ -8,7 +8,7 @@ from typing import Any
 
 COLUMNS = (
     *("hour", "source", "experiment", "type", "filesize", "variant", "outcomes", "errors", "last_success"),
-    *("sizes", "samples"),
+    *("sizes", "samples", "arm"),
 )
 
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM hours WHERE hour BETWEEN ? AND ?"

@@ -50,6 +50,7 @@ class Hour:
     errors: Mapping[str, int]  # runs that failed, by error code or else outcome
     last_success: float | None  # the start of the last one
     samples: Mapping[str, Sequence[float]]
+    arm: str | None = None  # of a comparison
 
     @property
     def start(self) -> float:
@@ -66,11 +67,6 @@ class Hour:
         """Runs that were made."""
         return self.failed + self.outcomes.get("ok", 0)
 
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What tells it from the others of the same hour."""
-        return self.source, self.experiment, self.type, self.filesize, self.variant
-
     def row(self) -> tuple[Any, ...]:
         """As the table ``hours`` has it."""
         packed = array("d", (value for name in self.samples for value in self.samples[name]))
@@ -82,12 +78,13 @@ class Hour:
             self.last_success,
             json.dumps({name: len(values) for name, values in self.samples.items()}),
             _little(packed).tobytes(),
+            self.arm,
         )
 
     @classmethod
     def of_row(cls, row: Sequence[Any]) -> Hour:
         """The hour of a row."""
-        hour, source, experiment, kind, filesize, variant, outcomes, errors, last_success, sizes, packed = row
+        hour, source, experiment, kind, filesize, variant, outcomes, errors, last_success, sizes, packed, arm = row
         values = _little(array("d", packed))
         samples, begin = {}, 0
         for name, size in _read(sizes).items():
@@ -104,6 +101,7 @@ class Hour:
             errors=_read(errors),
             last_success=last_success,
             samples=samples,
+            arm=arm,
         )
 
 
@@ -111,13 +109,13 @@ def hours_of(runs: Iterable[Run]) -> list[Hour]:
     """The hours of ``runs``, in any order."""
     found: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        key = (int(run.start / HOUR), run.source, run.experiment, run.type, run.filesize, run.variant)
+        key = (int(run.start / HOUR), run.source, run.experiment, run.type, run.filesize, run.variant, run.arm)
         found.setdefault(key, []).append(run)
     return [_hour(key, some) for key, some in found.items()]
 
 
 def _hour(key: tuple[Any, ...], runs: Sequence[Run]) -> Hour:
-    hour, source, experiment, kind, filesize, variant = key
+    hour, source, experiment, kind, filesize, variant, arm = key
     outcomes: Counter[str] = Counter()
     errors: Counter[str] = Counter()
     for run in runs:
@@ -137,6 +135,7 @@ def _hour(key: tuple[Any, ...], runs: Sequence[Run]) -> Hour:
         errors=dict(errors),
         last_success=max((run.start for run in done), default=None),
         samples={name: values for name, values in samples.items() if values},
+        arm=arm,
     )
 
 

@@ -9,7 +9,7 @@ from perfd.summaries.hour import MOST_VALUES, Hour
 from perfd.variant import Variant
 
 
-def hour(number: int, ok: int, failed: int) -> Hour:
+def hour(number: int, ok: int, failed: int, tor: str = "default", arm: str | None = None) -> Hour:
     """One whose successes took 1 s; of very many it has MOST_VALUES values."""
     return Hour(
         hour=number,
@@ -17,7 +17,8 @@ def hour(number: int, ok: int, failed: int) -> Hour:
         experiment="download-50k",
         type="download",
         filesize=51200,
-        variant=Variant(tor="default", server="public"),
+        variant=Variant(tor=tor, server="public"),
+        arm=arm,
         outcomes={"ok": ok, "failed": failed},
         errors={"TOR/TIMEOUT": failed} if failed else {},
         last_success=None,
@@ -38,3 +39,11 @@ def test_nothing_succeeded() -> None:
     """Then there is no measure to have a sample of."""
     (way,) = ways([hour(1, 0, 3)])
     assert way.sample("complete") == []
+
+
+def test_arms() -> None:
+    """They are kept apart, and put together over the tors that both arms have in turn, as in reports."""
+    arms = ("noconflux", "plain")
+    hours = [hour(n, 1 + n % 2, 0, f"conflux-{1 + n // 2 % 2}", arms[n % 2]) for n in range(8)]
+    found = [(way.name, way.variant.tor, way.done) for way in ways(hours)]
+    assert found == [("download-50k noconflux", None, 4), ("download-50k plain", None, 8)]

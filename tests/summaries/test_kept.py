@@ -20,15 +20,19 @@ from perfd.processes.modules import module_environment
 from perfd.record import Measurement, Outcome
 from perfd.reports.runs import FIELDS, RunReader
 from perfd.store.filters import Filter
+from perfd.store.hours import stale_hours
 from perfd.store.inserts import insert_many
 from perfd.store.reader import StoreReader
-from perfd.store.schema import open_database
+from perfd.store.schema import load_upgrades, open_database
 from perfd.summaries.hour import HOUR, MOST_VALUES, Hour, hours_of
 from perfd.summaries.kept import read_hours, rebuild, summarize
 from tests.support.strategies import measurements, typical
 
 BEGIN = 1_700_000_000.0 // HOUR * HOUR
 END = BEGIN + 8 * HOUR
+
+
+EXTRA = {"COUNT": st.integers(1, 9), "OPTIMISTIC": st.integers(0, 1), "ARM": st.sampled_from(["plain", "other"])}
 
 
 def recent(**fixed: Any) -> st.SearchStrategy[Measurement]:
@@ -41,7 +45,7 @@ def recent(**fixed: Any) -> st.SearchStrategy[Measurement]:
         "filesize": st.sampled_from([51200, 5 * 2**20]),
         "tor": st.none() | st.sampled_from("xy"),
         "server": st.just("public"),
-        "extra": st.fixed_dictionaries({}, optional={"COUNT": st.integers(1, 9), "OPTIMISTIC": st.integers(0, 1)}),
+        "extra": st.fixed_dictionaries({}, optional=EXTRA),
         "id": st.uuids().map(lambda each: each.hex),
     }
     return measurements(**{**few, **fixed})
@@ -204,3 +208,18 @@ def test_killed(tmp_path: Path) -> None:
         assert len(left) == 4000 // 60 + 1 - 24
         whole = read_hours(reader, BEGIN, BEGIN + 100 * HOUR)
     assert sum(sum(hour.outcomes.values()) for hour in whole) == 4000
+
+
+def test_upgrade_to_arms(tmp_path: Path) -> None:
+    """Hours of comparisons that an older version summed up are so no more; all others stay."""
+    path = tmp_path / "db.sqlite"
+    with closing(open_database(path, load_upgrades()[:14])) as connection:
+        arms = [{"ARM": "plain"}, {"ARM": "plain"}, {}, {"A": float("inf")}]  # JSON that SQLite cannot read
+        insert_many(
+            connection, [typical(n, start=BEGIN + n // 2 * HOUR, extra=extra) for n, extra in enumerate(arms)]
+        )
+        connection.execute("DELETE FROM stale_hours")
+    with closing(open_database(path)) as connection:
+        assert stale_hours(connection) == [BEGIN / HOUR]
+    with StoreReader(path) as reader:
+        assert [hour.arm for hour in read_hours(reader, BEGIN, END)] == ["plain"]
