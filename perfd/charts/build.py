@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from math import fsum
-
-import attrs
 
 from perfd.analysis.distribution import distribution
 from perfd.analysis.ellipse import ellipse
 from perfd.analysis.quantiles import of_sorted
 from perfd.charts.axes import Axis, Scale, covering, number, shares
-from perfd.charts.model import Bar, Bars, Cloud, Line, LineChart, Mark, Point, Scatter, tone
+from perfd.charts.model import Bar, Bars, Cloud, Line, LineChart, Mark, Point, Scatter, Tone, tone
 
 POINTS = 160
 """Of a distribution function, at most."""
@@ -117,7 +114,7 @@ def parts_of(
         return cdf(name, title, parts, label=label, unit=unit, points=points)
     tones = {variant: tone(place) for place, variant in enumerate(variants)}
     bars = [
-        attrs.evolve(box(variant, sorted(parts[part]), unit), tone=tones[variant], part=part)
+        _quartiles(variant, parts[part], tones[variant], part)
         for part in dict.fromkeys(part for parts in measured.values() for part in parts)
         for variant, parts in measured.items()
         if parts.get(part)
@@ -125,20 +122,16 @@ def parts_of(
     return Bars(
         name=name,
         title=title,
-        note="Median and quartiles; beside it the mean, and what nine of ten lie between.",
+        note="Median and quartiles.",
         x=covering([0, *(bar.high for bar in bars)], label, unit, zero=True),
         bars=tuple(bars),
     )
 
 
-def box(name: str, ordered: Sequence[float], unit: str) -> Bar:
-    """The median and quartiles of sorted values, and in words what else there is to say of them."""
-    low, middle, high, least, most = (of_sorted(ordered, p) for p in (0.25, 0.5, 0.75, 0.05, 0.95))
-    text = (
-        f"mean {number(fsum(ordered) / len(ordered))} {unit}, 5 to 95 %: {number(least)} to {number(most)} {unit}, "
-        f"n = {len(ordered):,}"
-    )
-    return Bar(name, middle, low, high, text=text)
+def _quartiles(variant: str, values: Sequence[float], colour: Tone, part: str) -> Bar:
+    ordered = sorted(values)
+    low, middle, high = (of_sorted(ordered, p) for p in (0.25, 0.5, 0.75))
+    return Bar(variant, middle, low, high, colour, f"n = {len(ordered):,}", part)
 
 
 def over_time(

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-
-import attrs
+from math import fsum
 
 from perfd.analysis.proportion import exact_interval
-from perfd.charts.axes import Scale, covering
-from perfd.charts.build import box
+from perfd.analysis.quantiles import of_sorted
+from perfd.charts.axes import Scale, covering, number
 from perfd.charts.model import Bar, Bars, Chart, tone
 from perfd.reports.figures import slug
-from perfd.reports.groups import MEASURES, Group
+from perfd.reports.groups import MEASURES, Group, Measure
 
 MOST = 40
 """Bars of a chart."""
@@ -22,11 +21,7 @@ def boxes_of(groups: Sequence[Group]) -> Iterator[Chart]:
     """The charts of the variants of one experiment."""
     prefix = slug(groups[0].experiment)
     for measure in MEASURES:
-        bars = [
-            attrs.evolve(box(group.name, values, measure.unit), tone=tone(n))
-            for n, group in enumerate(groups)
-            if (values := group.values(measure))
-        ]
+        bars = [_box(group, measure, n) for n, group in enumerate(groups) if group.values(measure)]
         if bars:
             note = "Of the successes; beside it their mean, and what nine of ten lie between."
             yield Bars(
@@ -51,6 +46,17 @@ def boxes_of(groups: Sequence[Group]) -> Iterator[Chart]:
 def _with_cut(note: str, bars: Sequence[Bar]) -> str:
     """``note``, and that bars are left out."""
     return f"{note} These are the first {MOST} of {len(bars):,}." if len(bars) > MOST else note
+
+
+def _box(group: Group, measure: Measure, place: int) -> Bar:
+    values = group.values(measure)
+    low, middle, high, least, most = (of_sorted(values, p) for p in (0.25, 0.5, 0.75, 0.05, 0.95))
+    unit = measure.unit
+    text = (
+        f"mean {number(fsum(values) / len(values))} {unit}, 5 to 95 %: {number(least)} to {number(most)} {unit}, "
+        f"n = {len(values):,}"
+    )
+    return Bar(group.name, middle, low, high, tone(place), text)
 
 
 def _ends(group: Group, place: int) -> Iterator[Bar]:

@@ -64,7 +64,7 @@ def test_variants_are_apart() -> None:
     assert hops.bars[0].text.endswith("n = 10")
     page = figure(hops, Sheet())
     assert [page.count(f'<span class="part">hop {n}</span>') for n in (1, 2, 3, 4)] == [1, 1, 1, 0]
-    assert 'aria-label="hop 2: web [beta]: 0.4 s (0.4 to 0.4) mean' in page
+    assert 'aria-label="hop 2: web [beta]: 0.4 s (0.4 to 0.4) n = 10' in page
 
 
 def test_one_variant() -> None:
