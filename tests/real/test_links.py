@@ -42,6 +42,17 @@ def test_delay(tmp_path: Path, jitter: float) -> None:
     assert min(times[0]) >= 2 * (0.025 - jitter)
 
 
+def test_short_delay(tmp_path: Path) -> None:
+    """Over the links of two relays, of 5 ms each."""
+    with (
+        running_links(tmp_path, Link(delay=0.005), "guard1", "exit1") as links,
+        links.socket("guard1", socket.SOCK_RAW, socket.IPPROTO_ICMP) as relay,
+    ):
+        found = pings(relay, links.address("exit1"), 500, 0.02)
+    times = [each for each in found if each is not None]
+    assert statistics.median(times) == pytest.approx(0.02, rel=WITHIN)
+
+
 def test_rate_of_packets(tmp_path: Path) -> None:
     """Of more than the link takes comes its rate."""
     with running_links(tmp_path, Link(delay=0.025, rate=RATE), "exit1") as links:

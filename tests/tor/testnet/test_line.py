@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from perfd.config.testnet import Link
 from perfd.tor.testnet.links.jitter import Jitter
-from perfd.tor.testnet.links.line import Agenda, Lane, Way
+from perfd.tor.testnet.links.line import MOST_LATENESS, Agenda, Lane, Way
 
 
 class Timer:
@@ -58,9 +58,55 @@ class VirtualLoop:
         self.now = when
 
 
+class VirtualAgenda(Agenda):
+    """An agenda in such a time."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__(cast(asyncio.AbstractEventLoop, loop))
+        self._virtual = loop
+
+    def _wait_until(self, when: float) -> None:
+        self._virtual.now = max(self._virtual.now, when)
+
+
 def new_agenda() -> tuple[VirtualLoop, Agenda]:
     loop = VirtualLoop()
-    return loop, Agenda(cast(asyncio.AbstractEventLoop, loop))
+    return loop, VirtualAgenda(loop)
+
+
+class SleepyLoop(VirtualLoop):
+    """It is woken late."""
+
+    def __init__(self, random: Random, least: float, most: float) -> None:
+        super().__init__()
+        self.lateness = lambda: random.uniform(least, most)
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
+        return super().call_at(max(when, self.now) + self.lateness(), callback)
+
+
+def test_lateness_is_learnt() -> None:
+    """How late the process is woken, for a packet that comes and when it is to go, is not in the delay.
+
+    No more than a bound of it is taken off.
+    """
+    for least, most, off in ((0.00005, 0.00015, 0.0002), (0.01, 0.01, 2 * MOST_LATENESS)):
+        loop = SleepyLoop(Random(1), least, most)
+        agenda = VirtualAgenda(loop)
+        way = Way(agenda, (Lane(Link(delay=0.025), Random(1)),))
+        delays = list[float]()
+
+        def note(came: float, loop: VirtualLoop = loop, delays: list[float] = delays) -> None:
+            delays.append(loop.now - came)
+
+        for _ in range(300):
+            came = loop.now
+            loop.now += loop.lateness()
+            way.send(1, partial(note, came))
+            loop.run_until(loop.now + 0.1)
+        late = statistics.median(delays[-100:]) - 0.025
+        assert late == pytest.approx(least + most - off, abs=0.00002)
+        assert min(delays) > 0.0249
 
 
 def arrivals(links: Sequence[Link], sent: Sequence[tuple[float, int, float]]) -> list[tuple[int, float]]:
