@@ -75,7 +75,7 @@ def private_network(config: Config, wanted: Path | None, directory: Path) -> Pat
 def patience(config: Config) -> float:
     """Seconds in which all tors must be ready."""
     bootstrap = max((tor.bootstrap_timeout for tor in config.tors), default=300.0)
-    return bootstrap + (testnet.DEADLINE if config.network == "testnet" else 0.0)
+    return bootstrap + (testnet.longest_start(config.private_network) if config.network == "testnet" else 0.0)
 
 
 async def prepare(reactor: IReactorTime, not_ready: Callable[[], str | None], patience: float) -> None:

@@ -22,8 +22,8 @@ DEFAULT_RELAYS = 6
 DEFAULT_KEEP = "10 min"
 """For how long ``--keep`` alone keeps a network that nobody uses."""
 
-LONGEST_DELAY = 5.0
-"""Seconds. With more the authorities' votes would come too late."""
+LONGEST_DELAY = 0.5
+"""Seconds. Over three relays with more no circuit would be built within tor's 60 s."""
 
 MOST_LOSS = 0.3
 
@@ -73,6 +73,12 @@ class TestnetConfig:
     def bridge_names(self) -> list[str]:
         """The nicknames of the bridges."""
         return [f"bridge{number + 1}" for number in range(self.bridges)]
+
+    @property
+    def longest_delay(self) -> float:
+        """Of any link, one way, in seconds."""
+        links = (self.link, *self.links_by_relay.values()) if self.links is not None else ()
+        return max((link.delay + link.jitter for link in links), default=0.0)
 
     def link_of(self, nickname: str) -> Link:
         """The link of a relay."""

@@ -9,11 +9,6 @@ from pathlib import Path
 
 import attrs
 
-# The authorities vote 1 s into every interval of 5 s (wall clock), and publish 4 s later. Relays that come up just
-# before or during a vote miss the first consensus, and the next one would be 10 s away.
-_VOTING_INTERVAL = 5.0
-_GOOD_TIME_TO_START = 3.0  # seconds into the interval, until its end
-
 
 @attrs.frozen
 class Consensus:
@@ -62,11 +57,6 @@ def parse_consensus(text: str) -> Consensus | None:
             if "Exit" in rest.split():
                 exits.add(nickname)
     return Consensus(valid_after, valid_until, frozenset(running), frozenset(exits))
-
-
-def until_good_time(wall: float) -> float:
-    """How many seconds after the time ``wall`` it is good to start relays."""
-    return max(0.0, _GOOD_TIME_TO_START - wall % _VOTING_INTERVAL)
 
 
 def time_in(text: str, keyword: str) -> float | None:

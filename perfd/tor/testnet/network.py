@@ -26,7 +26,7 @@ from perfd.processes.programs import end_processes, recorded_process
 from perfd.reactor import Reactor
 from perfd.tor.files import make_private
 from perfd.tor.testnet import bridges, link_process, relays, users
-from perfd.tor.testnet.consensus import Consensus, read_consensus, until_good_time
+from perfd.tor.testnet.consensus import Consensus, read_consensus
 from perfd.tor.testnet.lock import InUseError, NetworkLock
 from perfd.tor.testnet.relay_programs import (
     PortTakenError,
@@ -36,15 +36,21 @@ from perfd.tor.testnet.relay_programs import (
     how_it_ended,
 )
 from perfd.tor.testnet.relays import State, TestnetError
+from perfd.tor.testnet.voting import Voting
 from perfd.tor.testnet.weights import drawn_weights
 from perfd.whole import is_scratch
 
-DEADLINE = 60.0
-"""Seconds in which a start must have led to a consensus."""
-
 DEFAULT = TestnetConfig()
+_LONGEST_START = 60.0  # seconds
 _MORE_TIME = 2.0  # seconds for each relay beyond the usual ones
+_SLOW_TIME = 350.0  # times the longest delay of a link
 _POLL = 0.2
+
+
+def longest_start(config: TestnetConfig) -> float:
+    """Seconds in which a start must have led to a consensus, which many relays and slow links make later."""
+    more = max(0, config.relays + config.bridges - DEFAULT_RELAYS)
+    return _LONGEST_START + _MORE_TIME * more + _SLOW_TIME * config.longest_delay
 
 
 class LinksEndedError(TestnetError):
@@ -157,14 +163,14 @@ class Testnet:
         return state.client_options
 
     async def start(
-        self, reactor: Reactor, *, progress: ProgressReport = lambda *_: None, deadline: float = DEADLINE
+        self, reactor: Reactor, *, progress: ProgressReport = lambda *_: None, deadline: float | None = None
     ) -> bool:
         """Start the network and return when clients can use it; False if it already ran, without an owner.
 
         Leftovers of a crashed run are ended first. On failure nothing that was started is left running, and
         ``TestnetError`` names the relay, its log file and its last message.
         """
-        deadline += _MORE_TIME * max(0, self._config.relays + self._config.bridges - DEFAULT_RELAYS)
+        deadline = longest_start(self._config) if deadline is None else deadline
         until = self._clock.monotonic() + deadline
         programs = RelayPrograms.find(reactor, self._tor_binary, self._clock)
         self._make_directory()
@@ -296,6 +302,7 @@ class Testnet:
         config = self._config
         names, obfs4 = [*nicknames(config.relays), *config.bridge_names], bridges.obfs4_program()
         mode = link_process.choose_mode(config)
+        voting = Voting.over(config.longest_delay)
         for attempts_left in (1, 0):
             places = link_process.places(mode, self.directory)
             state = relays.plan(self.directory, names, previous, places, obfs4)
@@ -305,13 +312,13 @@ class Testnet:
                 links=link_process.described(mode, config),
                 weights=drawn_weights(nicknames(config.relays), config.seed) if config.seed is not None else (),
             )
-            state = await programs.prepare(self.directory, state)
+            state = await programs.prepare(self.directory, state, voting)
             if state.owner is None:
                 await users.watch_start(reactor, self.directory)
             if mode is not None:
                 progress(0, len(state.relays) + 2, f"the links are started ({mode})")
                 await link_process.start(reactor, self.directory, state, config, mode)
-            await deferLater(reactor, until_good_time(self._clock.wall()))
+            await deferLater(reactor, voting.until_good_time(self._clock.wall()))
             try:
                 await programs.start_all(self.directory, state, progress)
             except PortTakenError:

@@ -17,6 +17,7 @@ from perfd.tor.files import make_private, write_whole
 from perfd.tor.messages import last_words
 from perfd.tor.testnet import authorities, bridges, link_process, relays, weights
 from perfd.tor.testnet.relays import Relay, State, TestnetError
+from perfd.tor.testnet.voting import Voting
 
 _POLL = 0.02
 _PID_FILE_DEADLINE = 30.0
@@ -48,7 +49,7 @@ class RelayPrograms:
         except ProgramMissingError as error:
             raise TestnetError(f"the private network cannot be started: {error}") from None
 
-    async def prepare(self, directory: Path, state: State) -> State:
+    async def prepare(self, directory: Path, state: State, voting: Voting) -> State:
         """Make everything that the relays of ``state`` need on disk, and return it with what clients need.
 
         Raises ``TestnetError``, and ``OSError`` if the disk does not take it.
@@ -66,7 +67,7 @@ class RelayPrograms:
             weights.write_weights(state, self.clock.wall())
         votes = weights.votes(state) if state.weights else relays.Votes()
         for relay in state.relays:
-            text = relays.torrc(relay, state.client_options, votes) + bridges.torrc(relay, state.obfs4)
+            text = relays.torrc(relay, state.client_options, voting, votes) + bridges.torrc(relay, state.obfs4)
             write_whole(relay.torrc, text)
         state.save(directory)
         return state

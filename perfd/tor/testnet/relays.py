@@ -20,6 +20,7 @@ from perfd.processes.programs import PID_FILE
 from perfd.tor.files import make_private, quoted, write_whole
 from perfd.tor.messages import message_of, tail
 from perfd.tor.testnet.consensus import count_microdescriptors, read_consensus
+from perfd.tor.testnet.voting import Voting
 
 STATE_FILE = "testnet.json"
 _STATE_VERSION = 1
@@ -49,13 +50,6 @@ _RELAY_OPTIONS = (
 _AUTHORITY_OPTIONS = (
     "AuthoritativeDirectory 1",
     "V3AuthoritativeDirectory 1",
-    "TestingV3AuthInitialVotingInterval 5",
-    "TestingV3AuthInitialVoteDelay 2",
-    "TestingV3AuthInitialDistDelay 2",
-    "V3AuthVotingInterval 10",
-    "V3AuthVoteDelay 2",
-    "V3AuthDistDelay 2",
-    "V3AuthNIntervalsValid 2",
     "TestingAuthDirTimeToLearnReachability 0",
     "TestingDirAuthVoteHSDir *",
     "TestingMinExitFlagThreshold 0",
@@ -347,8 +341,8 @@ class Votes:
     exits: tuple[str, ...] = ("*",)
 
 
-def torrc(relay: Relay, client_options: Iterable[str], votes: Votes = Votes()) -> str:
-    """The relay's whole torrc; ``votes`` are an authority's."""
+def torrc(relay: Relay, client_options: Iterable[str], voting: Voting, votes: Votes = Votes()) -> str:
+    """The relay's whole torrc; ``votes`` and ``voting`` are an authority's."""
     lines = [
         "# Written by Perfd at each start of the private network.",
         f"Nickname {relay.nickname}",
@@ -365,7 +359,7 @@ def torrc(relay: Relay, client_options: Iterable[str], votes: Votes = Votes()) -
     if relay.outgoing is not None:
         lines.append(f"TCPProxy haproxy {relay.address}:{relay.outgoing}")
     if relay.authority:
-        lines += [f"DirPort {relay.address}:{relay.dir_port}", *_AUTHORITY_OPTIONS]
+        lines += [f"DirPort {relay.address}:{relay.dir_port}", *_AUTHORITY_OPTIONS, *voting.options]
         lines += [
             f"TestingDirAuthVoteExit {','.join(votes.exits)}",
             f"TestingDirAuthVoteGuard {','.join(votes.guards)}",

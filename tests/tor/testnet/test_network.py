@@ -38,10 +38,11 @@ from perfd.processes.programs import (
 from perfd.tor.messages import last_words, message_of
 from perfd.tor.process import DirectoryInUseError, TorDirectory
 from perfd.tor.testnet import authorities, relays, users
-from perfd.tor.testnet.consensus import Consensus, parse_consensus, until_good_time
+from perfd.tor.testnet.consensus import Consensus, parse_consensus
 from perfd.tor.testnet.network import NetworkEndedError, Testnet, network_status
 from perfd.tor.testnet.relays import Relay, State, TestnetError
 from perfd.tor.testnet.service import CHECK_INTERVAL, TestnetService
+from perfd.tor.testnet.voting import Voting
 from perfd.whole import scratch_name
 from tests.support.instance import processes_in
 
@@ -208,7 +209,7 @@ class RelayTests(DirectoryTestCase):
     def test_torrc(self) -> None:
         """Paths are quoted, everything is on loopback, and an exit is no authority."""
         odd = Relay(Path(os.fsdecode(b'/tmp/with "#" \\, space and \xe4/exit1')), authority=False, or_port=5003)
-        lines = relays.torrc(odd, ["DirAuthority a", "DirAuthority b"]).splitlines()
+        lines = relays.torrc(odd, ["DirAuthority a", "DirAuthority b"], Voting()).splitlines()
         self.assertIn(r'DataDirectory "/tmp/with \042#\042 \134, space and \344/exit1"', lines)
         self.assertIn("ORPort 127.0.0.1:5003", lines)
         self.assertIn("ExitPolicy accept *:*", lines)
@@ -216,7 +217,7 @@ class RelayTests(DirectoryTestCase):
             [line for line in lines if line.startswith("DirAuthority")], ["DirAuthority a", "DirAuthority b"]
         )
         self.assertNotIn("AuthoritativeDirectory 1", lines)
-        lines = relays.torrc(self.relay, []).splitlines()
+        lines = relays.torrc(self.relay, [], Voting()).splitlines()
         self.assertIn("DirPort 127.0.0.1:7001", lines)
         self.assertIn("AuthoritativeDirectory 1", lines)
         self.assertNotIn("ExitPolicy accept *:*", lines)
@@ -311,9 +312,30 @@ class TimeTests(SynchronousTestCase):
 
     def test_window(self) -> None:
         """Between 3 and 5 s of every 5 s at once, else when the next such time begins."""
-        waits = {wall: until_good_time(wall) for wall in (100.0, 101.5, 102.9, 103.0, 104.9)}
+        waits = {wall: Voting().until_good_time(wall) for wall in (100.0, 101.5, 102.9, 103.0, 104.9)}
         for wall, wait in waits.items():
             self.assertAlmostEqual(wait, max(0.0, 103.0 - wall))
+
+
+class VotingTests(SynchronousTestCase):
+    """When authorities vote whose links have delay."""
+
+    def test_short(self) -> None:
+        """The links of most networks change nothing."""
+        self.assertEqual(Voting.over(0.045), Voting())
+
+    def test_long(self) -> None:
+        """A vote comes within half of its time, and relays are ready before one begins; tor takes the intervals."""
+        for delay in (0.15, 0.3, 0.5):
+            voting = Voting.over(delay)
+            self.assertLess(10 * delay, voting.exchange / 2)
+            begins = voting.first - 2 * voting.exchange
+            self.assertGreaterEqual(begins, 1)
+            self.assertGreater(begins + 2, 10 * delay)
+            self.assertLess(2 * voting.exchange, voting.interval // 2)
+            for interval in (voting.first, voting.interval):
+                self.assertEqual(1800 % interval, 0)
+            self.assertEqual(voting.until_good_time(100 * voting.first), voting.first - 2)
 
 
 class ProcessTests(TestCase):
