@@ -11,6 +11,7 @@ import signal
 import stat
 import sys
 import time
+import zlib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -144,8 +145,8 @@ class Instance:
         written.
         """
         try:
-            pid = int(self._lock_lines()[0])
-        except (OSError, ValueError, IndexError):
+            pid = int(self._read_lock().partition(b"\n")[0])
+        except (OSError, ValueError):
             return None
         return pid if is_alive(pid) and _holds(pid, self.lock_file) else None
 
@@ -170,28 +171,39 @@ class Instance:
         empty.
         """
         try:
-            return self._lock_lines()[1]
-        except (OSError, ValueError, IndexError):
+            return self._told()[1]
+        except (OSError, ValueError):
             return ""
 
     def reload_report(self) -> ReloadReport | None:
         """How the daemon's reloads go, as it wrote itself; None if that cannot be read now."""
         try:
-            lines = self._lock_lines()
-            return ReloadReport.from_json(lines[2]) if len(lines) > 3 and lines[2] else ReloadReport()
+            report = self._told()[2]
+            return ReloadReport.from_json(report) if report else ReloadReport()
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def listens_on(self) -> str:
         """Where the daemon's web server listens, as ``HOST:PORT``; empty if it has not said so yet."""
         try:
-            return self._lock_lines()[3]
-        except (OSError, ValueError, IndexError):
+            return self._told()[3]
+        except (OSError, ValueError):
             return ""
 
-    def _lock_lines(self) -> list[str]:
-        with open(_open_lock(self.lock_file, os.O_RDONLY), encoding="utf-8") as opened:
-            return opened.read().split("\n")
+    def _told(self) -> list[str]:
+        """The lines that the daemon has written: its process id, state, report and address.
+
+        Raises OSError, and ValueError for what is not all of one writing: the system may give a part of each.
+        """
+        content = self._read_lock()
+        lines = [line.decode() for line in content.split(b"\n")[:4]]
+        if not content.startswith(_sealed(*lines)):
+            raise ValueError
+        return lines
+
+    def _read_lock(self) -> bytes:
+        with open(_open_lock(self.lock_file, os.O_RDONLY), "rb") as opened:
+            return opened.read()
 
     def daemon_pid(self) -> int | None:
         """The process id of the running daemon, None if there is none. Raises InstanceError if it is unknown."""
@@ -243,18 +255,19 @@ class InstanceLock:
         self._write_all()
 
     def _write_all(self) -> None:
-        self._write(f"{os.getpid()}\n{self._state}\n{self._report}\n{self._listens_on}\n")
+        self._write(_sealed(str(os.getpid()), self._state, self._report, self._listens_on))
 
     def release(self) -> None:
         """Let go. Why it failed, if it did, stays in the file."""
         with contextlib.suppress(InstanceError):
-            self._write(f"\n{self._state}\n" if self._state.startswith(FAILED) else "")
+            self._write(_sealed("", self._state, "", "") if self._state.startswith(FAILED) else b"")
         os.close(self._fd)
 
-    def _write(self, text: str) -> None:
+    def _write(self, content: bytes) -> None:
         try:
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, text.encode("utf-8", "replace"), 0)
+            # In this order there is always a process id: a command that found none would say that Perfd has ended.
+            os.pwrite(self._fd, content, 0)
+            os.ftruncate(self._fd, len(content))
         except OSError as error:
             raise InstanceError(f"{self._path}: cannot be written: {error.strerror}") from None
 
@@ -265,6 +278,12 @@ class InstanceLock:
                 pid = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
                 raise InstanceError(f"{self._path.parent}: Perfd is already running here (pid {pid})")
             time.sleep(_PAUSE)
+
+
+def _sealed(*lines: str) -> bytes:
+    """The lines, and one by which it shows whether they were written together."""
+    text = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+    return text + b"%08x\n" % zlib.crc32(text)
 
 
 def _open_lock(path: Path, flags: int) -> int:

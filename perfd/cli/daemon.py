@@ -152,7 +152,7 @@ def reload(instance: Instance) -> int:
         return NOT_RUNNING
     deadline = time.monotonic() + RELOAD_TIMEOUT
     before = instance.reload_report()
-    while before is None and time.monotonic() < deadline:  # it is being written
+    while before is None and time.monotonic() < deadline and instance.is_locked():  # it is being written
         time.sleep(0.05)
         before = instance.reload_report()
     try:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -98,6 +98,60 @@ def test_report_in_the_lock(tmp_path: Path) -> None:
     assert found.reload_report() == report
     found.lock_file.write_text(found.lock_file.read_text()[:-20] + "\n")
     assert found.reload_report() is None
+    lock.release()
+
+
+REPORTS = (
+    ReloadReport(1, 0),
+    ReloadReport(1, 1, (), ("[server] results",)),
+    ReloadReport(2, 1, (), ("[server] results",)),
+    ReloadReport(2, 2, tuple(f"a problem on line {n}" for n in range(9, 12))),
+    ReloadReport(3, 2),
+)
+"""What a daemon tells one after the other; some are shorter than the one before."""
+
+
+def test_lock_between_the_steps_of_a_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at any time finds who holds the lock, and no report but the last or the new one."""
+    found = Instance(tmp_path)
+    lock = InstanceLock(found.lock_file)
+    lock.write_state("ready")
+    lock.write_report(REPORTS[0])
+    looks: list[tuple[int | None, ReloadReport | None]] = []
+
+    def watched(step: Callable[..., int | None]) -> Callable[..., int | None]:
+        def call(*arguments: object) -> int | None:
+            done = step(*arguments)
+            looks.append((found.recorded_pid(), found.reload_report()))
+            return done
+
+        return call
+
+    for name in ("pwrite", "ftruncate"):
+        monkeypatch.setattr(os, name, watched(getattr(os, name)))
+    for last, new in pairwise(REPORTS):
+        looks.clear()
+        lock.write_report(new)
+        assert looks
+        assert {pid for pid, _ in looks} == {os.getpid()}
+        assert {report for _, report in looks} <= {None, last, new}
+    lock.release()
+
+
+def test_lock_of_two_writings(tmp_path: Path) -> None:
+    """What the system may give of a writing that goes on, cut or a part of each, is taken for no third report."""
+    found = Instance(tmp_path)
+    lock = InstanceLock(found.lock_file)
+    lock.write_state("ready")
+    contents: list[bytes] = []
+    for report in REPORTS:
+        lock.write_report(report)
+        contents.append(found.lock_file.read_bytes())
+    for (last, new), reports in zip(pairwise(contents), pairwise(REPORTS), strict=True):
+        for n in range(max(len(last), len(new))):
+            for given in (new[:n], new[:n] + last[n:], last[:n] + new[n:]):
+                found.lock_file.write_bytes(given)
+                assert found.reload_report() in {None, *reports}
     lock.release()
 
 
