@@ -671,6 +671,7 @@ class RealTests(TestCase):
         self.assertIsNotNone(load.fully_loaded)
         self.assertIsNotNone(load.screenshot)
 
+    @pytest.mark.long
     async def test_busy_page(self) -> None:
         """A page that is busy for ever after its load event has loaded."""
         load = await self.load("/busy", timeout=8.0, quiet=2.5)

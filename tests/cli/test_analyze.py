@@ -164,6 +164,7 @@ def test_plots_and_report(stored: Stored, tmp_path: Path) -> None:
     assert text.count("<figure") == len(names)
 
 
+@pytest.mark.long
 def test_charts_of_like_names(stored: Stored, tmp_path: Path) -> None:
     """Experiments have charts of their own, though names begin alike, or differ in what files cannot have."""
     names = [f"{'x' * 62}1", f"{'x' * 62}2", "\N{GREEK SMALL LETTER ALPHA}", "a b", "a-b"]

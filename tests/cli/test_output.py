@@ -64,6 +64,7 @@ def test_what_was_done_was_done(instance: TestInstance, kind: str) -> None:
     assert "Perfd 0.1.0 was started" in instance.log.read_text()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "complaint"), [("full", FULL), ("closed", CLOSED), ("unread", None)])
 def test_what_was_asked_for_must_arrive(instance: TestInstance, kind: str, complaint: str | None) -> None:
     """Commands that show something fail, with one line that says why; a reader that has gone knows that itself."""

@@ -43,6 +43,7 @@ def lives(instance: TestInstance) -> None:
     assert "Traceback" not in instance.log.read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_path_that_is_no_text(instance: TestInstance) -> None:
     """The bytes of a path need not be UTF-8."""
     assert instance.perfd("init", "in it").returncode == 0
@@ -98,6 +99,7 @@ def test_no_home(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         assert "has no home directory: set HOME, or make an instance" in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can take /proc away")
 def test_no_proc(tmp_path: Path) -> None:
     """An instance lives where there is no /proc."""

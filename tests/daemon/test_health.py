@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock as FakeReactor
 from twisted.logger import LogEvent, globalLogPublisher
@@ -422,6 +423,7 @@ def last_success(instance: TestInstance) -> Any:
     return json.loads(instance.get("/health")[1])["experiments"][0]["variants"][0]["last_success"]
 
 
+@pytest.mark.long
 def test_restarted_daemon(tmp_path: Path) -> None:
     """A daemon that is started again knows the last success of its predecessor, and that it is too long ago."""
     instance = TestInstance(tmp_path)

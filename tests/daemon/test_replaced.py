@@ -96,6 +96,7 @@ MOVES: dict[str, Callable[[Replaced], object]] = {
 }
 
 
+@pytest.mark.long
 def test_moved(instance: Replaced) -> None:
     """Each measurement is in one log and in one database, nothing is told to be unwell, and it is told what was."""
     for count, (name, move) in enumerate(MOVES.items(), 1):

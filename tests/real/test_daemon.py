@@ -167,6 +167,7 @@ def test_killed_daemon_leaves_no_tor(instance: TestInstance) -> None:
     wait_for_success(instance)
 
 
+@pytest.mark.long
 def test_hung_tor(instance: TestInstance, testnet: Any) -> None:
     """A tor that hangs (SIGSTOP) costs runs, each of them a record at its deadline, and nothing else."""
     instance.configure(configuration(testnet.directory, timeout="5 s"))
