@@ -10,9 +10,9 @@ import attrs
 from perfd.cli.networks import differing_network
 from perfd.cli.privileges import work_as_owner
 from perfd.cli.standalone import FREE_PORT, default_path, private_network
-from perfd.comparison.design import option_name
 from perfd.config import Config, ConfigError, load_config, parse_config
 from perfd.config.comparison import DIRECTORIES, NO_CBT
+from perfd.config.torrc import option_name
 from perfd.config.values import Arm
 from perfd.tor.testnet.relays import TestnetError
 

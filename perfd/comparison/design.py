@@ -6,45 +6,19 @@ goes on as it would have.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from random import Random
 
 import attrs
 
+from perfd.comparison.guards import are_fixed, first_relays, guards_in, guards_of
 from perfd.comparison.metrics import METRICS, Metric
 from perfd.config.records import EMPTY, ComparisonConfig, ExperimentConfig, TorConfig
+from perfd.config.torrc import option_name
 from perfd.config.values import Arm
 
 BLOCK_SIZE = 6
 PILOT = 6  # blocks
-
-GUARDS = frozenset(
-    (
-        *("entrynodes", "excludenodes", "numentryguards", "numprimaryguards", "useentryguards", "strictnodes"),
-        *(
-            "%include",
-            "usebridges",
-            "bridge",
-            "reachableaddresses",
-            "reachableoraddresses",
-            "fascistfirewall",
-            "firewallports",
-        ),
-    )
-)
-"""The options of tor, in lower case, that decide which guards there are."""
-
-ALIASES = {
-    "entrynode": "entrynodes",
-    "excludenode": "excludenodes",
-    "firewallport": "firewallports",
-    "numentrynodes": "numentryguards",
-    "strictnode": "strictnodes",
-}
-"""What tor takes for these as well."""
-
-_REPEATED = ("bridge", "%include")
 
 
 class DesignError(ValueError):
@@ -118,7 +92,7 @@ class Side:
             is_optimistic=experiment.options.get("optimistic") == "yes",
             torrc=torrc,
             has_control=has_control,
-            first_relays=_first_relays(experiment),
+            first_relays=first_relays(experiment),
         )
 
 
@@ -174,7 +148,7 @@ def _check_metric(metric: Metric, sides: Sequence[Side]) -> None:
 
 
 def _check_guards(sides: Sequence[Side]) -> None:
-    a, b = (_guards((*(side.torrc or ()), *side.arm.torrc)) for side in sides)
+    a, b = (guards_in((*(side.torrc or ()), *side.arm.torrc)) for side in sides)
     if a != b:
         differing = ", ".join(sorted({name for name, _ in {*a.items()} ^ {*b.items()}}))
         raise _different_guards(differing)
@@ -187,66 +161,15 @@ def _different_guards(what: str) -> DesignError:
     )
 
 
-def _first_relays(experiment: ExperimentConfig) -> str:
-    return str((experiment.relays and experiment.relays.hops[0]) or "")
-
-
 def _check_own_guards(names: Sequence[str], tors: Sequence[TorConfig]) -> None:
     """Tors that are there have guards of their own for months, unless perfd.conf gives both the same, or none."""
-    a, b = (_guards(_guard_lines(tor)) for tor in tors)
-    if a != b or not _is_fixed(a):
+    a, b = (guards_of(tor) for tor in tors)
+    if a != b or not are_fixed(a):
         raise DesignError(
             f"the tors of {names[0]} and {names[1]} have guards of their own: whatever is found may be these "
             "relays, for months; give both the same guards = FINGERPRINT, or guards = none, or let the comparison "
             "have its own tors: arms with options of tor, and no tor ="
         )
-
-
-def _guard_lines(tor: TorConfig) -> Sequence[str]:
-    """What is known of its torrc, and then what ``guards`` sets in a tor that runs, as lines of one."""
-    torrc = tor.torrc_lines if tor.control is None else ()
-    fixed = sorted(tor.guards.fingerprints)
-    if tor.guards.mode == "none":
-        return (*torrc, "UseEntryGuards 0", "/EntryNodes", "/NumEntryGuards")
-    if fixed:
-        return (*torrc, "UseEntryGuards 1", f"EntryNodes {','.join(fixed)}", f"NumEntryGuards {len(fixed)}")
-    return torrc
-
-
-def _guards(lines: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-    """What the lines of a torrc say about guards, by option in lower case.
-
-    As tor reads them: the last line of an option counts, but for bridges and with + in front; / takes all away.
-    """
-    found: dict[str, tuple[str, ...]] = {}
-    for line in lines:
-        name = option_name(line)
-        name = ALIASES.get(name, name)
-        if name not in GUARDS:
-            continue
-        value = " ".join(line.lower().split()[1:])
-        if line.lstrip().startswith("/"):
-            found.pop(name, None)
-        elif name in _REPEATED or line.lstrip().startswith("+"):
-            found[name] = (*found.get(name, ()), value)
-        else:
-            found[name] = (value,)
-    return {name: tuple(sorted(values)) for name, values in found.items()}
-
-
-_RELAY = re.compile(r"\$?[0-9a-f]{40}([=~][0-9a-z]{1,19})?|[0-9a-z]{1,19}")
-
-
-def _is_fixed(guards: Mapping[str, tuple[str, ...]]) -> bool:
-    """Whether with these lines no tor has a choice that it would stay with: of several relays it uses all."""
-    entries = [each.strip() for each in ",".join(guards.get("entrynodes", ())).split(",")]
-    bridges = guards.get("bridge", ())
-    uses_all = guards.get("numentryguards") == (str(len(entries)),) and "numprimaryguards" not in guards
-    return (
-        guards.get("useentryguards") == ("0",)
-        or (all(map(_RELAY.fullmatch, entries)) and (len(entries) == 1 or uses_all))
-        or (guards.get("usebridges") == ("1",) and len(bridges) == 1)
-    )
 
 
 def _check_optimistic(side: Side) -> None:
@@ -260,11 +183,6 @@ def _check_optimistic(side: Side) -> None:
             f"{side.arm.name} has optimistic data, which tor does not allow on Conflux circuits, so there is "
             "nothing to find; give both arms ConfluxEnabled 0"
         )
-
-
-def option_name(line: str) -> str:
-    """The name of the option in a line of a torrc, in lower case."""
-    return (line.split() or [""])[0].lstrip("+/").lower()
 
 
 def is_by_block(a: Arm, b: Arm) -> bool:
@@ -317,7 +235,7 @@ def check_comparison(
             raise DesignError("an arm has one way to the server, one browser, and optimistic yes or no")
     check_blocks(config.blocks, config.looks, by_block=is_by_block(*config.arms))
     ways = [each.tors[0] for each in config.experiments]
-    are_chosen = all(map(_first_relays, config.experiments))
+    are_chosen = all(map(first_relays, config.experiments))
     if not config.tors and not are_chosen and ways[0] != ways[1] and all(way in tors for way in ways):
         _check_own_guards([arm.name for arm in config.arms], [tors[way] for way in ways])
     launched = {name: tor.torrc_lines for name, tor in tors.items() if tor.control is None}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from perfd.config.torrc import option_name
 from perfd.processes.child import Child, describe_exit
 from perfd.processes.programs import command_line, end_processes, find_processes
 from perfd.reactor import Reactor
@@ -107,12 +107,6 @@ def _owner_of(pid: int) -> int | None:
         value = arguments[arguments.index(_OWNER_OPTION) + 1]
         return int(value) if value.isdigit() else None
     return None
-
-
-def option_name(line: str) -> str:
-    """The name of the option in a line of a torrc, in lower case; empty for a comment."""
-    match = re.match(r"\s*[+/]?([A-Za-z0-9_]+)", line)
-    return match[1].lower() if match else ""
 
 
 class TorProcess(Child):
