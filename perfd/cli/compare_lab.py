@@ -151,11 +151,9 @@ class LabComparison:
         self._interruption = interruption
         laboratory.startService()
         places = self._places(laboratory)
-        for place in places:
-            ready = partial(getattr, place.experiments[0], "not_ready")
-            await prepare(reactor, ready, patience(self._config))
-        for place in places:  # with skip-until-cbt
-            await prepare(reactor, partial(getattr, place.experiments[0], "refusal"), LEARNING)
+        await prepare(reactor, partial(_first, "not_ready", places), patience(self._config))
+        if _first("refusal", places) is not None:  # with skip-until-cbt
+            await prepare(reactor, partial(_first, "refusal", places), LEARNING)
         trial = self._trial
         plan = Plan(trial.seed, len(places), trial.a.tor == trial.b.tor)
         with Progress("pilot") as progress:
@@ -291,6 +289,12 @@ class LabComparison:
         if short:
             warnings.append(f"{short} blocks have fewer runs than they should, since some could not be made")
         return warnings
+
+
+def _first(hindrance: str, places: Sequence[Place]) -> str | None:
+    """The first of what keeps places from being measured, ``not_ready`` or ``refusal``; None if nothing does."""
+    found = (getattr(place.experiments[0], hindrance) for place in places)
+    return next((reason for reason in found if reason is not None), None)
 
 
 def _slowed(experiment: TorExperiment, reactor: Reactor, seconds: float) -> TorExperiment:
