@@ -211,6 +211,7 @@ def _from_pairs(blocks: Sequence[Block]) -> _AtGoals:
     for block in blocks:
         values = [a for a in block.a if a != math.inf]
         by_weight.setdefault(_weight(block), []).extend(b - a for b in block.b if b != math.inf for a in values)
+    # Numbers are sorted faster than pairs of them, and what is in order already is merged.
     pairs = sorted((difference, weight) for weight, those in by_weight.items() for difference in sorted(those))
     all_wins = sum(map(_constant, blocks)) + math.fsum(weight * len(those) for weight, those in by_weight.items())
 

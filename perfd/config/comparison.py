@@ -7,6 +7,9 @@ from perfd.config.section import Section
 from perfd.config.values import Arm, between, lines, nonempty, per_cent, positive, whole_number, yes_or_no
 from perfd.units import parse_duration
 
+block_size = between(2, 100)
+"""The runs of each arm in a block."""
+
 DIRECTORIES = 4
 """The data directories that both arms share."""
 
@@ -26,14 +29,6 @@ def arms(text: str) -> tuple[Arm, ...]:
     if len(found) != 2:
         raise ValueError("two arms are compared, A and then B, a line for each")
     return found
-
-
-def block_size(text: str) -> int:
-    """The runs of each arm in a block."""
-    size = whole_number(text)
-    if not 2 <= size <= 100:
-        raise ValueError("a block has 2 to 100 runs of each arm")
-    return size
 
 
 def read_comparison(section: Section, name: str) -> tuple[ComparisonConfig, str | None]:

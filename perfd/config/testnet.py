@@ -23,7 +23,7 @@ DEFAULT_KEEP = "10 min"
 """For how long ``--keep`` alone keeps a network that nobody uses."""
 
 LONGEST_DELAY = 0.5
-"""Seconds. Over three relays with more no circuit would be built within tor's 60 s."""
+"""Seconds. With more it would take the authorities many minutes to agree: see `perfd.tor.testnet.voting`."""
 
 MOST_LOSS = 0.3
 

@@ -385,7 +385,7 @@ def test_build_timeouts() -> None:
         ("arms =\n  a=\n  b=\nexperiment = fast\nblocs = 3", "did you mean 'blocks'"),
         ("arms =\n  a=\n  b=\nexperiment = fast\nlooks = 21", "looks: must be 1 to 20"),
         ("arms =\n  a=\n  b=\nexperiment = fast\nlooks = 4", "looks: only used with blocks"),
-        ("arms =\n  a=\n  b=\nexperiment = fast\nblock = 1", "2 to 100 runs of each arm"),
+        ("arms =\n  a=\n  b=\nexperiment = fast\nblock = 1", "must be 2 to 100"),
     ],
 )
 def test_mistakes(options: str, message: str) -> None:

@@ -10,8 +10,8 @@ import math
 
 import attrs
 
-_DAY_PART = 1800
-"""Seconds that a voting interval must divide evenly (tor's manual, TestingV3AuthInitialVotingInterval)."""
+_HALF_HOUR = 1800
+"""Seconds, which a voting interval must divide evenly (tor's manual, TestingV3AuthInitialVotingInterval)."""
 
 _EARLY = 2.0
 """Relays that come up so many seconds before an interval ends are in the vote of the next one."""
@@ -61,4 +61,4 @@ class Voting:
 
 def _interval(least: int) -> int:
     """The shortest that tor allows."""
-    return next(each for each in range(least, _DAY_PART + 1) if _DAY_PART % each == 0)
+    return next(each for each in range(least, _HALF_HOUR + 1) if _HALF_HOUR % each == 0)
